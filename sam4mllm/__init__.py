@@ -1,0 +1,41 @@
+"""Turn any off-the-shelf multimodal LLM into a referring-expression segmenter: a mask is said in words, and drawn.
+
+Importing this package loads nothing heavy; each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Box": "geometry",
+    "BoxSegmenter": "segmenter.box",
+    "Frame": "geometry",
+    "GrabCutSegmenter": "segmenter.grabcut",
+    "HfMLLM": "mllm.hf",
+    "HfSegmenter": "segmenter.hf",
+    "Oracle": "prompters.oracle",
+    "PPG": "prompters.ppg",
+    "PQPP": "prompters.pqpp",
+    "Pipeline": "pipeline",
+    "Point": "geometry",
+    "Prompt": "geometry",
+    "Query": "prompters",
+    "SamSegmenter": "segmenter.sam",
+    "ScriptedMLLM": "mllm.scripted",
+    "UserError": "errors",
+}
+
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sam4mllm' has no attribute {name!r}")
+    return getattr(import_module(f"sam4mllm.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,23 @@
+"""Shared by all tests: shapes and types are checked at every call, and the real data is found or the test is skipped."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+import tests.typechecked  # noqa: F401  the hook names it as a string
+
+install_import_hook("sam4mllm", "tests.typechecked.check")
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails at once
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photos, masks and sentences: $SAM4MLLM_TEST_DATA, else ../shared/data beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SAM4MLLM_TEST_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set SAM4MLLM_TEST_DATA")
+    return folder
