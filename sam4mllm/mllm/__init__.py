@@ -50,6 +50,8 @@ class Chat(Protocol):
     def answer(self, texts: Sequence[str]) -> list[Reply]:
         """Ask one text per picture and append both turns.
 
+        A picture whose text is empty is not asked: nothing is appended, and its reply is empty.
+
         Raises:
             ValueError: unless there is one text per picture.
         """

@@ -1,0 +1,34 @@
+"""The turn that every strategy begins with: one question about each picture, read into prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+from sam4mllm.dialects import Dialect
+from sam4mllm.dialogue import Reading
+from sam4mllm.geometry import Frame
+from sam4mllm.mllm import MLLM, Chat
+from sam4mllm.prompters import Prompting, Query
+
+
+def first_turn(
+    mllm: MLLM,
+    queries: Sequence[Query],
+    texts: Sequence[str],
+    read: Callable[[str, Dialect, Frame], Reading],
+) -> tuple[Chat, list[Prompting]]:
+    """Open the queries' pictures, ask one text about each, and read the replies.
+
+    Returns:
+        The chat, for further turns, and one `Prompting` per query with the seconds of this turn under ``first``.
+    """
+    start = perf_counter()
+    chat = mllm.open([query.image for query in queries], [query.key for query in queries])
+    replies = chat.answer(texts)
+    readings = [read(reply.text, mllm.dialect, frame) for reply, frame in zip(replies, chat.frames, strict=True)]
+    seconds = (perf_counter() - start) / len(queries)
+    return chat, [
+        Prompting(reading.prompts, (reply,), reading.readable, timings={"first": seconds})
+        for reading, reply in zip(readings, replies, strict=True)
+    ]

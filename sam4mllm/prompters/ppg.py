@@ -1,0 +1,36 @@
+"""PPG, prompt-point generation: box and signed points in one reply (SAM4MLLM, ECCV 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sam4mllm.dialogue import ask_prompts, read_prompts
+from sam4mllm.errors import UserError
+from sam4mllm.mllm import MLLM
+from sam4mllm.prompters import Prompting, Query
+from sam4mllm.prompters.first_turn import first_turn
+
+
+class PPG:
+    """Asks once, for the box and the points of every object that the phrase means.
+
+    Args:
+        mllm: who is asked.
+        positive: how many points on each object are asked for.
+        negative: how many points off it.
+
+    Raises:
+        UserError: for a negative number of points.
+    """
+
+    def __init__(self, mllm: MLLM, positive: int = 3, negative: int = 3) -> None:
+        if positive < 0 or negative < 0:
+            raise UserError(f"PPG asks for 0 or more points, got {positive} positive and {negative} negative")
+        self.mllm, self.positive, self.negative = mllm, positive, negative
+
+    def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
+        """One `Prompting` per query, holding the points that the model gave, however many those are."""
+        if not queries:
+            return []
+        texts = [ask_prompts(query.phrase, self.positive, self.negative, self.mllm.dialect) for query in queries]
+        return first_turn(self.mllm, queries, texts, read_prompts)[1]
