@@ -1,0 +1,100 @@
+"""Files that are whole or not there: written under another name in the same folder, then renamed over the old one.
+
+Knows nothing of what is written. Files that grow line by line are not its business (see `sam4mllm.predictions`).
+
+    >>> with atomic_path(Path("out/mask.png")) as temporary:
+    ...     picture.save(temporary, format="PNG")
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sam4mllm.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path to write to; it becomes ``path`` when the block ends well, and is removed when it does not.
+
+    The folder is made if need be. The temporary name keeps the suffix, for writers that choose the format by it.
+
+    Raises:
+        UserError: where the system refuses: a full disk, an unwritable folder, a folder of that name.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    with one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Make ``path`` hold exactly ``data``, or leave it as it was.
+
+    Raises:
+        UserError: as `atomic_path` does.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Make ``path`` hold ``text`` as UTF-8 with plain line ends, or leave it as it was.
+
+    Raises:
+        UserError: as `atomic_path` does.
+    """
+    write_bytes(path, text.encode())
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that files can be written into a folder, which need not be there yet; leaves nothing behind.
+
+    Raises:
+        UserError: where they cannot.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+
+
+def check_file(file: Path) -> None:
+    """Make sure that a file can be written, which need not be there yet; leaves nothing behind.
+
+    Raises:
+        UserError: where it cannot.
+    """
+    if file.is_dir():
+        raise UserError(f"cannot write {file}: it is a folder")
+    check_folder(file.parent)
+
+
+@contextmanager
+def one_line(path: Path) -> Iterator[None]:
+    """Turns what the system says against writing ``path`` into a one-line `UserError`.
+
+    Raises:
+        UserError: for any OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync(path: Path) -> None:
+    """Onto the disk before the rename: some file systems rename first, and a power cut leaves an empty file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,39 @@
+"""The numbers against golden vectors that the protocols' official code computed."""
+
+import json
+
+import pytest
+
+from sam4mllm.metrics import PROFILES, count
+from sam4mllm.rle import Rle
+
+SHARES = {"N_acc", "T_acc"}  # the vectors hold these as shares and the rest in percent
+OTHER_NAMES = {"oIoU": "cIoU"}
+
+
+@pytest.mark.parametrize(
+    ("file", "profile", "loose"),
+    [
+        pytest.param("res.json", "lavt", {}, id="RES"),
+        pytest.param("gres.json", "rela", {}, id="GRES"),
+        pytest.param("reasonseg.json", "lisa", {"gIoU": 1e-2}, id="ReasonSeg"),  # LISA sums in 32 bits
+    ],
+)
+def test_the_official_numbers_are_met(real_data, file, profile, loose):
+    path = real_data.parent / "conformance" / file
+    if not path.is_file():
+        pytest.skip(f"no golden vectors at {path}")
+    golden = json.loads(path.read_text())
+    rows = [
+        count(
+            Rle.from_json(sample["gt"]),
+            Rle.from_json(sample["pred"]),
+            Rle.from_json(sample["ignore"]) if sample["ignore"] else None,
+        )
+        for sample in golden["samples"]
+    ]
+    numbers = PROFILES[profile](rows)
+    assert {OTHER_NAMES.get(name, name) for name in golden["expected"]} == set(numbers)
+    for name, expected in golden["expected"].items():
+        found = numbers[OTHER_NAMES.get(name, name)] * (1 if name in SHARES else 100)
+        assert found == pytest.approx(expected, rel=0, abs=loose.get(name, 1e-4)), name
