@@ -1,0 +1,140 @@
+"""Where to click: points laid over a box, points inside a mask, and clicks labelled by a mask.
+
+Points are arrays (n, 2) of (x, y) in pixels of the original image, so that a whole layout is one value. Nothing is
+random unless it takes an ``rng``. Knows nothing of models or of what the points are asked for.
+
+    >>> grid(Box(0, 0, 4, 2), 2)
+    array([[1. , 0.5], [3. , 0.5], [1. , 1.5], [3. , 1.5]])
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sam4mllm.geometry import Box, Mask, Point, box_of, on_mask
+
+Points: TypeAlias = Float[np.ndarray, "n 2"]
+
+_PLASTIC = 1.324717957244746  # the real root of x^3 = x + 1
+
+
+def grid(box: Box, n: int) -> Points:
+    """The centres of ``n`` x ``n`` equal cells of a box, row by row: n * n points."""
+    along = (np.arange(n) + 0.5) / n if n else np.zeros(0)
+    across, down = np.meshgrid(along, along)
+    return _laid(box, np.stack([across.ravel(), down.ravel()], axis=1))
+
+
+def low_discrepancy(box: Box, n: int) -> Points:
+    """``n`` fixed points that cover a box evenly at every n: the first k of them are the set for k.
+
+    The R2 sequence, whose steps are powers of the inverse plastic number (M. Roberts, "The unreasonable effectiveness
+    of quasirandom sequences", 2018), begun at the centre of the box.
+    """
+    steps = np.array([1 / _PLASTIC, 1 / _PLASTIC**2])
+    return _laid(box, (0.5 + np.arange(n)[:, None] * steps) % 1.0)
+
+
+def interior_of_box(box: Box, n: int) -> Points:
+    """``n`` fixed points of a box's inner half (half its width and height), its centre first.
+
+    An object fills the middle of its box far more often than the corners; see `interior` where the mask is known.
+    """
+    across, down = box.width / 4, box.height / 4
+    return low_discrepancy(Box(box.x0 + across, box.y0 + down, box.x1 - across, box.y1 - down), n)
+
+
+def poisson_disk(box: Box, n: int, rng: np.random.Generator) -> Points:
+    """``n`` random points of a box, no two of them near each other.
+
+    Darts are thrown with a radius that shrinks when none of a handful lands free (McCool and Fiume, "Hierarchical
+    Poisson disk sampling distributions", 1992), so exactly ``n`` are found in a box of any shape, and any first k are
+    spread as well. A box without extent gives its one place ``n`` times.
+    """
+    extent = np.array([box.width, box.height])
+    kept = rng.random((1, 2)) * extent if n else np.zeros((0, 2))
+    radius = math.hypot(box.width, box.height)
+    if radius == 0:
+        kept = np.zeros((n, 2))
+    while len(kept) < n:
+        darts = rng.random((32, 2)) * extent
+        free = np.linalg.norm(darts[:, None] - kept[None], axis=2).min(axis=1) >= radius
+        if free.any():
+            kept = np.concatenate([kept, darts[free.argmax()][None]])
+        else:
+            radius *= 0.9
+    return _placed(box, kept)
+
+
+def interior(mask: Mask, n: int) -> Points:
+    """``n`` fixed pixel centres well inside a mask: the farthest from its edge first, then spread.
+
+    Each next one is the pixel that is farthest from both the edge and the points before it. The picture's border is an
+    edge. As many as there are pixels where there are fewer than ``n``; none for an empty mask.
+    """
+    import cv2  # a fifth of a second to import, and only this needs it
+
+    box = box_of(mask)
+    if box is None:
+        return np.zeros((0, 2))
+    left, top, right, bottom = map(int, box.xyxy)
+    padded = np.pad(mask[top:bottom, left:right], 1).astype(np.uint8)
+    room = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1].astype(np.float64)
+    rows, columns = np.indices(room.shape)
+    found = []
+    for _ in range(min(n, int(mask.sum()))):
+        row, column = np.unravel_index(room.argmax(), room.shape)
+        found.append((row, column))
+        room = np.minimum(room, np.hypot(columns - column, rows - row))
+    return np.array([(left + column + 0.5, top + row + 0.5) for row, column in found]).reshape(-1, 2)
+
+
+def label(points: Points, mask: Mask) -> tuple[Point, ...]:
+    """The points as clicks, in order: positive where their pixel belongs to the mask."""
+    return tuple(Point(float(x), float(y), positive=on_mask(mask, float(x), float(y))) for x, y in points)
+
+
+def clicks(mask: Mask, box: Box, positive: int, negative: int, rng: np.random.Generator) -> tuple[Point, ...]:
+    """Random pixel centres inside a box: ``positive`` different ones on the mask, then ``negative`` off it.
+
+    Fewer where the box does not hold as many such pixels; a mask that fills its box gives no negative ones.
+    """
+    down, across = pixels(box, *mask.shape)
+    inside = mask[down, across]
+    return tuple(
+        Point(across.start + column + 0.5, down.start + row + 0.5, positive=sign)
+        for sign, places, count in ((True, inside, positive), (False, ~inside, negative))
+        for row, column in _some(places, count, rng)
+    )
+
+
+def pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns of a picture of ``height`` x ``width`` whose pixels have their centres in a box.
+
+    Either may be empty: a box without extent holds no centre.
+    """
+    left, top, right, bottom = (math.ceil(edge - 0.5) for edge in box.clip(width, height).xyxy)
+    return slice(top, bottom), slice(left, right)
+
+
+def _some(places: Bool[np.ndarray, "h w"], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """At most ``count`` different set pixels as (row, column)."""
+    rows, columns = np.nonzero(places)
+    chosen = rng.choice(rows.size, size=min(count, rows.size), replace=False)
+    return [(int(rows[index]), int(columns[index])) for index in chosen]
+
+
+def _laid(box: Box, fractions: Points) -> Points:
+    """Fractions of a box, 0..1, in pixels."""
+    return _placed(box, fractions * np.array([box.width, box.height]))
+
+
+def _placed(box: Box, offsets: Points) -> Points:
+    """Offsets from a box's corner in pixels; the clip takes back what rounding adds."""
+    low, high = np.array([box.x0, box.y0]), np.array([box.x1, box.y1])
+    placed: Points = np.clip(low + offsets, low, high)
+    return placed

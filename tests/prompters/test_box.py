@@ -1,0 +1,22 @@
+import numpy as np
+
+from sam4mllm.dialects import dialect
+from sam4mllm.dialogue import say_prompts
+from sam4mllm.geometry import Box, Frame, Point, Prompt
+from sam4mllm.mllm.scripted import ScriptedMLLM
+from sam4mllm.prompters import Query
+from sam4mllm.prompters.box import BoxPrompter
+
+IMAGE = np.zeros((60, 80, 3), dtype=np.uint8)
+
+
+def test_a_box_is_prompted_without_the_points_that_came_with_it():
+    cat = Prompt(Box(8.0, 6.0, 40.0, 30.0), (Point(20.5, 12.5),))
+    said = say_prompts((cat,), "cat", dialect("sam4mllm"), Frame.whole(80, 60))
+    [found] = BoxPrompter(ScriptedMLLM(lambda key, image, turns: said))([Query(IMAGE, "cat")])
+    assert np.allclose(found.prompts[0].box.xyxy, cat.box.xyxy, atol=0.1)
+    assert found.prompts[0].points == ()
+
+
+def test_no_queries_ask_nothing():
+    assert BoxPrompter(ScriptedMLLM(lambda key, image, turns: "none"))([]) == []
