@@ -113,7 +113,7 @@ class Frame:
 
     @classmethod
     def padded(cls, width: int, height: int) -> Frame:
-        """The picture in the middle of a square of its longer side, the bars split as whole pixels, any odd pixel on the right or below."""
+        """The picture in the middle of a square of its longer side; an odd pixel goes to the right or below."""
         side = max(width, height)
         offset = float((side - width) // 2), float((side - height) // 2)
         return cls((width, height), (float(side), float(side)), offset=offset)

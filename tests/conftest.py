@@ -1,4 +1,4 @@
-"""Shared by all tests: shapes and types are checked at every call, and the real data is found or the test is skipped."""
+"""Shared by all tests: shapes and types are checked at every call; the real data is found, or the test is skipped."""
 
 import os
 from pathlib import Path
