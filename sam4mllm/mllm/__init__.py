@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from sam4mllm.dialects import Dialect
-from sam4mllm.geometry import Frame, Image
+from sam4mllm.geometry import Frame
+
+Images: TypeAlias = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # ragged: a named axis would have to be one size in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class MLLM(Protocol):
         """How this model writes boxes and points."""
         ...
 
-    def open(self, images: Sequence[Image], keys: Sequence[str] = ()) -> Chat:
+    def open(self, images: Images, keys: Sequence[str] = ()) -> Chat:
         """Begin one conversation per picture; each picture is encoded once, here or at the first question.
 
         Args:

@@ -1,0 +1,96 @@
+"""Training rows: the token sequences that chats would produce, supervised on the replies and their ends only.
+
+A row is the opened prompt as the processor makes it, then reply, end of turn, next question and so on, cut from the
+template just as a chat cuts them (`hf_template`), so that training and asking are one function. Knows nothing of
+training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from PIL import Image as PilImage
+from torch import Tensor
+
+from sam4mllm.errors import UserError
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf_template import Template
+
+IGNORED = -100  # the label that torch's cross-entropy passes over
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows an opened prompt: token ids, and whether each is a reply's or its end."""
+
+    ids: list[int]
+    supervised: list[bool]
+
+
+def tail(template: Template, turns: Sequence[Turn]) -> Tail:
+    """All that a conversation holds after its opened prompt, up to the end of the last reply.
+
+    Raises:
+        UserError: unless user and assistant take turns, the user first and the assistant last.
+    """
+    roles = [turn.role for turn in turns]
+    if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
+        raise UserError(f"a conversation is user, assistant, user, assistant ..., got {', '.join(roles) or 'nothing'}")
+    asked = [turn.text for turn in turns[::2]]
+    ids: list[int] = []
+    supervised: list[bool] = []
+    for number, turn in enumerate(turns[1::2], start=1):
+        said = template.reply(turn.text)
+        later = template.between([*asked, "?"][: number + 1])
+        end = next(at for at, token in enumerate(later) if token in template.end_ids) + 1
+        rest = later[end:] if number < len(asked) else []
+        ids += [*said, *later[:end], *rest]
+        supervised += [True] * (len(said) + end) + [False] * len(rest)
+    return Tail(ids, supervised)
+
+
+def rows(
+    template: Template,
+    images: Sequence[PilImage.Image],
+    conversations: Sequence[Sequence[Turn]],
+    prefix_lm: bool,
+) -> dict[str, Tensor]:
+    """A batch for training, padded on the right: the model's inputs, and ``labels``.
+
+    Args:
+        template: of the model.
+        images: one per conversation, as the processor is given them.
+        conversations: user and assistant by turns.
+        prefix_lm: whether the prompt's tokens attend to later ones of their type: replies are then given type 1.
+    """
+    inputs = dict(template.open([turns[0].text for turns in conversations], images))
+    tails = [tail(template, turns) for turns in conversations]
+    opened = inputs["attention_mask"].bool()
+    per_token = [name for name, value in inputs.items() if value.shape == opened.shape and name != "labels"]
+    kept = {name: [row[mask] for row, mask in zip(inputs[name], opened, strict=True)] for name in per_token}
+    new = {"input_ids": [torch.tensor(each.ids) for each in tails]}
+    for name in per_token:
+        fill = int(name == "attention_mask" or (prefix_lm and name == "token_type_ids"))
+        after = new.get(name) or [torch.full((len(each.ids),), fill) for each in tails]
+        pad = template.tokenizer.pad_token_id if name == "input_ids" else 0
+        inputs[name] = _stacked([torch.cat(pair) for pair in zip(kept[name], after, strict=True)], pad)
+    inputs["labels"] = _stacked(
+        [
+            torch.cat([torch.full((int(mask.sum()),), IGNORED), _labels(each)])
+            for mask, each in zip(opened, tails, strict=True)
+        ],
+        IGNORED,
+    )
+    return inputs
+
+
+def _labels(each: Tail) -> Int[Tensor, "n"]:
+    return torch.tensor(each.ids).masked_fill(~torch.tensor(each.supervised), IGNORED)
+
+
+def _stacked(sequences: Sequence[Int[Tensor, "_"]], pad: int) -> Int[Tensor, "rows n"]:
+    stacked: Tensor = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_value=pad)
+    return stacked

@@ -1,0 +1,141 @@
+"""A model's own chat template, as token ids: the opened prompt, what follows a reply, and a reply as it is rendered.
+
+A conversation's ids are those of the opened prompt, then for each turn the ids of the reply and the ids of all that
+the template writes between that reply and the next. The last are cut out of one rendering whose replies are
+placeholders, so that no template needs markers, and a row for training is what a chat would produce. Knows nothing of
+the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image as PilImage
+from transformers import BatchFeature
+
+from sam4mllm.errors import UserError
+from sam4mllm.mllm.hf_choose import common_start
+
+PLACEHOLDERS = ("a", "7", " a", "\na", "<")  # texts so unlike that all they share is what stands before them
+
+
+class Template:
+    """The chat template of a processor.
+
+    Args:
+        processor: a transformers processor with a tokenizer; its padding side is set to the left.
+        end_ids: ids of the tokens that end a reply, by the model's generation configuration.
+
+    Attributes:
+        end_ids: the ids at which a reply is over: those given, the tokenizer's and the template's.
+        end_id: the one that the template writes after a reply, or the tokenizer's where it writes none.
+
+    Raises:
+        UserError: for a processor without a chat template, or with one that renders no replies.
+    """
+
+    def __init__(self, processor: Any, end_ids: Sequence[int]) -> None:
+        if processor.chat_template is None and processor.tokenizer.chat_template is None:
+            raise UserError("the model has no chat template: only models that are trained to chat can be asked")
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.end_ids = {*end_ids, self.tokenizer.eos_token_id} - {None}
+        head, tail = self._around_reply()
+        self._generation = self._render(["@@"]).rpartition("@@")[2]
+        self._reply_prefix = _reply_prefix(self._render(["?"]), head)
+        special = {*self.tokenizer.all_special_ids, *self.end_ids}
+        first = next(iter(self.ids(tail.lstrip())), None)
+        self._end = "" if first in special else self.tokenizer.eos_token or ""
+        self.end_ids |= {first} & special
+        self.end_id = self.ids(self._end + tail.lstrip())[0]
+        self._before_text = common_start([self.ids(self._render([text])) for text in PLACEHOLDERS])
+
+    def open(self, texts: Sequence[str], images: Sequence[PilImage.Image]) -> BatchFeature:
+        """The model's inputs for one opened conversation per picture, padded on the left.
+
+        Raises:
+            UserError: for a text that holds the model's own image token.
+        """
+        for text in texts:
+            self._refuse_image_token(text)
+        chats = [
+            [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
+            for text, image in zip(texts, images, strict=True)
+        ]
+        inputs: BatchFeature = self.processor.apply_chat_template(
+            chats,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
+        return inputs
+
+    def opening(self, text: str) -> list[int]:
+        """The ids of an opened prompt from where the user's text begins; what is before is the same for all texts."""
+        self._refuse_image_token(text)
+        return self.ids(self._render([text]))[self._before_text :]
+
+    def between(self, texts: Sequence[str]) -> list[int]:
+        """The ids from the end of the last reply up to where the next one begins.
+
+        A reply always ends in an end token: the template's own or, where it writes none, the tokenizer's.
+
+        Args:
+            texts: all the user's texts so far, the last of them unanswered; at least two.
+        """
+        self._refuse_image_token(texts[-1])
+        last = f"@@{len(texts) - 2}@@"
+        return self.ids(self._end + self._render(texts).partition(last)[2])
+
+    def reply(self, text: str) -> list[int]:
+        """The ids of a reply as the template renders it (after a space, in some), without its end token."""
+        before = self.ids(self._generation)
+        whole = self.ids(self._generation + self._reply_prefix + text)
+        return whole[len(before) :] if whole[: len(before)] == before else self.ids(self._reply_prefix + text)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What reply ids say. Special tokens are kept, for some models write places with them."""
+        said: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return said.strip()
+
+    def ids(self, text: str) -> list[int]:
+        """The ids of a piece of a rendering."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _render(self, texts: Sequence[str]) -> str:
+        """The user's texts, each but the last answered by a placeholder, up to where the next reply begins."""
+        chat: list[dict[str, Any]] = []
+        for index, text in enumerate(texts):
+            image = [{"type": "image"}] if index == 0 else []
+            chat.append({"role": "user", "content": [*image, {"type": "text", "text": text}]})
+            chat.append({"role": "assistant", "content": [{"type": "text", "text": f"@@{index}@@"}]})
+        rendered: str = self.processor.apply_chat_template(chat[:-1], add_generation_prompt=True, tokenize=False)
+        return rendered
+
+    def _around_reply(self) -> tuple[str, str]:
+        head, found, tail = self._render(["?", "?"]).partition("@@0@@")
+        if not found:
+            raise UserError("the model's chat template renders no replies, so it cannot be asked a second time")
+        return head, tail
+
+    def _refuse_image_token(self, text: str) -> None:
+        # a processor that comes with its model need not have an image token
+        for token in (getattr(self.processor, "image_token", None), self.tokenizer.eos_token):
+            if token and token in text:
+                raise UserError(f"the text {text!r} holds {token}, a token by which the model marks its input")
+
+
+def _reply_prefix(prompt: str, head: str) -> str:
+    """What a template writes before a reply that its generation prompt leaves to the model.
+
+    Where the generation prompt is not how earlier turns are rendered, only white space is taken for it.
+    """
+    if head.startswith(prompt):
+        return head[len(prompt) :]
+    return "" if prompt[-1:].isspace() else head[len(head.rstrip()) :]

@@ -1,0 +1,546 @@
+"""Small random models of the real classes, each with its processor and tokenizer, built offline in about a second.
+
+0.1 to 0.5 million parameters, float32, weights large enough that logits are far from flat, and an end of turn that
+random text does meet, so that replies have different lengths. The chat templates have the shapes of the published
+ones: where the image stands, what ends a turn, whether a reply begins with a space. `build` saves a family to a
+folder, from where the Auto classes load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as tf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+CORPUS = [
+    "Where is the cat on the left? Is the point on it? Yes. No. Yes, it is. No, it is not. left side right hand.",
+    "USER: ASSISTANT: user assistant model Answer with one box, as [281,240,863,999]. none (093,070) Say yes or no.",
+]
+
+Parts = tuple[Any, Any]  # a configuration's model and a processor
+Builder = Callable[[], Parts]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A chat template by its pieces."""
+
+    user: str
+    image: str
+    after_user: str
+    reply: str
+    after_reply: str
+    begin: str = ""
+    generation: str | None = None
+
+    def jinja(self) -> str:
+        piece = {name: "{{ " + repr(value) + " }}" for name, value in vars(self).items()}
+        generation = self.reply.rstrip(" ") if self.generation is None else self.generation
+        content = "{{ m['content'][0]['text'] }}"
+        return "".join(
+            [
+                piece["begin"],
+                "{% for m in messages %}{% if m['role'] == 'user' %}",
+                piece["user"],
+                "{% for c in m['content'] %}{% if c['type'] == 'image' %}",
+                piece["image"],
+                "{% else %}{{ c['text'] }}{% endif %}{% endfor %}",
+                piece["after_user"],
+                "{% else %}",
+                piece["reply"] + content + piece["after_reply"],
+                "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ " + repr(generation) + " }}{% endif %}",
+            ]
+        )
+
+
+def chatml(image: str, **changes: str) -> Shape:
+    pieces = {
+        "user": "<|im_start|>user\n",
+        "image": image,
+        "after_user": "<|im_end|>\n",
+        "reply": "<|im_start|>assistant\n",
+        "after_reply": "<|im_end|>\n",
+    }
+    return Shape(**{**pieces, **changes})
+
+
+def tokenizer(roles: Mapping[str, str], special: str, eos: str = "<|im_end|>", bos: str | None = None) -> Any:
+    """A byte-level BPE with a few merges; ``roles`` are the names that the processors ask for."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
+    fast = tf.PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=eos,
+        bos_token=bos,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        extra_special_tokens=dict(roles),
+    )
+    fast.add_special_tokens({"additional_special_tokens": special.split()}, replace_extra_special_tokens=False)
+    return fast
+
+
+def text(tok: Any, **changes: Any) -> dict[str, Any]:
+    """The sizes of a small language model."""
+    sizes = {
+        "vocab_size": len(tok),
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": False,
+        "pad_token_id": tok.pad_token_id,
+        "eos_token_id": tok.eos_token_id,
+        "bos_token_id": tok.bos_token_id,
+    }
+    return {**sizes, **changes}
+
+
+def tower(**changes: Any) -> dict[str, Any]:
+    """The sizes of a small vision transformer."""
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+    }
+    return {**sizes, **changes}
+
+
+QWEN_ROLES = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "vision_start_token": "<|vision_start|>",
+    "vision_end_token": "<|vision_end|>",
+}
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+
+
+def qwen_ids(tok: Any) -> dict[str, int]:
+    return {f"{role}_id": tok.convert_tokens_to_ids(token) for role, token in QWEN_ROLES.items()}
+
+
+def mrope(sections: list[int], **more: Any) -> dict[str, Any]:
+    return {"rope_type": "default", "mrope_section": sections, "rope_theta": 10000.0, **more}
+
+
+def qwen2_vl() -> Parts:
+    tok = tokenizer(QWEN_ROLES, "<|im_start|> <|box_start|> <|box_end|>")
+    config = tf.Qwen2VLConfig(
+        text_config=text(tok, rope_parameters=mrope([2, 3, 3])),
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 14,
+        },
+        **qwen_ids(tok),
+    )
+    pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
+    processor = tf.Qwen2VLProcessor(
+        tf.Qwen2VLImageProcessor(size=pixels),
+        tok,
+        tf.Qwen2VLVideoProcessor(),
+        chat_template=chatml(QWEN_IMAGE).jinja(),
+    )
+    return tf.Qwen2VLForConditionalGeneration(config), processor
+
+
+def qwen2_5_vl() -> Parts:
+    tok = tokenizer(QWEN_ROLES, "<|im_start|>")
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 14,
+        "fullatt_block_indexes": [1],
+        "window_size": 56,
+    }
+    config = tf.Qwen2_5_VLConfig(
+        text_config=text(tok, rope_parameters=mrope([2, 3, 3])), vision_config=vision, **qwen_ids(tok)
+    )
+    pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
+    processor = tf.Qwen2_5_VLProcessor(
+        tf.Qwen2VLImageProcessor(size=pixels),
+        tok,
+        tf.Qwen2VLVideoProcessor(),
+        chat_template=chatml(QWEN_IMAGE).jinja(),
+    )
+    return tf.Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def qwen3_processor(tok: Any, template: Shape) -> Any:
+    pixels = {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 12}
+    return tf.Qwen3VLProcessor(
+        tf.Qwen2VLImageProcessor(patch_size=16, size=pixels),
+        tok,
+        tf.Qwen3VLVideoProcessor(),
+        chat_template=template.jinja(),
+    )
+
+
+def qwen3_vision(**changes: Any) -> dict[str, Any]:
+    sizes = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 16,
+        "num_position_embeddings": 64,
+    }
+    return {**sizes, **changes}
+
+
+def qwen3_vl() -> Parts:
+    tok = tokenizer(QWEN_ROLES, "<|im_start|>")
+    rope = mrope([4, 2, 2], mrope_interleaved=True)
+    config = tf.Qwen3VLConfig(
+        text_config=text(tok, head_dim=16, rope_parameters=rope),
+        vision_config=qwen3_vision(deepstack_visual_indexes=[0]),
+        **qwen_ids(tok),
+    )
+    return tf.Qwen3VLForConditionalGeneration(config), qwen3_processor(tok, chatml(QWEN_IMAGE))
+
+
+def qwen3_5() -> Parts:
+    tok = tokenizer(QWEN_ROLES, "<|im_start|> <think> </think>")
+    linear = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+    }
+    rope = mrope([2, 1, 1], mrope_interleaved=True, partial_rotary_factor=0.25)
+    config = tf.Qwen3_5Config(
+        text_config=text(tok, num_hidden_layers=4, head_dim=32, rope_parameters=rope, **linear),
+        vision_config=qwen3_vision(),
+        **qwen_ids(tok),
+    )
+    # the thinking block stands in the generation prompt only, not in earlier turns
+    template = chatml(QWEN_IMAGE, generation="<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    return tf.Qwen3_5ForConditionalGeneration(config), qwen3_processor(tok, template)
+
+
+def llava() -> Parts:
+    tok = tokenizer({"image_token": "<image>"}, "", eos="</s>", bos="<s>")
+    config = tf.LlavaConfig(
+        text_config=tf.LlamaConfig(**text(tok)),
+        vision_config=tf.CLIPVisionConfig(**tower()),
+        image_token_index=tok.image_token_id,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_seq_length=16,
+    )
+    size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
+    processor = tf.LlavaProcessor(
+        tf.CLIPImageProcessor(**size),
+        tok,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=Shape("USER: ", "<image>\n", " ", "ASSISTANT: ", " ").jinja(),
+    )
+    return tf.LlavaForConditionalGeneration(config), processor
+
+
+PINPOINTS = [[56, 112], [112, 56], [112, 112]]
+
+
+def llava_next() -> Parts:
+    tok = tokenizer({"image_token": "<image>"}, "", eos="</s>", bos="<s>")
+    config = tf.LlavaNextConfig(
+        text_config=tf.LlamaConfig(**text(tok)),
+        vision_config=tf.CLIPVisionConfig(**tower()),
+        image_token_index=tok.image_token_id,
+        image_grid_pinpoints=PINPOINTS,
+        image_seq_length=16,
+    )
+    size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
+    processor = tf.LlavaNextProcessor(
+        tf.LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **size),
+        tok,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=Shape("[INST] ", "<image>\n", " [/INST]", " ", "</s>", begin="<s>").jinja(),
+    )
+    return tf.LlavaNextForConditionalGeneration(config), processor
+
+
+def llava_onevision() -> Parts:
+    tok = tokenizer({"image_token": "<image>", "video_token": "<video>"}, "<|im_start|>")
+    config = tf.LlavaOnevisionConfig(
+        text_config=tf.Qwen2Config(**text(tok)),
+        vision_config=tf.SiglipVisionConfig(**tower(vision_use_head=False)),
+        image_token_index=tok.image_token_id,
+        video_token_index=tok.video_token_id,
+        image_grid_pinpoints=PINPOINTS,
+        vision_feature_select_strategy="full",
+    )
+    processor = tf.LlavaOnevisionProcessor(
+        tf.LlavaOnevisionImageProcessor(image_grid_pinpoints=PINPOINTS, size={"height": 56, "width": 56}),
+        tok,
+        tf.LlavaOnevisionVideoProcessor(),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=chatml("<image>\n").jinja(),
+    )
+    return tf.LlavaOnevisionForConditionalGeneration(config), processor
+
+
+def internvl() -> Parts:
+    roles = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tok = tokenizer(roles, "<|im_start|>")
+    config = tf.InternVLConfig(
+        text_config=tf.Qwen2Config(**text(tok)),
+        vision_config=tf.InternVLVisionConfig(**tower(image_size=[56, 56], patch_size=[14, 14])),
+        image_token_id=tok.context_image_token_id,
+        image_seq_length=4,
+    )
+    processor = tf.InternVLProcessor(
+        tf.GotOcr2ImageProcessor(size={"height": 56, "width": 56}, max_patches=4, crop_to_patches=True),
+        tok,
+        tf.InternVLVideoProcessor(),
+        image_seq_length=4,
+        chat_template=chatml("<IMG_CONTEXT>\n").jinja(),
+    )
+    return tf.InternVLForConditionalGeneration(config), processor
+
+
+IDEFICS_ROLES = {
+    "fake_image_token": "<fake_token_around_image>",
+    "image_token": "<image>",
+    "end_of_utterance_token": "<end_of_utterance>",
+    "global_image_token": "<global-img>",
+}
+IDEFICS_ROWS = " ".join(f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7))
+IDEFICS_SIZE = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
+IDEFICS_SHAPE = Shape(
+    "User:", "<image>", "<end_of_utterance>\n", "Assistant: ", "<end_of_utterance>\n", begin="<|im_start|>"
+)
+
+
+def smolvlm() -> Parts:
+    tok = tokenizer({**IDEFICS_ROLES, "video_token": "<video>"}, f"<|im_start|> {IDEFICS_ROWS}")
+    config = tf.SmolVLMConfig(
+        text_config=tf.LlamaConfig(**text(tok)),
+        vision_config=tf.SmolVLMVisionConfig(**tower()),
+        image_token_id=tok.image_token_id,
+        scale_factor=2,
+        pad_token_id=tok.pad_token_id,
+    )
+    processor = tf.SmolVLMProcessor(
+        tf.SmolVLMImageProcessor(**IDEFICS_SIZE),
+        tok,
+        tf.SmolVLMVideoProcessor(),
+        image_seq_len=4,
+        chat_template=IDEFICS_SHAPE.jinja(),
+    )
+    return tf.SmolVLMForConditionalGeneration(config), processor
+
+
+def idefics3() -> Parts:
+    tok = tokenizer(IDEFICS_ROLES, f"<|im_start|> {IDEFICS_ROWS}")
+    config = tf.Idefics3Config(
+        text_config=tf.LlamaConfig(**text(tok)),
+        vision_config=tower(),
+        image_token_id=tok.image_token_id,
+        scale_factor=2,
+        pad_token_id=tok.pad_token_id,
+    )
+    processor = tf.Idefics3Processor(
+        tf.Idefics3ImageProcessor(**IDEFICS_SIZE), tok, image_seq_len=4, chat_template=IDEFICS_SHAPE.jinja()
+    )
+    return tf.Idefics3ForConditionalGeneration(config), processor
+
+
+def gemma3() -> Parts:
+    roles = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tok = tokenizer(roles, "<start_of_turn> <end_of_turn>", eos="<eos>", bos="<bos>")
+    layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16, "head_dim": 16}
+    config = tf.Gemma3Config(
+        text_config=text(tok, query_pre_attn_scalar=16, **layers),
+        vision_config=tower(),
+        mm_tokens_per_image=4,
+        image_token_index=tok.image_token_id,
+        boi_token_index=tok.boi_token_id,
+        eoi_token_index=tok.eoi_token_id,
+    )
+    template = Shape(
+        "<start_of_turn>user\n",
+        "<start_of_image>",
+        "<end_of_turn>\n",
+        "<start_of_turn>model\n",
+        "<end_of_turn>\n",
+        begin="<bos>",
+    )
+    processor = tf.Gemma3Processor(
+        tf.Gemma3ImageProcessor(size={"height": 56, "width": 56}),
+        tok,
+        image_seq_length=4,
+        chat_template=template.jinja(),
+    )
+    return tf.Gemma3ForConditionalGeneration(config), processor
+
+
+MOLMO_IDS = {
+    "image_start_token_id": "<im_start>",
+    "low_res_image_start_token_id": "<low_res_im_start>",
+    "image_end_token_id": "<im_end>",
+    "image_low_res_id": "<im_low>",
+    "image_patch_id": "<im_patch>",
+    "image_col_id": "<im_col>",
+    "frame_start_token_id": "<frame_start>",
+    "frame_end_token_id": "<frame_end>",
+}
+
+
+def molmo2() -> Parts:
+    tok = tokenizer(
+        {"image_token": "<|image|>", "video_token": "<|video|>"}, "<|im_start|> " + " ".join(MOLMO_IDS.values())
+    )
+    tok.bos_token = "<|im_end|>"
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    config = tf.Molmo2Config(
+        text_config=text(
+            tok, head_dim=16, additional_vocab_size=0, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}
+        ),
+        vision_config={**tower(image_size=[56, 56]), **heads},
+        adapter_config={
+            **heads,
+            "vision_feature_layer": [-1, -2],
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "text_hidden_size": 64,
+        },
+        **{name: tok.convert_tokens_to_ids(token) for name, token in MOLMO_IDS.items()},
+    )
+    processor = tf.Molmo2Processor(
+        tf.Molmo2ImageProcessor(size={"height": 56, "width": 56}, max_crops=2, overlap_margins=[1, 1]),
+        tf.Molmo2VideoProcessor(),
+        tok,
+        chat_template=chatml("<|image|>").jinja(),
+    )
+    return tf.Molmo2ForConditionalGeneration(config), processor
+
+
+def glm4v() -> Parts:
+    names = "<|begin_of_image|> <|end_of_image|> <|begin_of_video|> <|end_of_video|>"
+    tok = tokenizer(
+        {"image_token": "<|image|>", "video_token": "<|video|>"},
+        f"{names} [gMASK] <sop> <|user|> <|assistant|>",
+        eos="<|endoftext|>",
+    )
+    ids = dict(
+        zip(
+            ("image_start_token_id", "image_end_token_id", "video_start_token_id", "video_end_token_id"),
+            tok.convert_tokens_to_ids(names.split()),
+            strict=True,
+        )
+    )
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "image_size": 56,
+    }
+    config = tf.Glm4vConfig(
+        text_config=text(tok, rope_parameters=mrope([1, 1, 2], partial_rotary_factor=0.5)),
+        vision_config=vision,
+        image_token_id=tok.image_token_id,
+        video_token_id=tok.video_token_id,
+        **ids,
+    )
+    pixels = {"shortest_edge": 28 * 28 * 2, "longest_edge": 28 * 28 * 24}
+    template = Shape(
+        "<|user|>\n", "<|begin_of_image|><|image|><|end_of_image|>", "", "<|assistant|>\n", "", begin="[gMASK]<sop>"
+    )
+    processor = tf.Glm4vProcessor(
+        tf.Glm4vImageProcessor(size=pixels), tok, tf.Glm4vVideoProcessor(), chat_template=template.jinja()
+    )
+    return tf.Glm4vForConditionalGeneration(config), processor
+
+
+def paligemma() -> Parts:
+    tok = tokenizer({"image_token": "<image>"}, "", eos="<eos>", bos="<bos>")
+    images = tf.SiglipImageProcessor(size={"height": 56, "width": 56})
+    images.image_seq_length = 16
+    # it has no template of its own: its reply follows the line break, and an end token follows the reply
+    processor = tf.PaliGemmaProcessor(
+        images, tok, chat_template=Shape("", "<image>", "\n", "", "<eos>", begin="").jinja()
+    )
+    config = tf.PaliGemmaConfig(
+        text_config=tf.GemmaConfig(**text(tok, head_dim=16)),
+        vision_config=tf.SiglipVisionConfig(**tower(vision_use_head=False)),
+        image_token_index=tok.image_token_id,
+        projection_dim=64,
+        hidden_size=64,
+    )
+    return tf.PaliGemmaForConditionalGeneration(config), processor
+
+
+FAMILIES: Mapping[str, Builder] = {
+    "qwen2_vl": qwen2_vl,
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_5": qwen3_5,
+    "llava": llava,
+    "llava_next": llava_next,
+    "llava_onevision": llava_onevision,
+    "internvl": internvl,
+    "smolvlm": smolvlm,
+    "idefics3": idefics3,
+    "gemma3": gemma3,
+    "molmo2": molmo2,
+    "glm4v": glm4v,
+    "paligemma": paligemma,
+}
+
+
+def enlarge(model: Any) -> None:
+    """Random weights of a size that keeps activations near one, and makes logits differ by several units."""
+    for module in model.modules():
+        embedding = isinstance(module, torch.nn.Embedding)
+        for parameter in module.parameters(recurse=False):
+            if parameter.dim() >= 2:
+                scale = 0.4 if embedding else 1.2 / parameter[0].numel() ** 0.5
+                parameter.data.normal_(0.0, scale)
+
+
+def build(name: str, folder: Path, seed: int = 0) -> Path:
+    """Save a family's random model and processor into ``folder``, and return it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, processor = FAMILIES[name]()
+        enlarge(model)
+    eos = processor.tokenizer.eos_token_id
+    model.generation_config = tf.GenerationConfig(  # random text meets one of these words soon
+        eos_token_id=[eos, *range(60, 90)], pad_token_id=processor.tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
