@@ -21,7 +21,8 @@ from jaxtyping import Float, UInt8
 from sam4mllm.dialects import Dialect
 from sam4mllm.geometry import Frame
 
-Images: TypeAlias = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # ragged: a named axis would have to be one size in all
+AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # of any size: a named axis would have to be one size in all
+Images: TypeAlias = Sequence[AnyImage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class Turn:
 
     role: Literal["user", "assistant"]
     text: str
+
+
+Conversation: TypeAlias = tuple[AnyImage, Sequence[Turn]]
 
 
 @dataclass(frozen=True, slots=True)

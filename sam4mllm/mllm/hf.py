@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from sam4mllm.dialects import Dialect, dialect_for
 from sam4mllm.dialects import dialect as dialect_named
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Images
+from sam4mllm.mllm import Conversation, Images
 from sam4mllm.mllm.hf_adapter import adapted
 from sam4mllm.mllm.hf_chat import HfChat, Speaker
 from sam4mllm.mllm.hf_frames import Sight
+from sam4mllm.mllm.hf_rows import rows
 from sam4mllm.mllm.hf_template import Template
 
 log = logging.getLogger(__name__)
@@ -125,6 +127,19 @@ class HfMLLM:
     def open(self, images: Images, keys: Sequence[str] = ()) -> HfChat:  # noqa: ARG002  the protocol's
         """Begin one conversation per picture; each is encoded at its first question. ``keys`` do not matter."""
         return HfChat(self._speaker, [self._sight.prepare(image) for image in images], self._sight.frames(images))
+
+    def rows(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+        """A batch to train on: the model's inputs for pictures and what is said of each, with ``labels``.
+
+        Every row holds the very tokens that asking would produce, padded on the right; labels are those of the replies
+        and their ends, and -100 elsewhere.
+
+        Raises:
+            UserError: unless in each conversation user and assistant take turns, the assistant last.
+        """
+        pictures = [self._sight.prepare(image) for image, _ in conversations]
+        turns = [turns for _, turns in conversations]
+        return rows(self._speaker.template, pictures, turns, self._speaker.prefix_lm)
 
 
 def _device(name: str | None) -> torch.device:

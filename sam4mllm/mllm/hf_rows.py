@@ -66,8 +66,8 @@ def rows(
         conversations: user and assistant by turns.
         prefix_lm: whether the prompt's tokens attend to later ones of their type: replies are then given type 1.
     """
-    inputs = dict(template.open([turns[0].text for turns in conversations], images))
     tails = [tail(template, turns) for turns in conversations]
+    inputs = dict(template.open([turns[0].text for turns in conversations], images))
     opened = inputs["attention_mask"].bool()
     per_token = [name for name, value in inputs.items() if value.shape == opened.shape and name != "labels"]
     kept = {name: [row[mask] for row, mask in zip(inputs[name], opened, strict=True)] for name in per_token}

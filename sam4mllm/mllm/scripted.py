@@ -10,7 +10,7 @@ Knows nothing of models.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,8 +44,8 @@ class ScriptedMLLM:
     def replay(cls, path: str | Path, dialect: Dialect = DIALECTS["sam4mllm"]) -> ScriptedMLLM:
         """Say what a predictions file recorded, by key: its replies one after the other, and its answers to questions.
 
-        Whoever opens a key again hears the recording go on, not begin again. Where there are two options the first
-        is given the recorded probability of "yes".
+        Whoever opens a key again hears the recording begin again. Where there are two options the first is given the
+        recorded probability of "yes".
 
         Raises:
             UserError: for a file that cannot be read; later for a key that is not recorded, or has no more to say.
@@ -109,15 +109,16 @@ class ScriptedChat:
 
 
 class Recording:
-    """What was said of each key, taken up one after the other."""
+    """What was said of each key, in order."""
 
     def __init__(self, path: Path) -> None:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read the recording {path}: {error}") from error
-        self._replies: dict[str, Iterator[str]] = {}
-        self._chances: dict[str, Iterator[float]] = {}
+        self._replies: dict[str, list[str]] = {}
+        self._chances: dict[str, list[float]] = {}
+        self._asked: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             if line.strip():
                 self._take(line, f"{path}:{number}")
@@ -126,13 +127,16 @@ class Recording:
         try:
             record: dict[str, Any] = json.loads(line)
             key = str(record["id"])
-            self._replies[key] = iter([str(reply) for reply in record.get("replies", ())])
-            self._chances[key] = iter([float(yes) for *_, yes in record.get("asked", ())])
+            self._replies[key] = [str(reply) for reply in record.get("replies", ())]
+            self._chances[key] = [float(yes) for *_, yes in record.get("asked", ())]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{place} is no recorded prediction: {error!r}") from error
 
     def says(self, key: str, image: Image, turns: Sequence[Turn]) -> str:  # noqa: ARG002  a script's signature
-        reply: str = _next(self._replies, key, "reply")
+        said = len(turns) // 2
+        if said == 0:
+            self._asked[key] = 0
+        reply: str = _at(self._replies, key, said, "reply")
         return reply
 
     def leans(
@@ -145,17 +149,18 @@ class Recording:
     ) -> Sequence[float]:
         if len(options) != 2:
             raise UserError(f"a recording answers questions with two options, got {len(options)}")
-        yes = _next(self._chances, key, "answer to a question")
+        asked = self._asked.get(key, 0)
+        yes = _at(self._chances, key, asked, "answer to a question")
+        self._asked[key] = asked + 1
         return yes, 1 - yes
 
 
-def _next(said: dict[str, Iterator[Any]], key: str, what: str) -> Any:
+def _at(said: dict[str, list[Any]], key: str, index: int, what: str) -> Any:
     if key not in said:
         raise UserError(f"nothing is recorded for {key!r}")
-    try:
-        return next(said[key])
-    except StopIteration:
-        raise UserError(f"the recording of {key!r} has no further {what}") from None
+    if index >= len(said[key]):
+        raise UserError(f"the recording of {key!r} has no further {what}")
+    return said[key][index]
 
 
 def _undecided(

@@ -92,7 +92,10 @@ def test_a_replay_says_what_was_recorded(tmp_path: Path) -> None:
     assert chat.answer(["?", "?"]) == [Reply("none"), Reply("[1]")]
     chances = chat.choose([[], ["(1,2)?", "(3,4)?"]], ("Yes", "No"))
     np.testing.assert_allclose(chances[1], [[0.75, 0.25], [0.125, 0.875]])
-    assert mllm.open([TALL], ["a"]).answer(["again"]) == [Reply("[2]")]
+    assert chat.answer(["", "and?"]) == [Reply(""), Reply("[2]")]
+    again = mllm.open([TALL], ["a"])
+    assert again.answer(["?"]) == [Reply("[1]")]
+    np.testing.assert_allclose(again.choose([["(1,2)?"]], ("Yes", "No"))[0], [[0.75, 0.25]])
 
 
 def test_what_was_not_recorded_is_the_users_mistake(tmp_path: Path) -> None:

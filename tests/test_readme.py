@@ -1,0 +1,74 @@
+"""The README is true: its code runs, its commands and options exist, its map names what is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sam4mllm.cli import app
+from sam4mllm.images import read_image
+from tests import families
+from tests.segmenter import small
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    return [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+def test_the_first_code_draws_a_mask(tmp_path, monkeypatch):
+    """The names of the README's models are folders of small random models here, as `from_pretrained` allows."""
+    monkeypatch.chdir(tmp_path)
+    mllm, segmenter = re.findall(r'load\("([^"]+)"\)', blocks("python")[0])
+    families.build("qwen2_5_vl", tmp_path / mllm)
+    small.build("sam", tmp_path / segmenter)
+    PIL.Image.fromarray(np.zeros((48, 64, 3), dtype=np.uint8)).save("kitchen.jpg")
+    names: dict[str, object] = {}
+    exec(blocks("python")[0], names)
+    assert names["answer"].mask.shape == (48, 64)
+    assert read_image(Path("mug.png")).shape[1] >= 64
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "sam4mllm"], ids=" ".join)
+def test_every_option_of_a_command_exists(words):
+    found = typer.main.get_command(app).commands[words[1]]
+    known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "make"], ids=" ".join)
+def test_every_make_target_exists(words):
+    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_every_module_that_is_run_exists():
+    modules = [words[words.index("-m") + 1] for words in commands() if "-m" in words]
+    assert modules
+    assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
+
+
+def test_the_map_names_what_is_there_and_all_of_it():
+    named = set(re.findall(r"^(sam4mllm/\S+)", README, flags=re.MULTILINE))
+    assert all((ROOT / name).exists() for name in named)
+    there = {
+        path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
+        for path in (ROOT / "sam4mllm").iterdir()
+        if not path.name.startswith("__") and path.suffix in (".py", "")
+    }
+    assert named == there
+
+
+def test_the_command_line_names_its_commands():
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert all(words[1] in shown for words in commands() if words[0] == "sam4mllm")
