@@ -75,5 +75,5 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, says):
 
 
 def test_a_missing_recipe_is_named(tmp_path):
-    with pytest.raises(UserError, match="missing.yaml"):
+    with pytest.raises(UserError, match=r"missing\.yaml"):
         load(tmp_path / "missing.yaml", Kind)
