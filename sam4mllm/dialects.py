@@ -314,6 +314,14 @@ _ROWS = (
         point="<|begin_of_box|>[[$x,$y]]<|end_of_box|>",
         model_types=("glm4v", "glm4v_moe", "glm46v", "glmga"),
     ),
+    Dialect(
+        "tiny",  # of the embedded default, whose tokenizer has a token for each of its 112 pixels along an axis
+        box="<box><p$x0><p$y0><p$x1><p$y1>",
+        point="<p$x><p$y>",
+        cells=112,
+        last=112,
+        digits=3,
+    ),
 )
 
 DIALECTS: Mapping[str, Dialect] = {row.name: row for row in _ROWS}

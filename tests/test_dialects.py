@@ -120,6 +120,7 @@ WRITTEN = {
     "molmo2": ("[100,050,500,750]", '<points coords="1 1 300 400"></points>'),
     "gemma": ('{"box_2d":[50,100,750,500],"label":"cat"}', '{"point":[400,300]}'),
     "glm-4v": ("<|begin_of_box|>[[100,50,500,750]]<|end_of_box|>", "<|begin_of_box|>[[300,400]]<|end_of_box|>"),
+    "tiny": ("<box><p011><p006><p056><p084>", "<p034><p045>"),
 }
 BOX, POINT, VGA = Box(64, 24, 320, 360), Point(192, 192), Frame.whole(640, 480)
 
@@ -217,6 +218,9 @@ MESSY = [
     ("gemma", "bare", "50, 100, 750, 500", [CAT]),
     ("glm-4v", "prose", "The cat is at <|begin_of_box|>[[100,50,500,750]]<|end_of_box|>.", [CAT]),
     ("glm-4v", "tags dropped", "The cat is at [[100, 50, 500, 750]].", [CAT]),
+    ("tiny", "several", "<box><p000><p056><p112><p112>\n<box><p000><p000><p056><p028>",
+     [Box(0, 500, 1000, 1000), Box(0, 0, 500, 250)]),
+    ("tiny", "three tokens", "<box><p000><p056><p112>", []),
     ("glm-4v", "json", '<|begin_of_box|>{"bbox_2d": [100,50,500,750]}<|end_of_box|>', [CAT]),
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sam4mllm.dialects import DIALECTS
 
 PACKAGE = Path(__file__).parents[1] / "sam4mllm"
-OWN = "sam4mllm"
+OWN = ("sam4mllm", "tiny")
 OTHERS = ("idefics", "smolvlm", "blip", "deepseek", "gemini", "minigpt", "mistral", "shikra")
 
 

@@ -117,7 +117,7 @@ class HfMLLM:
         if adapter is not None:
             model, card = adapted(model, Path(adapter))
             spoken = spoken or (dialect_named(card.dialect) if card else None)
-        spoken = spoken or dialect_for(config.model_type)
+        spoken = spoken or _own_dialect(config)
         return cls(model.eval(), processor, spoken, max_new_tokens, kv_tokens, pack)
 
     @property
@@ -140,6 +140,12 @@ class HfMLLM:
         pictures = [self._sight.prepare(image) for image, _ in conversations]
         turns = [turns for _, turns in conversations]
         return rows(self._speaker.template, pictures, turns, self._speaker.prefix_lm)
+
+
+def _own_dialect(config: Any) -> Dialect:
+    """The dialect that a configuration names as ``sam4mllm_dialect``, else that of its model type."""
+    named = config.to_dict().get("sam4mllm_dialect")
+    return dialect_for(config.model_type) if named is None else dialect_named(named)
 
 
 def _device(name: str | None) -> torch.device:

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from sam4mllm.dialogue import ask_boxes, ask_point, ask_prompts
+from sam4mllm.geometry import Frame, Point
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.prompters import Query
+from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.shapes import WORDS
+from sam4mllm.tiny.model import ROW, build
+
+FRAME = Frame.whole(112, 112)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return build(0)
+
+
+def test_it_is_small(parts):
+    assert sum(weight.numel() for weight in parts[0].parameters()) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the red ring",
+        "<box><p011><p006><p056><p084> inside <p034><p045>\n<box><p000><p000><p112><p112>",
+        ask_boxes("both blue circles", ROW),
+        "a pangolin, 7 metres — déjà vu",
+    ],
+    ids=["words", "places", "a question", "anything else"],
+)
+def test_every_text_is_read_back_from_its_tokens(parts, text):
+    tokenizer = parts[1].tokenizer
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_words_and_places_are_one_token_each_and_a_question_is_few(parts):
+    tokenizer = parts[1].tokenizer
+    for word in WORDS:
+        assert len(tokenizer(f" {word}")["input_ids"]) == 1
+    assert len(tokenizer(ROW.write_point(Point(5, 6), FRAME))["input_ids"]) == 2
+    for question in (ask_boxes("red ring", ROW), ask_prompts("red ring", 3, 3, ROW)):
+        assert len(tokenizer(question)["input_ids"]) == 4
+    assert len(tokenizer(ask_point(Point(5, 6), "red ring", ROW, FRAME))["input_ids"]) == 7
+
+
+def test_a_saved_one_loads_as_any_checkpoint_and_names_its_own_dialect(parts, tmp_path):
+    model, processor = parts
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    mllm = HfMLLM.load(tmp_path, device="cpu", max_new_tokens=4)
+    assert mllm.dialect is ROW
+    [found] = BoxPrompter(mllm)([Query(np.zeros((112, 112, 3), dtype=np.uint8), "the red ring")])
+    assert found.replies
