@@ -41,6 +41,12 @@ Dialect = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="As torch names it; else the best there is.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="As torch names it; auto: the checkpoint's own.")]
+DeviceMap = Annotated[
+    str | None, typer.Option("--device-map", help="How to spread the MLLM over devices, in place of --device.")
+]
+Attention = Annotated[
+    str | None, typer.Option("--attention", help="The MLLM's attention implementation, as transformers names it.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many expressions are asked at once.")]
 SingleMask = Annotated[bool, typer.Option("--single-mask", help="The segmenter's one mask, not its best of three.")]
 TrustRemoteCode = Annotated[
@@ -93,6 +99,8 @@ def infer(
     batch_size: BatchSize = 4,
     device: Device = None,
     dtype: Dtype = "auto",
+    device_map: DeviceMap = None,
+    attention: Attention = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Find what phrases mean in pictures, and draw it."""
@@ -120,6 +128,8 @@ def infer(
         dialect=dialect,
         device=device,
         dtype=dtype,
+        device_map=device_map,
+        attention=attention,
         single_mask=single_mask,
         trust_remote_code=trust_remote_code,
     )
@@ -156,6 +166,8 @@ def predict(
     batch_size: BatchSize = 4,
     device: Device = None,
     dtype: Dtype = "auto",
+    device_map: DeviceMap = None,
+    attention: Attention = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Answer every sample of a set, one line each."""
@@ -184,6 +196,8 @@ def predict(
         dialect=dialect,
         device=device,
         dtype=dtype,
+        device_map=device_map,
+        attention=attention,
         single_mask=single_mask,
         trust_remote_code=trust_remote_code,
     )

@@ -54,6 +54,8 @@ class Recipe:
     dialect: str | None = None
     device: str | None = None
     dtype: str = "auto"
+    device_map: str | None = None
+    attention: str | None = None
     single_mask: bool = False
     trust_remote_code: bool = False
 
@@ -83,6 +85,8 @@ class Recipe:
             dialect=self.dialect,
             device=self.device,
             dtype=self.dtype,
+            device_map=self.device_map,
+            attention=self.attention,
             trust_remote_code=self.trust_remote_code,
         )
         return Pipeline(build_prompter(self.prompter, mllm, self.options), segmenter)
@@ -99,6 +103,8 @@ class Recipe:
             or self.options
             or self.adapter
             or self.dialect
+            or self.device_map
+            or self.attention
             or self.trust_remote_code
         ):
             raise UserError("boxes and clicks by hand ask no MLLM: leave out what is about it or its prompter")
@@ -141,6 +147,8 @@ def build_mllm(
     dialect: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
+    device_map: str | None = None,
+    attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> MLLM:
     """The talker that ``spec`` names.
@@ -152,6 +160,8 @@ def build_mllm(
             own for a replay.
         device: as torch names it; the best there is where None.
         dtype: as torch names it, or ``auto`` for the checkpoint's own.
+        device_map: how to spread it over devices, in place of ``device``.
+        attention: the attention implementation, as transformers names it.
         trust_remote_code: whether code that comes with the model may run.
 
     Raises:
@@ -167,7 +177,14 @@ def build_mllm(
     from sam4mllm.mllm.hf import HfMLLM
 
     return HfMLLM.load(
-        spec, adapter=adapter, dialect=dialect, dtype=dtype, device=device, trust_remote_code=trust_remote_code
+        spec,
+        adapter=adapter,
+        dialect=dialect,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        attention=attention,
+        trust_remote_code=trust_remote_code,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sam4mllm.dialects import Dialect
+from sam4mllm.dialogue import say_label
 from sam4mllm.geometry import Box, Frame, Mask, Point, Prompt
 from sam4mllm.mllm import Turn
 from sam4mllm.sampling import clicks, label, poisson_disk
@@ -22,15 +23,26 @@ def ask_name(point: Point, dialect: Dialect, frame: Frame) -> str:
     return f"What is at {dialect.write_point(point, frame)}?"
 
 
+def ask_there(phrase: str) -> str:
+    """Ask whether a scene holds what a phrase means: the base's third skill, by which it knows yes and no."""
+    return f'Is there "{phrase}"?'
+
+
 def boxes_lesson(
-    drawing: Drawing, names: int, dialect: Dialect, rng: np.random.Generator, most: int = 12
+    drawing: Drawing, names: int, there: int, dialect: Dialect, rng: np.random.Generator, most: int = 12
 ) -> list[Turn]:
-    """The boxes of every expression of a scene and the names at some places, in random order, without points."""
+    """Boxes of every expression of a scene, names at some places and whether some are there, in random order.
+
+    No question is about points of an object.
+    """
     frame = _frame(drawing)
     parts = [
         box_turns(expression.text, _prompts(drawing, expression), dialect, frame) for expression in drawing.expressions
     ]
     parts += [_naming(drawing, dialect, frame, rng) for _ in range(names)]
+    for index in rng.permutation(len(drawing.expressions))[:there]:
+        expression = drawing.expressions[index]
+        parts.append([Turn("user", ask_there(expression.text)), Turn("assistant", say_label(bool(expression.targets)))])
     chosen = rng.permutation(len(parts))[:most]
     return [turn for index in chosen for turn in parts[index]]
 

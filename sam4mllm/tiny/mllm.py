@@ -41,6 +41,7 @@ class MllmTraining:
     seed: int = 0
     objects: tuple[int, int] = (1, 3)
     names: int = 2
+    there: int = 1
     turns: int = 12
     start: str | None = None
 
@@ -66,7 +67,7 @@ def train(recipe: MllmTraining) -> Path:
     def row(index: int) -> Conversation:
         drawing = draw_split("train", 2**41 + recipe.seed * 2**32 + index, level)
         rng = np.random.default_rng([recipe.seed, 2, index])
-        return drawing.image, boxes_lesson(drawing, recipe.names, ROW, rng, recipe.turns)
+        return drawing.image, boxes_lesson(drawing, recipe.names, recipe.there, ROW, rng, recipe.turns)
 
     return finetune(HfMLLM(model, processor, ROW), row, recipe.training, out)
 

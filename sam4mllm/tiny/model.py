@@ -19,7 +19,7 @@ from sam4mllm.dialects import dialect
 from sam4mllm.dialogue import ask_boxes, ask_point, ask_prompts
 from sam4mllm.geometry import Box, Frame, Point
 from sam4mllm.shapes import WORDS
-from sam4mllm.tiny.lessons import ask_name
+from sam4mllm.tiny.lessons import ask_name, ask_there
 
 SIDE, PATCH = 112, 14
 ROW = dialect("tiny")
@@ -89,6 +89,7 @@ def _pieces() -> list[str]:
         ask_point(point, mark, ROW, frame),
         ask_point(point, mark, ROW, frame, box),
         ask_name(point, ROW, frame),
+        ask_there(mark),
     ]
     for place in (ROW.write_box(box, frame), ROW.write_point(point, frame)):
         asked = [text.replace(place, mark) for text in asked]

@@ -17,7 +17,7 @@ def rng():
 
 @pytest.mark.parametrize("drawing", DRAWINGS[:5])
 def test_a_lesson_says_the_boxes_of_its_scene_and_holds_no_points(drawing):
-    turns = boxes_lesson(drawing, 0, ROW, rng(), most=99)
+    turns = boxes_lesson(drawing, 0, 0, ROW, rng(), most=99)
     assert len(turns) == 2 * len(drawing.expressions)
     for expression in drawing.expressions:
         [at] = [i for i, turn in enumerate(turns[::2]) if f'"{expression.text}"' in turn.text]
@@ -30,7 +30,7 @@ def test_a_lesson_says_the_boxes_of_its_scene_and_holds_no_points(drawing):
 
 def test_names_are_of_what_lies_there():
     for drawing in DRAWINGS:
-        turns = boxes_lesson(drawing, 4, ROW, rng(), most=99)
+        turns = boxes_lesson(drawing, 4, 0, ROW, rng(), most=99)
         for asked, said in zip(turns[::2], turns[1::2], strict=True):
             if asked.text.startswith("What is at"):
                 [place] = ROW.places(asked.text, FRAME)
@@ -43,7 +43,7 @@ def test_names_are_of_what_lies_there():
 
 
 def test_a_lesson_is_cut_at_whole_turns():
-    assert len(boxes_lesson(DRAWINGS[0], 5, ROW, rng(), most=3)) == 6
+    assert len(boxes_lesson(DRAWINGS[0], 5, 1, ROW, rng(), most=3)) == 6
 
 
 def test_ppg_says_three_clicks_on_the_target_and_three_off():
@@ -68,3 +68,15 @@ def test_no_target_is_taught_by_both():
     drawing, expression = next((d, e) for d in DRAWINGS for e in d.expressions if not e.targets)
     for kind in ("ppg", "pqpp"):
         assert [turn.text for turn in points_lesson(drawing, [expression], kind, 4, ROW, rng())][1:] == ["none"]
+
+
+def test_what_is_there_is_said_to_be_there():
+    said = {}
+    for drawing in DRAWINGS:
+        turns = boxes_lesson(drawing, 0, 99, ROW, rng(), most=99)
+        there = {expression.text: bool(expression.targets) for expression in drawing.expressions}
+        for asked, answer in zip(turns[::2], turns[1::2], strict=True):
+            if asked.text.startswith("Is there"):
+                assert there[asked.text.split('"')[1]] is read_label(answer.text)
+                said[answer.text] = True
+    assert set(said) == {"Yes", "No"}
