@@ -103,7 +103,8 @@ def train(tower: Any, width: int, training: TowerTraining, seed: int) -> None:
     for step in range(training.steps):
         drawings = [draw_split("train", int(rng.integers(2**40)), level) for _ in range(training.scenes)]
         pixels = torch.from_numpy(np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2))
-        seen = tower(pixels.float() / 127.5 - 1).last_hidden_state
+        # what the language model is shown: the last layer's output, before the tower's closing norm
+        seen = tower(pixels.float() / 127.5 - 1, output_hidden_states=True).hidden_states[-1]
         value = loss(head(seen), [dense(drawing) for drawing in drawings])
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
