@@ -11,6 +11,7 @@ import tests.typechecked  # noqa: F401  the hook names it as a string
 install_import_hook("sam4mllm", "tests.typechecked.check")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails at once
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small lose more by waiting for each other's threads
 
 
 @pytest.fixture(scope="session")
