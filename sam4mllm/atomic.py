@@ -76,8 +76,10 @@ def check_file(file: Path) -> None:
     Raises:
         UserError: where it cannot.
     """
-    if file.is_dir():
-        raise UserError(f"cannot write {file}: it is a folder")
+    if file.exists() and not file.is_file():
+        raise UserError(f"cannot write {file}: it is a folder or a device, not a file")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise UserError(f"cannot write {file}: it may not be written")
     check_folder(file.parent)
 
 

@@ -173,8 +173,11 @@ def predict(
     """Answer every sample of a set, one line each."""
     from dataclasses import asdict
 
+    from sam4mllm import __version__
     from sam4mllm.atomic import check_file
+    from sam4mllm.dialogue import WORDING
     from sam4mllm.predict import predict as predicted
+    from sam4mllm.predictions import Prediction
     from sam4mllm.recipe import Recipe
     from sam4mllm.samples import read_samples
 
@@ -205,8 +208,17 @@ def predict(
     recipe.check()
     check_file(out)
     pipeline = recipe.build()
+    settings = {**asdict(recipe), "images": str(asked.images), "wording": WORDING, "sam4mllm": __version__}
+    errors: list[str] = []
     with _progress(len(asked)) as advance:
-        predicted(asked, pipeline, out, batch_size=batch_size, settings=asdict(recipe), progress=lambda _: advance())
+
+        def tell(prediction: Prediction) -> None:
+            advance()
+            errors.extend([f"{prediction.id}: {prediction.error}"] if prediction.error else [])
+
+        predicted(asked, pipeline, out, batch_size=batch_size, settings=settings, progress=tell)
+    if errors:
+        typer.echo(f"{len(errors)} of {len(asked)} samples failed and count as empty; the first: {errors[0]}", err=True)
 
 
 @app.command()

@@ -12,6 +12,7 @@ Knows nothing of models and numbers.
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,8 @@ def read_whole(path: Path) -> tuple[list[Prediction], int]:
         UserError: for a file that cannot be read, or holds something else than predictions.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot read {path}: it is a folder or a device, not a file")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -148,6 +151,11 @@ class Lines:
         with one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._file.close()
+                raise UserError(f"cannot write {path}: another run is writing it") from None
             self._file.truncate(keep)
 
     def append(self, line: str) -> None:

@@ -22,6 +22,7 @@ Option = str | int | float
 
 SEGMENTERS = ("box", "grabcut", "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
 PROMPTERS = ("ppg", "pqpp", "box")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CHECKPOINT = ("vit_b", "vit_l", "vit_h")
 _REPLAY = "replay:"
 
@@ -66,6 +67,7 @@ class Recipe:
             UserError: for the first slip, saying what is allowed.
         """
         check_mllm(self.mllm, self.adapter, self.dialect)
+        _check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
         if self.segmenter == "box" and self.prompter != "box":
@@ -108,6 +110,7 @@ class Recipe:
             or self.trust_remote_code
         ):
             raise UserError("boxes and clicks by hand ask no MLLM: leave out what is about it or its prompter")
+        _check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
 
     def build_segmenter(self) -> Segmenter:
@@ -294,6 +297,11 @@ def _may_be_hub_or_folder(spec: str) -> bool:
         return True
     owner, _, name = spec.partition("/")
     return owner not in ("", ".", "..", "~") and bool(name) and "/" not in name and not Path(spec).exists()
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
 
 
 def _check_device(device: str | None) -> None:

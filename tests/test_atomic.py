@@ -96,3 +96,8 @@ def test_checking_names_what_cannot_be_written(tmp_path):
         check_folder(tmp_path / "taken" / "below")
     with pytest.raises(UserError, match="it is a folder"):
         check_file(tmp_path)
+
+
+def test_a_device_is_no_file_to_write():
+    with pytest.raises(UserError, match="not a file"):
+        check_file(Path("/dev/full"))

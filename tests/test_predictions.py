@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.mllm import Reply
-from sam4mllm.predictions import Lines, Prediction, read_predictions
+from sam4mllm.predictions import Lines, Prediction, read_predictions, read_whole
 from sam4mllm.prompters import Asked
 from sam4mllm.rle import Rle
 
@@ -93,3 +95,16 @@ def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
         assert path.read_text() == "one\n"
         lines.append("two")
     assert path.read_text() == "one\ntwo\n"
+
+
+def test_two_runs_do_not_write_one_file(tmp_path):
+    with Lines(tmp_path / "p.jsonl", 0) as one:
+        with pytest.raises(UserError, match="another run is writing it"):
+            Lines(tmp_path / "p.jsonl", 0)
+        one.append("{}")
+    assert (tmp_path / "p.jsonl").read_text() == "{}\n"
+
+
+def test_a_device_is_no_file_of_predictions():
+    with pytest.raises(UserError, match="not a file"):
+        read_whole(Path("/dev/full"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -153,6 +154,8 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"unknown device {name!r}: give cpu, cuda, cuda:1 ...") from error
+    if device.type == "meta":
+        raise UserError("the device meta holds no weights: give cpu, cuda, cuda:1 ...")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"no device {name!r} on this machine: torch finds no CUDA")
     return device
@@ -194,16 +197,21 @@ def _model(
     name: str | Path, config: Any, dtype: str, device_map: str | None, attention: str | None, trust: bool
 ) -> Any:
     try:
-        return AutoModelForImageTextToText.from_pretrained(
+        model, info = AutoModelForImageTextToText.from_pretrained(
             name,
             config=config,
             dtype=dtype,
             device_map=device_map,
             attn_implementation=attention,
             trust_remote_code=trust,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:  # no weights, or an attention that is unknown or missing
+    # no weights, an attention that is unknown or missing; weights of other shapes; damaged ones
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model {str(name)!r} does not load: {_first_line(error)}") from error
+    if info["missing_keys"]:  # they would be random, and so would every reply
+        raise UserError(f"the model {str(name)!r} lacks weights: {min(info['missing_keys'])}, for one")
+    return model
 
 
 def _first_line(error: Exception) -> str:

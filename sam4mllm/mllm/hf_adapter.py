@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 
 from sam4mllm.errors import UserError
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CARD = "sam4mllm.json"
 SCHEMA = 1
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 VOLATILE = ("path", "version", "dtype", "implementation")  # a key that holds one of these tells how it was loaded
 
 
@@ -87,6 +89,8 @@ def adapted(model: Any, folder: Path) -> tuple[Any, Card | None]:
     """
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"no adapter at {str(folder)!r}: give a folder with adapter_config.json")
+    if not any((folder / name).is_file() for name in WEIGHTS):  # peft would look for them on the hub
+        raise UserError(f"the adapter {str(folder)!r} has no weights: {WEIGHTS[0]} is missing")
     card = Card.read(folder)
     if card is None:
         log.warning("The adapter %s has no %s: whether it was made for this base is not known.", folder, CARD)
@@ -97,7 +101,7 @@ def adapted(model: Any, folder: Path) -> tuple[Any, Card | None]:
             # layers that the adapter holds nothing for would be left as they are, with no more than this
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)).get_base_model(), card
-    except (RuntimeError, ValueError, UserWarning) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
         raise UserError(f"the adapter {str(folder)!r} does not fit: {str(error).strip().splitlines()[0]}") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PilImage
 
+from sam4mllm.errors import UserError
 from sam4mllm.geometry import Frame, Image
 from sam4mllm.mllm import Images
 
@@ -63,13 +64,20 @@ class Sight:
 
     def _frame(self, image: Image) -> Frame:
         height, width = image.shape[:2]
-        if self._pixels:
-            return Frame.resized(width, height, self._resized(image))
-        return Frame.padded(width, height) if self._crops or self._pads else Frame.whole(width, height)
+        frame = Frame.padded(width, height) if self._crops or self._pads else Frame.whole(width, height)
+        if not self._pixels:
+            return frame
+        seen = self._resized(image)
+        across, down = seen[0] / frame.canvas[0], seen[1] / frame.canvas[1]
+        return Frame((width, height), seen, (across, down), (frame.offset[0] * across, frame.offset[1] * down))
 
     def _resized(self, image: Image) -> tuple[float, float]:
         """(width, height) of the picture that the model's encoder is given."""
-        seen = self._processor(images=[self.prepare(image)], return_tensors="pt")
+        try:
+            seen = self._processor(images=[self.prepare(image)], return_tensors="pt")
+        except ValueError as error:  # some resize no picture that is a line
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            raise UserError(f"the model cannot take a picture of {size}: {' '.join(str(error).split())}") from error
         if "image_grid_thw" in seen:
             _, rows, columns = seen["image_grid_thw"][0].tolist()
             return columns * float(self._processor.patch_size), rows * float(self._processor.patch_size)

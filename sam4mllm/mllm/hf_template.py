@@ -65,14 +65,18 @@ class Template:
             [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
             for text, image in zip(texts, images, strict=True)
         ]
-        inputs: BatchFeature = self.processor.apply_chat_template(
-            chats,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
-        )
+        try:
+            inputs: BatchFeature = self.processor.apply_chat_template(
+                chats,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True},
+            )
+        except ValueError as error:  # some resize no picture that is a line
+            sizes = ", ".join(f"{image.width} x {image.height}" for image in images)
+            raise UserError(f"the model cannot take a picture of {sizes}: {' '.join(str(error).split())}") from error
         return inputs
 
     def opening(self, text: str) -> list[int]:

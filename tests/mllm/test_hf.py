@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from safetensors.torch import load_file, save_file
 
 from sam4mllm.dialects import dialect
 from sam4mllm.errors import UserError
@@ -216,3 +217,27 @@ def test_an_encoder_decoder_is_refused_when_it_is_handed_over_too() -> None:
     model.config.is_encoder_decoder = True
     with pytest.raises(UserError, match="encoder-decoder"):
         HfMLLM(model, processor, dialect("sam4mllm"))
+
+
+@pytest.mark.parametrize("kind", ["missing", "of another shape", "cut short"])
+def test_weights_that_are_not_all_there_are_refused(kind: str, folder_of: FolderOf, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(folder_of("llava"), folder)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in sorted(weights) if "q_proj.weight" in name and "language" in name)
+    if kind == "missing":
+        del weights[name]
+    if kind == "of another shape":
+        weights[name] = weights[name][:-1].clone()
+    save_file(weights, file, metadata={"format": "pt"})
+    if kind == "cut short":
+        file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(UserError) as error:
+        HfMLLM.load(folder, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_that_is_a_line_is_refused_by_its_size(talker: Talker) -> None:
+    with pytest.raises(UserError, match="3000 x 3"):
+        talker("qwen2_vl").open([np.zeros((3, 3000, 3), dtype=np.uint8)]).answer(["Where is it?"])

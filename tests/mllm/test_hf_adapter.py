@@ -15,7 +15,7 @@ from sam4mllm.dialects import dialect
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image
 from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.mllm.hf_adapter import Card, fingerprint
+from sam4mllm.mllm.hf_adapter import Card, adapted, fingerprint
 from tests.families import build
 
 FAMILY = "llava_onevision"
@@ -118,3 +118,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "base": "5f2c",
         "dialect": "sam4mllm",
     }
+
+
+@pytest.mark.parametrize("kind", ["gone", "cut short"])
+def test_an_adapter_whose_weights_are_not_there_is_refused(
+    kind: str, folder_of: FolderOf, adapter: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_model.safetensors"
+    data = file.read_bytes()
+    file.unlink()
+    if kind == "cut short":
+        file.write_bytes(data[:100])
+    with pytest.raises(UserError) as error:
+        adapted(load(folder_of(FAMILY)), folder)
+    assert "\n" not in str(error.value)

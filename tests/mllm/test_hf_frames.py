@@ -104,3 +104,18 @@ def test_a_crop_that_would_hide_something_is_told(caplog: pytest.LogCaptureFixtu
 def test_the_smallest_pictures_just_work(family: str, size: tuple[int, int], talker: Callable[[str], HfMLLM]) -> None:
     picture = np.full((size[1], size[0], 3), 200, np.uint8)
     assert len(talker(family).open([picture]).answer(["Where?"])) == 1
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_dialect_in_pixels_speaks_of_the_picture_that_the_model_sees(name: str, size: tuple[int, int]) -> None:
+    picture, x, y = marked(*size)
+    processor = PROCESSORS[name]()
+    sight = Sight(processor, pixels=True)
+    [frame] = sight.frames([picture])
+    view = processor(images=[sight.prepare(picture)], return_tensors="pt")["pixel_values"]
+    view = view.reshape(-1, *view.shape[-3:])[0]
+    assert frame.canvas == (view.shape[-1], view.shape[-2])
+    found = centre_of_mark(view)
+    u, v = frame.seen(x, y)
+    assert (u / frame.canvas[0], v / frame.canvas[1]) == pytest.approx(found, abs=0.02)
