@@ -1,0 +1,35 @@
+"""The demonstration runs from end to end on models of the right classes with random weights, and every recipe loads."""
+
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.images import read_image
+from sam4mllm.settings import load
+from sam4mllm.tiny import model, sam
+from sam4mllm.tiny.demo import Demo, run
+from sam4mllm.tiny.mllm import MllmTraining
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "tiny"
+KINDS = {"demo": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_loads(file):
+    assert load(file, KINDS[file.stem])
+
+
+# peft and trl ask transformers for properties by names that it deprecates
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_it_leaves_a_table_and_pictures_and_does_nothing_twice(tmp_path):
+    for name, (network, processor) in {"mllm": model.build(0), "sam": sam.build(0)}.items():
+        network.save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name)
+    places = [f"out={tmp_path / 'out'}", f"mllm={tmp_path / 'mllm'}", f"segmenter={tmp_path / 'sam'}"]
+    recipe = load(RECIPES / "demo.yaml", Demo, [*places, "scenes=1", "training.steps=2", "training.batch=2"])
+    shown = run(recipe)
+    assert all(f"| {name} |" in shown for name in ("box", "ppg", "pqpp", "oracle"))
+    assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
+    before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert run(recipe) == shown
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
