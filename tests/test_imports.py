@@ -38,7 +38,8 @@ def imports_of(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in found if name.startswith("sam4mllm.")}
+    named = {name.split(".")[1] for name in found if name.startswith("sam4mllm.")}
+    return named - {"__version__"}  # the package's own, of no file
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
