@@ -8,13 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sam4mllm.errors import UserError
+
+if TYPE_CHECKING:
+    from sam4mllm.recipe import Recipe
+
+PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "sure_yes", "sure_no", "ask")
 
 app = typer.Typer(
     help="Referring-expression segmentation with any multimodal LLM: a mask is said in words, and drawn.",
@@ -104,35 +109,12 @@ def infer(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Find what phrases mean in pictures, and draw it."""
+    recipe = _recipe(locals())
     from sam4mllm.infer import infer as answered
     from sam4mllm.pairs import requested
-    from sam4mllm.recipe import Recipe
 
     if out is None and not as_json:
         raise UserError("nothing would be kept: give --out FOLDER, or --json for standard output")
-    options = _given(
-        positive=positive,
-        negative=negative,
-        layout=layout,
-        points=points,
-        sure_yes=sure_yes,
-        sure_no=sure_no,
-        ask=ask,
-    )
-    recipe = Recipe(
-        segmenter=segmenter,
-        mllm=mllm,
-        prompter=prompter,
-        options=options,
-        adapter=adapter,
-        dialect=dialect,
-        device=device,
-        dtype=dtype,
-        device_map=device_map,
-        attention=attention,
-        single_mask=single_mask,
-        trust_remote_code=trust_remote_code,
-    )
     with _standard_output_kept() as print_line:
         request = requested(pictures or [], phrase or [], pairs, box or [], click or [])
         records = answered(recipe, request, out, batch_size)
@@ -171,6 +153,7 @@ def predict(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Answer every sample of a set, one line each."""
+    recipe = _recipe(locals())
     from dataclasses import asdict
 
     from sam4mllm import __version__
@@ -178,32 +161,8 @@ def predict(
     from sam4mllm.dialogue import WORDING
     from sam4mllm.predict import predict as predicted
     from sam4mllm.predictions import Prediction
-    from sam4mllm.recipe import Recipe
     from sam4mllm.samples import read_samples
 
-    options = _given(
-        positive=positive,
-        negative=negative,
-        layout=layout,
-        points=points,
-        sure_yes=sure_yes,
-        sure_no=sure_no,
-        ask=ask,
-    )
-    recipe = Recipe(
-        segmenter=segmenter,
-        mllm=mllm,
-        prompter=prompter,
-        options=options,
-        adapter=adapter,
-        dialect=dialect,
-        device=device,
-        dtype=dtype,
-        device_map=device_map,
-        attention=attention,
-        single_mask=single_mask,
-        trust_remote_code=trust_remote_code,
-    )
     asked = read_samples(samples, images)
     recipe.check()
     check_file(out)
@@ -249,9 +208,14 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+def _recipe(given: Mapping[str, Any]) -> Recipe:
+    """The recipe that a command's arguments make: they bear its fields' names, and those of the prompters' options."""
+    from dataclasses import fields
+
+    from sam4mllm.recipe import Recipe
+
+    options = {name: given[name] for name in PROMPTER_OPTIONS if given[name] is not None}
+    return Recipe(options=options, **{field.name: given[field.name] for field in fields(Recipe) if field.name in given})
 
 
 @contextlib.contextmanager

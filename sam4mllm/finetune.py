@@ -112,11 +112,10 @@ def finetune(mllm: HfMLLM, row: Callable[[int], Conversation], training: Trainin
     )
     trainer.train(resume_from_checkpoint=any((out / "checkpoints").glob("checkpoint-*")))
     model.eval()
+    model.save_pretrained(out)
     if training.lora is None:
-        model.save_pretrained(out)
         mllm.processor.save_pretrained(out)
     else:
-        model.save_pretrained(out)
         card.write(out)
     return out
 

@@ -54,14 +54,16 @@ def marked(width: int, height: int) -> tuple[np.ndarray, float, float]:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_the_mark_is_where_the_frame_says(name: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("pixels", [False, True], ids=["fractions", "pixels"])
+def test_the_mark_is_where_the_frame_says(pixels: bool, name: str, size: tuple[int, int]) -> None:
     picture, x, y = marked(*size)
     processor = PROCESSORS[name]()
-    sight = Sight(processor, pixels=False)
+    sight = Sight(processor, pixels=pixels)
     values = processor(images=[sight.prepare(picture)], return_tensors="pt")["pixel_values"]
     found = centre_of_mark(values.reshape(-1, 3, *values.shape[-2:])[0])
     frame = sight.frames([picture])[0]
     seen = frame.seen(x, y)
+    assert not pixels or frame.canvas == (values.shape[-1], values.shape[-2])
     step = 1.5 / min(values.shape[-2:])
     assert found == pytest.approx((seen[0] / frame.canvas[0], seen[1] / frame.canvas[1]), abs=step)
 
@@ -104,18 +106,3 @@ def test_a_crop_that_would_hide_something_is_told(caplog: pytest.LogCaptureFixtu
 def test_the_smallest_pictures_just_work(family: str, size: tuple[int, int], talker: Callable[[str], HfMLLM]) -> None:
     picture = np.full((size[1], size[0], 3), 200, np.uint8)
     assert len(talker(family).open([picture]).answer(["Where?"])) == 1
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
-@pytest.mark.parametrize("name", PROCESSORS)
-def test_a_dialect_in_pixels_speaks_of_the_picture_that_the_model_sees(name: str, size: tuple[int, int]) -> None:
-    picture, x, y = marked(*size)
-    processor = PROCESSORS[name]()
-    sight = Sight(processor, pixels=True)
-    [frame] = sight.frames([picture])
-    view = processor(images=[sight.prepare(picture)], return_tensors="pt")["pixel_values"]
-    view = view.reshape(-1, *view.shape[-3:])[0]
-    assert frame.canvas == (view.shape[-1], view.shape[-2])
-    found = centre_of_mark(view)
-    u, v = frame.seen(x, y)
-    assert (u / frame.canvas[0], v / frame.canvas[1]) == pytest.approx(found, abs=0.02)
