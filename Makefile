@@ -5,11 +5,14 @@ export MALLOC_TOP_PAD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: setup test check data eval bench
+.PHONY: setup demo test check data targets eval bench
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' && touch $@
+
+demo: setup ## the whole method in minutes on the embedded models: out/demo/table.md and out/demo/sheet.png
+	OMP_NUM_THREADS=2 $(BIN)/python -m sam4mllm.tiny.demo recipes/tiny/demo.yaml $(ARGS)
 
 test: setup ## the whole suite: no network, no GPU
 	$(BIN)/pytest
@@ -19,6 +22,9 @@ check: setup ## format, lint and types
 
 data: setup ## make data NAME=refcoco ROOT=downloads [OUT=data/refcoco]: raw annotations -> Sample shards
 	$(BIN)/python -m data_prep.refcoco --dataset $(NAME) --root $(ROOT) --out $(or $(OUT),data/$(NAME))
+
+targets: setup ## make targets SAMPLES=data/refcoco/train OUT=data/refcoco/targets ARGS='--segmenter …': masks -> prompts that redraw them
+	$(BIN)/sam4mllm targets $(SAMPLES) --out $(OUT) $(ARGS)
 
 eval: setup ## make eval SAMPLES=data/refcoco/val PROFILE=lavt ARGS='--mllm … --segmenter …': predict, then score
 	$(BIN)/sam4mllm predict $(SAMPLES) --out out/predictions.jsonl $(ARGS) && $(BIN)/sam4mllm score $(SAMPLES) out/predictions.jsonl --profile $(PROFILE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,28 @@ from sam4mllm.mllm import Conversation
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_adapter import Card, fingerprint
 
+# those of transformers that need no further setting
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
+
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters (Hu et al., 2022): W + alpha / rank * B A."""
+    """Low-rank adapters (Hu et al., 2022): W + alpha / rank * B A.
+
+    Raises:
+        UserError: for a value that is not allowed.
+    """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1:
+            raise UserError(
+                f"a LoRA has a rank and an alpha of 1 or more and a dropout of 0 to less than 1, got {self.rank}, "
+                f"{self.alpha} and {self.dropout}"
+            )
 
 
 @dataclass(frozen=True)
@@ -41,8 +56,8 @@ class Training:
         batch: conversations a step, on each device.
         accumulate: batches a step.
         learning_rate: the highest; reached after ``warmup`` of the steps, and falling to nothing by the end.
-        schedule: how it falls, as transformers names it.
-        warmup: share of the steps, 0..1.
+        schedule: how it falls, one of `SCHEDULES`.
+        warmup: share of the steps, 0 to less than 1.
         weight_decay: of AdamW.
         beta2: of AdamW.
         clip: the gradient's greatest norm.
@@ -52,6 +67,9 @@ class Training:
         gradient_checkpointing: less memory for a third more time.
         log_every: steps between losses in the log.
         save_every: steps between checkpoints, from the last of which a stopped run goes on.
+
+    Raises:
+        UserError: for a value that is not allowed.
     """
 
     steps: int
@@ -71,11 +89,19 @@ class Training:
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.accumulate < 1:
-            raise UserError(
-                f"training takes 1 or more steps, rows a batch and batches a step, got {self.steps}, {self.batch} "
-                f"and {self.accumulate}"
-            )
+        counts = ("steps", "batch", "accumulate", "log_every", "save_every")
+        for name, allowed, sound in (
+            *((name, "1 or more", getattr(self, name) >= 1) for name in counts),
+            ("learning_rate", "above 0", 0 < self.learning_rate < inf),
+            ("schedule", f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES),
+            ("warmup", "0 to less than 1", 0 <= self.warmup < 1),
+            ("weight_decay", "0 or more", 0 <= self.weight_decay < inf),
+            ("beta2", "0 to less than 1", 0 <= self.beta2 < 1),
+            ("clip", "0 or more", 0 <= self.clip < inf),
+            ("seed", "0 or more", self.seed >= 0),
+        ):
+            if not sound:
+                raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
 
 
 def finetune(mllm: HfMLLM, row: Callable[[int], Conversation], training: Training, out: Path) -> Path:
@@ -105,7 +131,7 @@ def finetune(mllm: HfMLLM, row: Callable[[int], Conversation], training: Trainin
     count = training.steps * training.batch * training.accumulate
     trainer = SFTTrainer(
         model=model,
-        args=_arguments(training, out / "checkpoints"),
+        args=_arguments(training, out / "checkpoints", on_cpu=model.device.type == "cpu"),
         train_dataset=Dataset.from_dict({"row": range(count)}),
         data_collator=lambda chosen: mllm.rows([row(one["row"]) for one in chosen]),
         processing_class=mllm.processor,
@@ -136,7 +162,7 @@ def trainable_layers(model: Any) -> list[str]:
     ]
 
 
-def _arguments(training: Training, out: Path) -> SFTConfig:
+def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
     return SFTConfig(
         output_dir=str(out),
         max_steps=training.steps,
@@ -158,7 +184,7 @@ def _arguments(training: Training, out: Path) -> SFTConfig:
         max_length=None,  # TRL's default of 1024 would cut image tokens
         remove_unused_columns=False,  # the rows hold what our collator reads
         dataset_kwargs={"skip_prepare_dataset": True},
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=on_cpu,
         report_to=[],
         disable_tqdm=True,
     )

@@ -20,11 +20,14 @@ from sam4mllm.segmenter import Segmenter
 
 Option = str | int | float
 
-SEGMENTERS = ("box", "grabcut", "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
+SEGMENTERS = ("box", "grabcut", "tiny", "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
 PROMPTERS = ("ppg", "pqpp", "box")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CHECKPOINT = ("vit_b", "vit_l", "vit_h")
 _REPLAY = "replay:"
+TINY = "tiny"
+_EMBEDDED = Path(__file__).parent / "tiny" / "weights"
+"""The folders of the models that come with the package, which know synthetic scenes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,10 @@ class Recipe:
     """All that is needed to build a `Pipeline`, as words and numbers.
 
     Attributes:
-        segmenter: ``box``, ``grabcut``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else a folder
-            or hub name of a transformers model.
-        mllm: a folder or hub name of a transformers model, or ``replay:FILE`` for recorded replies; empty where
-            the prompts come by hand.
+        segmenter: ``box``, ``grabcut``, ``tiny``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else
+            a folder or hub name of a transformers model.
+        mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies; empty
+            where the prompts come by hand.
         prompter: one of `PROMPTERS`.
         options: the prompter's arguments, those that are not to be its defaults.
         adapter: the folder of a LoRA trained for the MLLM.
@@ -67,7 +70,7 @@ class Recipe:
             UserError: for the first slip, saying what is allowed.
         """
         check_mllm(self.mllm, self.adapter, self.dialect)
-        _check_dtype(self.dtype)
+        check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
         if self.segmenter == "box" and self.prompter != "box":
@@ -110,7 +113,7 @@ class Recipe:
             or self.trust_remote_code
         ):
             raise UserError("boxes and clicks by hand ask no MLLM: leave out what is about it or its prompter")
-        _check_dtype(self.dtype)
+        check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
 
     def build_segmenter(self) -> Segmenter:
@@ -136,11 +139,21 @@ def check_mllm(spec: str, adapter: str | None = None, dialect: str | None = None
         _need_file(spec, Path(spec.removeprefix(_REPLAY)))
         if adapter is not None:
             raise UserError(f"{spec} is no model, and takes no adapter")
-    elif not _may_be_hub_or_folder(spec):
+    elif spec != TINY and not _may_be_hub_or_folder(spec):
         given = f"unknown model {spec!r}" if spec else "no MLLM is named"
-        raise UserError(f"{given}: give a folder, a hub name (owner/name) or replay:FILE")
+        raise UserError(f"{given}: give a folder, a hub name (owner/name), tiny or replay:FILE")
     elif adapter is not None and not Path(adapter).is_dir():
         raise UserError(f"no such folder: {adapter}: an adapter is the folder that holds a LoRA")
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a dtype that no weights are loaded in.
+
+    Raises:
+        UserError: listing the choices.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
 
 
 def build_mllm(
@@ -157,7 +170,7 @@ def build_mllm(
     """The talker that ``spec`` names.
 
     Args:
-        spec: a folder or hub name of a transformers model, or ``replay:FILE`` for recorded replies.
+        spec: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies.
         adapter: the folder of a LoRA trained for it.
         dialect: how it writes places; where None found from the model's configuration, and the paper's
             own for a replay.
@@ -180,7 +193,7 @@ def build_mllm(
     from sam4mllm.mllm.hf import HfMLLM
 
     return HfMLLM.load(
-        spec,
+        _EMBEDDED / "mllm" if spec == TINY else spec,
         adapter=adapter,
         dialect=dialect,
         dtype=dtype,
@@ -200,7 +213,7 @@ def check_segmenter(spec: str, single_mask: bool = False) -> None:
     kind, colon, path = spec.partition(":")
     if colon and kind in _CHECKPOINT:
         _need_file(spec, Path(path))
-    elif spec not in SEGMENTERS[:2] and not _may_be_hub_or_folder(spec):
+    elif spec not in SEGMENTERS[:3] and not _may_be_hub_or_folder(spec):
         raise _unknown("segmenter", spec, (*SEGMENTERS, "a folder", "a hub name (owner/name)"))
     elif spec in SEGMENTERS[:2] and single_mask:
         raise UserError(f"the segmenter {spec} gives one mask anyway: leave the single mask to models that give three")
@@ -212,8 +225,8 @@ def build_segmenter(
     """The drawer that ``spec`` names.
 
     Args:
-        spec: ``box``, ``grabcut``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else a folder or hub
-            name of a transformers model.
+        spec: ``box``, ``grabcut``, ``tiny``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else a
+            folder or hub name of a transformers model.
         device: as torch names it; the best there is where None.
         dtype: as torch names it, or ``auto`` for the checkpoint's own.
         single_mask: the model's one mask, and not the best of three by predicted IoU.
@@ -240,7 +253,8 @@ def build_segmenter(
     _check_device(device)
     from sam4mllm.segmenter.hf import HfSegmenter
 
-    return HfSegmenter.load(spec, device=device, dtype=dtype, multimask=not single_mask)
+    folder = _EMBEDDED / "sam" if spec == TINY else spec
+    return HfSegmenter.load(folder, device=device, dtype=dtype, multimask=not single_mask)
 
 
 def check_prompter(name: str, options: Mapping[str, Option]) -> None:
@@ -297,11 +311,6 @@ def _may_be_hub_or_folder(spec: str) -> bool:
         return True
     owner, _, name = spec.partition("/")
     return owner not in ("", ".", "..", "~") and bool(name) and "/" not in name and not Path(spec).exists()
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
 
 
 def _check_device(device: str | None) -> None:

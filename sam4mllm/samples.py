@@ -9,25 +9,22 @@ pixels: pictures are found below the set's image root. Knows no data set and no 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sam4mllm.atomic import atomic_path, one_line, write_text
+from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
 from sam4mllm.rle import Rle, union
+from sam4mllm.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
 
 VERSION = 1
 INDEX = "dataset.json"
-ROWS_PER_SHARD = 20_000  # with masks about 10 MB: small enough to hold, large enough to compress
 
 _SCHEMA = pa.schema(
     [
@@ -45,6 +42,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_samples_version": str(VERSION)},
 )
+_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="data_prep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +130,13 @@ def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None
     doubles = [name for name, count in Counter(sample.id for sample in rows).items() if count > 1]
     if doubles:
         raise UserError(f"{len(doubles)} sample ids come more than once, the first is {doubles[0]}")
-    starts = range(0, max(len(rows), 1), ROWS_PER_SHARD)
-    shards = [_write_shard(rows[start : start + ROWS_PER_SHARD], folder, start // ROWS_PER_SHARD) for start in starts]
-    index = {
-        "version": VERSION,
+    noted = {
         "images": images.as_posix() if images.is_absolute() else _relative(images, folder),
         "sources": sorted({sample.source for sample in rows}),
         "splits": sorted({sample.split for sample in rows}),
-        "count": len(rows),
-        "shards": shards,
     }
-    write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
-    with one_line(folder):
-        for stale in set(folder.glob("samples-*.parquet")) - {folder / name for name in shards}:
-            stale.unlink()
+    with new_shards(_KIND, map(_row, rows), folder, noted, ROWS_PER_SHARD) as index:
+        write_text(folder / INDEX, index)
 
 
 def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
@@ -158,34 +149,8 @@ def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
     Raises:
         UserError: for a folder that holds no samples, samples of a newer version of this package, or damage.
     """
-    index = _read_index(folder)
-    rows = [sample for name in index["shards"] for sample in _read_shard(folder / name)]
-    if len(rows) != index["count"]:
-        raise UserError(f"{folder} holds {len(rows)} samples and {INDEX} speaks of {index['count']}: write it again")
+    index, rows = read_shards(_KIND, folder, _sample)
     return SampleSet(tuple(rows), images if images is not None else folder / index["images"])
-
-
-def _write_shard(samples: Sequence[Sample], folder: Path, number: int) -> str:
-    """Write one shard under a name that its content decides, and return the name: an old shard is never overwritten."""
-    table = pa.Table.from_pylist([_row(sample) for sample in samples], schema=_SCHEMA)
-    packed = pa.BufferOutputStream()
-    pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
-    data = packed.getvalue()
-    name = f"samples-{number:05}-{hashlib.sha256(data).hexdigest()[:12]}.parquet"
-    with atomic_path(folder / name) as temporary:
-        temporary.write_bytes(data)
-    return name
-
-
-def _read_shard(path: Path) -> list[Sample]:
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"cannot read the shard {path}: {' '.join(str(error).split())}") from error
-    if not table.schema.equals(_SCHEMA):
-        raise UserError(f"{path} is no shard of samples: its columns are {', '.join(table.schema.names)}")
-    return [_sample(row) for row in table.to_pylist()]
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -210,28 +175,6 @@ def _sample(row: dict[str, Any]) -> Sample:
     masks = tuple(Rle(size, counts) for counts in row.pop("masks"))
     ignore = row.pop("ignore")
     return Sample(**row, masks=masks, ignore=Rle(size, ignore) if ignore is not None else None)
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
-    if not path.is_file():
-        raise UserError(f"{folder} is no samples folder: it has no {INDEX}; data_prep writes such folders")
-    try:
-        index = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    match index:
-        case {"version": int(version)} if version > VERSION:
-            raise UserError(
-                f"{folder} has samples of version {version}, this sam4mllm reads up to {VERSION}: update it"
-            )
-        case {"version": int(), "images": str(), "count": int(), "shards": [*names]} if all(map(_is_shard, names)):
-            return dict(index)
-    raise UserError(f"{path} is damaged: it should hold version, images, count and shards")
-
-
-def _is_shard(name: object) -> bool:
-    return isinstance(name, str) and name == PurePosixPath(name).name
 
 
 def _relative(images: Path, folder: Path) -> str:

@@ -15,15 +15,15 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer"],
+    ["infer", "learning"],
     ["recipe"],
-    ["finetune", "predict", "score", "diagnose"],
+    ["finetune", "conversations", "predict", "score", "diagnose"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions"],
     ["prompters"],
     ["mllm", "segmenter"],
     ["dialogue"],
-    ["dialects", "sampling", "samples", "metrics", "draw"],
-    ["notation", "rle", "images"],
+    ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
+    ["notation", "rle", "images", "shards"],
     ["geometry", "atomic", "settings"],
     ["errors"],
 ]
@@ -71,7 +71,9 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import sam4mllm; sam4mllm.__all__; dir(sam4mllm)") == set()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["infer", "--help"], ["predict", "--help"], ["score", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in ("infer", "predict", "score", "targets", "finetune"))]
+)
 def test_help_loads_nothing_heavy(words):
     code = f"import sys; sys.argv[1:] = {words!r}\nfrom sam4mllm.cli import main"
     code += "\ntry: main()\nexcept SystemExit as end: assert not end.code"

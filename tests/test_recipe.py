@@ -36,7 +36,7 @@ def test_a_segmenter_is_built_by_its_name(name, kind):
         ("vit_g:x.pth", "did you mean vit_"),
         ("vit_h", "did you mean vit_h"),
         ("grabcut:x", "unknown segmenter"),
-        ("", "no segmenter is named: choose from box, grabcut, vit_b:FILE"),
+        ("", "no segmenter is named: choose from box, grabcut, tiny, vit_b:FILE"),
         ("vit_h:missing.pth", "no such file: missing.pth"),
         ("vit_h:", "no such file"),
         ("./missing", "unknown segmenter"),

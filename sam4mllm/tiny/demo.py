@@ -1,6 +1,7 @@
-"""The whole method on the embedded models: teach points with a LoRA, ask in every way, score, and leave pictures.
+"""The whole method on the embedded models: scenes, targets, a LoRA that teaches points, predictions, numbers, pictures.
 
-Run as ``python -m sam4mllm.tiny.demo RECIPE [key=value …]``; each part that is done is not done again.
+Run as ``python -m sam4mllm.tiny.demo RECIPE [key=value …]``; each part that is done is not done again. It goes the way
+of the commands targets, finetune, predict and score.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import yaml
 
+from sam4mllm.atomic import write_text
+from sam4mllm.conversations import Rows
 from sam4mllm.draw import AnySize, contact_sheet, overlay
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.errors import UserError
+from sam4mllm.finetune import Training
 from sam4mllm.geometry import Prompt
 from sam4mllm.images import read_image, write_png
-from sam4mllm.mllm import Conversation
-from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.learning import FinetuneRecipe
+from sam4mllm.learning import run as finetune
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
@@ -27,18 +32,20 @@ from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.samples import SampleSet, read_samples, write_samples
+from sam4mllm.recipe import build_mllm, build_segmenter
+from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.sampling import clicks
-from sam4mllm.score import Scores, score, table
 from sam4mllm.segmenter import Segmenter
-from sam4mllm.segmenter.hf import HfSegmenter
 from sam4mllm.settings import load
 from sam4mllm.shapes import Level, Split, draw_split
 from sam4mllm.shapes.shards import samples_of
-from sam4mllm.tiny.lessons import points_lesson
+from sam4mllm.target_shards import write_targets
+from sam4mllm.targets import Search, make_targets, report
+from sam4mllm.tiny.table import difference, table
 
 log = logging.getLogger(__name__)
-KINDS = ("ppg", "pqpp")
+SHOWN = ("box", "ppg", "pqpp", "oracle")
+AMBIGUOUS = "-ambiguous"
 
 
 @dataclass(frozen=True)
@@ -46,15 +53,18 @@ class Demo:
     """A demonstration; the recipe says what each value is for."""
 
     out: str
-    mllm: str
-    segmenter: str
     training: Training
-    scenes: int = 40
+    mllm: str = "tiny"
+    segmenter: str = "tiny"
+    train_scenes: int = 400
+    test_scenes: int = 40
     objects: tuple[int, int] = (1, 3)
-    asked: int = 6
+    search: Search = field(default_factory=Search)
+    rows: Rows = field(default_factory=Rows)
     points: int = 9
     sure_yes: float = 0.75
     sure_no: float = 0.9
+    pictures: int = 8
     seed: int = 0
 
 
@@ -70,22 +80,25 @@ def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> Sampl
     return read_samples(folder / split)
 
 
-def teach(recipe: Demo, out: Path) -> Path:
-    """A LoRA on the base that teaches points, PPG and PQPP conversations in turn; returns its folder."""
-    if (out / "sam4mllm.json").exists():
-        return out
-    mllm = HfMLLM.load(recipe.mllm, device="cpu")
-    level = Level(objects=recipe.objects)
-
-    def row(index: int) -> Conversation:
-        rng = np.random.default_rng([recipe.seed, 3, index])
-        drawing = draw_split("train", 2**42 + recipe.seed * 2**32 + index, level)
-        kind = KINDS[index % 2]
-        chosen = rng.permutation(len(drawing.expressions))[: 4 if kind == "ppg" else 2]
-        expressions = [drawing.expressions[at] for at in chosen]
-        return drawing.image, points_lesson(drawing, expressions, kind, recipe.asked, mllm.dialect, rng)
-
-    return finetune(mllm, row, recipe.training, out)
+def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> Path:
+    """Targets for the samples, and a LoRA on the base that teaches them; returns its folder."""
+    if not (out / "targets" / "targets.json").exists():
+        targets = list(make_targets(samples, segmenter, recipe.search))
+        write_targets(targets, out / "targets", {"search": asdict(recipe.search), "segmenter": recipe.segmenter})
+        log.info("targets: %s", report(targets))
+    adapter = out / "adapter"
+    if not (adapter / "sam4mllm.json").exists():
+        learning = FinetuneRecipe(
+            str(adapter),
+            recipe.mllm,
+            str(out / "shapes" / "train"),
+            recipe.training,
+            targets=str(out / "targets"),
+            device="cpu",
+            rows=recipe.rows,
+        )
+        finetune(learning)
+    return adapter
 
 
 def true_prompts(samples: SampleSet, seed: int) -> Mapping[str, tuple[Prompt, ...]]:
@@ -98,55 +111,87 @@ def true_prompts(samples: SampleSet, seed: int) -> Mapping[str, tuple[Prompt, ..
     return found
 
 
-def ask(samples: SampleSet, prompters: Mapping[str, Prompter], segmenter: Segmenter, out: Path) -> dict[str, Scores]:
-    """Predict and score the samples with every prompter; predictions are left in ``out``."""
-    found = {}
-    for name, prompter in prompters.items():
-        file = out / f"{name.replace(' ', '-')}.jsonl"
-        predict(samples, Pipeline(prompter, segmenter), file, batch_size=32)
-        found[name] = score(samples.samples, read_predictions(file), "rela")
-        log.info("%s: cIoU %.1f", name, 100 * found[name].metrics["cIoU"])
-    return found
+def ways(recipe: Demo, samples: SampleSet, adapter: Path) -> dict[str, Prompter]:
+    """The base and the taught model, asked in every way, and the oracle."""
+    base = build_mllm(recipe.mllm, device="cpu")
+    taught = build_mllm(recipe.mllm, adapter=str(adapter), device="cpu")
+    sure = {"points": recipe.points, "sure_yes": recipe.sure_yes, "sure_no": recipe.sure_no}
+    return {
+        "base-box": BoxPrompter(base),
+        "base-ppg": PPG(base),
+        "base-pqpp": PQPP(base, **sure),  # type: ignore[arg-type]
+        "box": BoxPrompter(taught),
+        "ppg": PPG(taught),
+        "pqpp": PQPP(taught, **sure),  # type: ignore[arg-type]
+        "oracle": Oracle(true_prompts(samples, recipe.seed)),
+    }
 
 
-def sheet(samples: SampleSet, out: Path, names: list[str], rows: int) -> None:
-    """A contact sheet: some samples that have targets, a column for each way of asking."""
-    predictions = {name: {one.id: one for one in read_predictions(out / f"{name}.jsonl")} for name in names}
-    chosen = [sample for sample in samples if sample.masks][:: max(1, len(samples) // rows)][:rows]
+def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) -> str:
+    """The tables of all expressions and of the ambiguous ones, and what points are worth on the latter."""
+    parts = ["## All expressions", table(samples, predictions)]
+    ambiguous = [sample for sample in samples if sample.id.endswith(AMBIGUOUS)]
+    if ambiguous:
+        ids = {sample.id for sample in ambiguous}
+        found = {name: [one for one in each if one.id in ids] for name, each in predictions.items()}
+        parts += ["## Expressions for which a box does not say what is meant", table(ambiguous, found)]
+        for better, worse in (("ppg", "box"), ("pqpp", "ppg"), ("pqpp", "box")):
+            apart, low, high = difference(ambiguous, found[better], found[worse])
+            parts.append(f"cIoU of {better} less that of {worse}: {apart:+.1f} (95%: {low:+.1f} to {high:+.1f})")
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictures: int) -> AnySize:
+    """A contact sheet: some samples that have targets, ambiguous ones first, a column for each way of asking."""
+    by_id = {name: {one.id: one for one in predictions[name]} for name in SHOWN}
+    targeted = sorted((one for one in samples if one.masks), key=lambda one: not one.id.endswith(AMBIGUOUS))
     tiles = [
-        _tile(samples.images / sample.image, f"{name}: {sample.phrase}", predictions[name][sample.id])
-        for sample in chosen
-        for name in names
+        overlay(
+            read_image(samples.path(sample)),
+            by_id[name][sample.id].prompts,
+            [by_id[name][sample.id].mask.mask],
+            f"{name}: {sample.phrase}",
+        )
+        for sample in targeted[:pictures]
+        for name in SHOWN
     ]
-    write_png(out / "sheet.png", contact_sheet(tiles, len(names), (336, 380)))
+    return contact_sheet(tiles, len(SHOWN), (336, 380))
 
 
 def run(recipe: Demo) -> str:
-    """All of it; returns the table."""
-    out = Path(recipe.out)
-    samples = write_scenes(out / "shapes", "test", recipe.scenes, Level(objects=recipe.objects))
-    adapter = teach(recipe, out / "adapter")
-    segmenter = HfSegmenter.load(recipe.segmenter, device="cpu")
-    base = HfMLLM.load(recipe.mllm, device="cpu", max_new_tokens=64)
-    taught = HfMLLM.load(recipe.mllm, adapter=adapter, device="cpu", max_new_tokens=64)
-    prompters: dict[str, Prompter] = {
-        "base-box": BoxPrompter(base),
-        "base-ppg": PPG(base),
-        "box": BoxPrompter(taught),
-        "ppg": PPG(taught),
-        "pqpp": PQPP(taught, points=recipe.points, sure_yes=recipe.sure_yes, sure_no=recipe.sure_no),
-        "oracle": Oracle(true_prompts(samples, recipe.seed)),
-    }
-    found = ask(samples, prompters, segmenter, out)
-    sheet(samples, out, ["box", "ppg", "pqpp", "oracle"], 8)
-    return table(found)
+    """All of it; leaves predictions, ``table.md`` and ``sheet.png``, and returns the tables.
+
+    Raises:
+        UserError: for a folder in which another recipe was begun.
+    """
+    out, level = Path(recipe.out), Level(objects=recipe.objects)
+    noted = out / "recipe.yaml"
+    if noted.exists() and load(noted, Demo) != recipe:
+        raise UserError(f"{out} was begun with another recipe, see {noted}: give another out")
+    write_text(noted, yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False))
+    train = write_scenes(out / "shapes", "train", recipe.train_scenes, level)
+    test = write_scenes(out / "shapes", "test", recipe.test_scenes, level)
+    segmenter = build_segmenter(recipe.segmenter, device="cpu")
+    adapter = teach(recipe, train, segmenter, out)
+    predictions = {}
+    for name, prompter in ways(recipe, test, adapter).items():
+        file = out / f"{name}.jsonl"
+        predict(test, Pipeline(prompter, segmenter), file, batch_size=32)
+        predictions[name] = list(read_predictions(file))
+        log.info("%s: done", name)
+    shown = summary(list(test), predictions)
+    write_text(out / "table.md", shown)
+    write_png(out / "sheet.png", sheet(test, predictions, recipe.pictures))
+    return shown
 
 
-def _tile(picture: Path, caption: str, prediction: Prediction) -> AnySize:
-    return overlay(read_image(picture), prediction.prompts, [prediction.mask.mask], caption)
+def _plain(value: object) -> object:
+    """Values as YAML has them: lists in the place of tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = load(Path(sys.argv[1]), Demo, sys.argv[2:])
-    sys.stdout.write(run(recipe))
+    sys.stdout.write(run(load(Path(sys.argv[1]), Demo, sys.argv[2:])))

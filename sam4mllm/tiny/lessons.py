@@ -5,17 +5,14 @@ Knows nothing of models and tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from sam4mllm.dialects import Dialect
 from sam4mllm.dialogue import say_label
-from sam4mllm.geometry import Box, Frame, Mask, Point, Prompt
+from sam4mllm.geometry import Frame, Point, Prompt
 from sam4mllm.mllm import Turn
-from sam4mllm.sampling import clicks, label, poisson_disk
 from sam4mllm.shapes import Drawing, Expression
-from sam4mllm.turns import box_turns, ppg_turns, pqpp_turns
+from sam4mllm.turns import box_turns
 
 
 def ask_name(point: Point, dialect: Dialect, frame: Frame) -> str:
@@ -28,12 +25,21 @@ def ask_there(phrase: str) -> str:
     return f'Is there "{phrase}"?'
 
 
-def boxes_lesson(
-    drawing: Drawing, names: int, there: int, dialect: Dialect, rng: np.random.Generator, most: int = 12
-) -> list[Turn]:
-    """Boxes of every expression of a scene, names at some places and whether some are there, in random order.
+def boxes_lessons(
+    drawing: Drawing, names: int, there: int, most: int, longer: float, dialect: Dialect, rng: np.random.Generator
+) -> list[list[Turn]]:
+    """Short conversations: the boxes of each expression of a scene, names at places, and whether some are there.
 
     No question is about points of an object.
+
+    Args:
+        drawing: the scene.
+        names: how many places are asked about.
+        there: for how many expressions it is asked whether there is such a thing.
+        most: how many conversations are kept, chosen at random.
+        longer: the share of conversations that have a second turn, another's.
+        dialect: of the model.
+        rng: chooses places and second turns.
     """
     frame = _frame(drawing)
     parts = [
@@ -43,40 +49,12 @@ def boxes_lesson(
     for index in rng.permutation(len(drawing.expressions))[:there]:
         expression = drawing.expressions[index]
         parts.append([Turn("user", ask_there(expression.text)), Turn("assistant", say_label(bool(expression.targets)))])
-    chosen = rng.permutation(len(parts))[:most]
-    return [turn for index in chosen for turn in parts[index]]
-
-
-def points_lesson(
-    drawing: Drawing,
-    expressions: Sequence[Expression],
-    kind: str,
-    asked: int,
-    dialect: Dialect,
-    rng: np.random.Generator,
-) -> list[Turn]:
-    """PPG or PQPP turns for some expressions of a scene, one after the other.
-
-    Args:
-        drawing: the scene.
-        expressions: which of its expressions.
-        kind: ``ppg`` for three clicks on and three off each target, ``pqpp`` for questions about points in its box.
-        asked: how many points are asked about in each box, for ``pqpp``.
-        dialect: of the model.
-        rng: where points come from.
-    """
-    frame, turns = _frame(drawing), list[Turn]()
-    for expression in expressions:
-        if kind == "ppg":
-            prompts = _prompts(drawing, expression, rng)
-            turns += ppg_turns(expression.text, prompts, 3, 3, dialect, frame)
-        else:
-            objects = [
-                Prompt(prompt.box, label(poisson_disk(prompt.box, asked, rng), mask))
-                for prompt, mask in zip(_prompts(drawing, expression), drawing.masks(expression), strict=True)
-            ]
-            turns += pqpp_turns(expression.text, objects, dialect, frame, rng)
-    return turns
+    order = rng.permutation(len(parts))
+    seconds = np.roll(order, 1)
+    return [
+        [*parts[first], *(parts[second] if rng.random() < longer else [])]
+        for first, second in zip(order[:most], seconds[:most], strict=True)
+    ]
 
 
 def _frame(drawing: Drawing) -> Frame:
@@ -84,18 +62,8 @@ def _frame(drawing: Drawing) -> Frame:
     return Frame.whole(width, height)
 
 
-def _prompts(drawing: Drawing, expression: Expression, rng: np.random.Generator | None = None) -> list[Prompt]:
-    """The targets' boxes, each with three clicks on it and three off where ``rng`` is given."""
-    return [
-        Prompt(drawing.figures[index].seen_box, _clicks(drawing, index, rng) if rng else ())
-        for index in expression.targets
-    ]
-
-
-def _clicks(drawing: Drawing, index: int, rng: np.random.Generator) -> tuple[Point, ...]:
-    mask: Mask = drawing.figures[index].mask
-    box: Box = drawing.figures[index].seen_box
-    return clicks(mask, box, 3, 3, rng)
+def _prompts(drawing: Drawing, expression: Expression) -> list[Prompt]:
+    return [Prompt(drawing.figures[index].seen_box) for index in expression.targets]
 
 
 def _naming(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:

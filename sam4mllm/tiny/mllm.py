@@ -1,4 +1,4 @@
-"""The tiny MLLM, from random weights: its eyes first, then boxes and names in conversations, through TRL.
+"""The tiny MLLM, from random weights: its eyes first, then boxes and names in conversations.
 
 Run as ``python -m sam4mllm.tiny.mllm RECIPE [key=value …]``; a run that was stopped goes on. It has never seen a
 question about points when it is done: those are for a LoRA to teach.
@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
 
-from sam4mllm.finetune import Training, finetune
 from sam4mllm.geometry import box_iou
-from sam4mllm.mllm import Conversation
 from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.mllm.hf_rows import IGNORED
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.settings import load
-from sam4mllm.shapes import Level, Split, draw_split
-from sam4mllm.tiny.lessons import boxes_lesson
-from sam4mllm.tiny.model import ROW, build
-from sam4mllm.tiny.tower import TowerTraining
-from sam4mllm.tiny.tower import train as train_tower
+from sam4mllm.shapes import Drawing, Level, Split, draw_split
+from sam4mllm.tiny.eyes import PLACES, Eyes, dense, near
+from sam4mllm.tiny.lessons import boxes_lessons
+from sam4mllm.tiny.loop import Loop, train
+from sam4mllm.tiny.model import PATCH, ROW, SIDE, build
+from sam4mllm.tiny.packing import Packer
 
 log = logging.getLogger(__name__)
-EYES = "eyes.pt"
+BLURRED = 1.0  # pixels: the standard deviation about a true coordinate that counts as right
 
 
 @dataclass(frozen=True)
@@ -36,40 +41,107 @@ class MllmTraining:
     """A training run of the tiny MLLM; the recipe says what each value is for."""
 
     out: str
-    tower: TowerTraining
-    training: Training
+    loop: Loop
     seed: int = 0
+    scenes: int = 32
     objects: tuple[int, int] = (1, 3)
+    twins: tuple[float, ...] = (0.15, 0.4)
     names: int = 2
     there: int = 1
-    turns: int = 12
+    most: int = 7
+    longer: float = 0.1
+    sight: float = 0.3
     start: str | None = None
 
 
-def train(recipe: MllmTraining) -> Path:
+class Lessons:
+    """The loss of each step, over a model that is trained elsewhere."""
+
+    def __init__(self, model: Any, tokenizer: Any, recipe: MllmTraining) -> None:
+        self.model, self.recipe = model, recipe
+        token = tokenizer.convert_tokens_to_ids
+        self.eyes = Eyes(model.config.text_config.hidden_size, token)
+        self.packer = Packer(tokenizer, (SIDE // PATCH) ** 2)
+        self.image, self.first_place = token("<image>"), token(PLACES[0])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Of what the eyes say of a step's scenes and, after the first part, of what is said in conversations."""
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, 1, step])
+        levels = [Level(objects=recipe.objects, twins=twins) for twins in recipe.twins]
+        drawings = [
+            draw_split("train", int(rng.integers(2**40)), levels[index % len(levels)]) for index in range(recipe.scenes)
+        ]
+        table, shown = self.model.get_input_embeddings().weight, self.shown(drawings)
+        value, figures = self.eyes.loss(shown, table, [dense(drawing) for drawing in drawings])
+        if step < recipe.loop.eyes:
+            return value, figures
+        said, more = self.said(drawings, shown, rng)
+        return said + recipe.sight * value, figures | more
+
+    def shown(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
+        """What the language model is shown of each patch: the last layer before the closing norm, projected."""
+        pixels = torch.from_numpy(np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2))
+        seen = self.model.model.vision_tower(pixels.float() / 127.5 - 1, output_hidden_states=True).hidden_states[-1]
+        shown: Tensor = self.model.model.multi_modal_projector(seen)
+        return shown
+
+    def said(
+        self, drawings: Sequence[Drawing], shown: Float[Tensor, "scenes patches width"], rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of the replies; a coordinate's neighbours are right, too, by their nearness."""
+        recipe = self.recipe
+        packed = self.packer.pack(
+            [
+                boxes_lessons(drawing, recipe.names, recipe.there, recipe.most, recipe.longer, ROW, rng)
+                for drawing in drawings
+            ]
+        )
+        embedded = self.model.get_input_embeddings()(packed.ids).clone()
+        embedded[packed.ids == self.image] = shown.flatten(0, 1)
+        states = self.model.model.language_model(
+            inputs_embeds=embedded,
+            attention_mask=torch.where(packed.mask, 0.0, torch.finfo(torch.float32).min),
+            position_ids=packed.positions,
+            use_cache=False,
+        ).last_hidden_state
+        labels = packed.labels[:, 1:]
+        logits, labels = self.model.lm_head(states[:, :-1][labels != IGNORED]), labels[labels != IGNORED]
+        places = labels - self.first_place
+        placed = (places >= 0) & (places <= SIDE)
+        wanted = torch.zeros(int(placed.sum()), logits.shape[1])
+        wanted[:, self.first_place : self.first_place + SIDE + 1] = near(places[placed].float(), BLURRED)
+        words = functional.cross_entropy(logits[~placed], labels[~placed], reduction="sum")
+        numbers = functional.cross_entropy(logits[placed], wanted, reduction="sum")
+        off = (logits[placed].argmax(-1) - labels[placed]).abs().float().mean()
+        figures = {"words": words.item() / int((~placed).sum()), "off": off.item()}
+        return (words + numbers) / len(labels), figures
+
+
+def make(recipe: MllmTraining) -> Path:
     """Train what is not trained yet, and return the model's folder."""
     out = Path(recipe.out)
     model, processor = build(recipe.seed)
-    eyes = out / EYES
-    tower = model.model.vision_tower
     if recipe.start is not None:
-        model = HfMLLM.load(recipe.start, device="cpu").model.train()
-    elif eyes.exists():
-        tower.load_state_dict(torch.load(eyes, weights_only=True))
-    else:
-        train_tower(tower, model.config.vision_config.hidden_size, recipe.tower, recipe.seed)
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = eyes.with_suffix(".part")
-        torch.save(tower.state_dict(), temporary)
-        temporary.replace(eyes)
-    level = Level(objects=recipe.objects)
+        model = HfMLLM.load(recipe.start, device="cpu").model
+    lessons = Lessons(model, processor.tokenizer, recipe)
 
-    def row(index: int) -> Conversation:
-        drawing = draw_split("train", 2**41 + recipe.seed * 2**32 + index, level)
-        rng = np.random.default_rng([recipe.seed, 2, index])
-        return drawing.image, boxes_lesson(drawing, recipe.names, recipe.there, ROW, rng, recipe.turns)
+    def saved(step: int) -> None:
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+        if step > recipe.loop.eyes:
+            boxes = measure(HfMLLM(model, processor, ROW), "val", 150)
+            log.info("boxes found %s", " ".join(f"{name}: {share:.2f}" for name, share in boxes.items()))
 
-    return finetune(HfMLLM(model, processor, ROW), row, recipe.training, out)
+    train({"model": model, "eyes": lessons.eyes}, lessons.loss, recipe.loop, out, saved)
+    return out
+
+
+def measure(mllm: HfMLLM, split: Split, count: int) -> dict[str, float]:
+    """The share of boxes found among ``count`` expressions of one target each, by the number of figures in a scene."""
+    levels = {f"{most} figures": Level(objects=(most, most), kinds=("res",)) for most in (1, 2, 3, 4)}
+    levels["2 apart"] = Level(objects=(2, 2), kinds=("res",), twins=0, nested=0)  # no box is right for both
+    return {name: found(mllm, split, level, count) for name, level in levels.items()}
 
 
 def found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
@@ -93,7 +165,5 @@ def found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = load(Path(sys.argv[1]), MllmTraining, sys.argv[2:])
-    mllm = HfMLLM.load(train(recipe), device="cpu")
-    for most in (1, 2, 3, 4):
-        level = Level(objects=(most, most), kinds=("res",))
-        log.info("boxes found in scenes of %d: %.3f", most, found(mllm, "val", level, 400))
+    for name, share in measure(HfMLLM.load(make(recipe), device="cpu"), "val", 1000).items():
+        log.info("boxes found, %s: %.3f", name, share)

@@ -1,9 +1,11 @@
 """The demonstration runs from end to end on models of the right classes with random weights, and every recipe loads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sam4mllm.errors import UserError
 from sam4mllm.images import read_image
 from sam4mllm.settings import load
 from sam4mllm.tiny import model, sam
@@ -21,15 +23,19 @@ def test_every_recipe_loads(file):
 
 # peft and trl ask transformers for properties by names that it deprecates
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_it_leaves_a_table_and_pictures_and_does_nothing_twice(tmp_path):
+def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     for name, (network, processor) in {"mllm": model.build(0), "sam": sam.build(0)}.items():
         network.save_pretrained(tmp_path / name)
         processor.save_pretrained(tmp_path / name)
     places = [f"out={tmp_path / 'out'}", f"mllm={tmp_path / 'mllm'}", f"segmenter={tmp_path / 'sam'}"]
-    recipe = load(RECIPES / "demo.yaml", Demo, [*places, "scenes=1", "training.steps=2", "training.batch=2"])
+    small = ["train_scenes=2", "test_scenes=3", "training.steps=2", "training.batch=2", "search.least=0.0"]
+    recipe = load(RECIPES / "demo.yaml", Demo, [*places, *small])
     shown = run(recipe)
-    assert all(f"| {name} |" in shown for name in ("box", "ppg", "pqpp", "oracle"))
+    assert all(shown.count(f"| {name} |") == 2 for name in ("base-ppg", "box", "ppg", "pqpp", "oracle"))
+    assert "cIoU of pqpp less that of ppg: " in shown
     assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
     before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
     assert run(recipe) == shown
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="was begun with another recipe"):
+        run(replace(recipe, seed=1))

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from sam4mllm.dialogue import read_boxes, read_label, read_prompts
+from sam4mllm.dialogue import read_boxes, read_label
 from sam4mllm.geometry import Frame, on_mask
 from sam4mllm.shapes import Level, draw_split
-from sam4mllm.tiny.lessons import boxes_lesson, points_lesson
+from sam4mllm.tiny.lessons import boxes_lessons
 from sam4mllm.tiny.model import ROW
 
 FRAME = Frame.whole(112, 112)
@@ -15,9 +15,14 @@ def rng():
     return np.random.default_rng(0)
 
 
+def flat(drawing, names, there):
+    """All turns of a scene's conversations, one after another."""
+    return [turn for turns in boxes_lessons(drawing, names, there, 99, 0.0, ROW, rng()) for turn in turns]
+
+
 @pytest.mark.parametrize("drawing", DRAWINGS[:5])
 def test_a_lesson_says_the_boxes_of_its_scene_and_holds_no_points(drawing):
-    turns = boxes_lesson(drawing, 0, 0, ROW, rng(), most=99)
+    turns = flat(drawing, 0, 0)
     assert len(turns) == 2 * len(drawing.expressions)
     for expression in drawing.expressions:
         [at] = [i for i, turn in enumerate(turns[::2]) if f'"{expression.text}"' in turn.text]
@@ -30,7 +35,7 @@ def test_a_lesson_says_the_boxes_of_its_scene_and_holds_no_points(drawing):
 
 def test_names_are_of_what_lies_there():
     for drawing in DRAWINGS:
-        turns = boxes_lesson(drawing, 4, 0, ROW, rng(), most=99)
+        turns = flat(drawing, 4, 0)
         for asked, said in zip(turns[::2], turns[1::2], strict=True):
             if asked.text.startswith("What is at"):
                 [place] = ROW.places(asked.text, FRAME)
@@ -42,38 +47,18 @@ def test_names_are_of_what_lies_there():
                 assert said.text in names | {"ground"}
 
 
-def test_a_lesson_is_cut_at_whole_turns():
-    assert len(boxes_lesson(DRAWINGS[0], 5, 1, ROW, rng(), most=3)) == 6
-
-
-def test_ppg_says_three_clicks_on_the_target_and_three_off():
-    drawing, expression = next((d, e) for d in DRAWINGS for e in d.expressions if len(e.targets) == 1)
-    _, said = points_lesson(drawing, [expression], "ppg", 0, ROW, rng())
-    [prompt] = read_prompts(said.text, ROW, FRAME).prompts
-    assert [point.positive for point in prompt.points] == [True] * 3 + [False] * 3
-
-
-def test_pqpp_says_yes_where_the_point_is_on_the_target():
-    drawing, expression = next((d, e) for d in DRAWINGS for e in d.expressions if len(e.targets) == 1)
-    turns = points_lesson(drawing, [expression], "pqpp", 30, ROW, rng())
-    mask = drawing.masks(expression)[0]
-    right = 0
-    for asked, said in zip(turns[2::2], turns[3::2], strict=True):
-        [place] = ROW.places(asked.text, FRAME)
-        right += on_mask(mask, place.value.x, place.value.y) == read_label(said.text)
-    assert right >= 24  # a place is written to the pixel's edge: at the mask's rim its label may be its neighbour's
-
-
-def test_no_target_is_taught_by_both():
-    drawing, expression = next((d, e) for d in DRAWINGS for e in d.expressions if not e.targets)
-    for kind in ("ppg", "pqpp"):
-        assert [turn.text for turn in points_lesson(drawing, [expression], kind, 4, ROW, rng())][1:] == ["none"]
+def test_a_longer_conversation_has_the_turns_of_another():
+    short = boxes_lessons(DRAWINGS[0], 2, 1, 99, 0.0, ROW, rng())
+    long = boxes_lessons(DRAWINGS[0], 2, 1, 99, 1.0, ROW, rng())
+    assert [turns[:2] for turns in long] == short
+    assert sorted(str(turns[2:]) for turns in long) == sorted(map(str, short))
+    assert boxes_lessons(DRAWINGS[0], 2, 1, 3, 0.0, ROW, rng()) == short[:3]
 
 
 def test_what_is_there_is_said_to_be_there():
     said = {}
     for drawing in DRAWINGS:
-        turns = boxes_lesson(drawing, 0, 99, ROW, rng(), most=99)
+        turns = flat(drawing, 0, 99)
         there = {expression.text: bool(expression.targets) for expression in drawing.expressions}
         for asked, answer in zip(turns[::2], turns[1::2], strict=True):
             if asked.text.startswith("Is there"):

@@ -1,30 +1,39 @@
 import numpy as np
-import pytest
 import torch
 
 from sam4mllm.geometry import Box
 from sam4mllm.segmenter.hf import HfSegmenter
-from sam4mllm.settings import load
-from sam4mllm.tiny import sam
-from sam4mllm.tiny.sam import SamTraining, batch, build, jittered, loss, train
+from sam4mllm.tiny.loop import Loop
+from sam4mllm.tiny.sam import TWINS, SamTraining, batch, build, jittered, loss, measure, train
 
 
 def test_it_is_small():
     assert sum(weight.numel() for weight in build(0)[0].parameters()) < 1_000_000
 
 
+def recipe_of(out="", **changes):
+    return SamTraining(str(out), **({"scenes": 1, "prompts": 2, "loop": Loop(1, 1)} | changes))
+
+
 def test_training_and_asking_give_the_model_the_same_tensors():
     """A batch's tensors are those that the segmenter makes of the same picture and prompts."""
-    recipe = SamTraining("", scenes=1, prompts=2)
-    step = next(step for step in range(20) if "input_points" in batch(recipe, step)[0])
-    inputs, _ = batch(recipe, step)
+    recipe = recipe_of()
+    chosen = next(each for each in (batch(recipe, step) for step in range(20)) if len(each.prompts) == 3)
     processor = build(0)[1]
-    image = inputs["pixel_values"][0].permute(1, 2, 0) * torch.tensor([0.229, 0.224, 0.225])
-    image = ((image + torch.tensor([0.485, 0.456, 0.406])) * 255).round().to(torch.uint8).numpy()
-    made = processor(images=image, return_tensors="pt")["pixel_values"][0]
-    assert torch.allclose(made, inputs["pixel_values"][0], atol=1e-5)
-    assert inputs["input_points"].shape[:2] == (1, 2)
-    assert bool((inputs["input_points"] == inputs["input_points"].round()).all())  # centres, as indices of pixels
+    made = processor(images=chosen.drawings[0].image, return_tensors="pt")["pixel_values"][0]
+    assert torch.allclose(made, chosen.pixels[0], atol=1e-5)
+    assert chosen.prompts["input_points"].shape[:2] == (1, 2)
+    points = chosen.prompts["input_points"]
+    assert bool((points == points.round()).all())  # centres, as indices of pixels
+
+
+def test_without_a_box_a_point_is_on_the_figure():
+    recipe = recipe_of(boxless=1.0)
+    for step in range(10):
+        chosen = batch(recipe, step)
+        assert chosen.certain
+        assert "input_boxes" not in chosen.prompts
+        assert bool((chosen.prompts["input_labels"] == 1).any(dim=-1).all())
 
 
 def test_an_edge_is_moved_by_its_share_at_most_and_stays_inside():
@@ -45,27 +54,17 @@ def test_the_best_mask_counts_alone_unless_the_prompt_is_certain():
     assert loss(logits, scores, truth, certain=True) > 10
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(sam, "measure", lambda *_: {})
-
-    def recipe(name):
-        return SamTraining(str(tmp_path / name), steps=60, scenes=1, prompts=1, every=30)
-
-    real = sam.batch
-
-    def stopping(recipe, step):
-        if step == 40:
-            raise InterruptedError
-        return real(recipe, step)
-
-    whole = HfSegmenter.load(train(recipe("whole")), device="cpu")
-    monkeypatch.setattr(sam, "batch", stopping)
-    with pytest.raises(InterruptedError):
-        train(recipe("parts"))
-    monkeypatch.setattr(sam, "batch", real)
-    parts = HfSegmenter.load(train(recipe("parts")), device="cpu")
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True))
+def test_the_loss_of_the_encoder_reaches_the_encoder(tmp_path):
+    """Asking the model for an embedding by its own method would cut the gradient."""
+    before = build(0)[0].vision_encoder.patch_embed.projection.weight
+    train(recipe_of(tmp_path, loop=Loop(2, 1)))
+    after = HfSegmenter.load(tmp_path, device="cpu").model.vision_encoder.patch_embed.projection.weight
+    assert not torch.equal(before, after)
 
 
-def test_the_recipe_loads():
-    assert load(sam.Path("recipes/tiny/sam.yaml"), SamTraining).prompts == 4
+def test_twins_are_drawn_apart_by_points_that_are_read():
+    """The measure is of the right prompts: what draws the box gets less than what draws the truth."""
+    model, processor = build(0)
+    found = measure(model, processor, 2, TWINS)
+    assert set(found) == {0, 1, 3}
+    assert all(0 <= share <= 100 for share in found.values())

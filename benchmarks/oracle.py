@@ -1,0 +1,154 @@
+"""How well segmenters redraw true masks from true prompts: the box alone, with random clicks, with the best of 8 sets.
+
+Photos and masks are COCO's: a folder with `instances.json` and `images/`, found at $SAM4MLLM_TEST_DATA/coco_real, else
+at ../shared/data/coco_real beside the checkout. Every mask of at least 32 x 32 pixels counts, crowds too. Scenes are
+those of the `shapes` test split, every figure of each; "twins" are its pairs that share a box.
+
+    python benchmarks/oracle.py [--segmenters grabcut tiny] [--limit 120] [--scenes 200] [--out folder]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from sam4mllm.draw import overlay
+from sam4mllm.geometry import Image, Mask, Prompt, iou
+from sam4mllm.images import read_image, write_png
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.prompters import Query
+from sam4mllm.prompters.oracle import Oracle
+from sam4mllm.recipe import build_segmenter
+from sam4mllm.rle import Rle
+from sam4mllm.segmenter import Segmenter
+from sam4mllm.shapes import Level, draw_split
+from sam4mllm.targets import best, candidates
+
+LEAST_AREA = 32 * 32
+CLICKS = 3
+SETS = 8
+SHEET = 24
+WAYS = (
+    "box alone",
+    "box + 1 random click on it",
+    f"box + {CLICKS} + {CLICKS} random clicks",
+    f"box + the best of {SETS} random sets",
+)
+TWINS = Level(objects=(2, 2), twins=1.0, nested=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One true mask of one picture."""
+
+    image: Image
+    mask: Mask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "coco_real")
+    parser.add_argument("--segmenters", nargs="+", default=["grabcut", "tiny"])
+    parser.add_argument("--limit", type=int, help="how many masks of photos, drawn at random; all by default")
+    parser.add_argument("--scenes", type=int, default=100, help="how many scenes of each kind")
+    parser.add_argument("--out", type=Path, help=f"a folder, for {SHEET} masks of each set, one row for each way")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    sets = {"shapes": _scenes(options.scenes, None), "twins": _scenes(options.scenes, TWINS)}
+    if (options.data / "instances.json").is_file():
+        sets["photos"] = _photos(options.data, options.limit, options.seed)
+    else:
+        print(f"no photos at {options.data}; give --data or set SAM4MLLM_TEST_DATA")
+    for name, cases in sets.items():
+        for spec in options.segmenters:
+            print(f"\n{name}, {spec}:")
+            tiles = _measure(cases, build_segmenter(spec, device="cpu"), options.seed)
+            if options.out:
+                options.out.mkdir(parents=True, exist_ok=True)
+                write_png(options.out / f"{name}-{spec}.png", _sheet(tiles))
+
+
+def _scenes(count: int, level: Level | None) -> list[Case]:
+    drawings = [draw_split("test", index, level) for index in range(count)]
+    return [Case(drawing.image, figure.mask) for drawing in drawings for figure in drawing.figures]
+
+
+def _photos(folder: Path, limit: int | None, seed: int) -> list[Case]:
+    annotations = [a for a in _annotations(folder) if a["area"] >= LEAST_AREA]
+    chosen = [annotations[index] for index in np.random.default_rng(seed).permutation(len(annotations))[:limit]]
+    return [
+        Case(
+            read_image(folder / "images" / each["file_name"]),
+            Rle.from_coco(each["segmentation"], each["height"], each["width"]).mask,
+        )
+        for each in chosen
+    ]
+
+
+def _measure(cases: Sequence[Case], segmenter: Segmenter, seed: int) -> list[Image]:
+    rng, sums, tiles = np.random.default_rng(seed), np.zeros((len(WAYS), 4)), []
+    for case in cases:
+        sets = candidates(case.mask, SETS, positive=CLICKS, negative=CLICKS, rng=rng)
+        [one] = candidates(case.mask, 1, positive=1, negative=0, rng=rng)
+        [(chosen, _)] = best(segmenter.embed(case.image), case.mask, sets)
+        prompts = (Prompt(one.box), one, sets[0], chosen)
+        drawn = [_draw(case, prompt, segmenter) for prompt in prompts]
+        sums += [[*_counts(mask, case.mask), iou(mask, case.mask), seconds] for mask, seconds in drawn]
+        if len(tiles) < SHEET:
+            tiles.append(_tile(case, prompts, [mask for mask, _ in drawn]))
+    _report(sums, len(cases))
+    return tiles
+
+
+def _annotations(folder: Path) -> list[dict]:
+    """COCO's annotations, each with its picture's file and size."""
+    instances = json.loads((folder / "instances.json").read_text())
+    images = {image["id"]: image for image in instances["images"]}
+    return [
+        {**a, **{key: images[a["image_id"]][key] for key in ("file_name", "height", "width")}}
+        for a in instances["annotations"]
+    ]
+
+
+def _draw(case: Case, prompt: Prompt, segmenter: Segmenter) -> tuple[Mask, float]:
+    """The mask that the whole pipeline makes of a known prompt, and the seconds it took."""
+    start = perf_counter()
+    [answer] = Pipeline(Oracle({"this": (prompt,)}), segmenter).many([Query(case.image, "it", key="this")])
+    return answer.mask, perf_counter() - start
+
+
+def _counts(drawn: Mask, true: Mask) -> tuple[int, int]:
+    return int((drawn & true).sum()), int((drawn | true).sum())
+
+
+def _report(sums: np.ndarray, masks: int) -> None:
+    print(f"{f'{masks} masks':41} {'cIoU':>8} {'mIoU':>6} {'ms a mask':>10}")
+    for way, (intersection, union, mean, seconds) in zip(WAYS, sums, strict=True):
+        print(f"{way:41} {intersection / union:8.3f} {mean / masks:6.3f} {1000 * seconds / masks:10.1f}")
+
+
+def _tile(case: Case, prompts: Sequence[Prompt], drawn: Sequence[Mask]) -> Image:
+    """The true mask over the drawn ones, as wide as they are."""
+    rows = [overlay(case.image, (), (case.mask,))]
+    rows += [overlay(case.image, (prompt,), (mask,)) for prompt, mask in zip(prompts, drawn, strict=True)]
+    return np.concatenate([cv2.resize(row, (240, 200), interpolation=cv2.INTER_AREA) for row in rows])
+
+
+def _sheet(tiles: Sequence[Image]) -> Image:
+    columns = 8
+    blank = np.zeros_like(tiles[0])
+    padded = [*tiles, *[blank] * (-len(tiles) % columns)]
+    return np.concatenate([np.concatenate(padded[i : i + columns], axis=1) for i in range(0, len(padded), columns)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`sam4mllm predict`: samples in, predictions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam4mllm.cli.options import (
+    Adapter,
+    Ask,
+    Attention,
+    BatchSize,
+    Device,
+    DeviceMap,
+    Dialect,
+    Dtype,
+    Images,
+    Layout,
+    Mllm,
+    Negative,
+    Points,
+    Positive,
+    Prompter,
+    Samples,
+    Segmenter,
+    SingleMask,
+    SureNo,
+    SureYes,
+    TrustRemoteCode,
+    recipe_of,
+)
+from sam4mllm.cli.terminal import progress
+
+
+def predict(
+    samples: Samples,
+    out: Annotated[Path, typer.Option("--out", help="Predictions, JSON lines; a stopped run goes on.")],
+    images: Images = None,
+    mllm: Mllm = "",
+    adapter: Adapter = None,
+    dialect: Dialect = None,
+    prompter: Prompter = "ppg",
+    positive: Positive = None,
+    negative: Negative = None,
+    layout: Layout = None,
+    points: Points = None,
+    sure_yes: SureYes = None,
+    sure_no: SureNo = None,
+    ask: Ask = None,
+    segmenter: Segmenter = "",
+    single_mask: SingleMask = False,
+    batch_size: BatchSize = 4,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    device_map: DeviceMap = None,
+    attention: Attention = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Answer every sample of a set, one line each."""
+    recipe = recipe_of(locals())
+    from dataclasses import asdict
+
+    from sam4mllm import __version__
+    from sam4mllm.atomic import check_file
+    from sam4mllm.dialogue import WORDING
+    from sam4mllm.predict import predict as predicted
+    from sam4mllm.predictions import Prediction
+    from sam4mllm.samples import read_samples
+
+    asked = read_samples(samples, images)
+    recipe.check()
+    check_file(out)
+    pipeline = recipe.build()
+    settings = {**asdict(recipe), "images": str(asked.images), "wording": WORDING, "sam4mllm": __version__}
+    errors: list[str] = []
+    with progress(len(asked), "answered") as advance:
+
+        def tell(prediction: Prediction) -> None:
+            advance()
+            errors.extend([f"{prediction.id}: {prediction.error}"] if prediction.error else [])
+
+        predicted(asked, pipeline, out, batch_size=batch_size, settings=settings, progress=tell)
+    if errors:
+        typer.echo(f"{len(errors)} of {len(asked)} samples failed and count as empty; the first: {errors[0]}", err=True)

@@ -1,0 +1,49 @@
+"""What a command shows while it works, and what it prints for another program to read."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from sam4mllm.errors import UserError
+
+
+@contextlib.contextmanager
+def progress(total: int, done: str) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, advanced by the given function; none for a single thing."""
+    if total < 2:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(done), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def standard_output_kept() -> Iterator[Callable[[str], None]]:
+    """Standard output for what the block prints by the given function alone; what libraries print goes to the error."""
+    standard = sys.stdout
+
+    def print_line(text: str) -> None:
+        try:
+            standard.write(text + "\n")
+            standard.flush()
+        except BrokenPipeError:
+            raise  # who read has read enough: typer ends in silence
+        except OSError as error:
+            raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+    with contextlib.redirect_stdout(sys.stderr):
+        yield print_line

@@ -1,0 +1,125 @@
+"""A training loop for the embedded models: Muon and AdamW, one schedule, checkpoints that a stopped run goes on from.
+
+Knows neither models nor lessons.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam4mllm.atomic import atomic_path
+
+log = logging.getLogger(__name__)
+CHECKPOINT = "checkpoint.pt"
+CLIP = 1.0
+WARMUP = 60  # steps
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How to train.
+
+    Attributes:
+        eyes: steps of the first part, in which the picture's encoder is taught alone, at one learning rate.
+        steps: of the second part, with a cosine to a thirtieth of the learning rate.
+        learning_rate: of both optimizers.
+        every: steps between checkpoints.
+    """
+
+    eyes: int
+    steps: int
+    learning_rate: float = 2e-3
+    every: int = 300
+
+
+def share(step: int, loop: Loop) -> float:
+    """The learning rate of a step, as a share of the highest: each part begins with a short rise."""
+    if step < loop.eyes:
+        return min(1.0, (step + 1) / WARMUP)
+    step -= loop.eyes
+    return min(1.0, (step + 1) / WARMUP) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * step / loop.steps)))
+
+
+def optimizers(modules: Sequence[nn.Module], learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the matrices of linear layers, AdamW for all other weights, tied ones once."""
+    inner = {
+        layer.weight
+        for module in modules
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and "lm_head" not in name
+    }
+    every = dict.fromkeys(weight for module in modules for weight in module.parameters())
+    matrices = [weight for weight in every if weight in inner]
+    others = [weight for weight in every if weight not in inner]
+    return [
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def train(
+    modules: dict[str, nn.Module],
+    loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+    loop: Loop,
+    out: Path,
+    saved: Callable[[int], None],
+) -> None:
+    """Train, or go on from the checkpoint of a run that was stopped, to the same weights.
+
+    Args:
+        modules: by name, whose weights are trained in place.
+        loss: of a step, the same for the same step, and figures for the log.
+        loop: how.
+        out: the folder for the checkpoint.
+        saved: called after each checkpoint with the number of steps done, to write the model and to measure it.
+    """
+    torch.manual_seed(0)  # of what the modules draw while they train, if anything
+    steppers = optimizers(list(modules.values()), loop.learning_rate)
+    parts: dict[str, Any] = modules | {f"optimizer {index}": each for index, each in enumerate(steppers)}
+    weights = [weight for module in modules.values() for weight in module.parameters()]
+    sums: dict[str, list[float]] = {}
+    for step in range(_restore(parts, out), loop.eyes + loop.steps):
+        for stepper in steppers:
+            for group in stepper.param_groups:
+                group["lr"] = loop.learning_rate * share(step, loop)
+        for module in modules.values():
+            module.train()
+        value, figures = loss(step)
+        for stepper in steppers:
+            stepper.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(weights, CLIP)
+        for stepper in steppers:
+            stepper.step()
+        for name, figure in figures.items():
+            sums.setdefault(name, []).append(figure)
+        if (step + 1) % 50 == 0:
+            log.info("step %d %s", step + 1, " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in sums.items()))
+            sums.clear()
+        if (step + 1) % loop.every == 0 or step + 1 == loop.eyes + loop.steps:
+            _store(parts, out, step + 1)
+            saved(step + 1)
+
+
+def _store(parts: dict[str, Any], out: Path, step: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out / CHECKPOINT) as temporary:
+        torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+
+
+def _restore(parts: dict[str, Any], out: Path) -> int:
+    """Bring back the last checkpoint's weights and optimizers; returns the steps that are done."""
+    if not (out / CHECKPOINT).exists():
+        return 0
+    stored = torch.load(out / CHECKPOINT, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(stored[name])
+    return int(stored["step"])

@@ -1,0 +1,186 @@
+"""From samples to an adapter that answers, by the command line alone, on small random models of the real classes."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sam4mllm import cli
+from sam4mllm.conversations import Conversations
+from sam4mllm.images import write_png
+from sam4mllm.learning import FinetuneRecipe, run
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.samples import SampleSet, read_samples, write_samples
+from sam4mllm.settings import load
+from sam4mllm.shapes import Level, draw_split
+from sam4mllm.shapes.shards import samples_of
+from sam4mllm.target_shards import read_targets
+from tests import families
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+LORA = RECIPES / "lora.yaml"
+SMALL = ["mllm=model", "out=out", "samples=set", "targets=null", "dtype=float32", "rows.per_image=2", "rows.asked=2"]
+SMALL += ["training.steps=2", "training.batch=2", "training.accumulate=1", "training.bf16=false"]
+# peft and trl ask transformers for properties by names that it deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the console entry: words in, (exit code, standard output, standard error) out."""
+
+    def runs(*words: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sam4mllm", *map(str, words)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        return done.value.code, *capsys.readouterr()
+
+    return runs
+
+
+@pytest.fixture
+def samples(tmp_path, monkeypatch) -> SampleSet:
+    """The samples of three scenes, below the working folder."""
+    monkeypatch.chdir(tmp_path)
+    samples = []
+    for index in range(3):
+        drawing = draw_split("train", index, Level(objects=(2, 3)), size=64)
+        write_png(Path(f"images/{index}.png"), drawing.image)
+        samples += samples_of(drawing, f"{index}.png", "train")
+    write_samples(samples, Path("set"), Path("images"))
+    return read_samples(Path("set"))
+
+
+def recipe(*overrides: str) -> FinetuneRecipe:
+    return load(LORA, FinetuneRecipe, [*SMALL, *overrides])
+
+
+def kept() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_loads(file):
+    assert load(file, FinetuneRecipe)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "idefics3"])
+def test_the_same_three_commands_teach_any_model_and_ask_it(samples, command, family):
+    families.build(family, Path("model"))
+    code, out, _ = command("targets", "set", "--segmenter", "grabcut", "--out", "targets", "--candidates", 4)
+    assert (code, out.count("\n")) == (0, 3)
+    assert set(read_targets(Path("targets"))) == {(one.id, i) for one in samples for i in range(len(one.masks))}
+
+    code, out, _ = command("finetune", LORA, *SMALL, "targets=targets")
+    assert (code, out.splitlines()[-1]) == (0, "written to out")
+    assert load(Path("out/recipe.yaml"), FinetuneRecipe) == recipe("targets=targets")
+    learned = load_file("out/adapter_model.safetensors")
+    assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
+
+    words = ["--phrase", "the disc", "--prompter", "pqpp", "--points", 4, "--segmenter", "grabcut", "--json"]
+    code, out, _ = command("infer", "images/0.png", *words, "--mllm", "model", "--adapter", "out")
+    assert code == 0
+    assert json.loads(out)["replies"]
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, command, monkeypatch):
+    families.build("llava", Path("model"))
+    asked, last, row = [], 10**6, Conversations.row
+
+    class Stop(Exception):
+        pass
+
+    def watched(self, mllm, index):
+        if len(asked) == last:
+            raise Stop
+        asked.append(index)
+        return row(self, mllm, index)
+
+    monkeypatch.setattr(Conversations, "row", watched)
+    steps = ["training.steps=4", "training.save_every=2"]
+    run(recipe("out=whole", *steps))
+    order, asked, last = asked, [], 7  # one batch is asked for ahead
+    with pytest.raises(Stop):
+        run(recipe("out=parts", *steps))
+    assert Path("parts/checkpoints/checkpoint-2").is_dir()
+    asked, last = [], 10**6
+    run(recipe("out=parts", *steps))
+    assert asked == order[4:]
+    whole, parts = (load_file(f"{folder}/adapter_model.safetensors") for folder in ("whole", "parts"))
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+    before = kept()
+    code, _, err = command("finetune", LORA, *SMALL, *steps, "out=parts", "rows.seed=1")
+    assert code == 2
+    assert err.endswith(
+        "error: parts was begun with another recipe, see parts/recipe.yaml: give that, or another out\n"
+    )
+    assert kept() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        pytest.param("trainng.steps=3", "unknown recipe key trainng: did you mean training?", id="unknown key"),
+        pytest.param("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?", id="deep key"),
+        pytest.param("samples=nowhere", "nowhere is no samples folder", id="no samples"),
+        pytest.param("targets=nowhere", "nowhere is no targets folder", id="no targets"),
+        pytest.param("targets=others", "the targets are of other samples", id="other samples"),
+        pytest.param("images=nowhere", "no such file: nowhere/", id="no pictures"),
+        pytest.param("samples=spoilt", "images/spoilt.png: image file is truncated", id="unreadable picture"),
+        pytest.param("mllm=klein", "unknown model 'klein'", id="no model"),
+        pytest.param("mllm=replay:said.jsonl", "replay:said.jsonl is no model, and cannot be trained", id="recording"),
+        pytest.param("dialect=klingon", "unknown dialect 'klingon'", id="dialect"),
+        pytest.param("dtype=int3", "unknown dtype 'int3'", id="dtype"),
+        pytest.param("device=warp", "the device 'warp' cannot be used", id="device"),
+        pytest.param("out=said.jsonl", "cannot write into said.jsonl", id="out is a file"),
+        pytest.param("training.steps=0", "a training's steps is 1 or more, got 0", id="steps"),
+        pytest.param("training.schedule=linaer", "schedule is one of linear, cosine", id="schedule"),
+        pytest.param("training.lora.rank=0", "a LoRA has a rank and an alpha of 1 or more", id="rank"),
+        pytest.param("rows.mixture.ppg=-1", "weights are 0 or more", id="mixture"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, command, monkeypatch, override, says):
+    monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
+    Path("model").mkdir()
+    Path("said.jsonl").write_text('{"id": "a", "replies": ["none"]}\n')
+    Path("images/spoilt.png").write_bytes(Path("images/0.png").read_bytes()[:-100])
+    write_samples([*samples, replace(samples.samples[0], id="z", image="spoilt.png")], Path("spoilt"), Path("images"))
+    write_samples([replace(one, id=f"x{one.id}") for one in samples], Path("others"), Path("images"))
+    assert command("targets", "others", "--segmenter", "grabcut", "--candidates", 1, "--out", "others")[0] == 0
+    before = kept()
+    code, out, err = command("finetune", LORA, *SMALL, "training.steps=50", override)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+    assert says in err
+    assert kept() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["nowhere"], "nowhere is no samples folder", id="no samples"),
+        pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
+        pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
+        pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
+        pytest.param(["set", "--keep", "0"], "a search's keep is 1 or more, got 0", id="keep"),
+        pytest.param(["set", "--images", "nowhere"], "no such file: nowhere/0.png", id="no pictures"),
+        pytest.param(["set", "--out", "images/0.png"], "cannot write into images/0.png", id="out is a file"),
+    ],
+)
+def test_a_mistake_about_targets_is_one_line_and_nothing_is_written(samples, command, words, says):
+    before = kept()
+    code, out, err = command("targets", "--segmenter", "grabcut", "--out", "targets", *words)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: ")
+    assert says in err.splitlines()[-1]
+    assert kept() == before
+
+
+def test_a_recipe_that_is_missing_is_named(samples, command):
+    code, _, err = command("finetune", "nowhere.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: cannot read the recipe nowhere.yaml")
