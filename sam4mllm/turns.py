@@ -28,8 +28,12 @@ def box_turns(phrase: str, prompts: Sequence[Prompt], dialect: Dialect, frame: F
 def ppg_turns(
     phrase: str, prompts: Sequence[Prompt], positive: int, negative: int, dialect: Dialect, frame: Frame
 ) -> list[Turn]:
-    """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the numbers that are asked for."""
-    said = say_prompts(_in_order(prompts), phrase, dialect, frame)
+    """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the numbers that are asked for.
+
+    Points, too, are told from left to right: they are a set, and one order of it is easier to learn than any.
+    """
+    ordered = [Prompt(prompt.box, tuple(sorted(prompt.points, key=_place))) for prompt in _in_order(prompts)]
+    said = say_prompts(ordered, phrase, dialect, frame)
     return _turns(ask_prompts(phrase, positive, negative, dialect), said)
 
 
@@ -57,6 +61,10 @@ def pqpp_turns(
 
 def _turns(asked: str, said: str) -> list[Turn]:
     return [Turn("user", asked), Turn("assistant", said)]
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return point.x, point.y
 
 
 def _in_order(prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -87,7 +87,7 @@ def test_the_ways_come_as_often_as_the_mixture_says(many):
 
 
 def test_ppg_says_the_targets_that_were_kept_each_of_them_some_time(pictures):
-    kept = (KEPT, replace(KEPT, points=(*CLICKS[::-1], *OFF)), replace(KEPT, box=Box(12, 12, 38, 38)))
+    kept = (KEPT, *(replace(KEPT, box=Box(edge, edge, 38, 38)) for edge in (11, 12)))
     conversations = Conversations(SampleSet((sample("a"),), pictures), Rows(PPG), target("a", kept=kept))
     said = {read_prompts(replies(conversations, index)[0], MUTE.dialect, frame()).prompts[0] for index in range(40)}
     assert len(said) == len(kept)

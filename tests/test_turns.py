@@ -44,3 +44,16 @@ def test_a_point_of_one_of_several_objects_names_its_box():
     assert all(any(box in turn.text for box in boxes) for turn in turns[2::2])
     alone = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
     assert not any(box in turn.text for box in boxes for turn in alone[2::2])
+
+
+def test_points_are_told_from_left_to_right_by_sign():
+    points = (Point(30, 5), Point(10, 9, False), Point(20, 7), Point(10, 8), Point(5, 3, False))
+    [_, said] = ppg_turns("it", [Prompt(Box(0, 0, 40, 10), points)], 3, 2, ROW, FRAME)
+    [prompt] = read_prompts(said.text, ROW, FRAME).prompts
+    assert [(point.x, point.positive) for point in prompt.points] == [
+        (10, True),
+        (20, True),
+        (30, True),
+        (5, False),
+        (10, False),
+    ]
