@@ -5,13 +5,16 @@ Knows nothing of models and tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from sam4mllm.dialects import Dialect
 from sam4mllm.dialogue import say_label
 from sam4mllm.geometry import Frame, Point, Prompt
 from sam4mllm.mllm import Turn
-from sam4mllm.shapes import Drawing, Expression
+from sam4mllm.shapes import Drawing, Expression, Figure
+from sam4mllm.shapes.phrases import Noun
 from sam4mllm.turns import box_turns
 
 
@@ -25,35 +28,44 @@ def ask_there(phrase: str) -> str:
     return f'Is there "{phrase}"?'
 
 
-def boxes_lessons(
-    drawing: Drawing, names: int, there: int, most: int, longer: float, dialect: Dialect, rng: np.random.Generator
-) -> list[list[Turn]]:
-    """Short conversations: the boxes of each expression of a scene, names at places, and whether some are there.
+@dataclass(frozen=True)
+class Asked:
+    """How much is asked of a scene, beside the boxes of each of its expressions.
 
-    No question is about points of an object.
-
-    Args:
-        drawing: the scene.
-        names: how many places are asked about.
-        there: for how many expressions it is asked whether there is such a thing.
-        most: how many conversations are kept, chosen at random.
+    Attributes:
+        names: places for which it is asked what is there.
+        there: expressions for which it is asked whether there is such a thing.
+        kinds: places for which it is asked whether a thing of some kind is there.
+        most: conversations that are kept in all, chosen at random.
         longer: the share of conversations that have a second turn, another's.
-        dialect: of the model.
-        rng: chooses places and second turns.
+    """
+
+    names: int = 2
+    there: int = 1
+    kinds: int = 0
+    most: int = 7
+    longer: float = 0.1
+
+
+def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.random.Generator) -> list[list[Turn]]:
+    """Short conversations: the boxes of each expression of a scene, what is at places, and whether some are there.
+
+    No question is about points on what an expression means, and no reply holds a point.
     """
     frame = _frame(drawing)
     parts = [
         box_turns(expression.text, _prompts(drawing, expression), dialect, frame) for expression in drawing.expressions
     ]
-    parts += [_naming(drawing, dialect, frame, rng) for _ in range(names)]
-    for index in rng.permutation(len(drawing.expressions))[:there]:
+    parts += [_naming(drawing, dialect, frame, rng) for _ in range(asked.names)]
+    for index in rng.permutation(len(drawing.expressions))[: asked.there]:
         expression = drawing.expressions[index]
         parts.append([Turn("user", ask_there(expression.text)), Turn("assistant", say_label(bool(expression.targets)))])
+    parts += [_sorting(drawing, dialect, frame, rng) for _ in range(asked.kinds)]
     order = rng.permutation(len(parts))
     seconds = np.roll(order, 1)
     return [
-        [*parts[first], *(parts[second] if rng.random() < longer else [])]
-        for first, second in zip(order[:most], seconds[:most], strict=True)
+        [*parts[first], *(parts[second] if rng.random() < asked.longer else [])]
+        for first, second in zip(order[: asked.most], seconds[: asked.most], strict=True)
     ]
 
 
@@ -68,6 +80,24 @@ def _prompts(drawing: Drawing, expression: Expression) -> list[Prompt]:
 
 def _naming(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
     """What is at a place, mostly one on a figure."""
+    point, figure = _place(drawing, rng)
+    said = f"{figure.size} {figure.colour} {figure.shape}" if figure else "ground"
+    return [Turn("user", ask_name(point, dialect, frame)), Turn("assistant", said)]
+
+
+def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
+    """Whether a thing of some kind is at a place; as often of the kind that is there as of another one's."""
+    point, figure = _place(drawing, rng)
+    model = figure if figure and rng.random() < 0.5 else drawing.figures[int(rng.integers(len(drawing.figures)))]
+    shape, colour = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
+    noun = Noun(model.shape if shape else None, model.colour if colour else None)
+    right = figure is not None and bool(noun.matches([figure]))
+    text = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
+    return [Turn("user", text), Turn("assistant", say_label(right))]
+
+
+def _place(drawing: Drawing, rng: np.random.Generator) -> tuple[Point, Figure | None]:
+    """A place, mostly one on a figure, and the figure that is there."""
     height, width, _ = drawing.image.shape
     x, y = rng.uniform(0, width), rng.uniform(0, height)
     if rng.random() < 0.85:
@@ -75,5 +105,4 @@ def _naming(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Gen
         at = int(rng.integers(len(rows)))
         x, y = columns[at] + 0.5, rows[at] + 0.5
     found = [figure for figure in drawing.figures if figure.mask[int(y), int(x)]]
-    said = f"{found[0].size} {found[0].colour} {found[0].shape}" if found else "ground"
-    return [Turn("user", ask_name(Point(float(x), float(y)), dialect, frame)), Turn("assistant", said)]
+    return Point(float(x), float(y)), found[0] if found else None

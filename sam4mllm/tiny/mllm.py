@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.settings import load
 from sam4mllm.shapes import Drawing, Level, Split, draw_split
 from sam4mllm.tiny.eyes import PLACES, Eyes, dense, near
-from sam4mllm.tiny.lessons import boxes_lessons
+from sam4mllm.tiny.lessons import Asked, boxes_lessons
 from sam4mllm.tiny.loop import Loop, train
 from sam4mllm.tiny.model import PATCH, ROW, SIDE, build
 from sam4mllm.tiny.packing import Packer
@@ -46,10 +46,7 @@ class MllmTraining:
     scenes: int = 32
     objects: tuple[int, int] = (1, 3)
     twins: tuple[float, ...] = (0.15, 0.4)
-    names: int = 2
-    there: int = 1
-    most: int = 7
-    longer: float = 0.1
+    asked: Asked = field(default_factory=Asked)
     sight: float = 0.3
     start: str | None = None
 
@@ -91,12 +88,7 @@ class Lessons:
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the replies; a coordinate's neighbours are right, too, by their nearness."""
         recipe = self.recipe
-        packed = self.packer.pack(
-            [
-                boxes_lessons(drawing, recipe.names, recipe.there, recipe.most, recipe.longer, ROW, rng)
-                for drawing in drawings
-            ]
-        )
+        packed = self.packer.pack([boxes_lessons(drawing, recipe.asked, ROW, rng) for drawing in drawings])
         embedded = self.model.get_input_embeddings()(packed.ids).clone()
         embedded[packed.ids == self.image] = shown.flatten(0, 1)
         states = self.model.model.language_model(

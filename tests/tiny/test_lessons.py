@@ -4,7 +4,7 @@ import pytest
 from sam4mllm.dialogue import read_boxes, read_label
 from sam4mllm.geometry import Frame, on_mask
 from sam4mllm.shapes import Level, draw_split
-from sam4mllm.tiny.lessons import boxes_lessons
+from sam4mllm.tiny.lessons import Asked, boxes_lessons
 from sam4mllm.tiny.model import ROW
 
 FRAME = Frame.whole(112, 112)
@@ -15,9 +15,9 @@ def rng():
     return np.random.default_rng(0)
 
 
-def flat(drawing, names, there):
+def flat(drawing, names, there, kinds=0):
     """All turns of a scene's conversations, one after another."""
-    return [turn for turns in boxes_lessons(drawing, names, there, 99, 0.0, ROW, rng()) for turn in turns]
+    return [turn for turns in boxes_lessons(drawing, Asked(names, there, kinds, 99, 0.0), ROW, rng()) for turn in turns]
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS[:5])
@@ -48,11 +48,11 @@ def test_names_are_of_what_lies_there():
 
 
 def test_a_longer_conversation_has_the_turns_of_another():
-    short = boxes_lessons(DRAWINGS[0], 2, 1, 99, 0.0, ROW, rng())
-    long = boxes_lessons(DRAWINGS[0], 2, 1, 99, 1.0, ROW, rng())
+    short = boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 99, 0.0), ROW, rng())
+    long = boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 99, 1.0), ROW, rng())
     assert [turns[:2] for turns in long] == short
     assert sorted(str(turns[2:]) for turns in long) == sorted(map(str, short))
-    assert boxes_lessons(DRAWINGS[0], 2, 1, 3, 0.0, ROW, rng()) == short[:3]
+    assert boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 3, 0.0), ROW, rng()) == short[:3]
 
 
 def test_what_is_there_is_said_to_be_there():
@@ -65,3 +65,19 @@ def test_what_is_there_is_said_to_be_there():
                 assert there[asked.text.split('"')[1]] is read_label(answer.text)
                 said[answer.text] = True
     assert set(said) == {"Yes", "No"}
+
+
+def test_a_kind_is_at_a_place_where_the_figure_there_is_of_it():
+    right = {"Yes": [], "No": []}
+    for drawing in DRAWINGS:
+        turns = flat(drawing, 0, 0, kinds=8)
+        for asked, answer in zip(turns[::2], turns[1::2], strict=True):
+            if " at <" not in asked.text:
+                continue
+            [place] = ROW.places(asked.text, FRAME)
+            words = asked.text.split('"the ')[1].split(" at <")[0].split()
+            there = [figure for figure in drawing.figures if on_mask(figure.mask, place.value.x, place.value.y)]
+            fits = any(all(word in (one.colour, one.shape, "shape") for word in words) for one in there)
+            right[answer.text].append(fits == (answer.text == "Yes"))
+    assert all(len(each) >= 20 for each in right.values())
+    assert all(np.mean(each) > 0.9 for each in right.values())  # a place is written to the pixel's edge

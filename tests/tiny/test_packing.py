@@ -5,7 +5,7 @@ import torch
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_rows import IGNORED
 from sam4mllm.shapes import draw_split
-from sam4mllm.tiny.lessons import boxes_lessons
+from sam4mllm.tiny.lessons import Asked, boxes_lessons
 from sam4mllm.tiny.model import ROW, build
 from sam4mllm.tiny.packing import Packer
 
@@ -17,7 +17,7 @@ def parts():
 
 
 def conversations(index):
-    return boxes_lessons(draw_split("train", index), 2, 1, 99, 0.5, ROW, np.random.default_rng(index))
+    return boxes_lessons(draw_split("train", index), Asked(2, 1, 1, 99, 0.5), ROW, np.random.default_rng(index))
 
 
 @torch.no_grad()
