@@ -98,7 +98,7 @@ class Training:
             ("weight_decay", "0 or more", 0 <= self.weight_decay < inf),
             ("beta2", "0 to less than 1", 0 <= self.beta2 < 1),
             ("clip", "0 or more", 0 <= self.clip < inf),
-            ("seed", "0 or more", self.seed >= 0),
+            ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
         ):
             if not sound:
                 raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
@@ -116,8 +116,12 @@ def finetune(mllm: HfMLLM, row: Callable[[int], Conversation], training: Trainin
 
     Returns:
         ``out``.
+
+    Raises:
+        UserError: where ``out`` holds a run that was begun on another base.
     """
     card = Card(fingerprint(mllm.model), mllm.dialect.name)
+    _check_base(card, out / "checkpoints")
     model = mllm.model
     if training.lora is not None:
         torch.manual_seed(training.seed)
@@ -144,6 +148,15 @@ def finetune(mllm: HfMLLM, row: Callable[[int], Conversation], training: Trainin
     else:
         card.write(out)
     return out
+
+
+def _check_base(card: Card, checkpoints: Path) -> None:
+    """Note in the folder of checkpoints which base they are of, and refuse those of another."""
+    noted = Card.read(checkpoints) if checkpoints.is_dir() else None
+    if noted not in (None, card):
+        raise UserError(f"{checkpoints} are of another base, or of another dialect: give another out")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    card.write(checkpoints)
 
 
 def trainable_layers(model: Any) -> list[str]:

@@ -20,13 +20,13 @@ from sam4mllm.segmenter import Segmenter
 
 Option = str | int | float
 
-SEGMENTERS = ("box", "grabcut", "tiny", "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
+TINY = "tiny"
+SEGMENTERS = ("box", "grabcut", TINY, "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
 PROMPTERS = ("ppg", "pqpp", "box")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CHECKPOINT = ("vit_b", "vit_l", "vit_h")
 _REPLAY = "replay:"
-TINY = "tiny"
-_EMBEDDED = Path(__file__).parent / "tiny" / "weights"
+EMBEDDED = Path(__file__).parent / "tiny" / "weights"
 """The folders of the models that come with the package, which know synthetic scenes."""
 
 
@@ -193,7 +193,7 @@ def build_mllm(
     from sam4mllm.mllm.hf import HfMLLM
 
     return HfMLLM.load(
-        _EMBEDDED / "mllm" if spec == TINY else spec,
+        EMBEDDED / "mllm" if spec == TINY else spec,
         adapter=adapter,
         dialect=dialect,
         dtype=dtype,
@@ -253,7 +253,7 @@ def build_segmenter(
     _check_device(device)
     from sam4mllm.segmenter.hf import HfSegmenter
 
-    folder = _EMBEDDED / "sam" if spec == TINY else spec
+    folder = EMBEDDED / "sam" if spec == TINY else spec
     return HfSegmenter.load(folder, device=device, dtype=dtype, multimask=not single_mask)
 
 

@@ -11,8 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     [wheel] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
-    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sam4mllm"}
+    weights = {f"sam4mllm/tiny/weights/{model}/model.safetensors" for model in ("mllm", "sam")}
+    assert {"sam4mllm/tiny/architecture.json", *weights} <= names
 
 
 def test_the_constraints_are_names_and_versions_only():

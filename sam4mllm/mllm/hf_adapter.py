@@ -22,6 +22,7 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 
+from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Card:
     def write(self, folder: Path) -> None:
         """Write the card beside an adapter's weights."""
         record = {"schema": SCHEMA, "base": self.base, "dialect": self.dialect}
-        (folder / CARD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / CARD, json.dumps(record, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Card | None:

@@ -6,16 +6,16 @@ of the commands targets, finetune, predict and score.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from sam4mllm.atomic import write_text
+from sam4mllm.atomic import check_folder, write_text
 from sam4mllm.conversations import Rows
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
@@ -31,16 +31,25 @@ from sam4mllm.prompters import Prompter
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.ppg import PPG
-from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.recipe import build_mllm, build_segmenter
+from sam4mllm.recipe import (
+    EMBEDDED,
+    TINY,
+    Option,
+    build_mllm,
+    build_prompter,
+    build_segmenter,
+    check_mllm,
+    check_prompter,
+    check_segmenter,
+)
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.sampling import clicks
 from sam4mllm.segmenter import Segmenter
-from sam4mllm.settings import load
 from sam4mllm.shapes import Level, Split, draw_split
 from sam4mllm.shapes.shards import samples_of
 from sam4mllm.target_shards import write_targets
 from sam4mllm.targets import Search, make_targets, report
+from sam4mllm.tiny.command import command
 from sam4mllm.tiny.table import difference, table
 
 log = logging.getLogger(__name__)
@@ -67,6 +76,30 @@ class Demo:
     pictures: int = 8
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        Level(objects=self.objects)
+        if min(self.train_scenes, self.test_scenes, self.pictures) < 1 or self.seed < 0:
+            raise UserError(
+                f"a demonstration has 1 or more scenes to learn from, to be tested on and to be shown, and a seed of 0 "
+                f"or more, got {self.train_scenes}, {self.test_scenes}, {self.pictures} and {self.seed}"
+            )
+
+    @property
+    def sure(self) -> dict[str, Option]:
+        """How PQPP asks."""
+        return {"points": self.points, "sure_yes": self.sure_yes, "sure_no": self.sure_no}
+
+    def check(self) -> None:
+        """Refuse what cannot be built, before anything is written.
+
+        Raises:
+            UserError: for the first slip.
+        """
+        check_mllm(self.mllm)
+        check_segmenter(self.segmenter)
+        check_prompter("pqpp", self.sure)
+        check_folder(Path(self.out))
+
 
 def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> SampleSet:
     """The first scenes of a split as pictures and samples below a folder; what is there already is kept."""
@@ -82,9 +115,10 @@ def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> Sampl
 
 def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> Path:
     """Targets for the samples, and a LoRA on the base that teaches them; returns its folder."""
+    search = replace(recipe.search, seed=recipe.seed)
     if not (out / "targets" / "targets.json").exists():
-        targets = list(make_targets(samples, segmenter, recipe.search))
-        write_targets(targets, out / "targets", {"search": asdict(recipe.search), "segmenter": recipe.segmenter})
+        targets = list(make_targets(samples, segmenter, search))
+        write_targets(targets, out / "targets", {"search": asdict(search), "segmenter": recipe.segmenter})
         log.info("targets: %s", report(targets))
     adapter = out / "adapter"
     if not (adapter / "sam4mllm.json").exists():
@@ -92,10 +126,10 @@ def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> 
             str(adapter),
             recipe.mllm,
             str(out / "shapes" / "train"),
-            recipe.training,
+            replace(recipe.training, seed=recipe.seed),
             targets=str(out / "targets"),
             device="cpu",
-            rows=recipe.rows,
+            rows=replace(recipe.rows, seed=recipe.seed),
         )
         finetune(learning)
     return adapter
@@ -115,14 +149,13 @@ def ways(recipe: Demo, samples: SampleSet, adapter: Path) -> dict[str, Prompter]
     """The base and the taught model, asked in every way, and the oracle."""
     base = build_mllm(recipe.mllm, device="cpu")
     taught = build_mllm(recipe.mllm, adapter=str(adapter), device="cpu")
-    sure = {"points": recipe.points, "sure_yes": recipe.sure_yes, "sure_no": recipe.sure_no}
     return {
         "base-box": BoxPrompter(base),
         "base-ppg": PPG(base),
-        "base-pqpp": PQPP(base, **sure),  # type: ignore[arg-type]
+        "base-pqpp": build_prompter("pqpp", base, recipe.sure),
         "box": BoxPrompter(taught),
         "ppg": PPG(taught),
-        "pqpp": PQPP(taught, **sure),  # type: ignore[arg-type]
+        "pqpp": build_prompter("pqpp", taught, recipe.sure),
         "oracle": Oracle(true_prompts(samples, recipe.seed)),
     }
 
@@ -134,10 +167,14 @@ def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) 
     if ambiguous:
         ids = {sample.id for sample in ambiguous}
         found = {name: [one for one in each if one.id in ids] for name, each in predictions.items()}
-        parts += ["## Expressions for which a box does not say what is meant", table(ambiguous, found)]
+        parts += ["## Expressions whose target shares its box with another figure (IoU >= .6)", table(ambiguous, found)]
+        parts.append(
+            f"Differences of cIoU, with the 95% interval over the {len({one.image for one in ambiguous})} pictures of "
+            f"the test (one training):"
+        )
         for better, worse in (("ppg", "box"), ("pqpp", "ppg"), ("pqpp", "box")):
             apart, low, high = difference(ambiguous, found[better], found[worse])
-            parts.append(f"cIoU of {better} less that of {worse}: {apart:+.1f} (95%: {low:+.1f} to {high:+.1f})")
+            parts.append(f"- {better} less {worse}: {apart:+.1f} ({low:+.1f} to {high:+.1f})")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -162,13 +199,15 @@ def run(recipe: Demo) -> str:
     """All of it; leaves predictions, ``table.md`` and ``sheet.png``, and returns the tables.
 
     Raises:
-        UserError: for a folder in which another recipe was begun.
+        UserError: for what cannot be built, and a folder in which another recipe was begun.
     """
+    recipe.check()
     out, level = Path(recipe.out), Level(objects=recipe.objects)
-    noted = out / "recipe.yaml"
-    if noted.exists() and load(noted, Demo) != recipe:
-        raise UserError(f"{out} was begun with another recipe, see {noted}: give another out")
-    write_text(noted, yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False))
+    note = yaml.safe_dump({"recipe": _plain(asdict(recipe)), "weights": _weights(recipe)}, sort_keys=False)
+    noted = out / "demo.yaml"
+    if noted.exists() and noted.read_text(encoding="utf-8") != note:
+        raise UserError(f"{out} was begun with another recipe or other weights, see {noted}: give another out")
+    write_text(noted, note)
     train = write_scenes(out / "shapes", "train", recipe.train_scenes, level)
     test = write_scenes(out / "shapes", "test", recipe.test_scenes, level)
     segmenter = build_segmenter(recipe.segmenter, device="cpu")
@@ -178,7 +217,8 @@ def run(recipe: Demo) -> str:
         file = out / f"{name}.jsonl"
         predict(test, Pipeline(prompter, segmenter), file, batch_size=32)
         predictions[name] = list(read_predictions(file))
-        log.info("%s: done", name)
+        failed = [one for one in predictions[name] if one.error]
+        log.info("%s: done%s", name, f", {len(failed)} failed, the first: {failed[0].error}" if failed else "")
     shown = summary(list(test), predictions)
     write_text(out / "table.md", shown)
     write_png(out / "sheet.png", sheet(test, predictions, recipe.pictures))
@@ -192,6 +232,15 @@ def _plain(value: object) -> object:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def _weights(recipe: Demo) -> list[str]:
+    """Fingerprints of the weights of both models; none of those on the hub."""
+    folders = [
+        EMBEDDED / name if spec == TINY else Path(spec)
+        for name, spec in (("mllm", recipe.mllm), ("sam", recipe.segmenter))
+    ]
+    files = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    sys.stdout.write(run(load(Path(sys.argv[1]), Demo, sys.argv[2:])))
+    command(Demo, lambda recipe: print(run(recipe)))  # noqa: T201

@@ -11,7 +11,7 @@ import numpy as np
 
 from sam4mllm.dialects import Dialect
 from sam4mllm.dialogue import say_label
-from sam4mllm.geometry import Frame, Point, Prompt
+from sam4mllm.geometry import Frame, Mask, Point, Prompt
 from sam4mllm.mllm import Turn
 from sam4mllm.shapes import Drawing, Expression, Figure
 from sam4mllm.shapes.phrases import Noun
@@ -35,7 +35,7 @@ class Asked:
     Attributes:
         names: places for which it is asked what is there.
         there: expressions for which it is asked whether there is such a thing.
-        kinds: places for which it is asked whether a thing of some kind is there.
+        kinds: places in figures' boxes for which it is asked whether a thing of such a kind is there.
         most: conversations that are kept in all, chosen at random.
         longer: the share of conversations that have a second turn, another's.
     """
@@ -86,23 +86,30 @@ def _naming(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Gen
 
 
 def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
-    """Whether a thing of some kind is at a place; as often of the kind that is there as of another one's."""
-    point, figure = _place(drawing, rng)
-    model = figure if figure and rng.random() < 0.5 else drawing.figures[int(rng.integers(len(drawing.figures)))]
+    """Whether a thing of a figure's kind is at a place in that figure's box: half of the places lie on the figure."""
+    model = drawing.figures[int(rng.integers(len(drawing.figures)))]
     shape, colour = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
     noun = Noun(model.shape if shape else None, model.colour if colour else None)
-    right = figure is not None and bool(noun.matches([figure]))
+    window = np.zeros_like(model.mask)
+    x0, y0, x1, y1 = (round(edge) for edge in model.seen_box.xyxy)
+    window[y0:y1, x0:x1] = True
+    off = window & ~model.mask
+    point = _somewhere(off if rng.random() < 0.5 and off.any() else model.mask, rng)
+    there = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
     text = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
-    return [Turn("user", text), Turn("assistant", say_label(right))]
+    return [Turn("user", text), Turn("assistant", say_label(bool(noun.matches(there))))]
 
 
 def _place(drawing: Drawing, rng: np.random.Generator) -> tuple[Point, Figure | None]:
     """A place, mostly one on a figure, and the figure that is there."""
-    height, width, _ = drawing.image.shape
-    x, y = rng.uniform(0, width), rng.uniform(0, height)
-    if rng.random() < 0.85:
-        rows, columns = np.nonzero(drawing.figures[int(rng.integers(len(drawing.figures)))].mask)
-        at = int(rng.integers(len(rows)))
-        x, y = columns[at] + 0.5, rows[at] + 0.5
-    found = [figure for figure in drawing.figures if figure.mask[int(y), int(x)]]
-    return Point(float(x), float(y)), found[0] if found else None
+    mask = drawing.figures[int(rng.integers(len(drawing.figures)))].mask
+    point = _somewhere(mask if rng.random() < 0.85 else np.ones_like(mask), rng)
+    found = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
+    return point, found[0] if found else None
+
+
+def _somewhere(mask: Mask, rng: np.random.Generator) -> Point:
+    """The centre of a pixel of a mask."""
+    rows, columns = np.nonzero(mask)
+    at = int(rng.integers(len(rows)))
+    return Point(float(columns[at]) + 0.5, float(rows[at]) + 0.5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sam4mllm.atomic import atomic_path
+from sam4mllm.errors import UserError
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
@@ -32,6 +33,9 @@ class Loop:
         steps: of the second part, with a cosine to a thirtieth of the learning rate.
         learning_rate: of both optimizers.
         every: steps between checkpoints.
+
+    Raises:
+        UserError: for numbers that are none of these.
     """
 
     eyes: int
@@ -39,13 +43,25 @@ class Loop:
     learning_rate: float = 2e-3
     every: int = 300
 
+    def __post_init__(self) -> None:
+        if min(self.eyes, self.steps) < 0 or self.every < 1 or not self.learning_rate > 0:
+            raise UserError(
+                f"a loop has 0 or more steps of each part, a learning rate above 0 and checkpoints every 1 or more "
+                f"steps, got {self}"
+            )
+
+
+def about(recipe: Any) -> str:
+    """What a recipe says of the loss: all but where its model goes, and how long the training is."""
+    return str({name: value for name, value in asdict(recipe).items() if name not in ("out", "loop")})
+
 
 def share(step: int, loop: Loop) -> float:
     """The learning rate of a step, as a share of the highest: each part begins with a short rise."""
     if step < loop.eyes:
         return min(1.0, (step + 1) / WARMUP)
     step -= loop.eyes
-    return min(1.0, (step + 1) / WARMUP) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * step / loop.steps)))
+    return min(1.0, (step + 1) / WARMUP) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * step / max(loop.steps, 1))))
 
 
 def optimizers(modules: Sequence[nn.Module], learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -71,6 +87,7 @@ def train(
     loop: Loop,
     out: Path,
     saved: Callable[[int], None],
+    about: str = "",
 ) -> None:
     """Train, or go on from the checkpoint of a run that was stopped, to the same weights.
 
@@ -79,47 +96,73 @@ def train(
         loss: of a step, the same for the same step, and figures for the log.
         loop: how.
         out: the folder for the checkpoint.
-        saved: called after each checkpoint with the number of steps done, to write the model and to measure it.
+        saved: called after each checkpoint, and where nothing is left to do, with the number of steps done, to write
+            the model and to measure it.
+        about: what the loss is made of; a run is not gone on with another.
+
+    Raises:
+        UserError: where ``out`` holds a run of something else.
     """
     torch.manual_seed(0)  # of what the modules draw while they train, if anything
     steppers = optimizers(list(modules.values()), loop.learning_rate)
     parts: dict[str, Any] = modules | {f"optimizer {index}": each for index, each in enumerate(steppers)}
     weights = [weight for module in modules.values() for weight in module.parameters()]
     sums: dict[str, list[float]] = {}
-    for step in range(_restore(parts, out), loop.eyes + loop.steps):
+    first, last = _restore(parts, out, about), loop.eyes + loop.steps
+    for step in range(first, last):
         for stepper in steppers:
             for group in stepper.param_groups:
                 group["lr"] = loop.learning_rate * share(step, loop)
-        for module in modules.values():
-            module.train()
-        value, figures = loss(step)
-        for stepper in steppers:
-            stepper.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(weights, CLIP)
-        for stepper in steppers:
-            stepper.step()
+        figures = _step(modules, steppers, weights, lambda step=step: loss(step))  # type: ignore[misc]
         for name, figure in figures.items():
             sums.setdefault(name, []).append(figure)
         if (step + 1) % 50 == 0:
             log.info("step %d %s", step + 1, " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in sums.items()))
             sums.clear()
-        if (step + 1) % loop.every == 0 or step + 1 == loop.eyes + loop.steps:
-            _store(parts, out, step + 1)
+        if (step + 1) % loop.every == 0 or step + 1 == last:
+            _store(parts, out, step + 1, about)
             saved(step + 1)
+    if first >= last:
+        saved(first)
 
 
-def _store(parts: dict[str, Any], out: Path, step: int) -> None:
+def _step(
+    modules: dict[str, nn.Module],
+    steppers: Sequence[torch.optim.Optimizer],
+    weights: Sequence[Tensor],
+    loss: Callable[[], tuple[Tensor, dict[str, float]]],
+) -> dict[str, float]:
+    for module in modules.values():
+        module.train()
+    value, figures = loss()
+    for stepper in steppers:
+        stepper.zero_grad()
+    value.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(weights, CLIP)
+    for stepper in steppers:
+        stepper.step()
+    return figures
+
+
+def _store(parts: dict[str, Any], out: Path, step: int, about: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / CHECKPOINT) as temporary:
-        torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+        torch.save(
+            {"step": step, "about": about, **{name: part.state_dict() for name, part in parts.items()}}, temporary
+        )
 
 
-def _restore(parts: dict[str, Any], out: Path) -> int:
-    """Bring back the last checkpoint's weights and optimizers; returns the steps that are done."""
+def _restore(parts: dict[str, Any], out: Path, about: str) -> int:
+    """Bring back the last checkpoint's weights and optimizers; returns the steps that are done.
+
+    Raises:
+        UserError: for a checkpoint of something else.
+    """
     if not (out / CHECKPOINT).exists():
         return 0
     stored = torch.load(out / CHECKPOINT, weights_only=True)
+    if stored["about"] != about:
+        raise UserError(f"{out} was begun with another recipe ({stored['about']}): give another out")
     for name, part in parts.items():
         part.load_state_dict(stored[name])
     return int(stored["step"])

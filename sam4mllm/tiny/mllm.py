@@ -1,13 +1,13 @@
 """The tiny MLLM, from random weights: its eyes first, then boxes and names in conversations.
 
-Run as ``python -m sam4mllm.tiny.mllm RECIPE [key=value …]``; a run that was stopped goes on. It has never seen a
-question about points when it is done: those are for a LoRA to teach.
+Run as ``python -m sam4mllm.tiny.mllm RECIPE [key=value …]``; a run that was stopped goes on. When it is done it can
+say what is at a place, and whether a thing of some kind is. It has never said a point, nor been asked the questions of
+PPG and PQPP: those are for a LoRA to teach.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +19,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from sam4mllm.errors import UserError
 from sam4mllm.geometry import box_iou
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_rows import IGNORED
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
-from sam4mllm.settings import load
 from sam4mllm.shapes import Drawing, Level, Split, draw_split
+from sam4mllm.tiny.command import command
 from sam4mllm.tiny.eyes import PLACES, Eyes, dense, near
 from sam4mllm.tiny.lessons import Asked, boxes_lessons
-from sam4mllm.tiny.loop import Loop, train
+from sam4mllm.tiny.loop import Loop, about, train
 from sam4mllm.tiny.model import PATCH, ROW, SIDE, build
 from sam4mllm.tiny.packing import Packer
 
@@ -49,6 +50,14 @@ class MllmTraining:
     asked: Asked = field(default_factory=Asked)
     sight: float = 0.3
     start: str | None = None
+
+    def __post_init__(self) -> None:
+        Level(objects=self.objects)
+        if self.seed < 0 or self.scenes < 1 or not self.twins or not all(0 <= each <= 0.85 for each in self.twins):
+            raise UserError(
+                f"a training has a seed of 0 or more, 1 or more scenes a step, and twins of 0 to .85, got {self.seed}, "
+                f"{self.scenes} and {self.twins}"
+            )
 
 
 class Lessons:
@@ -125,7 +134,7 @@ def make(recipe: MllmTraining) -> Path:
             boxes = measure(HfMLLM(model, processor, ROW), "val", 150)
             log.info("boxes found %s", " ".join(f"{name}: {share:.2f}" for name, share in boxes.items()))
 
-    train({"model": model, "eyes": lessons.eyes}, lessons.loss, recipe.loop, out, saved)
+    train({"model": model, "eyes": lessons.eyes}, lessons.loss, recipe.loop, out, saved, about(recipe))
     return out
 
 
@@ -154,8 +163,10 @@ def found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
     return hits / count
 
 
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = load(Path(sys.argv[1]), MllmTraining, sys.argv[2:])
+def _main(recipe: MllmTraining) -> None:
     for name, share in measure(HfMLLM.load(make(recipe), device="cpu"), "val", 1000).items():
         log.info("boxes found, %s: %.3f", name, share)
+
+
+if __name__ == "__main__":
+    command(MllmTraining, _main)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +26,20 @@ from transformers import (
     SamVisionConfig,
 )
 
+from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Mask, Prompt
 from sam4mllm.sampling import clicks
 from sam4mllm.segmenter.hf import HfSegmenter
-from sam4mllm.settings import load
 from sam4mllm.shapes import Drawing, Level, draw_split
-from sam4mllm.tiny.loop import Loop
+from sam4mllm.tiny.command import command
+from sam4mllm.tiny.loop import Loop, about
 from sam4mllm.tiny.loop import train as optimize
 from sam4mllm.tiny.pixels import Pixels, coloured
 from sam4mllm.tiny.reading import Reading
 
 log = logging.getLogger(__name__)
 SIDE, PATCH, WIDTH, DEPTH = 112, 7, 96, 4
+WEIGHTS = 0.12  # standard deviation of layers this narrow; with the usual .02 the first masks' gradients are nothing
 TWINS = Level(objects=(2, 2), twins=1.0, nested=0.0)
 
 
@@ -60,6 +61,14 @@ class SamTraining:
     reading: float = 0.5
     start: str | None = None
 
+    def __post_init__(self) -> None:
+        Level(objects=self.objects, twins=self.twins)
+        if self.seed < 0 or min(self.scenes, self.prompts, self.points) < 1 or not 0 <= self.boxless < 1:
+            raise UserError(
+                f"a training has a seed of 0 or more, 1 or more scenes, prompts and points, and boxless of 0 to less "
+                f"than 1, got {self.seed}, {self.scenes}, {self.prompts}, {self.points} and {self.boxless}"
+            )
+
 
 def build(seed: int) -> tuple[SamModel, SamProcessor]:
     """The model with random weights, and its processor; pictures are scaled to 112 pixels on their longer side."""
@@ -74,6 +83,7 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
         num_pos_feats=32,
         window_size=0,
         global_attn_indexes=list(range(DEPTH)),
+        initializer_range=WEIGHTS,  # 1e-10 by default: the weights are meant to be loaded
         use_rel_pos=False,  # half the time of attention, for places that the absolute ones tell, too
         scale=1.0,  # by default random position features are so fine that nothing is learned from them
         **sizes,
@@ -94,7 +104,7 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
         vision_config=vision,
         prompt_encoder_config=prompts,
         mask_decoder_config=decoder,
-        initializer_range=0.12,  # of layers this narrow; with the usual .02 the first masks' gradients are nothing
+        initializer_range=WEIGHTS,
     )
     return SamModel(config), SamProcessor(processor)
 
@@ -158,7 +168,7 @@ class Batch:
         truth: those at the decoder's size.
         points: the colours at the prompts' points, counted from 1, 0 for the ground; None without points.
         meant: the colours of the figures.
-        certain: whether the prompts leave one mask to mean: two points or more, or points without a box.
+        certain: whether the prompts should leave one mask to mean: two points or more, or points without a box.
     """
 
     drawings: list[Drawing]
@@ -240,7 +250,9 @@ def train(recipe: SamTraining) -> Path:
     out = Path(recipe.out)
     model, processor = build(recipe.seed)
     if recipe.start is not None:
-        model.vision_encoder.load_state_dict(SamModel.from_pretrained(recipe.start).vision_encoder.state_dict())
+        model.vision_encoder.load_state_dict(
+            HfSegmenter.load(recipe.start, device="cpu").model.vision_encoder.state_dict()
+        )
     torch.manual_seed(recipe.seed)
     pixels = Pixels(model.config.vision_config.output_channels, PATCH)
     reading = Reading(model.mask_decoder, model.config.mask_decoder_config.hidden_size, PATCH)
@@ -269,10 +281,10 @@ def train(recipe: SamTraining) -> Path:
                 "cIoU by points %s, of twins %s", measure(model, processor, 40), measure(model, processor, 40, TWINS)
             )
 
-    optimize({"model": model, "pixels": pixels, "reading": reading}, loss_of, recipe.loop, out, saved)
+    modules = {"model": model, "pixels": pixels, "reading": reading}
+    optimize(modules, loss_of, recipe.loop, out, saved, about(recipe))
     return out
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(load(Path(sys.argv[1]), SamTraining, sys.argv[2:]))
+    command(SamTraining, lambda recipe: log.info("written to %s", train(recipe)))

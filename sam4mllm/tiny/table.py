@@ -5,6 +5,7 @@ Knows no model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,25 +15,27 @@ from sam4mllm.predictions import Prediction
 from sam4mllm.samples import Sample
 from sam4mllm.score import score
 
-COLUMNS = ("cIoU", "gIoU", "N_acc", "Pr@0.5", "box Acc@0.5", "unreadable")
+COLUMNS = ("cIoU", "gIoU", "N_acc", "Pr@0.5", "box Acc@0.5", "unreadable", "failed", "undeserved")
 DRAWS = 2000
 
 
 def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]) -> str:
-    """A Markdown table, a line for each way of asking, all numbers in percent.
+    """A Markdown table, a line for each way of asking; shares in percent, the last two columns as numbers of samples.
 
     cIoU, gIoU and N_acc are those of the profile ``rela``; Pr@0.5 and the box are of the samples with targets, and
-    with one target.
+    with one target. Failed and undeserved are those of `Scores`.
     """
     lines = [["asked by", "n", *COLUMNS], ["---", *["---:"] * (len(COLUMNS) + 1)]]
     targeted = [sample for sample in samples if sample.masks]
     for name, found in predictions.items():
         scores, by_id = score(samples, found, "rela"), {one.id: one for one in found}
-        precise = lavt([count(sample.truth, by_id[sample.id].mask) for sample in targeted])["Pr@0.5"]
+        counts = [count(sample.truth, by_id[sample.id].mask) for sample in targeted]
+        precise = lavt(counts)["Pr@0.5"] if counts else math.nan
         metrics = scores.metrics
         numbers = [metrics["cIoU"], metrics["gIoU"], metrics["N_acc"], precise, scores.box_accuracy]
         numbers.append(scores.unreadable / scores.n)
-        lines.append([name, str(scores.n), *("-" if np.isnan(one) else f"{100 * one:.1f}" for one in numbers)])
+        shown = ["-" if math.isnan(one) else f"{100 * one:.1f}" for one in numbers]
+        lines.append([name, str(scores.n), *shown, str(scores.failed), str(scores.undeserved)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

@@ -9,6 +9,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.images import read_image
 from sam4mllm.settings import load
 from sam4mllm.tiny import model, sam
+from sam4mllm.tiny.command import command
 from sam4mllm.tiny.demo import Demo, run
 from sam4mllm.tiny.mllm import MllmTraining
 
@@ -32,10 +33,36 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     recipe = load(RECIPES / "demo.yaml", Demo, [*places, *small])
     shown = run(recipe)
     assert all(shown.count(f"| {name} |") == 2 for name in ("base-ppg", "box", "ppg", "pqpp", "oracle"))
-    assert "cIoU of pqpp less that of ppg: " in shown
+    assert "- pqpp less ppg: " in shown
     assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
     before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
     assert run(recipe) == shown
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="was begun with another recipe"):
         run(replace(recipe, seed=1))
+    for file in (tmp_path / "mllm").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(UserError, match="or other weights"):
+        run(recipe)
+
+
+@pytest.mark.parametrize(
+    ("slip", "says"),
+    [
+        ("points=5", "points"),
+        ("test_scenes=0", "1 or more scenes"),
+        ("mllm=nix", "unknown model 'nix'"),
+        ("segmenter=nix", "unknown segmenter 'nix'"),
+        ("training.steps=0", "steps is 1 or more"),
+        ("seeds=1", "did you mean seed?"),
+    ],
+)
+def test_a_slip_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, slip, says):
+    monkeypatch.setattr("sys.argv", ["demo", str(RECIPES / "demo.yaml"), f"out={tmp_path / 'out'}", slip])
+    with pytest.raises(SystemExit) as end:
+        command(Demo, run)
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    assert says in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()

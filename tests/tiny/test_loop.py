@@ -41,6 +41,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
         learn(tmp_path / "parts", loop, stop=20)
     parts, done = learn(tmp_path / "parts", loop)
     assert done == [24, 30]
+    assert learn(tmp_path / "parts", loop)[1] == [30]  # the model is written again: the last time may have been cut
     assert torch.equal(whole, parts)
     assert (tmp_path / "parts" / CHECKPOINT).exists()
 

@@ -1,8 +1,12 @@
 import numpy as np
+import pytest
 import torch
 
+from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box
+from sam4mllm.segmenter import ScoredMask
 from sam4mllm.segmenter.hf import HfSegmenter
+from sam4mllm.tiny import sam
 from sam4mllm.tiny.loop import Loop
 from sam4mllm.tiny.sam import TWINS, SamTraining, batch, build, jittered, loss, measure, train
 
@@ -28,7 +32,7 @@ def test_training_and_asking_give_the_model_the_same_tensors():
 
 
 def test_without_a_box_a_point_is_on_the_figure():
-    recipe = recipe_of(boxless=1.0)
+    recipe = recipe_of(boxless=0.99)
     for step in range(10):
         chosen = batch(recipe, step)
         assert chosen.certain
@@ -54,17 +58,44 @@ def test_the_best_mask_counts_alone_unless_the_prompt_is_certain():
     assert loss(logits, scores, truth, certain=True) > 10
 
 
-def test_the_loss_of_the_encoder_reaches_the_encoder(tmp_path):
+def test_drawing_teaches_the_encoder(tmp_path):
     """Asking the model for an embedding by its own method would cut the gradient."""
     before = build(0)[0].vision_encoder.patch_embed.projection.weight
-    train(recipe_of(tmp_path, loop=Loop(2, 1)))
+    train(recipe_of(tmp_path, loop=Loop(0, 2), grain=0.0, reading=0.0))
     after = HfSegmenter.load(tmp_path, device="cpu").model.vision_encoder.patch_embed.projection.weight
-    assert not torch.equal(before, after)
+    assert (before - after).abs().max() > 1e-5
 
 
-def test_twins_are_drawn_apart_by_points_that_are_read():
-    """The measure is of the right prompts: what draws the box gets less than what draws the truth."""
-    model, processor = build(0)
-    found = measure(model, processor, 2, TWINS)
-    assert set(found) == {0, 1, 3}
-    assert all(0 <= share <= 100 for share in found.values())
+def test_more_points_are_given_where_more_are_asked_for(monkeypatch):
+    """The measure is of the right prompts: a segmenter that draws clicks alone draws what they lie on."""
+    given = []
+
+    class Scene:
+        def __init__(self, image):
+            self.empty = np.zeros(image.shape[:2], dtype=bool)
+
+        def segment(self, prompts):
+            given.extend(prompts)
+            drawn = self.empty.copy()
+            for point in prompts[0].points:
+                if point.positive:
+                    drawn[int(point.y), int(point.x)] = True
+            return [ScoredMask(drawn, 1.0)]
+
+    monkeypatch.setattr(sam.HfSegmenter, "embed", lambda _, image: Scene(image))
+    found = measure(*build(0), 2, TWINS)
+    assert found[0] == 0 < found[1] <= found[3]
+    assert {sum(point.positive for point in prompt.points) for prompt in given} == {0, 1, 3}
+    assert {len(prompt.points) for prompt in given} == {0, 1, 6}
+
+
+def test_a_run_is_not_gone_on_with_another_recipe(tmp_path):
+    train(recipe_of(tmp_path, loop=Loop(1, 0)))
+    with pytest.raises(UserError, match="was begun with another recipe"):
+        train(recipe_of(tmp_path, loop=Loop(1, 1), seed=1))
+
+
+@pytest.mark.parametrize("slip", [{"seed": -1}, {"scenes": 0}, {"twins": 2.0}, {"boxless": 1.5}])
+def test_numbers_that_mean_nothing_are_refused(slip):
+    with pytest.raises(UserError):
+        recipe_of(**slip)
