@@ -31,6 +31,7 @@ from sam4mllm.rle import Rle
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.shapes import Level, draw_split
 from sam4mllm.targets import best, candidates
+from sam4mllm.tiny.sam import TWINS
 
 LEAST_AREA = 32 * 32
 CLICKS = 3
@@ -42,7 +43,6 @@ WAYS = (
     f"box + {CLICKS} + {CLICKS} random clicks",
     f"box + the best of {SETS} random sets",
 )
-TWINS = Level(objects=(2, 2), twins=1.0, nested=0.0)
 
 
 @dataclass(frozen=True, slots=True)

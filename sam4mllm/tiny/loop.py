@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ def train(
         for stepper in steppers:
             for group in stepper.param_groups:
                 group["lr"] = loop.learning_rate * share(step, loop)
-        figures = _step(modules, steppers, weights, lambda step=step: loss(step))  # type: ignore[misc]
-        for name, figure in figures.items():
+        for name, figure in _step(modules, steppers, weights, partial(loss, step)).items():
             sums.setdefault(name, []).append(figure)
         if (step + 1) % 50 == 0:
             log.info("step %d %s", step + 1, " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in sums.items()))
