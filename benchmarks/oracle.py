@@ -20,13 +20,13 @@ from time import perf_counter
 import cv2
 import numpy as np
 
+from sam4mllm.builders import build_segmenter
 from sam4mllm.draw import overlay
 from sam4mllm.geometry import Image, Mask, Prompt, iou
 from sam4mllm.images import read_image, write_png
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.oracle import Oracle
-from sam4mllm.recipe import build_segmenter
 from sam4mllm.rle import Rle
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.shapes import Level, draw_split

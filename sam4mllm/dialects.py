@@ -51,6 +51,7 @@ class Dialect:
         cells: how many cells the canvas is cut into, along x and y alike.
         last: the largest index that is written: ``cells``, or ``cells - 1`` where the edge itself has no word.
         centre: whether an index means the middle of its cell, and not the cell's lower edge.
+        centred: whether that holds for points, though the indices of boxes are edges.
         digits: indices are padded with zeros to this many.
         decimals: indices are written as a fraction of ``10 ** decimals``.
         pixels: a cell is one pixel of the frame's canvas, and ``cells`` and ``last`` do not matter.
@@ -66,6 +67,7 @@ class Dialect:
     cells: int = 1000
     last: int = 1000
     centre: bool = False
+    centred: bool = False
     digits: int = 1
     decimals: int = 0
     pixels: bool = False
@@ -96,7 +98,7 @@ class Dialect:
 
     def write_point(self, point: Point, frame: Frame, label: str = "") -> str:
         """A point of the original image in this dialect, whatever its sign; ``label`` as in `write_box`."""
-        across, down = self._axes(frame)
+        across, down = self._axes(frame, self.centred)
         x, y = across.index(point.x), down.index(point.y)
         return self._filled(self.point, {"x": x, "y": y, "i": y * self.cells + x}, label)
 
@@ -110,19 +112,16 @@ class Dialect:
         found = _search(self).find(text) or [
             Found(start, end, self._slots(len(numbers)), tuple(numbers)) for start, end, numbers in bare_groups(text)
         ]
-        if not found:
-            return []
-        axes = self._axes(frame)
-        return [Place(start, end, self._value(slots, numbers, axes)) for start, end, slots, numbers in found]
+        return [Place(start, end, self._value(slots, numbers, frame)) for start, end, slots, numbers in found]
 
-    def _axes(self, frame: Frame) -> tuple[_Axis, _Axis]:
+    def _axes(self, frame: Frame, centred: bool = False) -> tuple[_Axis, _Axis]:
         axes = []
         for axis in (0, 1):
             canvas = frame.canvas[axis]
             cells, last = (canvas, round(canvas)) if self.pixels else (self.cells, self.last)
             cell = canvas / cells / frame.scale[axis]
             origin = -frame.offset[axis] / frame.scale[axis]
-            axes.append(_Axis(cells, last, self.centre, cell, origin, frame.image[axis]))
+            axes.append(_Axis(cells, last, self.centre or centred, cell, origin, frame.image[axis]))
         return axes[0], axes[1]
 
     def _filled(self, template: str, indices: Mapping[str, int], label: str) -> str:
@@ -141,7 +140,7 @@ class Dialect:
             return tuple(slots[i ^ 1] for i in range(numbers))
         return slots
 
-    def _value(self, slots: Sequence[str], numbers: Sequence[str], axes: tuple[_Axis, _Axis]) -> Box | Point:
+    def _value(self, slots: Sequence[str], numbers: Sequence[str], frame: Frame) -> Box | Point:
         """The box or point that the numbers of one form mean."""
         xs: list[float] = []
         ys: list[float] = []
@@ -154,9 +153,11 @@ class Dialect:
             else:
                 (xs if slot[0] == "x" else ys).append(value)
         if len(xs) == 2:
-            (x0, x1), (y0, y1) = axes[0].span(xs), axes[1].span(ys)
+            across, down = self._axes(frame)
+            (x0, x1), (y0, y1) = across.span(xs), down.span(ys)
             return Box(x0, y0, x1, y1)
-        return Point(axes[0].place(xs[0]), axes[1].place(ys[0]))
+        across, down = self._axes(frame, self.centred)
+        return Point(across.place(xs[0]), down.place(ys[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +321,7 @@ _ROWS = (
         point="<p$x><p$y>",
         cells=112,
         last=112,
+        centred=True,  # the middle of its pixel, or a point beside an edge would change sides
         digits=3,
     ),
 )

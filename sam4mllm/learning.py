@@ -17,11 +17,11 @@ from pathlib import Path
 import yaml
 
 from sam4mllm.atomic import check_folder, write_text
+from sam4mllm.builders import build_mllm, check_dtype, check_mllm
 from sam4mllm.conversations import Conversations, Rows
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import Training, finetune
 from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.recipe import build_mllm, check_dtype, check_mllm
 from sam4mllm.samples import read_samples
 from sam4mllm.settings import load
 from sam4mllm.target_shards import read_targets

@@ -75,6 +75,14 @@ def test_a_point_that_was_written_is_read_within_one_cell(name, frame, shares):
     assert abs(place.value.y - point.y) <= cell[1] * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("pixel", [0, 1, 55, 110, 111])
+def test_the_embedded_default_reads_a_pixel_s_centre_as_it_was(pixel):
+    """Rounded to an edge, one click in eleven changed sides: a figure there is a few pixels wide."""
+    row, frame = dialect("tiny"), Frame.whole(112, 112)
+    [place] = row.places(row.write_point(Point(pixel + 0.5, pixel + 0.5), frame), frame)
+    assert (place.value.x, place.value.y) == (pixel + 0.5, pixel + 0.5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_many_places_in_one_text_keep_their_order_and_kind(name):
     row, rng = dialect(name), np.random.default_rng(5)
@@ -120,7 +128,7 @@ WRITTEN = {
     "molmo2": ("[100,050,500,750]", '<points coords="1 1 300 400"></points>'),
     "gemma": ('{"box_2d":[50,100,750,500],"label":"cat"}', '{"point":[400,300]}'),
     "glm-4v": ("<|begin_of_box|>[[100,50,500,750]]<|end_of_box|>", "<|begin_of_box|>[[300,400]]<|end_of_box|>"),
-    "tiny": ("<box><p011><p006><p056><p084>", "<p034><p045>"),
+    "tiny": ("<box><p011><p006><p056><p084>", "<p033><p044>"),
 }
 BOX, POINT, VGA = Box(64, 24, 320, 360), Point(192, 192), Frame.whole(640, 480)
 

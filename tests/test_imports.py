@@ -17,6 +17,7 @@ LAYERS = [
     ["cli", "tiny"],
     ["infer", "learning"],
     ["recipe"],
+    ["builders"],
     ["finetune", "conversations", "predict", "score", "diagnose"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions"],
     ["prompters"],

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm import recipe
+from sam4mllm.builders import PROMPTERS, build_mllm, build_prompter, build_segmenter
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.recipe import Recipe, build_mllm, build_prompter, build_segmenter
+from sam4mllm.recipe import Recipe
 from sam4mllm.segmenter.box import BoxSegmenter
 from sam4mllm.segmenter.grabcut import GrabCutSegmenter
 
@@ -102,7 +102,7 @@ def test_a_replay_speaks_the_papers_dialect_by_default(replay):
     assert build_mllm(replay).dialect.name == "sam4mllm"
 
 
-@pytest.mark.parametrize(("name", "kind"), [*zip(recipe.PROMPTERS, [PPG, PQPP, BoxPrompter], strict=True)])
+@pytest.mark.parametrize(("name", "kind"), [*zip(PROMPTERS, [PPG, PQPP, BoxPrompter], strict=True)])
 def test_a_prompter_is_built_by_its_name(name, kind):
     assert isinstance(build_prompter(name, MUTE, {}), kind)
 

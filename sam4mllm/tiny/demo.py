@@ -16,6 +16,17 @@ import numpy as np
 import yaml
 
 from sam4mllm.atomic import check_folder, write_text
+from sam4mllm.builders import (
+    EMBEDDED,
+    TINY,
+    Option,
+    build_mllm,
+    build_prompter,
+    build_segmenter,
+    check_mllm,
+    check_prompter,
+    check_segmenter,
+)
 from sam4mllm.conversations import Rows
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
@@ -31,17 +42,6 @@ from sam4mllm.prompters import Prompter
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.ppg import PPG
-from sam4mllm.recipe import (
-    EMBEDDED,
-    TINY,
-    Option,
-    build_mllm,
-    build_prompter,
-    build_segmenter,
-    check_mllm,
-    check_prompter,
-    check_segmenter,
-)
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.sampling import clicks
 from sam4mllm.segmenter import Segmenter

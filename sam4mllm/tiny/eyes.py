@@ -1,4 +1,4 @@
-"""What the tiny MLLM's eyes are taught: each patch says in words which figure lies there, its box, and its part.
+"""What the tiny MLLM's eyes are taught: each patch says in words where it is, which figure lies there, and its box.
 
 From random weights words and pictures must be learned at once, and boxes stay random for tens of thousands of scenes;
 eyes that see figures already shorten that to a few thousand. The words are those of the language model's own table, so
@@ -75,8 +75,11 @@ class Eyes(nn.Module):
         super().__init__()
         self.rest = nn.Linear(width, 4 + PATCH**2)
         self.edges = nn.Linear(width, 4 * width)
+        self.own = nn.Linear(width, 2 * width)
         self.names = [torch.tensor([token(name) for name in names]) for names in NAMES]
         self.places = torch.tensor([token(place) for place in PLACES])
+        middles = PATCH * torch.arange(CELLS) + PATCH / 2
+        self.middles = torch.stack(torch.meshgrid(middles, middles, indexing="xy"), -1).reshape(-1, 2)
 
     def loss(
         self, shown: Float[Tensor, "scenes patches width"], table: Float[Tensor, "words width"], labels: Sequence[Dense]
@@ -105,12 +108,23 @@ class Eyes(nn.Module):
         placed, pixels = torch.split(self.rest(shown), [4, PATCH**2], dim=-1)
         off = (placed - boxes).abs()[figured].mean()
         drawn = functional.binary_cross_entropy_with_logits(pixels, parts)
-        edges = self.edges(likeness[figured]).unflatten(-1, (4, -1))
-        edges = SHARP * functional.rms_norm(edges, edges.shape[-1:]) @ table[self.places].T
-        said = functional.cross_entropy(edges.flatten(0, 1), near(SIDE * boxes[figured].flatten(), NEAR))
+        said = self._said(self.edges(likeness[figured]), SIDE * boxes[figured], table, NEAR)
+        own = self._said(self.own(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4)
         right = (shapes.argmax(-1) == kinds[..., 0])[figured].float().mean()
-        total = everywhere + named[0] + 0.5 * (named[1] + named[2]) + 10 * off + 0.5 * drawn + 0.2 * said
+        total = everywhere + named[0] + 0.5 * (named[1] + named[2]) + 10 * off + 0.5 * drawn + 0.2 * (said + own)
         return total, {"shape": right.item(), "box": off.item()}
+
+    def _said(
+        self,
+        said: Float[Tensor, "*n said"],
+        true: Float[Tensor, "*n places"],
+        table: Float[Tensor, "words width"],
+        deviation: float,
+    ) -> Tensor:
+        """Cross-entropy of places said in the table's words against true ones in pixels."""
+        words = said.reshape(true.numel(), -1)
+        words = SHARP * functional.rms_norm(words, words.shape[-1:]) @ table[self.places].T
+        return functional.cross_entropy(words, near(true.flatten(), deviation))
 
 
 def near(places: Float[Tensor, "n"], deviation: float) -> Float[Tensor, "n places"]:

@@ -30,10 +30,11 @@ from sam4mllm.tiny.command import command
 from sam4mllm.tiny.eyes import PLACES, Eyes, dense, near
 from sam4mllm.tiny.lessons import Asked, boxes_lessons
 from sam4mllm.tiny.loop import Loop, about, train
-from sam4mllm.tiny.model import PATCH, ROW, SIDE, build
+from sam4mllm.tiny.model import PATCH, ROW, SIDE, build, unmet
 from sam4mllm.tiny.packing import Packer
 
 log = logging.getLogger(__name__)
+NEVER = -1e4  # the logit of a token that is not to be learned from; an infinite one times 0 is not 0
 BLURRED = 1.0  # pixels: the standard deviation about a true coordinate that counts as right
 
 
@@ -69,6 +70,7 @@ class Lessons:
         self.eyes = Eyes(model.config.text_config.hidden_size, token)
         self.packer = Packer(tokenizer, (SIDE // PATCH) ** 2)
         self.image, self.first_place = token("<image>"), token(PLACES[0])
+        self.unmet = unmet(tokenizer)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Of what the eyes say of a step's scenes and, after the first part, of what is said in conversations."""
@@ -108,6 +110,7 @@ class Lessons:
         ).last_hidden_state
         labels = packed.labels[:, 1:]
         logits, labels = self.model.lm_head(states[:, :-1][labels != IGNORED]), labels[labels != IGNORED]
+        logits[:, self.unmet] = NEVER
         places = labels - self.first_place
         placed = (places >= 0) & (places <= SIDE)
         wanted = torch.zeros(int(placed.sum()), logits.shape[1])

@@ -7,6 +7,7 @@ and for each constant piece of our questions, so that a turn is a dozen tokens; 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from sam4mllm.geometry import Box, Frame, Point
 from sam4mllm.shapes import WORDS
 from sam4mllm.tiny.lessons import ask_name, ask_there
 
-SIDE, PATCH = 112, 14
+SIDE, PATCH = 112, 8
 ROW = dialect("tiny")
+EMBEDDED = 3.0  # times the usual size, initial embeddings of words are as large as trained ones
+SIDES = ("inside", "outside")
 SPECIAL = ("<pad>", "<image>", "<user>", "<reply>", "<end>")
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<user>{% for c in m['content'] %}"
@@ -43,6 +46,8 @@ def build(seed: int) -> tuple[Any, Any]:
     )
     torch.manual_seed(seed)
     model = tf.AutoModelForImageTextToText.from_config(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(EMBEDDED)  # what is never met keeps the size of what is
     model.generation_config = tf.GenerationConfig(**ends)
     processor = PROCESSOR_MAPPING[type(config)](
         image_processor=tf.SiglipImageProcessor(size={"height": SIDE, "width": SIDE}),
@@ -57,9 +62,7 @@ def build(seed: int) -> tuple[Any, Any]:
 
 def _tokenizer() -> Any:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [
-        form for word in (*WORDS, "inside", "outside", "none", "Yes", "No", "ground") for form in (word, f"Ġ{word}")
-    ]
+    words = [form for word in (*WORDS, *SIDES, "none", "Yes", "No", "ground") for form in (word, f"Ġ{word}")]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *alphabet, *words)))}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -70,7 +73,9 @@ def _tokenizer() -> Any:
     )
     core.decoder = decoders.ByteLevel()
     places = ["<box>", *(f"<p{index:03d}>" for index in range(SIDE + 1))]
-    core.add_tokens([AddedToken(piece, normalized=False) for piece in (*places, *_pieces())])
+    core.add_tokens(
+        [AddedToken(piece, normalized=False) for piece in (*places, *sorted({*_pieces(_base), *_pieces(_points)}))]
+    )
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",
@@ -79,18 +84,36 @@ def _tokenizer() -> Any:
     )
 
 
-def _pieces() -> list[str]:
-    """What our questions say around the phrase and the places in them."""
-    frame, mark = Frame.whole(SIDE, SIDE), "@@"
-    box, point = Box(1, 2, 3, 4), Point(5, 6)
-    asked = [
-        ask_boxes(mark, ROW),
+def unmet(tokenizer: Any) -> list[int]:
+    """The tokens that only PPG and PQPP ask or say: a LoRA is to find them as they were made.
+
+    Left among the words that a base could say, each lesson would press all of them away along one direction, until
+    they are all but the same to whoever reads them.
+    """
+    asked = _pieces(_points) - _pieces(_base)
+    said = {form for word in SIDES for form in (word, f"Ġ{word}")}
+    return sorted(tokenizer.convert_tokens_to_ids([*asked, *said]))
+
+
+def _base(mark: str, point: Point, box: Box, frame: Frame) -> list[str]:  # noqa: ARG001  one call for both
+    """The base's own questions."""
+    return [ask_boxes(mark, ROW), ask_name(point, ROW, frame), ask_there(mark)]
+
+
+def _points(mark: str, point: Point, box: Box, frame: Frame) -> list[str]:
+    """PPG's and PQPP's questions."""
+    return [
         ask_prompts(mark, 3, 3, ROW),
         ask_point(point, mark, ROW, frame),
         ask_point(point, mark, ROW, frame, box),
-        ask_name(point, ROW, frame),
-        ask_there(mark),
     ]
+
+
+def _pieces(asking: Callable[[str, Point, Box, Frame], list[str]]) -> set[str]:
+    """What questions say around the phrase and the places in them."""
+    frame, mark = Frame.whole(SIDE, SIDE), "@@"
+    box, point = Box(1, 2, 3, 4), Point(5, 6)
+    asked = asking(mark, point, box, frame)
     for place in (ROW.write_box(box, frame), ROW.write_point(point, frame)):
         asked = [text.replace(place, mark) for text in asked]
-    return sorted({piece for text in asked for piece in text.split(mark) if piece})
+    return {piece for text in asked for piece in text.split(mark) if piece}

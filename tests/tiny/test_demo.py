@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sam4mllm.builders import EMBEDDED
 from sam4mllm.errors import UserError
 from sam4mllm.images import read_image
-from sam4mllm.recipe import EMBEDDED
 from sam4mllm.settings import load
 from sam4mllm.tiny import sam
 from sam4mllm.tiny.command import command

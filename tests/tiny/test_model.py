@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from sam4mllm.dialogue import ask_boxes, ask_point, ask_prompts
 from sam4mllm.geometry import Frame, Point
@@ -7,7 +8,10 @@ from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.shapes import WORDS
-from sam4mllm.tiny.model import ROW, build
+from sam4mllm.tiny.lessons import Asked, ask_there
+from sam4mllm.tiny.loop import Loop
+from sam4mllm.tiny.mllm import Lessons, MllmTraining
+from sam4mllm.tiny.model import ROW, build, unmet
 
 FRAME = Frame.whole(112, 112)
 
@@ -44,6 +48,22 @@ def test_words_and_places_are_one_token_each_and_a_question_is_few(parts):
     for question in (ask_boxes("red ring", ROW), ask_prompts("red ring", 3, 3, ROW)):
         assert len(tokenizer(question)["input_ids"]) == 4
     assert len(tokenizer(ask_point(Point(5, 6), "red ring", ROW, FRAME))["input_ids"]) == 7
+
+
+def test_what_the_base_never_says_is_not_among_the_words_it_could_say(parts):
+    model, tokenizer = parts[0], parts[1].tokenizer
+    table = model.get_input_embeddings().weight
+    recipe = MllmTraining(out="", loop=Loop(0, 1), scenes=1, asked=Asked(there=1, kinds=1))
+    loss, _ = Lessons(model, tokenizer, recipe).loss(0)
+    [gradient] = torch.autograd.grad(loss, [table])
+    pushed = gradient.abs().sum(dim=1) > 0
+    assert not pushed[unmet(tokenizer)].any()
+    assert pushed[tokenizer.convert_tokens_to_ids(["Yes", "none", "<box>", "<p000>", "a"])].all()
+    base = {*tokenizer(ask_boxes("red ring", ROW)).input_ids, *tokenizer(ask_there("red ring")).input_ids}
+    assert not base & set(unmet(tokenizer))
+    assert set(tokenizer("inside outside").input_ids) <= set(unmet(tokenizer))
+    asked = tokenizer(ask_point(Point(5, 6), "ring", ROW, FRAME)).input_ids
+    assert len(set(asked) & set(unmet(tokenizer))) == 3  # all but the ring and its place
 
 
 def test_a_saved_one_loads_as_any_checkpoint_and_names_its_own_dialect(parts, tmp_path):

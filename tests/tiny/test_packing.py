@@ -6,8 +6,10 @@ from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_rows import IGNORED
 from sam4mllm.shapes import draw_split
 from sam4mllm.tiny.lessons import Asked, boxes_lessons
-from sam4mllm.tiny.model import ROW, build
+from sam4mllm.tiny.model import PATCH, ROW, SIDE, build
 from sam4mllm.tiny.packing import Packer
+
+PATCHES = (SIDE // PATCH) ** 2
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def logits_of_rows(model, processor, index):
 def test_a_packed_conversation_has_the_logits_it_would_have_alone(parts):
     model, processor = parts
     drawings = [draw_split("train", index) for index in range(2)]
-    packed = Packer(processor.tokenizer, 64).pack([conversations(index) for index in range(2)])
+    packed = Packer(processor.tokenizer, PATCHES).pack([conversations(index) for index in range(2)])
     pixels = processor.image_processor([drawing.image for drawing in drawings], return_tensors="pt")["pixel_values"]
     embedded = model.get_input_embeddings()(packed.ids)
     seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
@@ -55,9 +57,9 @@ def test_a_packed_conversation_has_the_logits_it_would_have_alone(parts):
 
 
 def test_a_conversation_sees_the_picture_and_itself_alone(parts):
-    packed = Packer(parts[1].tokenizer, 64).pack([conversations(0)])
-    starts = [at for at in range(65, packed.ids.shape[1]) if packed.positions[0, at] == 65]
+    packed, first = Packer(parts[1].tokenizer, PATCHES).pack([conversations(0)]), PATCHES + 1
+    starts = [at for at in range(first, packed.ids.shape[1]) if packed.positions[0, at] == first]
     mask = packed.mask[0, 0]
     assert len(starts) > 3
-    assert not mask[starts[1] :, 65 : starts[1]].any()
-    assert bool(mask[starts[1], :65].all())
+    assert not mask[starts[1] :, first : starts[1]].any()
+    assert bool(mask[starts[1], :first].all())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import sam4mllm
-from sam4mllm.recipe import build_mllm, build_segmenter
+from sam4mllm.builders import build_mllm, build_segmenter
 from sam4mllm.shapes import Level
 from sam4mllm.tiny.mllm import found
 from sam4mllm.tiny.sam import TWINS, measure
