@@ -1,6 +1,7 @@
 """Shared by all tests: shapes and types are checked at every call; the real data is found, or the test is skipped."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,19 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set SAM4MLLM_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the console entry: words in, (exit code, standard output, standard error) out."""
+    from sam4mllm import cli  # here: the import hook must come first
+
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def runs(*words: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sam4mllm", *map(str, words)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        return done.value.code, *capsys.readouterr()
+
+    return runs

@@ -9,7 +9,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm import cli
 from sam4mllm.errors import UserError
 from sam4mllm.images import read_image
 from sam4mllm.predictions import read_predictions
@@ -24,18 +23,10 @@ BY_HAND = ["--box", "10,10,50,30", "--segmenter", "box"]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs the console entry in ``tmp_path``: words in, (exit code, standard output, standard error) out."""
+def run(command, monkeypatch, tmp_path):
+    """The console entry, in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def runs(*words: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sam4mllm", *map(str, words)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        return done.value.code, *capsys.readouterr()
-
-    return runs
+    return command
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """From samples to an adapter that answers, by the command line alone, on small random models of the real classes."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam4mllm import cli
 from sam4mllm.conversations import Conversations
 from sam4mllm.images import write_png
 from sam4mllm.learning import FinetuneRecipe, run
@@ -27,19 +25,6 @@ SMALL = ["mllm=model", "out=out", "samples=set", "targets=null", "dtype=float32"
 SMALL += ["training.steps=2", "training.batch=2", "training.accumulate=1", "training.bf16=false"]
 # peft and trl ask transformers for properties by names that it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs the console entry: words in, (exit code, standard output, standard error) out."""
-
-    def runs(*words: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sam4mllm", *map(str, words)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        return done.value.code, *capsys.readouterr()
-
-    return runs
 
 
 @pytest.fixture
