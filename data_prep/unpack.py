@@ -112,9 +112,13 @@ def _told(archive: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise UserError(f"{archive} is damaged or no archive: {' '.join(str(error).split())}") from error
+        raise UserError(f"{archive} is damaged or no archive, remove it and get it again: {_line(error)}") from error
     except OSError as error:
         raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

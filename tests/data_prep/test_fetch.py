@@ -1,6 +1,10 @@
 import fcntl
 import hashlib
+import os
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -25,6 +29,13 @@ KNOWN = {"size": SIZE, "sha256": SHA}
 WRONG = bytes(SIZE)
 DATE = "Mon, 02 Jun 2014 10:00:00 GMT"
 CUT = 300_000
+FETCH = """
+import sys
+from pathlib import Path
+from data_prep.fetch import fetch
+from data_prep.remote import Remote
+fetch(Remote("a/set.zip", sys.argv[1]), Path(sys.argv[2]))
+"""
 
 
 class Waits(list):
@@ -183,6 +194,23 @@ def test_another_run_goes_on_where_the_last_one_ended(tmp_path):
             got(server, tmp_path)
         assert got(server, tmp_path)
     assert server.ranges == [None, f"bytes={CUT}-", f"bytes={CUT}-"]
+    assert (tmp_path / "a" / "set.zip").read_bytes() == CONTENT
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    part = tmp_path / "a" / "set.zip.part"
+    with serving(stalls, sends()) as server:
+        words = [sys.executable, "-c", FETCH, f"{server.address}/set.zip", str(tmp_path)]
+        running = subprocess.Popen(words, env=os.environ | {"no_proxy": "127.0.0.1"})
+        end = time.monotonic() + 60
+        while not part.exists() or part.stat().st_size < 100_000:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        running.kill()
+        running.wait()
+        kept = part.stat().st_size
+        assert got(server, tmp_path)
+    assert server.ranges == [None, f"bytes={kept}-"]
     assert (tmp_path / "a" / "set.zip").read_bytes() == CONTENT
 
 

@@ -14,6 +14,7 @@ from tests.data_prep.server import CONTENT, says, serving
 
 ADDRESS = "https://huggingface.co/datasets/owner/name/resolve/main/a/set.json"
 SHA = hashlib.sha256(CONTENT).hexdigest()
+LARGE = CONTENT * 16
 FETCH = """
 import sys
 from pathlib import Path
@@ -34,6 +35,17 @@ def hub(handler):
     handler.start(200, {"X-Repo-Commit": "0" * 40, "ETag": f'"{SHA[:40]}"', "Content-Length": len(CONTENT)})
     if handler.command == "GET":
         handler.wfile.write(CONTENT)
+
+
+def broken_once(handler):
+    """As the hub for a large file, but the connection breaks near its end, unless that end alone is asked for."""
+    asked = handler.headers.get("Range")
+    start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+    part = {"Content-Range": f"bytes {start}-{len(LARGE) - 1}/{len(LARGE)}"} if start else {}
+    about = {"X-Repo-Commit": "0" * 40, "ETag": f'"{SHA[:40]}"', "Content-Length": len(LARGE) - start}
+    handler.start(206 if start else 200, about | part)
+    if handler.command == "GET":
+        handler.wfile.write(LARGE[start:] if start else LARGE[:-100])
 
 
 def got(server, root, size=0, sha256="", free=10**12):
@@ -63,6 +75,13 @@ def test_a_file_of_the_hub_comes_whole_and_once(tmp_path):
     assert files(tmp_path) == ["a/set.json"]
     assert len(server.asked) == asked
     assert "/datasets/owner/name/resolve/main/a/set.json" in {path for path, _ in server.asked}
+
+
+def test_the_library_goes_on_where_a_connection_broke(tmp_path):
+    with serving(broken_once) as server:
+        assert got(server, tmp_path, len(LARGE), hashlib.sha256(LARGE).hexdigest()) == "True"
+    assert "bytes=10485760-" in server.ranges  # it keeps whole pieces of 10 MiB
+    assert (tmp_path / "a" / "set.json").read_bytes() == LARGE
 
 
 @pytest.mark.parametrize(
