@@ -181,8 +181,6 @@ def _write(member: _Member, target: Path) -> None:
     try:
         with closing(member.open()) as source, temporary.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-        if temporary.stat().st_size != member.size:
-            raise UserError(f"{member.name!r} is cut short: {temporary.stat().st_size:,} of {member.size:,} bytes")
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

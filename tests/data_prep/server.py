@@ -84,12 +84,14 @@ def sends(
     date: str | None = None,
     cut: int | None = None,
     ranges: bool = True,
+    careless: bool = False,
     announced: int | None = None,
 ) -> Reply:
-    """The file, as a sound server would; or cut after so many bytes, deaf to ranges, of a false length."""
+    """The file, as a sound server would; or cut, deaf to ranges or to If-Range, of a false length."""
 
     def reply(handler: Handler) -> None:
-        asked, unchanged = handler.headers.get("Range"), handler.headers.get("If-Range") in (None, tag, date)
+        asked = handler.headers.get("Range")
+        unchanged = careless or handler.headers.get("If-Range") in (None, tag, date)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and ranges and unchanged else 0
         headers = {"ETag": tag, "Last-Modified": date}
         if start >= len(content) > 0:

@@ -119,6 +119,13 @@ def test_what_is_there_is_not_due(tmp_path, there, expected):
     assert paths(due(source("http://127.0.0.1:1"), tmp_path)) == expected
 
 
+def test_a_folder_put_there_by_hand_is_not_due(tmp_path):
+    made = replace(source("http://127.0.0.1:1"), files=(File("set/val", "a folder of pictures"),))
+    assert paths(due(made, tmp_path)) == ["set/val"]
+    (tmp_path / "set" / "val").mkdir(parents=True)
+    assert due(made, tmp_path) == []
+
+
 def test_an_unpacked_archive_may_be_removed(tmp_path):
     with serving(serve_by_path) as server:
         made = source(server.address)

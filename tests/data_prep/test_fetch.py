@@ -102,6 +102,18 @@ def no_proxy(monkeypatch):
             id="changed, and only the checksum tells",
         ),
         pytest.param(
+            [sends(OTHER, '"two"', cut=CUT), sends(tag=None, careless=True), sends()],
+            {},
+            [None, f"bytes={CUT}-", None],
+            id="the rest of a file of another size",
+        ),
+        pytest.param(
+            [sends(WRONG, '"two"', cut=CUT), sends(careless=True), sends()],
+            {},
+            [None, f"bytes={CUT}-", None],
+            id="the rest of a file of another tag",
+        ),
+        pytest.param(
             [sends(cut=CUT), other_part, sends()], {}, [None, f"bytes={CUT}-", None], id="another part than asked for"
         ),
         pytest.param(
@@ -300,6 +312,20 @@ def test_two_runs_do_not_write_into_one_part(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another run is fetching"):
             got(server, tmp_path)
+
+
+def test_what_the_server_sends_beyond_its_own_length_is_left(tmp_path):
+    with serving(sends(announced=9)) as server:
+        assert got(server, tmp_path)
+    assert (tmp_path / "a" / "set.zip").read_bytes() == CONTENT[:9]
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda number: seen.append((os.fstat(number).st_size, names(tmp_path))))
+    with serving(sends()) as server:
+        got(server, tmp_path)
+    assert seen[-1] == (SIZE, ["set.zip.part", "set.zip.part.json"])
 
 
 def test_progress_is_told_up_to_the_whole(tmp_path):

@@ -125,6 +125,11 @@ def test_every_text_is_escaped(tmp_path, place):
     assert EVIL in plain(text).removeprefix(f"{EVIL} title").replace(f"{EVIL} title", "")
 
 
+def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
+    page = Page(show(given(tmp_path, sample(0, EVIL)), ""))
+    assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"true mask: {EVIL}"]
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     samples = given(tmp_path, *(sample(number) for number in range(4)))
     targets = by_mask(*(target(number, 0.5 + number / 10, points=4) for number in range(4)))

@@ -164,6 +164,15 @@ def test_flipped_bytes_are_found_and_what_came_before_is_kept(tmp_path):
     assert found(tmp_path / "out") == {"a": b"first"}
 
 
+def test_an_encrypted_archive_is_refused(tmp_path):
+    path = archive(tmp_path, "zip", {"a": b"secret"})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the directory
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="'a' is encrypted"):
+        unpack(path, tmp_path / "out")
+
+
 def test_a_full_disk_is_told_before_the_first_file_and_what_is_there_needs_no_room(tmp_path):
     path = archive(tmp_path, "zip")
     with pytest.raises(UserError, match=r"needs 8,002 bytes below .*, and 8,001 are free"):
