@@ -7,6 +7,7 @@ The library also follows HF_ENDPOINT to a mirror of the hub. What it fetches lie
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -62,6 +63,8 @@ def fetch_from_hub(remote: Remote, root: Path, *, free: Callable[[Path], int] = 
         shutil.rmtree(stage)
         raise UserError(f"cannot fetch {remote.url}: {reason}")
     with one_line(target):
+        with came.open("rb") as file:
+            os.fsync(file.fileno())
         came.replace(target)
         shutil.rmtree(stage)
     return True
