@@ -1,0 +1,250 @@
+"""One split as one HTML page to look at: pictures, phrases, masks, prompts, and what a segmenter makes of them.
+
+    python -m data_prep.show data/refcoco/val --out val.html
+    python -m data_prep.show data/refcoco/val --targets data/refcoco/val-targets --segmenter tiny --out val.html
+
+The page stands alone: it can be mailed, and opened without a network. Cases come worst first, by the best IoU that a
+target reached; what cannot be read is counted, named, and keeps its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated
+
+import typer
+
+from data_prep.cards import Case, cards_of
+from data_prep.charts import histogram, numbers, shares
+from data_prep.sheet import Card, Finding, Section, Table, page
+from sam4mllm.atomic import check_file, write_text
+from sam4mllm.cli.terminal import progress
+from sam4mllm.errors import UserError
+from sam4mllm.samples import Sample, SampleSet, read_samples
+from sam4mllm.segmenter import Segmenter
+from sam4mllm.target_shards import Target, read_targets
+
+WORST = 20
+
+
+def cases_of(samples: Sequence[Sample], targets: Mapping[tuple[str, int], Target] | None) -> list[Case]:
+    """One case for each sample; where there are targets, one for each mask, and for each sample without masks."""
+    if targets is None:
+        return [Case(sample) for sample in samples]
+    return [
+        case
+        for sample in samples
+        for case in (
+            [Case(sample, index, targets.get((sample.id, index))) for index in range(len(sample.masks))]
+            or [Case(sample)]
+        )
+    ]
+
+
+def chosen(cases: Sequence[Case], limit: int) -> tuple[list[Case], list[Case]]:
+    """The cases with the lowest ceilings, worst first, equals in order; and of the others an even choice, in order."""
+    ranked = sorted(
+        ((case.target.ceiling, number) for number, case in enumerate(cases) if case.target is not None),
+    )[: min(WORST, limit)]
+    first = {number for _, number in ranked}
+    rest = [case for number, case in enumerate(cases) if number not in first]
+    count = min(limit - len(ranked), len(rest))
+    return [cases[number] for _, number in ranked], [rest[index * len(rest) // count] for index in range(count)]
+
+
+def show(
+    samples: SampleSet,
+    title: str,
+    targets: Mapping[tuple[str, int], Target] | None = None,
+    segmenter: Segmenter | None = None,
+    limit: int = 60,
+    advance: Callable[[], None] = lambda: None,
+) -> str:
+    """The page of one split; the same values give the same text.
+
+    Args:
+        samples: with pictures, of which some may be missing.
+        title: of the page.
+        targets: of these samples; None shows the samples with their masks.
+        segmenter: redraws the masks from the targets' best prompts; None shows the stored IoUs alone.
+        limit: cards at most, 1 or more.
+        advance: called after each card.
+
+    Raises:
+        UserError: where the segmenter cannot take the prompts.
+    """
+    cases = cases_of(samples.samples, targets)
+    worst, rest = chosen(cases, limit)
+    cards = cards_of([*worst, *rest], samples, segmenter, advance)
+    first, others = cards[: len(worst)], cards[len(worst) :]
+    left = len(cases) - len(worst)
+    own = None if targets is None else [case.target for case in cases if case.target is not None]
+    return page(
+        title,
+        _notes(targets, segmenter),
+        _tiles(samples.samples, own or []),
+        _table(samples.samples),
+        _findings(samples, cases, targets, cards),
+        _charts(cases, own),
+        [
+            Section(f"The worst {len(first)}", "By the best IoU that any candidate reached, lowest first.", first),
+            Section("The rest" if worst else "Samples", _which(len(others), left), others),
+        ],
+    )
+
+
+def _notes(targets: Mapping[tuple[str, int], Target] | None, segmenter: Segmenter | None) -> list[str]:
+    if targets is None:
+        return ["Samples with their true masks. Without targets there are no prompts and no IoUs."]
+    drawn = (
+        "No segmenter was given: IoUs are those stored, and nothing is redrawn."
+        if segmenter is None
+        else "The mask beside the true one is what the segmenter redraws from them now."
+    )
+    return [
+        f"Targets: the prompts that redraw each mask best. {drawn}",
+        "A plus on green is a point on the object, a minus on red one off it.",
+    ]
+
+
+def _which(shown: int, there: int) -> str:
+    return f"All {there:,}, in order." if shown == there else f"{shown:,} of {there:,}, evenly chosen, in order."
+
+
+def _tiles(samples: Sequence[Sample], targets: Sequence[Target]) -> list[tuple[str, str]]:
+    """The figures on top."""
+    tiles = [
+        (f"{len(samples):,}", "expressions"),
+        (f"{len({sample.image for sample in samples}):,}", "pictures"),
+        (f"{sum(len(sample.masks) for sample in samples):,}", "masks"),
+        (f"{sum(not sample.masks for sample in samples):,}", "expressions of nothing"),
+    ]
+    if targets:
+        kept = sum(bool(target.prompts) for target in targets)
+        tiles += [
+            (f"{kept / len(targets):.1%}", "of the targets keep prompts"),
+            (f"{fmean(target.ceiling for target in targets):.3f}", "mean of the best IoUs"),
+        ]
+    return tiles
+
+
+def _table(samples: Sequence[Sample]) -> Table:
+    """The counts of each split of each set."""
+    keys = sorted({(sample.source, sample.split) for sample in samples})
+    rows = []
+    for source, split in keys:
+        own = [sample for sample in samples if (sample.source, sample.split) == (source, split)]
+        counts = (
+            len(own),
+            len({sample.image for sample in own}),
+            sum(len(sample.masks) for sample in own),
+            sum(len(sample.masks) > 1 for sample in own),
+            sum(not sample.masks for sample in own),
+        )
+        rows.append([source, split, *(f"{count:,}" for count in counts)])
+    return Table(["set", "split", "expressions", "pictures", "masks", "of several objects", "of nothing"], rows)
+
+
+def _findings(
+    samples: SampleSet,
+    cases: Sequence[Case],
+    targets: Mapping[tuple[str, int], Target] | None,
+    cards: Sequence[Card],
+) -> list[Finding]:
+    """All that is amiss, by name."""
+    pictures = sorted({sample.image for sample in samples})
+    masks = [case for case in cases if case.index is not None]
+    here = {(case.sample.id, case.index) for case in masks}
+    return [
+        Finding("Missing pictures", [name for name in pictures if not (samples.images / name).is_file()]),
+        Finding(
+            "Cards below whose picture cannot be used",
+            [f"{card.name}: {card.fault}" for card in cards if not card.panels],
+        ),
+        Finding("Expressions with an empty mask", [each.id for each in samples if not all(m.area for m in each.masks)]),
+        Finding("Masks without a target", [_name(case) for case in masks if case.target is None]),
+        Finding(
+            "Masks that keep no prompts, no candidate having reached the least IoU",
+            [_name(case) for case in masks if case.target is not None and not case.target.prompts],
+        ),
+        Finding(
+            "Targets of masks that are not here",
+            [f"{name}, mask {index}" for name, index in targets or () if (name, index) not in here],
+        ),
+    ]
+
+
+def _name(case: Case) -> str:
+    return f"{case.sample.id}, mask {case.index}"
+
+
+def _charts(cases: Sequence[Case], targets: Sequence[Target] | None) -> list[str]:
+    """Histograms of what there is; the size as a length, for areas crowd at the left."""
+    sizes = [math.sqrt(case.share) for case in cases if case.masks]
+    objects = numbers([len(sample.masks) for sample in {case.sample.id: case.sample for case in cases}.values()])
+    charts = [
+        histogram("Object size (√ of its share of the picture)", shares(sizes), ("0", "1")),
+        histogram("Objects per expression", objects, ("0", objects[-1].label)),
+    ]
+    if targets is None:
+        return charts
+    points = numbers([len(target.prompts[0].points) for target in targets if target.prompts])
+    return [
+        histogram("Best IoU of each mask", shares([target.ceiling for target in targets]), ("0", "1")),
+        charts[0],
+        histogram("Points in the best prompts", points, ("0", points[-1].label)),
+        charts[1],
+    ]
+
+
+def main(
+    split: Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)],
+    targets: Annotated[Path | None, typer.Option(help="Folder of their targets.")] = None,
+    segmenter: Annotated[
+        str, typer.Option(help="Redraws the masks of the targets: grabcut, box, tiny, or as `sam4mllm targets` takes.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("sheet.html"),
+    limit: Annotated[int, typer.Option(min=1, help="Cards at most.")] = 60,
+    images: Annotated[Path | None, typer.Option(help="Root of the pictures, where they were moved.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of the segmenter, as torch names it.")] = None,
+) -> None:
+    """Write one self-contained HTML page: pictures, phrases, masks, prompts, redrawn masks, IoUs, histograms."""
+    try:
+        samples = read_samples(split, images)
+        found = None if targets is None else _targets_of(samples, targets)
+        check_file(out)
+        drawer = _segmenter(segmenter, device, found is not None)
+        count = min(limit, len(cases_of(samples.samples, found)))
+        with progress(count, "drawn") as advance:
+            text = show(samples, " / ".join(split.parts[-2:]), found, drawer, limit, advance)
+        write_text(out, text)
+        typer.echo(f"{out}: {count} cards, {len(text) / 1e6:.1f} MB")
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:
+    """The targets of a folder, some of which are of these samples."""
+    found = read_targets(folder)
+    ids = {sample.id for sample in samples}
+    if found and not any(name in ids for name, _ in found):
+        raise UserError(f"{folder} holds targets of other samples: none of its {len(found)} is of these {len(ids)}")
+    return found
+
+
+def _segmenter(spec: str, device: str | None, targets: bool) -> Segmenter | None:
+    if not spec:
+        return None
+    if not targets:
+        raise UserError("a segmenter redraws what targets say: give --targets too")
+    from sam4mllm.recipe import build_segmenter
+
+    return build_segmenter(spec, device=device)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,149 @@
+"""A server that misbehaves as told: each request is answered by the next reply of a list, the last of them for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+CONTENT = np.random.default_rng(0).bytes(700_000)
+OTHER = np.random.default_rng(1).bytes(650_000)
+TAG = '"one"'
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands each request to the next reply."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        with self.server.lock:
+            self.server.asked.append((self.path, dict(self.headers)))
+            reply = self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
+        reply(self)
+
+    do_HEAD = do_GET
+
+    def start(self, status: int, headers: Mapping[str, object]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, str(value))
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+Reply = Callable[[Handler], None]
+
+
+class Server(ThreadingHTTPServer):
+    """What it is to reply, and what it was asked: path and headers."""
+
+    daemon_threads = True
+
+    def __init__(self, replies: Sequence[Reply]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies = list(replies)
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.lock = threading.Lock()
+        self.ended = threading.Event()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [headers.get("Range") for _, headers in self.asked]
+
+
+@contextmanager
+def serving(*replies: Reply) -> Iterator[Server]:
+    with Server(replies) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.ended.set()
+            server.shutdown()
+            thread.join()
+
+
+def sends(
+    content: bytes = CONTENT,
+    tag: str | None = TAG,
+    date: str | None = None,
+    cut: int | None = None,
+    ranges: bool = True,
+    careless: bool = False,
+    announced: int | None = None,
+) -> Reply:
+    """The file, as a sound server would; or cut, deaf to ranges or to If-Range, of a false length."""
+
+    def reply(handler: Handler) -> None:
+        asked = handler.headers.get("Range")
+        unchanged = careless or handler.headers.get("If-Range") in (None, tag, date)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and ranges and unchanged else 0
+        headers = {"ETag": tag, "Last-Modified": date}
+        if start >= len(content) > 0:
+            handler.start(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": 0})
+            return
+        rest = content[start:]
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        handler.start(206 if start else 200, {**headers, "Content-Length": announced or len(rest)})
+        handler.wfile.write(rest[:cut])
+
+    return reply
+
+
+def says(status: int, **headers: object) -> Reply:
+    """A status without a body."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda handler: handler.start(status, {"Content-Length": 0, **named})
+
+
+def silent(handler: Handler) -> None:
+    """Nothing, until the server ends."""
+    handler.server.ended.wait(10)
+
+
+def stalls(handler: Handler) -> None:
+    """A first half, then nothing until the server ends."""
+    handler.start(200, {"Content-Length": len(CONTENT), "ETag": TAG})
+    handler.wfile.write(CONTENT[: len(CONTENT) // 2])
+    handler.wfile.flush()
+    handler.server.ended.wait(10)
+
+
+def chunked(cut: bool = False) -> Reply:
+    """The file without its length, in two chunks; or the first of them alone."""
+
+    def reply(handler: Handler) -> None:
+        handler.start(200, {"Transfer-Encoding": "chunked"})
+        half = len(CONTENT) // 2
+        for piece in (CONTENT[:half],) if cut else (CONTENT[:half], CONTENT[half:], b""):
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    return reply
+
+
+def endless(handler: Handler) -> None:
+    """The file without its length: it ends where the connection does."""
+    handler.start(200, {"ETag": TAG})
+    handler.wfile.write(CONTENT)
+
+
+def other_part(handler: Handler) -> None:
+    """A part, but not the one that was asked for."""
+    handler.start(206, {"Content-Range": f"bytes 5-9/{len(CONTENT)}", "Content-Length": 5, "ETag": TAG})
+    handler.wfile.write(CONTENT[5:10])

@@ -1,0 +1,346 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import PIL.Image
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from data_prep import show as command
+from data_prep.cards import Case
+from data_prep.charts import Bar, histogram, numbers, shares
+from data_prep.show import WORST, cases_of, chosen, show
+from sam4mllm.geometry import Box, Point, Prompt
+from sam4mllm.images import write_png
+from sam4mllm.rle import Rle
+from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
+from sam4mllm.segmenter.box import BoxSegmenter
+from sam4mllm.target_shards import Target, write_targets
+
+APP = typer.Typer()
+APP.command()(command.main)
+EVIL = "<script>alert('x')</script> & \"quotes\""
+REACHING = ("src", "href", "action", "data", "poster", "srcset", "formaction", "background")
+
+
+def mask(x0=2, y0=3, x1=10, y1=9, height=16, width=20):
+    made = np.zeros((height, width), bool)
+    made[y0:y1, x0:x1] = True
+    return made
+
+
+def sample(number, phrase="a square", masks=1, image=None, **more):
+    rles = tuple(Rle.from_mask(mask(x0=2 + index)) for index in range(masks))
+    return Sample(f"set-{number}", image or f"{number}.png", 20, 16, phrase, rles, source="set", split="val", **more)
+
+
+def target(number, iou, index=0, prompts=1, points=0):
+    clicks = tuple(Point(3.5 + step, 4.5, step % 2 == 0) for step in range(points))
+    kept = tuple(Prompt(Box(2, 3, 10 + step, 9), clicks) for step in range(prompts))
+    return Target(f"set-{number}", index, kept, (iou,) * prompts, iou)
+
+
+def by_mask(*targets):
+    return {(each.sample_id, each.index): each for each in targets}
+
+
+def given(folder, *samples, missing=()):
+    """The samples, with a picture for each but the missing ones."""
+    for each in samples:
+        if each.image not in missing:
+            write_png(folder / each.image, np.full((16, 20, 3), 90, np.uint8))
+    return SampleSet(samples, folder)
+
+
+class Page(HTMLParser):
+    """What stands in a page: tags with their attributes, text, and the cards in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(text)
+        assert self.open == [], "a tag was left open"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "line", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if tag != "rect":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append((self.open[-1] if self.open else "", data))
+
+    def text(self, *tags):
+        return [words for tag, words in self.words if tag in tags]
+
+    @property
+    def pictures(self):
+        return [each["src"] for tag, each in self.tags if tag == "img"]
+
+
+def plain(text):
+    """The words of a page as a person reads them."""
+    return " ".join(" ".join(words for tag, words in Page(text).words if tag != "style").split())
+
+
+def test_the_page_stands_alone(tmp_path):
+    samples = given(tmp_path, sample(0), sample(1))
+    text = show(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5)))
+    page = Page(text)
+    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"} == set()
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert all(attributes[name].startswith("data:image/jpeg;base64,") for name in REACHING if name in attributes)
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+    assert "default-src 'none'" in text
+
+
+def test_every_picture_can_be_read(tmp_path):
+    page = Page(show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
+    assert len(page.pictures) == 2  # the true mask, the prompts
+    for source in page.pictures:
+        with PIL.Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as picture:
+            picture.load()
+            assert max(picture.size) == 480
+
+
+@pytest.mark.parametrize("place", ["phrase", "raw", "kind", "source", "split", "id", "image"])
+def test_every_text_is_escaped(tmp_path, place):
+    values = {"id": "set-0", "image": "0.png", "phrase": "a", "raw": "b", "source": "set", "split": "val", "kind": "c"}
+    made = Sample(width=20, height=16, masks=(Rle.from_mask(mask()),), **{**values, place: EVIL})
+    samples = SampleSet((made,), tmp_path)  # the picture is missing, so that its name is told too
+    text = show(samples, f"{EVIL} title", {(made.id, 0): Target(made.id, 0, (), (), 0.1)})
+    page = Page(text)
+    assert not any(tag == "script" for tag, _ in page.tags)
+    assert page.text("h1") == [f"{EVIL} title"]
+    assert EVIL in plain(text).removeprefix(f"{EVIL} title").replace(f"{EVIL} title", "")
+
+
+def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
+    page = Page(show(given(tmp_path, sample(0, EVIL)), ""))
+    assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"true mask: {EVIL}"]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    samples = given(tmp_path, *(sample(number) for number in range(4)))
+    targets = by_mask(*(target(number, 0.5 + number / 10, points=4) for number in range(4)))
+    pages = {show(samples, "", each, BoxSegmenter()) for each in (cut(targets, 0), cut(targets, 0))}
+    assert len(pages) == 1
+    assert len({show(samples, "", None), show(samples, "", None)}) == 1
+
+
+def cut(targets, points):
+    """The same targets with so many points, which the box segmenter can take."""
+    return {
+        key: Target(
+            each.sample_id,
+            each.index,
+            tuple(Prompt(prompt.box, prompt.points[:points]) for prompt in each.prompts),
+            each.ious,
+            each.ceiling,
+        )
+        for key, each in targets.items()
+    }
+
+
+def test_the_worst_come_first(tmp_path):
+    samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(30)))
+    order = np.random.default_rng(0).permutation(30)
+    targets = by_mask(*(target(number, 0.3 + order[number] / 50) for number in range(30)))
+    page = Page(show(samples, "", targets, limit=25))
+    phrases = [int(words.removeprefix("phrase ")) for words in page.text("bdi")]
+    assert phrases[:WORST] == [int(number) for number in np.argsort(order)[:WORST]]
+    assert phrases[WORST:] == sorted(phrases[WORST:])
+    assert len(set(phrases)) == 25
+    assert page.text("h2") == ["The worst 20", "The rest"]
+    assert "5 of 10, evenly chosen, in order." in page.text("p")
+
+
+@pytest.mark.parametrize(
+    ("scores", "limit", "worst", "rest"),
+    [
+        ([None] * 4, 2, [], [0, 2]),
+        ([None] * 4, 9, [], [0, 1, 2, 3]),
+        ([0.5, None, 0.2, 0.5], 9, [2, 0, 3], [1]),
+        ([0.5, None, 0.2, 0.5], 2, [2, 0], []),
+        ([], 5, [], []),
+    ],
+    ids=["an even choice", "all", "equals in order", "a limit below the worst", "nothing"],
+)
+def test_what_is_chosen(scores, limit, worst, rest):
+    cases = [
+        Case(sample(number), 0, None if score is None else target(number, score)) for number, score in enumerate(scores)
+    ]
+    found = chosen(cases, limit)
+    assert [[cases.index(case) for case in part] for part in found] == [worst, rest]
+
+
+def test_every_mask_and_every_empty_expression_is_a_case():
+    samples = [sample(0, masks=2), sample(1, masks=0), sample(2)]
+    targets = by_mask(target(0, 0.7, index=1), target(2, 0.9))
+    assert [(case.sample.id, case.index) for case in cases_of(samples, targets)] == [
+        ("set-0", 0),
+        ("set-0", 1),
+        ("set-1", None),
+        ("set-2", 0),
+    ]
+    assert [case.target and case.target.ceiling for case in cases_of(samples, targets)] == [None, 0.7, None, 0.9]
+    assert [case.index for case in cases_of(samples, None)] == [None, None, None]
+
+
+def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
+    empty = Sample("set-9", "9.png", 20, 16, "nothing there", (Rle.empty(16, 20),), source="set", split="val")
+    small = sample(8)
+    samples = given(tmp_path, sample(0), sample(1), sample(2, masks=2), empty, small, missing=("1.png",))
+    write_png(tmp_path / "8.png", np.zeros((5, 6, 3), np.uint8))
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    targets = by_mask(
+        target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1), target(9, 0, prompts=0)
+    )
+    text = show(samples, "", targets)
+    assert "Missing pictures: 1 1.png" in plain(text)
+    assert "Cards below whose picture cannot be used: 3" in plain(text)
+    assert "is not a picture that can be read" in plain(text)
+    assert "the picture is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
+    assert "Expressions with an empty mask: 1 set-9" in plain(text)
+    assert "Masks without a target: 1 set-2, mask 1" in plain(text)
+    assert "Masks that keep no prompts, no candidate having reached the least IoU: 1 set-9, mask 0" in plain(text)
+    assert "Targets of masks that are not here: 1 set-5, mask 0" in plain(text)
+    assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 6
+
+
+def test_nothing_amiss_is_not_told(tmp_path):
+    text = show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
+    assert not any(tag == "details" for tag, _ in Page(text).tags)
+
+
+def test_the_summary_counts_each_split(tmp_path):
+    several = sample(1, masks=3)
+    samples = given(tmp_path, sample(0, image="same.png"), several, sample(2, masks=0, image="same.png"))
+    cells = Page(show(samples, "")).text("td")
+    assert cells == ["set", "val", "3", "2", "4", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "segmenter", "said", "pictures"),
+    [
+        pytest.param(None, None, "Without targets there are no prompts and no IoUs.", 1, id="samples alone"),
+        pytest.param(by_mask(target(0, 1.0)), None, "nothing is redrawn", 2, id="stored"),
+        pytest.param(by_mask(target(0, 1.0)), BoxSegmenter(), "redraws from them now", 2, id="redrawn"),
+    ],
+)
+def test_the_page_says_what_it_shows(tmp_path, targets, segmenter, said, pictures):
+    text = show(given(tmp_path, sample(0)), "", targets, segmenter)
+    assert said in plain(text)
+    assert len(Page(text).pictures) == pictures
+    assert ("IoU, redrawn now" in text) == (segmenter is not None)
+
+
+def test_another_segmenter_than_that_of_the_targets_is_found_out(tmp_path):
+    samples = given(tmp_path, sample(0))
+    assert "unlike what is stored" not in show(samples, "", by_mask(target(0, 1.0)), BoxSegmenter())
+    text = show(samples, "", by_mask(target(0, 0.6)), BoxSegmenter())
+    assert "1.000" in Page(text).text("b")
+    assert "redrawn unlike what is stored" in plain(text)
+
+
+def test_the_redrawn_mask_is_drawn(tmp_path):
+    samples = given(tmp_path, sample(0))
+    stored, redrawn = (Page(show(samples, "", by_mask(target(0, 1.0)), each)) for each in (None, BoxSegmenter()))
+    assert stored.pictures[0] == redrawn.pictures[0]
+    assert stored.pictures[1] != redrawn.pictures[1]
+
+
+def test_a_set_of_nothing_is_a_page_too(tmp_path):
+    for targets in (None, {}):
+        assert "0 expressions" in plain(show(SampleSet((), tmp_path), "", targets))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])],
+)
+def test_shares_are_counted_in_equal_parts(values, expected):
+    assert [bar.count for bar in shares(values, 4)] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "last"),
+    [([], [0], "0"), ([2, 0, 2], [1, 0, 2], "2"), ([0, 23, 24, 90], [1, *[0] * 22, 3], "23 or more")],
+)
+def test_numbers_are_counted_one_by_one(values, expected, last):
+    assert [bar.count for bar in numbers(values)] == expected
+    assert numbers(values)[-1].label == last
+
+
+def test_bars_are_as_high_as_their_counts_and_a_single_one_shows():
+    drawn = histogram("t", [Bar("a", 0), Bar("b", 1), Bar("c", 500), Bar("d", 1000)], ("a", "d"))
+    heights = [float(each) for each in re.findall(r'<rect[^>]* height="([\d.]+)"', drawn)]
+    assert heights[0] == 0
+    assert heights[1] == 1
+    assert heights[3] == pytest.approx(2 * heights[2])
+
+
+def written(folder, *targets):
+    samples = given(folder / "images", *(sample(number) for number in range(3)))
+    write_samples(samples, folder / "val", folder / "images")
+    write_targets(targets or [target(number, 0.9) for number in range(3)], folder / "targets", {})
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(APP, [str(word) for word in words])
+
+
+def test_the_command_writes_the_page_of_a_split(tmp_path):
+    folder = written(tmp_path)
+    words = [folder / "val", "--targets", folder / "targets", "--segmenter", "box", "--out", tmp_path / "x" / "a.html"]
+    result = run(*words, "--limit", 2)
+    assert result.exit_code == 0, result.output
+    assert "a.html: 2 cards" in result.stdout
+    first = (tmp_path / "x" / "a.html").read_bytes()
+    assert run(*words, "--limit", 2).exit_code == 0
+    assert (tmp_path / "x" / "a.html").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["--segmenter", "box"], "give --targets too", id="a segmenter alone"),
+        pytest.param(["--targets", "val"], "is no targets folder", id="no targets"),
+        pytest.param(["--targets", "others"], "holds targets of other samples", id="targets of another set"),
+        pytest.param(["--targets", "targets", "--segmenter", "cut"], "unknown segmenter", id="no such segmenter"),
+        pytest.param(["--targets", "points", "--segmenter", "box"], "takes boxes only", id="points for a box"),
+        pytest.param(["--out", "/proc/a.html"], "cannot write", id="unwritable"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(written(tmp_path))
+    write_targets([target(77, 0.9)], tmp_path / "others", {})
+    write_targets([target(0, 0.9, points=2)], tmp_path / "points", {})
+    result = run("val", *words)
+    assert result.exit_code == 2
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
+        line for line in result.stderr.splitlines() if message in line
+    ]
+    assert message in result.stderr
+    assert not (tmp_path / "sheet.html").exists()
+
+
+def test_real_photos_are_shown(real_data, tmp_path):
+    from data_prep.refcoco import prepare
+
+    root = real_data / "refcoco_real"
+    write_samples(prepare(root, "refcoco", "unc")["testB"], tmp_path / "testB", root / "images")
+    text = show(read_samples(tmp_path / "testB"), "refcoco / testB")
+    assert len(Page(text).pictures) == 20
+    assert "Missing pictures" not in text
