@@ -18,7 +18,7 @@ LAYERS = [
     ["infer", "learning"],
     ["recipe"],
     ["finetune", "conversations", "predict", "score", "diagnose"],
-    ["pipeline", "targets", "turns", "shapes", "pairs", "predictions"],
+    ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
     ["prompters"],
     ["mllm", "segmenter"],
     ["dialogue"],
