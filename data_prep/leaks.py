@@ -58,7 +58,8 @@ def held_out(reading: Reading, root: Path, beside: Iterable[Path]) -> set[str]:
     """
     held = own(reading)
     for path in (root / name for name in REFS):
-        if path.is_file() and path != root / f"{reading.source}/refs({reading.split_by}).p":
+        is_own = path.parent.name == reading.source and f"({reading.split_by})" in path.name  # read already
+        if path.is_file() and not is_own:
             held |= _of_refs(path, path.stat().st_mtime_ns)
     for folder in beside:
         held |= _of_converted(folder)

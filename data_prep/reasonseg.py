@@ -59,7 +59,8 @@ def prepare(root: Path) -> Reading:
     noticed: dict[str, list[str]] = {
         "annotations without a picture, left out": [],
         "pictures without an annotation, left out": [],
-        "pictures that are nobody's target": [],
+        "annotations without a text": [],
+        "pictures without a target": [],
     }
     there = [split for split in SPLITS if (home / split).is_dir()]
     splits = {split: list(_split(home, split, noticed)) for split in there}
@@ -92,8 +93,10 @@ def _split(home: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sa
             raise UserError(f"{path} is not as ReasonSeg has it: {type(error).__name__}: {error}") from error
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        if samples and not samples[0].masks:
-            noticed["pictures that are nobody's target"].append(f"{split}/{stem}")
+        if not samples:
+            noticed["annotations without a text"].append(f"{split}/{stem}")
+        elif not samples[0].masks:
+            noticed["pictures without a target"].append(f"{split}/{stem}")
         yield from samples
 
 

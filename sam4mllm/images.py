@@ -44,10 +44,10 @@ def read_image(path: Path) -> Image:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """The width and height of the picture in a file, upright, in pixels; only its header is read.
+    """The width and height of the picture in a file, upright, in pixels; of a photo (JPEG) only the header is read.
 
     Raises:
-        UserError: as `read_image` does, but for damage behind the header.
+        UserError: as `read_image` does, but for damage to what was not read.
     """
     return _read(path, _upright_size)
 

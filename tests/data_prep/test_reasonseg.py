@@ -89,12 +89,18 @@ def test_corners_are_cut_towards_zero_and_borders_count():
         pytest.param([], 0, False, id="nothing"),
     ],
 )
-def test_what_is_no_targets_picture_is_counted(tmp_path, shapes, masks, ignored):
+def test_pictures_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
     write(tmp_path / "val", shapes=shapes)
     reading = prepare(tmp_path)
     [sample] = reading.splits["val"]
     assert (len(sample.masks), sample.ignore is not None) == (masks, ignored)
-    assert reading.noticed["pictures that are nobody's target"] == ([] if masks else ["val/a"])
+    assert reading.noticed["pictures without a target"] == ([] if masks else ["val/a"])
+
+
+def test_annotations_without_a_text_are_counted(tmp_path):
+    reading = prepare(write(tmp_path / "val", text=[]).parent)
+    assert reading.splits == {"val": []}
+    assert reading.noticed["annotations without a text"] == ["val/a"]
 
 
 def test_pictures_and_annotations_that_are_alone_are_counted(tmp_path):
