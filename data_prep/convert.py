@@ -133,7 +133,8 @@ def _prune(folder: Path, held: set[str]) -> list[str]:
 
 def _note(report: Mapping[str, Any], split: str, index: str, left: Sequence[str]) -> None:
     what, rows = ("splits", "sentences") if index == samples.INDEX else ("talks", "talks")
-    report[what][split]["kept"] = {rows: len(left), "pictures": len(set(left))}
+    if split in report[what]:  # one that a killed run has just begun is not told of yet
+        report[what][split]["kept"] = {rows: len(left), "pictures": len(set(left))}
 
 
 def _rewrite(part: Path, index: str, noted: str, left: set[str]) -> None:

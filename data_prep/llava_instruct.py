@@ -20,10 +20,11 @@ is not the human's goes. A conversation whose turns do not alternate, or without
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import typer
 
@@ -39,7 +40,7 @@ from sam4mllm.talks import Talk
 NAME = "llava_instruct_150k.json"
 PLACES = ("llava_instruct", "llava_dataset", "")
 PICTURES = ("", "images", "images/mscoco/images", "coco")
-ROLES = {"human": "user", "gpt": "assistant"}
+ROLES: Mapping[str, Literal["user", "assistant"]] = MappingProxyType({"human": "user", "gpt": "assistant"})
 MARK = "<image>"
 MISSING, NONE, ORDER = (
     "talks whose picture is missing, left out",
@@ -114,10 +115,7 @@ def _wrong(image: str | None, turns: tuple[Turn, ...], home: Path) -> str | None
 
 
 def _turns(conversation: list[Any]) -> tuple[Turn, ...]:
-    turns = tuple(
-        Turn("user" if ROLES[said["from"]] == "user" else "assistant", said["value"].replace(MARK, "").strip())
-        for said in conversation
-    )
+    turns = tuple(Turn(ROLES[said["from"]], said["value"].replace(MARK, "").strip()) for said in conversation)
     return turns[1:] if turns and turns[0].role != "user" else turns
 
 

@@ -4,6 +4,7 @@
 
     {"source": "refcoco", "split_by": "unc", "guard": true,
      "splits": {"train": {"refs": 42404, "sentences": 120624, "pictures": 16994, "without_target": 0,
+                          "official": {"refs": 42404, "sentences": 120624, "pictures": 16994},
                           "kept": {"sentences": 96612, "pictures": 13602}}, ...},
      "talks": {},
      "noticed": {"pictures that are missing": {"count": 1, "first": ["train2014/COCO_train2014_000000000009.jpg"]}}}
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ def make_report(reading: Reading, kept: Reading, guard: bool) -> dict[str, Any]:
         kept: the same without the pictures that are held out.
         guard: whether the guard was on.
     """
+    official = _official(reading.source, reading.split_by)
     return {
         "source": reading.source,
         "split_by": reading.split_by,
@@ -46,6 +49,7 @@ def make_report(reading: Reading, kept: Reading, guard: bool) -> dict[str, Any]:
                 **({"refs": reading.refs[split]} if split in reading.refs else {}),
                 **_size("sentences", rows),
                 "without_target": sum(not row.masks for row in rows),
+                "official": _known(official.get(split)),
                 "kept": _size("sentences", kept.splits[split]),
             }
             for split, rows in reading.splits.items()
@@ -62,12 +66,11 @@ def make_report(reading: Reading, kept: Reading, guard: bool) -> dict[str, Any]:
 
 def mismatches(report: Mapping[str, Any]) -> list[str]:
     """Where the counts are not the official ones, in words; none for a set without any."""
-    official = _official(report)
-    splits = report["splits"]
+    official, splits = _official(report["source"], report["split_by"]), report["splits"]
     wrong = [f"there is no split {split}" for split in official if split not in splits]
     wrong += [f"the split {split} is in no official count" for split in splits if official and split not in official]
     for split in splits:
-        for what, due in _counts(official.get(split)):
+        for what, due in _known(official.get(split)).items():
             found = splits[split].get(what)
             if found != due:
                 wrong.append(f"{split} has {found:,} {what} instead of {due:,}")
@@ -76,9 +79,9 @@ def mismatches(report: Mapping[str, Any]) -> list[str]:
 
 def text(report: Mapping[str, Any]) -> str:
     """The report for people to read."""
-    official, lines = _official(report), []
+    lines = []
     for split, part in report["splits"].items():
-        due = dict(_counts(official.get(split)))
+        due = part["official"]
         sizes = [_beside(part[what], what, due.get(what)) for what in ("refs", "sentences", "pictures") if what in part]
         none = f"; {part['without_target']:,} mean nothing" if part["without_target"] else ""
         lines += [f"{split}: {', '.join(sizes)}{none}", *_removed(part, "sentences", split)]
@@ -153,15 +156,12 @@ def _twice(samples: Iterable[Sample]) -> Iterator[str]:
         seen.add(asked)
 
 
-def _official(report: Mapping[str, Any]) -> Mapping[str, Counts]:
-    return OFFICIAL.get("-".join(filter(None, (report["source"], report["split_by"]))), {})
+def _official(source: str, split_by: str) -> Mapping[str, Counts]:
+    return OFFICIAL.get("-".join(filter(None, (source, split_by))), {})
 
 
-def _counts(counts: Counts | None) -> list[tuple[str, int]]:
-    if counts is None:
-        return []
-    known = (("refs", counts.refs), ("sentences", counts.sentences), ("pictures", counts.pictures))
-    return [(what, count) for what, count in known if count is not None]
+def _known(counts: Counts | None) -> dict[str, int]:
+    return {what: count for what, count in asdict(counts).items() if count is not None} if counts else {}
 
 
 def _beside(found: int, what: str, due: int | None) -> str:

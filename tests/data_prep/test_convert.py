@@ -11,7 +11,7 @@ from data_prep.every import PREPARE
 from data_prep.reading import Reading
 from data_prep.refcoco import prepare
 from sam4mllm.errors import UserError
-from sam4mllm.samples import read_samples
+from sam4mllm.samples import read_samples, write_samples
 from tests.data_prep import raw
 
 SPLITS = {"train": [1, 2], "val": [3]}
@@ -92,7 +92,16 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path):
     assert raw.content(tmp_path / "out") == before
 
 
-def test_an_unwritable_folder_is_one_line_before_anything_is_read_twice(tmp_path):
+def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", {"val": [9]})
+    make(root, tmp_path / "out")
+    more = prepare(raw.write(tmp_path / "more", "refcoco", {"train": [3]}), "refcoco")
+    write_samples(more.splits["train"], tmp_path / "out" / "refcoco" / "train", tmp_path)
+    make(raw.write(tmp_path / "other", "refcoco+", {"val": [3]}), tmp_path / "out", "refcoco+")
+    assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 0
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
     reading = prepare(raw.write(tmp_path / "raw", "refcoco", SPLITS), "refcoco")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):

@@ -44,9 +44,10 @@ def test_pictures_that_any_set_below_the_root_measures_on_are_not_learned_from(t
     root = write_all(tmp_path / "raw")
     make(name, root, tmp_path / "out")
     assert trained(tmp_path / "out" / name) == {9}
-    report = json.loads((tmp_path / "out" / name / "report.json").read_text())
+    part = json.loads((tmp_path / "out" / name / "report.json").read_text())["splits"]["train"]
     pictures = len(SPLITS[name]["train"])
-    assert report["splits"]["train"] == {
+    assert part.pop("official")["refs"] > 40_000
+    assert part == {
         "refs": pictures,
         "sentences": 2 * pictures,
         "pictures": pictures,

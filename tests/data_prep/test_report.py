@@ -119,8 +119,9 @@ def test_official_totals_are_those_in_print():
 
 
 def test_a_report_is_the_same_there_and_back_and_in_bytes(tmp_path):
-    reading = replace(READING, splits={"val": [CAT]}, refs={"val": 1}, talks={"train": [TALK]})
+    reading = Reading("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
     report = make_report(reading, reading, True)
+    assert report["splits"]["val"]["official"] == {"refs": 3811, "sentences": 10834, "pictures": 1500}
     for folder in (tmp_path / "one", tmp_path / "two"):
         write_report(report, folder)
         assert read_report(folder) == report
