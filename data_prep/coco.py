@@ -27,6 +27,7 @@ import typer
 
 from data_prep.command import Images, KeepLeaks, Out, Root, run
 from data_prep.instances import Instances, read_instances
+from data_prep.plain import as_text, as_whole
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.samples import Sample
@@ -87,9 +88,9 @@ def _sample(instances: Instances, split: str, words: str, image_id: int, ids: li
     image = instances.images[image_id]
     return Sample(
         id=f"coco-{split}-{image_id}-{ids[0]}",
-        image=image["file_name"],
-        width=image["width"],
-        height=image["height"],
+        image=as_text(image["file_name"]),
+        width=as_whole(image["width"]),
+        height=as_whole(image["height"]),
         phrase=words,
         masks=tuple(_mask(instances, one) for one in ids),
         source="coco",
@@ -102,15 +103,13 @@ def _mask(instances: Instances, one: int) -> Any:
     try:
         return instances.mask(one)
     except UserError as error:
-        raise UserError(f"annotation {one}: {error}") from error
+        raise UserError(f"annotation {one!r}: {error}") from error
 
 
 def _words(annotation: Mapping[str, Any], instances: Instances) -> str:
     given = next((annotation[key] for key in PHRASES if annotation.get(key)), None)
     words = instances.categories[annotation["category_id"]] if given is None else given
-    if not isinstance(words, str):
-        raise TypeError(f"annotation {annotation['id']}: words are text, got {words!r:.60}")
-    return words
+    return as_text(words)
 
 
 def main(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.plain import read_json
+from data_prep.plain import as_text, as_whole, read_json
 from sam4mllm.errors import UserError
 from sam4mllm.rle import Rle
 
@@ -45,11 +45,12 @@ class Instances:
         Raises:
             UserError: for polygons or runs that no mask can have.
             KeyError: for an object or picture that is not there, or lacks a field of COCO's.
+            TypeError: for a size that is no number.
         """
         if annotation_id not in self._painted:
             annotation = self.annotations[annotation_id]
             image = self.images[annotation["image_id"]]
-            segmentation, size = annotation["segmentation"], (image["height"], image["width"])
+            segmentation, size = annotation["segmentation"], (as_whole(image["height"]), as_whole(image["width"]))
             self._painted[annotation_id] = Rle.from_coco(segmentation, *size)
             if isinstance(segmentation, list) and any(_leaves(polygon, *size) for polygon in segmentation):
                 self.beyond.append(annotation_id)
@@ -67,7 +68,7 @@ def read_instances(path: Path) -> Instances:
         return Instances(
             images={image["id"]: image for image in document["images"]},
             annotations={annotation["id"]: annotation for annotation in document["annotations"]},
-            categories={category["id"]: str(category["name"]) for category in document.get("categories", [])},
+            categories={category["id"]: as_text(category["name"]) for category in document.get("categories", [])},
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not of COCO's form: {type(error).__name__}: {error}") from error

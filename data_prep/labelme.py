@@ -33,7 +33,7 @@ import typer
 from jaxtyping import Bool
 
 from data_prep.command import KeepLeaks, Out, Root, run
-from data_prep.plain import read_json
+from data_prep.plain import as_text, as_whole, read_json
 from data_prep.reading import Reading, is_held_out, is_training
 from sam4mllm.errors import UserError
 from sam4mllm.rle import MAX_PIXELS, Rle
@@ -74,8 +74,8 @@ def _samples(path: Path, root: Path, split: str, noticed: dict[str, list[str]]) 
     name = path.relative_to(root).with_suffix("").as_posix()
     document = read_json(path)
     try:
-        size = int(document["imageHeight"]), int(document["imageWidth"])
-        image = _image(document["imagePath"], PurePosixPath(name).parent)
+        size = as_whole(document["imageHeight"]), as_whole(document["imageWidth"])
+        image = _image(as_text(document["imagePath"]), PurePosixPath(name).parent)
         meant = _meant(document["shapes"], size, f"{name}: ", noticed)
         if not meant:
             noticed["pictures of no object"].append(name)
@@ -108,9 +108,7 @@ def _meant(shapes: Any, size: tuple[int, int], whose: str, noticed: dict[str, li
     """The masks of each label: one for each group, and one for each shape that is in none."""
     parts: dict[str, dict[object, Bool[np.ndarray, "h w"]]] = {}
     for number, shape in enumerate(shapes):
-        label, form = shape["label"], shape.get("shape_type") or "polygon"
-        if not isinstance(label, str):
-            raise TypeError(f"a label is text, got {label!r:.60}")
+        label, form = as_text(shape["label"]), as_text(shape.get("shape_type") or "polygon")
         if form not in AREAS:
             noticed[LEFT_OUT].append(f"{whose}{form} {label!r}")
             continue

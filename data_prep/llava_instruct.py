@@ -29,7 +29,7 @@ from typing import Any, Literal
 import typer
 
 from data_prep.command import Images, KeepLeaks, Out, Root, run
-from data_prep.plain import read_json
+from data_prep.plain import as_text, read_json
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.images import image_size
@@ -68,7 +68,7 @@ def prepare(root: Path, images: Path | None = None) -> Reading:
     try:
         for number, item in enumerate(document):
             name, turns = f"{number}-{item['id']}", _turns(item["conversations"])
-            image = name_of(item["image"]) if item.get("image") else None
+            image = name_of(as_text(item["image"])) if item.get("image") else None
             if image is not None:
                 check_below_root(image, f"{path}, conversation {number}")
             wrong = _wrong(image, turns, home)
@@ -115,7 +115,7 @@ def _wrong(image: str | None, turns: tuple[Turn, ...], home: Path) -> str | None
 
 
 def _turns(conversation: list[Any]) -> tuple[Turn, ...]:
-    turns = tuple(Turn(ROLES[said["from"]], said["value"].replace(MARK, "").strip()) for said in conversation)
+    turns = tuple(Turn(ROLES[said["from"]], as_text(said["value"]).replace(MARK, "").strip()) for said in conversation)
     return turns[1:] if turns and turns[0].role != "user" else turns
 
 

@@ -67,6 +67,28 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read the JSON {path}: {_reason(error)}") from error
 
 
+def as_text(value: object) -> str:
+    """A value of a foreign file, where text is due.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"text is due, got {value!r:.60}")
+    return value
+
+
+def as_whole(value: object) -> int:
+    """A value of a foreign file, where a whole number is due.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if type(value) is not int:
+        raise TypeError(f"a whole number is due, got {value!r:.60}")
+    return value
+
+
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -31,7 +31,7 @@ import typer
 from jaxtyping import UInt8
 
 from data_prep.command import KeepLeaks, Out, Partial, Root, run
-from data_prep.plain import read_json
+from data_prep.plain import as_text, read_json
 from data_prep.reading import Reading, is_training
 from sam4mllm.errors import UserError
 from sam4mllm.images import image_size
@@ -89,10 +89,10 @@ def _split(home: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sa
         path = home / split / f"{stem}.json"
         try:
             samples = _samples(read_json(path), split, stem, *image_size(path.with_suffix(".jpg")))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is not as ReasonSeg has it: {type(error).__name__}: {error}") from error
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is not as ReasonSeg has it: {type(error).__name__}: {error}") from error
         if not samples:
             noticed["annotations without a text"].append(f"{split}/{stem}")
         elif not samples[0].masks:
@@ -104,7 +104,7 @@ def _samples(document: Any, split: str, stem: str, width: int, height: int) -> l
     painted = paint(document["shapes"], height, width)
     target, ignore = (Rle.from_mask(painted == value) for value in (TARGET, IGNORE))
     sentence = bool(document["is_sentence"])
-    texts = [str(text) for text in document["text"]]
+    texts = [as_text(text) for text in document["text"]]
     return [
         Sample(
             id=f"reasonseg-{split}-{stem}-{number}",
@@ -136,7 +136,7 @@ def paint(shapes: Sequence[Any], height: int, width: int) -> UInt8[np.ndarray, "
     Raises:
         UserError: for points that are none.
     """
-    valued = [shape for shape in shapes if shape["label"].lower() != "flag"]
+    valued = [shape for shape in shapes if as_text(shape["label"]).lower() != "flag"]
     areas = [int(_filled(shape, height, width).sum()) for shape in valued]
     painted = np.zeros((height, width), np.uint8)
     for index in np.argsort(np.array(areas, dtype=np.uint64))[::-1]:
@@ -163,7 +163,7 @@ def _explained(home: Path, noticed: dict[str, list[str]]) -> dict[str, list[Talk
         for number, item in enumerate(read_json(path)):
             image = f"train/{item['image']}"
             check_below_root(image, f"{path}, item {number}")
-            said = (Turn("user", _words(item["query"])), Turn("assistant", _words(item["outputs"])))
+            said = (Turn("user", as_text(item["query"])), Turn("assistant", as_text(item["outputs"])))
             if (home / image).is_file():
                 size = image_size(home / image)
                 talks.append(Talk(f"reasonseg-explanatory-{number}", image, *size, said, "reasonseg", "train"))
@@ -173,12 +173,6 @@ def _explained(home: Path, noticed: dict[str, list[str]]) -> dict[str, list[Talk
         raise UserError(f"{path} is not as ReasonSeg has it: {type(error).__name__}: {error}") from error
     noticed["explanations without a picture, left out"] = missing
     return {"train": talks}
-
-
-def _words(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"words are text, got {value!r:.60}")
-    return value
 
 
 def main(root: Root, out: Out, partial: Partial = False, keep_leaks: KeepLeaks = False) -> None:

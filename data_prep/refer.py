@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.instances import Instances, read_instances
-from data_prep.plain import read_json, read_pickle
+from data_prep.plain import as_text, as_whole, read_json, read_pickle
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.rle import Rle
@@ -102,21 +102,21 @@ def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_
         return [
             Sample(
                 id=f"{source}-{split_by}-{ref['ref_id']}-{sentence['sent_id']}",
-                image=f"{PICTURES}/{image['file_name']}",
-                width=image["width"],
-                height=image["height"],
-                phrase=_text(sentence["sent"]),
+                image=f"{PICTURES}/{as_text(image['file_name'])}",
+                width=as_whole(image["width"]),
+                height=as_whole(image["height"]),
+                phrase=as_text(sentence["sent"]),
                 masks=masks,
                 source=source,
                 split=split,
-                raw=_text(sentence["raw"]),
+                raw=as_text(sentence["raw"]),
             )
             for sentence in ref["sentences"]
         ]
     except UserError as error:
-        raise UserError(f"ref {ref.get('ref_id')}: {error}") from error
+        raise UserError(f"ref {ref.get('ref_id')!r}: {error}") from error
     except (KeyError, TypeError) as error:
-        raise UserError(f"ref {ref.get('ref_id')} is not as REFER has it: {type(error).__name__}: {error}") from error
+        raise UserError(f"ref {ref.get('ref_id')!r} is not as REFER has it: {type(error).__name__}: {error}") from error
 
 
 def _masks(ref: Mapping[str, Any], instances: Instances) -> tuple[Rle, ...]:
@@ -158,8 +158,8 @@ def _check_one_set(refs: Sequence[Mapping[str, Any]], instances: Instances, path
         first = strangers[0]
         raise UserError(
             f"{path} is of another data set or a part of it: {len(strangers)} of {len(refs)} refs speak of pictures or"
-            f" annotations that it does not have, the first is ref {first.get('ref_id')}: picture {first['image_id']},"
-            f" annotation {first['ann_id']}"
+            f" annotations that it does not have, the first is ref {first.get('ref_id')!r}: picture"
+            f" {first['image_id']!r}, annotation {first['ann_id']!r}"
         )
 
 
@@ -168,9 +168,3 @@ def _known(ref: Mapping[str, Any], instances: Instances) -> bool:
     return ref["image_id"] in instances.images and all(
         one is not None and one["image_id"] == ref["image_id"] for one in found
     )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"words are text, got {value!r:.60}")
-    return value

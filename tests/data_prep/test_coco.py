@@ -83,7 +83,7 @@ def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     [
         pytest.param([thing(1, 0, category_id=9)], {}, "lacks what its annotations speak of: 9", id="no category"),
         pytest.param([thing(1, 0, image_id=9)], {}, "lacks what its annotations speak of: 9", id="no picture"),
-        pytest.param([thing(1, 0, phrase=5)], {}, "annotation 1: words are text, got 5", id="a number as words"),
+        pytest.param([thing(1, 0, phrase=5)], {}, "text is due, got 5", id="a number as words"),
         pytest.param(
             [thing(1, 0, segmentation=[[1, 2]])], {}, "annotation 1: a polygon is a list", id="half a polygon"
         ),

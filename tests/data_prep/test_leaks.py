@@ -78,7 +78,7 @@ def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
     for name, root in roots.items():
         raw.write(root, name, SPLITS[name])
     outs = []
-    for number, order in enumerate(permutations(SPLITS)):
+    for number, order in enumerate(list(permutations(SPLITS))[::5]):
         out = tmp_path / "out" / str(number)
         for name in order:
             make(name, roots[name], out)

@@ -87,7 +87,7 @@ def test_pictures_of_both_years_are_found_where_they_are_kept(tmp_path, folder, 
     [
         pytest.param({"image": "../../secret.jpg"}, "conversation 0: an image is a path below", id="leaves the root"),
         pytest.param({"conversations": [{"from": "system", "value": ""}]}, "KeyError: 'system'", id="another role"),
-        pytest.param({"conversations": [{"from": "gpt", "value": 5}]}, "AttributeError", id="a number as words"),
+        pytest.param({"conversations": [{"from": "gpt", "value": 5}]}, "text is due, got 5", id="a number as words"),
         pytest.param({"conversations": 5}, "TypeError", id="no list"),
     ],
 )

@@ -133,7 +133,11 @@ def test_explanations_are_talks(tmp_path):
     ("change", "message"),
     [
         pytest.param({"shapes": [{"label": "target"}]}, r"val/a\.json is not as ReasonSeg has it: KeyError", id="bare"),
-        pytest.param({"shapes": [{"label": 5, "points": []}]}, "not as ReasonSeg has it: AttributeError", id="label"),
+        pytest.param(
+            {"shapes": [{"label": 5, "points": []}]},
+            "not as ReasonSeg has it: TypeError: text is due, got 5",
+            id="label",
+        ),
         pytest.param({"shapes": 5}, "not as ReasonSeg has it: TypeError", id="shapes"),
         pytest.param(
             {"shapes": [{"label": "t", "points": [1, 2]}]}, r"a\.json: a shape is a list of points", id="flat"
@@ -153,7 +157,7 @@ def test_annotations_of_another_form_are_one_line_that_names_the_file(tmp_path, 
     ("change", "message"),
     [
         pytest.param({"image": "../../secret.jpg"}, "below the image root, got 'train/../../secret.jpg'", id="leaving"),
-        pytest.param({"query": 5}, "words are text, got 5", id="a number"),
+        pytest.param({"query": 5}, "text is due, got 5", id="a number"),
     ],
 )
 def test_explanations_of_another_form_are_one_line(tmp_path, change, message):

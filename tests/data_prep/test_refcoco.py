@@ -80,7 +80,9 @@ def test_a_split_keeps_the_order_of_its_refs(tmp_path):
         pytest.param({"ref": {"split": "testD"}}, "has the split 'testD'", id="unknown split"),
         pytest.param({"ref": {"split": None}}, "has the split 'None'", id="no split"),
         pytest.param({"ref": {"sentences": [{"sent_id": 1}]}}, "KeyError: 'sent'", id="no words"),
-        pytest.param({"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "words are text", id="a number"),
+        pytest.param(
+            {"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "text is due, got 5", id="a number"
+        ),
         pytest.param({"image": {"file_name": "../../../etc/passwd"}}, "below the image root", id="leaves the root"),
         pytest.param({"image": {"width": 0}}, "ref 0: a mask has 1 to", id="a picture without pixels"),
         pytest.param({"annotation": {"segmentation": [[1, 1]]}}, "ref 0: a polygon", id="half a polygon"),
