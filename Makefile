@@ -20,8 +20,8 @@ test: setup ## the whole suite: no network, no GPU
 check: setup ## format, lint and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-data: setup ## make data NAME=refcoco ROOT=downloads [OUT=data/refcoco]: raw annotations -> Sample shards
-	$(BIN)/python -m data_prep.refcoco --dataset $(NAME) --root $(ROOT) --out $(or $(OUT),data/$(NAME))
+data: setup ## what is found and missing, and all of it converted; make data NAME=refcoco ROOT=downloads [OUT=data/refcoco] one set
+	$(BIN)/python -m data_prep.every --root "$(or $(ROOT),downloads)" $(if $(NAME),--name "$(NAME)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 targets: setup ## make targets SAMPLES=data/refcoco/train OUT=data/refcoco/targets ARGS='--segmenter …': masks -> prompts that redraw them
 	$(BIN)/sam4mllm targets $(SAMPLES) --out $(OUT) $(ARGS)

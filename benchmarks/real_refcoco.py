@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.refcoco import SPLIT_BY, prepare
+from data_prep.refcoco import prepare
 from data_prep.refer import image_root
 from sam4mllm.dialects import DIALECTS, Dialect
 from sam4mllm.dialogue import say_prompts
@@ -88,7 +88,7 @@ def say(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> list[str]
 
 def run(data: Path, dataset: str, folder: Path, damaged: bool) -> tuple[SampleSet, list[Prediction], Scores]:
     """One set from its raw files to its numbers; every stage's files stay in ``folder``."""
-    splits = prepare(data, dataset, SPLIT_BY[dataset][0])
+    splits = prepare(data, dataset).splits
     write_samples([sample for part in splits.values() for sample in part], folder / "samples", image_root(data))
     samples = read_samples(folder / "samples")
     dialect = DIALECTS[DIALECT_OF[dataset]]

@@ -15,71 +15,58 @@ Source: lichengunc/refer (`refer.py`). Knows nothing of any one set's splits and
 
 from __future__ import annotations
 
-import json
-import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from data_prep.instances import Instances, read_instances
+from data_prep.plain import as_text, as_whole, read_json, read_pickle
+from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
 
 PICTURES = "train2014"  # all of these sets are made of COCO's pictures of 2014
+NO_TARGET = [-1]  # what gRefCOCO has for annotations where the words mean nothing in the picture
 
 
-@dataclass(frozen=True, slots=True)
-class Instances:
-    """COCO's pictures and objects, by id, as the file has them."""
+def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> Reading:
+    """A set in REFER's layout: its refs, and the instances beside them.
 
-    images: Mapping[int, Any]
-    annotations: Mapping[int, Any]
-
-
-class _Plain(pickle.Unpickler):
-    """Reads lists, dictionaries, numbers and text; whatever else a pickle could name is refused, not imported."""
-
-    def find_class(self, module_name: str, global_name: str) -> NoReturn:
-        raise UserError(f"it names {module_name}.{global_name}, and refs hold plain lists, numbers and text alone")
+    Raises:
+        UserError: for files that are missing, damaged, of another form, or of two different sets.
+    """
+    refs = read_refs(refs_file)
+    instances = read_instances(refs_file.parent / "instances.json")
+    _check_one_set(refs, instances, refs_file.parent / "instances.json")
+    splits: dict[str, list[Sample]] = {}
+    counts = Counter[str]()
+    for ref in refs:
+        for split in splits_of(ref):
+            counts[split] += 1
+            splits.setdefault(split, []).extend(samples_of(ref, instances, source, split_by, split))
+    noticed = {
+        "refs without a sentence": [_name(ref) for ref in refs if not ref["sentences"]],
+        "refs of which a crowd or a repeated object is left out": [_name(ref) for ref in refs if _less(ref, instances)],
+        "polygons that leave the picture, cut at its edge": [f"annotation {one}" for one in instances.beyond],
+    }
+    return Reading(source, images, splits, split_by, dict(counts), noticed=noticed)
 
 
 def read_refs(path: Path) -> list[dict[str, Any]]:
-    """The refs of a pickle, which runs no code: foreign data is not trusted.
+    """The refs of a pickle or a JSON file, which runs no code: foreign data is not trusted.
 
     Raises:
         UserError: for a file that is missing, damaged, or holds anything but plain values.
     """
     if not path.is_file():
-        there = ", ".join(sorted(each.name for each in path.parent.glob("refs(*).p"))) or "no refs at all"
+        there = ", ".join(sorted(each.name for each in path.parent.glob("*refs(*)*"))) or "no refs at all"
         raise UserError(f"no such file: {path}; {path.parent} has {there}")
-    try:
-        with path.open("rb") as file:
-            refs = _Plain(file, encoding="utf-8").load()
-    except Exception as error:  # damage makes the unpickler stumble in a dozen ways
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"cannot read the refs {path}: {reason}") from error
+    refs = read_json(path) if path.suffix == ".json" else read_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
         raise UserError(f"{path} holds no refs: a list of dictionaries is due")
     return refs
-
-
-def read_instances(path: Path) -> Instances:
-    """COCO's instances.
-
-    Raises:
-        UserError: for a file that is missing, damaged, or of another form.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-        return Instances(
-            images={image["id"]: image for image in document["images"]},
-            annotations={annotation["id"]: annotation for annotation in document["annotations"]},
-        )
-    except OSError as error:
-        raise UserError(f"cannot read the instances {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not of COCO's form: {type(error).__name__}: {error}") from error
 
 
 def image_root(root: Path) -> Path:
@@ -88,37 +75,96 @@ def image_root(root: Path) -> Path:
     return next((place for place in places if (place / PICTURES).is_dir()), places[0])
 
 
+def splits_of(ref: Mapping[str, Any]) -> list[str]:
+    """The splits that a ref's word puts it in: as in REFER, a split "testAB" belongs to testA and to testB.
+
+    Raises:
+        UserError: for a word that REFER does not know.
+    """
+    split = str(ref.get("split"))
+    if split in ("train", "val", "test"):
+        return [split]
+    letters = split.removeprefix("test")
+    if split != letters and set(letters) <= set("ABC"):
+        return [f"test{letter}" for letter in letters]
+    raise UserError(f"a ref has the split {split!r}: train, val, test and testA, testB, testC are known")
+
+
 def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_by: str, split: str) -> list[Sample]:
     """One sample per sentence of a ref: the words as REFER cleaned them (``sent``), and as they were (``raw``).
 
     Raises:
-        UserError: naming the ref, where it is of another form or speaks of what the instances do not have.
+        UserError: naming the ref, where it is of another form.
     """
     try:
         image = instances.images[ref["image_id"]]
-        annotation = instances.annotations[ref["ann_id"]]
-        mask = Rle.from_coco(annotation["segmentation"], image["height"], image["width"])
+        masks = _masks(ref, instances)
         return [
             Sample(
                 id=f"{source}-{split_by}-{ref['ref_id']}-{sentence['sent_id']}",
-                image=f"{PICTURES}/{image['file_name']}",
-                width=image["width"],
-                height=image["height"],
-                phrase=_text(sentence["sent"]),
-                masks=(mask,),
+                image=f"{PICTURES}/{as_text(image['file_name'])}",
+                width=as_whole(image["width"]),
+                height=as_whole(image["height"]),
+                phrase=as_text(sentence["sent"]),
+                masks=masks,
                 source=source,
                 split=split,
-                raw=_text(sentence["raw"]),
+                raw=as_text(sentence["raw"]),
             )
             for sentence in ref["sentences"]
         ]
     except UserError as error:
-        raise UserError(f"ref {ref.get('ref_id')}: {error}") from error
+        raise UserError(f"ref {ref.get('ref_id')!r}: {error}") from error
     except (KeyError, TypeError) as error:
-        raise UserError(f"ref {ref.get('ref_id')} is not as REFER has it: {type(error).__name__}: {error}") from error
+        raise UserError(f"ref {ref.get('ref_id')!r} is not as REFER has it: {type(error).__name__}: {error}") from error
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"words are text, got {value!r:.60}")
-    return value
+def _masks(ref: Mapping[str, Any], instances: Instances) -> tuple[Rle, ...]:
+    return tuple(instances.mask(one) for one in _objects(_annotations(ref), instances))
+
+
+def _annotations(ref: Mapping[str, Any]) -> list[int]:
+    """The ids of what a ref means: REFER's sets have one, gRefCOCO a list of any number, or -1 for none."""
+    found = ref["ann_id"]
+    several = found if isinstance(found, list) else [found]
+    return [] if several == NO_TARGET else several
+
+
+def _objects(ids: Sequence[int], instances: Instances) -> list[int]:
+    """Each object once, in order. Among several, crowds do not count, as gRefCOCO's own reader has it."""
+    once = list(dict.fromkeys(ids))
+    return [one for one in once if not instances.annotations[one].get("iscrowd")] or once
+
+
+def _less(ref: Mapping[str, Any], instances: Instances) -> bool:
+    return len(_objects(_annotations(ref), instances)) < len(_annotations(ref))
+
+
+def _name(ref: Mapping[str, Any]) -> str:
+    return f"ref {ref['ref_id']}"
+
+
+def _check_one_set(refs: Sequence[Mapping[str, Any]], instances: Instances, path: Path) -> None:
+    """Make sure that all pictures and objects that refs speak of are in the instances, and go together.
+
+    Raises:
+        UserError: saying how many are not.
+    """
+    try:
+        strangers = [ref for ref in refs if not _known(ref, instances)]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the refs beside {path} are not as REFER has them: {type(error).__name__}: {error}") from error
+    if strangers:
+        first = strangers[0]
+        raise UserError(
+            f"{path} is of another data set or a part of it: {len(strangers)} of {len(refs)} refs speak of pictures or"
+            f" annotations that it does not have, the first is ref {first.get('ref_id')!r}: picture"
+            f" {first['image_id']!r}, annotation {first['ann_id']!r}"
+        )
+
+
+def _known(ref: Mapping[str, Any], instances: Instances) -> bool:
+    found = [instances.annotations.get(one) for one in _annotations(ref)]
+    return ref["image_id"] in instances.images and all(
+        one is not None and one["image_id"] == ref["image_id"] for one in found
+    )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from sam4mllm.atomic import write_bytes
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image, Mask
 
+T = TypeVar("T")
 MAX_PIXELS = 100_000_000
 """A picture that claims more is refused before it is decoded: a small file can unpack to more than the memory holds."""
 
@@ -37,12 +40,25 @@ def read_image(path: Path) -> Image:
         UserError: naming the file, where it is missing, a folder, not a picture of a known format, damaged or cut
             short, or of more than `MAX_PIXELS` pixels.
     """
+    return _read(path, lambda picture: _rgb(PIL.ImageOps.exif_transpose(picture)))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """The width and height of the picture in a file, upright, in pixels; of a photo (JPEG) only the header is read.
+
+    Raises:
+        UserError: as `read_image` does, but for damage to what was not read.
+    """
+    return _read(path, _upright_size)
+
+
+def _read(path: Path, of_picture: Callable[[PIL.Image.Image], T]) -> T:
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, on odd metadata: nothing that the user could mend
-            return _decoded(path)
+            return _opened(path, of_picture)
     except FileNotFoundError:
         raise UserError(f"no such file: {path}") from None
     except PIL.UnidentifiedImageError:
@@ -97,12 +113,18 @@ def write_png(path: Path, pixels: Image | Mask) -> None:
     write_bytes(path, packed.getvalue())
 
 
-def _decoded(path: Path) -> Image:
+def _opened(path: Path, of_picture: Callable[[PIL.Image.Image], T]) -> T:
     with PIL.Image.open(path, formats=_FORMATS) as picture:
         width, height = picture.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed")
-        return _rgb(PIL.ImageOps.exif_transpose(picture))
+        return of_picture(picture)
+
+
+def _upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    width, height = picture.size
+    lies = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)  # turned by a quarter
+    return (height, width) if lies else (width, height)
 
 
 def _rgb(picture: PIL.Image.Image) -> Image:

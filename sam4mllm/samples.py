@@ -79,9 +79,7 @@ class Sample:
     raw: str = ""
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.image)
-        if not self.image or path.is_absolute() or ".." in path.parts or "\\" in self.image or ":" in path.parts[0]:
-            raise UserError(f"sample {self.id}: an image is a path below the image root, got {self.image!r}")
+        check_below_root(self.image, f"sample {self.id}")
         for rle in (*self.masks, *([self.ignore] if self.ignore else [])):
             if rle.size != (self.height, self.width):
                 raise UserError(
@@ -92,6 +90,17 @@ class Sample:
     def truth(self) -> Rle:
         """The union of the masks; empty where there are none."""
         return union(self.masks, self.height, self.width)
+
+
+def check_below_root(image: str, whose: str) -> None:
+    """Make sure that a picture's path cannot leave the image root.
+
+    Raises:
+        UserError: naming ``whose`` it is, where it could.
+    """
+    path = PurePosixPath(image)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in image or ":" in path.parts[0]:
+        raise UserError(f"{whose}: an image is a path below the image root, got {image!r}")
 
 
 @dataclass(frozen=True, slots=True)

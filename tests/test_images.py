@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.images import MAX_PIXELS, SUFFIXES, as_image, images_in, read_image, write_png
+from sam4mllm.images import MAX_PIXELS, SUFFIXES, as_image, image_size, images_in, read_image, write_png
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 CORNERS = np.array([[RED, GREEN, GREEN], [BLUE, WHITE, WHITE]], np.uint8)  # 2 x 3, told from its turns and mirrors
@@ -62,6 +62,24 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path, orientation, stored):
     exif[0x0112] = orientation
     path = save(tmp_path / "a.png", PIL.Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
     assert np.array_equal(read_image(path), CORNERS)
+    assert image_size(path) == CORNERS.shape[1::-1]
+
+
+def test_the_size_of_a_photo_needs_no_more_than_its_header(tmp_path):
+    whole = save(tmp_path / "a.jpg", PIL.Image.fromarray(PHOTO)).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:-20])
+    assert image_size(tmp_path / "cut.jpg") == PHOTO.shape[1::-1]
+    with pytest.raises(UserError, match="cannot read"):
+        read_image(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture"], ids=str)
+def test_the_size_of_no_picture_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.jpg") as caught:
+        image_size(tmp_path / "a.jpg")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_grey_of_8_bits_is_the_same_in_all_three_channels(tmp_path):

@@ -19,7 +19,7 @@ LAYERS = [
     ["recipe"],
     ["builders"],
     ["finetune", "conversations", "predict", "score", "diagnose"],
-    ["pipeline", "targets", "turns", "shapes", "pairs", "predictions"],
+    ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
     ["prompters"],
     ["mllm", "segmenter"],
     ["dialogue"],

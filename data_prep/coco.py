@@ -1,0 +1,127 @@
+"""Your own data, 1: COCO's instances JSON -> Sample shards, a phrase per object or its category's name.
+
+    python -m data_prep.coco --root my_photos --out data/my_photos
+
+    ROOT/instances.json              one split, `--split` (train); or a file per split: instances_train.json,
+    ROOT/instances_val.json          also in ROOT/annotations, as COCO has it
+    ROOT/images/*.jpg                or `--images`; each file_name is a path below
+
+Two objects, and the sample that they become:
+
+    {"id": 1038967, "image_id": 9, "category_id": 51, "phrase": "a white bowl", "segmentation": [[499.7, 397.3, ...]]}
+    {"id": 1039564, "image_id": 9, "category_id": 51, "phrase": "a white bowl", "segmentation": [[125.4, 22.5, ...]]}
+
+    Sample(id="coco-train-9-1038967", image="000000000009.jpg", phrase="a white bowl", masks=(Rle(...), Rle(...)), ...)
+
+The words are an object's "phrase", else its "caption", else the name of its category. Objects of one picture with the
+same words are what those words mean: one sample of several masks. Crowds are masks like others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from data_prep.command import Images, KeepLeaks, Out, Root, run
+from data_prep.instances import Instances, read_instances
+from data_prep.plain import as_text, as_whole
+from data_prep.reading import Reading
+from sam4mllm.errors import UserError
+from sam4mllm.samples import Sample
+
+PHRASES = ("phrase", "caption")
+
+
+def prepare(root: Path, split: str = "train", images: Path | None = None) -> Reading:
+    """All samples, by split, in the order of their first objects.
+
+    Args:
+        root: holds the files.
+        split: of instances.json, whose name does not say.
+        images: holds the pictures, if not ``root/images``.
+
+    Raises:
+        UserError: where there are no instances, and for files that are damaged or of another form.
+    """
+    found = files(root, split)
+    if not found:
+        raise UserError(f"no instances in {root}: instances.json is due, or instances_train.json and others like it")
+    noticed: dict[str, list[str]] = {
+        "polygons that leave the picture, cut at its edge": [],
+        "pictures of no object": [],
+    }
+    splits = {name: _samples(path, name, noticed) for name, path in found.items()}
+    return Reading("coco", images or root / "images", splits, noticed=noticed)
+
+
+def files(root: Path, split: str = "train") -> dict[str, Path]:
+    """The instances that are there, by split."""
+    one = root / "instances.json"
+    several = sorted([*root.glob("instances_*.json"), *(root / "annotations").glob("instances_*.json")])
+    named = {path.stem.removeprefix("instances_"): path for path in several}
+    return {split: one, **named} if one.is_file() else named
+
+
+def _samples(path: Path, split: str, noticed: dict[str, list[str]]) -> list[Sample]:
+    instances = read_instances(path)
+    try:
+        meant: dict[tuple[int, str], list[int]] = {}
+        for one, annotation in instances.annotations.items():
+            meant.setdefault((annotation["image_id"], _words(annotation, instances)), []).append(one)
+        samples = [_sample(instances, split, words, image, ids) for (image, words), ids in meant.items()]
+    except KeyError as error:
+        raise UserError(f"{path} lacks what its annotations speak of: {error}") from error
+    except (TypeError, UserError) as error:
+        raise UserError(f"{path}: {error}") from error
+    noticed["polygons that leave the picture, cut at its edge"] += [f"annotation {one}" for one in instances.beyond]
+    asked = {image for image, _ in meant}
+    noticed["pictures of no object"] += [
+        str(instances.images[one]["file_name"]) for one in instances.images if one not in asked
+    ]
+    return samples
+
+
+def _sample(instances: Instances, split: str, words: str, image_id: int, ids: list[int]) -> Sample:
+    image = instances.images[image_id]
+    return Sample(
+        id=f"coco-{split}-{image_id}-{ids[0]}",
+        image=as_text(image["file_name"]),
+        width=as_whole(image["width"]),
+        height=as_whole(image["height"]),
+        phrase=words,
+        masks=tuple(_mask(instances, one) for one in ids),
+        source="coco",
+        split=split,
+        raw=words,
+    )
+
+
+def _mask(instances: Instances, one: int) -> Any:
+    try:
+        return instances.mask(one)
+    except UserError as error:
+        raise UserError(f"annotation {one!r}: {error}") from error
+
+
+def _words(annotation: Mapping[str, Any], instances: Instances) -> str:
+    given = next((annotation[key] for key in PHRASES if annotation.get(key)), None)
+    words = instances.categories[annotation["category_id"]] if given is None else given
+    return as_text(words)
+
+
+def main(
+    root: Root,
+    out: Out,
+    split: Annotated[str, typer.Option(help="Of instances.json, whose name does not say.")] = "train",
+    images: Images = None,
+    keep_leaks: KeepLeaks = False,
+) -> None:
+    """Your own data: COCO's instances JSON -> Sample shards, a phrase per object or its category's name."""
+    run(lambda: prepare(root, split, images), root, out, False, keep_leaks)
+
+
+if __name__ == "__main__":
+    typer.run(main)

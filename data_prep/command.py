@@ -1,0 +1,30 @@
+"""What the readers' command lines share: their options, and how a mistake ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from data_prep.convert import convert
+from data_prep.reading import Reading
+from sam4mllm.errors import UserError
+
+Root: TypeAlias = Annotated[Path, typer.Option(help="The folder that holds the raw files.")]
+Out: TypeAlias = Annotated[Path, typer.Option(help="Where the splits' folders and the report go.")]
+Images: TypeAlias = Annotated[Path | None, typer.Option(help="The folder of the pictures, if not below root.")]
+Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="Counts may differ from the official ones.")]
+KeepLeaks: TypeAlias = Annotated[
+    bool, typer.Option("--keep-leaks", help="Learn also from pictures that a val or test split measures on.")
+]
+
+
+def run(prepare: Callable[[], Reading], root: Path, out: Path, partial: bool, keep_leaks: bool) -> None:
+    """Read a set and convert it; a user's mistake is one line and exit code 2."""
+    try:
+        convert(prepare(), root, out, partial, keep_leaks, typer.echo)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None

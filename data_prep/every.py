@@ -1,0 +1,100 @@
+"""Every set that is here: what was found, what is missing, where it comes from; then each is converted.
+
+python -m data_prep.every --root downloads                           what is there, and all of it converted to data/NAME
+python -m data_prep.every --name refcoco --root downloads --out data/refcoco         one set
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial as bound
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+import typer
+
+from data_prep import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoco
+from data_prep.command import KeepLeaks, Partial
+from data_prep.convert import convert
+from data_prep.reading import Reading
+from data_prep.sources import SOURCES
+from sam4mllm.errors import UserError
+
+PREPARE: Mapping[str, Callable[[Path], Reading]] = MappingProxyType(
+    {
+        **{name: bound(refcoco.prepare, dataset=name) for name in refcoco.SPLIT_BY},
+        "grefcoco": grefcoco.prepare,
+        "reasonseg": reasonseg.prepare,
+        "llava_instruct": llava_instruct.prepare,
+        "coco": lambda root: coco.prepare(_own(root, "coco")),
+        "labelme": lambda root: labelme.prepare(_own(root, "labelme")),
+    }
+)
+
+
+def overview(root: Path) -> str:
+    """What of each set is below ``root``, and for what is missing where it comes from and where to put it."""
+    lines = []
+    for source in SOURCES.values():
+        missing = source.missing(root)
+        state = "found" if not missing else "missing"
+        lines.append(f"{source.name} ({source.what}): {state}")
+        if not missing and not source.has_pictures(root):
+            lines.append(f"    without its pictures: {source.pictures[0]} is due, and they are counted as missing")
+        if missing:
+            lines.append(f"    due in {root}: {', '.join(missing)}")
+            lines += [f"    {file.path}, {file.what}: {file.url or 'see the page'}" for file in source.files]
+            lines.append(f"    page: {source.page}")
+    return "\n".join(lines)
+
+
+def _own(root: Path, name: str) -> Path:
+    """Your own data lies in a folder of that name below the root, or is the root."""
+    return root / name if (root / name).is_dir() else root
+
+
+def _one(name: str, root: Path, out: Path, partial: bool, keep_leaks: bool) -> str | None:
+    """Convert a set; what went wrong, if anything did."""
+    try:
+        if name not in PREPARE:
+            raise UserError(f"there is no set {name!r} here: choose one of {', '.join(PREPARE)}")
+        convert(PREPARE[name](root), root, out, partial, keep_leaks, typer.echo)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _all(root: Path, out: Path, partial: bool, keep_leaks: bool) -> list[str]:
+    """Convert all that is there; what went wrong with which."""
+    typer.echo(overview(root))
+    wrong = []
+    for source in SOURCES.values():
+        if not source.missing(root):
+            typer.echo(f"\n{source.name} -> {out / source.name}")
+            error = _one(source.name, root, out / source.name, partial, keep_leaks)
+            wrong += [f"{source.name}: {error}"] if error else []
+    return wrong
+
+
+def main(
+    name: Annotated[str | None, typer.Option(help=f"One of {', '.join(PREPARE)}; all that are found if none.")] = None,
+    root: Annotated[Path, typer.Option(help="The folder that holds the raw files.")] = Path("downloads"),
+    out: Annotated[Path | None, typer.Option(help="data, with a folder for each set; data/NAME for one.")] = None,
+    partial: Partial = False,
+    keep_leaks: KeepLeaks = False,
+) -> None:
+    """Say what is found and missing, and convert it; or convert one set."""
+    if name is None:
+        wrong = _all(root, out or Path("data"), partial, keep_leaks)
+    else:
+        error = _one(name, root, out or Path("data") / name, partial, keep_leaks)
+        wrong = [error] if error else []
+    for line in wrong:
+        typer.echo(f"error: {line}", err=True)
+    if wrong:
+        raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    typer.run(main)

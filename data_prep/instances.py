@@ -1,0 +1,79 @@
+"""COCO's instances: pictures, and objects with their masks, by id.
+
+    {"images": [{"id": 520199, "file_name": "COCO_train2014_000000520199.jpg", "width": 640, "height": 480}],
+     "annotations": [{"id": 426093, "image_id": 520199, "category_id": 1, "iscrowd": 0,
+                      "segmentation": [[281.0, 470.5, 552.1, 115.2, ...]]}],
+     "categories": [{"id": 1, "name": "person"}]}
+
+A mask is painted once, however many sentences ask for it, and never decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.plain import as_text, as_whole, read_json
+from sam4mllm.errors import UserError
+from sam4mllm.rle import Rle
+
+SLACK = 1.0  # pixels; COCO's own annotators click that far off the edge
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The pictures, objects and categories of a file, by id, as the file has them.
+
+    Attributes:
+        images: the pictures.
+        annotations: the objects.
+        categories: their names; empty where the file has none.
+        beyond: which of the objects painted so far have a polygon that leaves the picture; it is cut at the edge.
+    """
+
+    images: Mapping[int, Any]
+    annotations: Mapping[int, Any]
+    categories: Mapping[int, str]
+    beyond: list[int] = field(default_factory=list)
+    _painted: dict[int, Rle] = field(default_factory=dict)
+
+    def mask(self, annotation_id: int) -> Rle:
+        """An object's mask, of its picture's size; the same value each time.
+
+        Raises:
+            UserError: for polygons or runs that no mask can have.
+            KeyError: for an object or picture that is not there, or lacks a field of COCO's.
+            TypeError: for a size that is no number.
+        """
+        if annotation_id not in self._painted:
+            annotation = self.annotations[annotation_id]
+            image = self.images[annotation["image_id"]]
+            segmentation, size = annotation["segmentation"], (as_whole(image["height"]), as_whole(image["width"]))
+            self._painted[annotation_id] = Rle.from_coco(segmentation, *size)
+            if isinstance(segmentation, list) and any(_leaves(polygon, *size) for polygon in segmentation):
+                self.beyond.append(annotation_id)
+        return self._painted[annotation_id]
+
+
+def read_instances(path: Path) -> Instances:
+    """The instances of a file.
+
+    Raises:
+        UserError: for a file that is missing, damaged, or of another form.
+    """
+    document = read_json(path)
+    try:
+        return Instances(
+            images={image["id"]: image for image in document["images"]},
+            annotations={annotation["id"]: annotation for annotation in document["annotations"]},
+            categories={category["id"]: as_text(category["name"]) for category in document.get("categories", [])},
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not of COCO's form: {type(error).__name__}: {error}") from error
+
+
+def _leaves(polygon: list[float], height: int, width: int) -> bool:
+    xs, ys = polygon[::2], polygon[1::2]
+    return min(xs) < -SLACK or min(ys) < -SLACK or max(xs) > width + SLACK or max(ys) > height + SLACK

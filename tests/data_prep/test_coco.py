@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from data_prep import coco
+from data_prep.coco import prepare
+from sam4mllm.errors import UserError
+from sam4mllm.geometry import Box
+from sam4mllm.rle import Rle
+from sam4mllm.samples import read_samples
+
+APP = typer.Typer()
+APP.command()(coco.main)
+
+
+def thing(number: int, x: int, **change) -> dict:
+    square = [[x, 1, x + 3, 1, x + 3, 3, x, 3]]
+    return {"id": number, "image_id": 5, "category_id": 1, "iscrowd": 0, "segmentation": square, **change}
+
+
+def write(root: Path, things: list[dict], name: str = "instances.json", **change) -> Path:
+    document = {
+        "images": [{"id": 5, "file_name": "a/b.jpg", "width": 12, "height": 4}],
+        "annotations": things,
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        **change,
+    }
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(json.dumps(document))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("things", "meant"),
+    [
+        pytest.param([thing(1, 0), thing(2, 3)], {"cat": [0, 3]}, id="a category means all of its objects"),
+        pytest.param([thing(1, 0), thing(2, 3, category_id=2)], {"cat": [0], "dog": [3]}, id="two categories"),
+        pytest.param([thing(1, 0, phrase="left"), thing(2, 3)], {"left": [0], "cat": [3]}, id="a phrase"),
+        pytest.param([thing(1, 0, caption="left"), thing(2, 3)], {"left": [0], "cat": [3]}, id="a caption"),
+        pytest.param([thing(1, 0, phrase="a", caption="b")], {"a": [0]}, id="a phrase before a caption"),
+        pytest.param([thing(1, 0, phrase="a"), thing(2, 3, phrase="a")], {"a": [0, 3]}, id="the same phrase twice"),
+        pytest.param([thing(1, 0, phrase="")], {"cat": [0]}, id="an empty phrase"),
+        pytest.param([thing(1, 0, phrase="a", category_id=9)], {"a": [0]}, id="a phrase needs no category"),
+    ],
+)
+def test_words_mean_the_objects_that_have_them(tmp_path, things, meant):
+    samples = prepare(write(tmp_path, things)).splits["train"]
+    boxes = {sample.phrase: [mask.box for mask in sample.masks] for sample in samples}
+    assert boxes == {words: [Box(x, 1, x + 3, 3) for x in places] for words, places in meant.items()}
+    assert {sample.image for sample in samples} == {"a/b.jpg"}
+
+
+def test_files_are_splits(tmp_path):
+    write(tmp_path, [thing(1, 0)], "instances_val.json")
+    write(tmp_path, [thing(1, 0), thing(2, 3, phrase="b")], "annotations/instances_train2017.json")
+    assert {split: len(rows) for split, rows in prepare(tmp_path).splits.items()} == {"train2017": 2, "val": 1}
+    write(tmp_path, [thing(1, 0)])
+    assert set(prepare(tmp_path, split="mine").splits) == {"mine", "train2017", "val"}
+
+
+def test_a_crowd_is_a_mask_like_others(tmp_path):
+    crowd = thing(1, 0, iscrowd=1, segmentation={"size": [4, 12], "counts": [4, 4, 40]})
+    [sample] = prepare(write(tmp_path, [crowd])).splits["train"]
+    assert sample.masks == (Rle.from_runs([4, 4, 40], 4, 12),)
+
+
+def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 12, "height": 4} for number in (5, 6)]
+    noticed = prepare(write(tmp_path, [thing(1, 10)], images=images)).noticed
+    assert noticed == {
+        "pictures of no object": ["6.jpg"],
+        "polygons that leave the picture, cut at its edge": [],  # by one pixel: within the slack
+    }
+    noticed = prepare(write(tmp_path, [thing(1, 11)], images=images)).noticed
+    assert noticed["polygons that leave the picture, cut at its edge"] == ["annotation 1"]
+
+
+@pytest.mark.parametrize(
+    ("things", "change", "message"),
+    [
+        pytest.param([thing(1, 0, category_id=9)], {}, "lacks what its annotations speak of: 9", id="no category"),
+        pytest.param([thing(1, 0, image_id=9)], {}, "lacks what its annotations speak of: 9", id="no picture"),
+        pytest.param([thing(1, 0, phrase=5)], {}, "text is due, got 5", id="a number as words"),
+        pytest.param(
+            [thing(1, 0, segmentation=[[1, 2]])], {}, "annotation 1: a polygon is a list", id="half a polygon"
+        ),
+        pytest.param(
+            [thing(1, 0)],
+            {"images": [{"id": 5, "file_name": "../b.jpg", "width": 12, "height": 4}]},
+            "an image is a path below the image root, got '../b.jpg'",
+            id="leaves the root",
+        ),
+        pytest.param([thing(1, 0)], {"images": 5}, "is not of COCO's form: TypeError", id="another form"),
+    ],
+)
+def test_files_of_another_form_are_one_line_that_names_them(tmp_path, things, change, message):
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(write(tmp_path, things, **change))
+    assert "instances.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_instances_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"no instances in .*: instances\.json is due"):
+        prepare(tmp_path)
+
+
+def test_the_command_writes_real_pictures_and_masks(real_data, tmp_path):
+    words = ["--root", real_data / "coco_real", "--split", "val", "--out", tmp_path / "out"]
+    result = CliRunner().invoke(APP, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    found = read_samples(tmp_path / "out" / "val")
+    document = json.loads((real_data / "coco_real" / "instances.json").read_text())
+    names = {each["id"]: each["name"] for each in document["categories"]}
+    files = {each["id"]: each["file_name"] for each in document["images"]}
+    due: dict[tuple[str, str], list[dict]] = {}
+    for each in document["annotations"]:
+        due.setdefault((files[each["image_id"]], names[each["category_id"]]), []).append(each)
+    assert [(sample.image, sample.phrase) for sample in found] == list(due)
+    assert sum(len(sample.masks) for sample in found) == 635
+    for sample in found:
+        sizes = sample.height, sample.width
+        objects = due[sample.image, sample.phrase]
+        assert list(sample.masks) == [Rle.from_coco(each["segmentation"], *sizes) for each in objects]
+        assert found.path(sample).is_file()
+    assert "pictures of no object: 2" in result.output

@@ -1,0 +1,185 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_prep.convert import convert
+from data_prep.every import PREPARE
+from data_prep.reading import Reading
+from data_prep.refcoco import prepare
+from sam4mllm.errors import UserError
+from sam4mllm.samples import read_samples, write_samples
+from tests.data_prep import raw
+
+SPLITS = {"train": [1, 2], "val": [3]}
+
+
+def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, said=None) -> None:
+    convert(PREPARE[name](root), root, out / name, partial, False, (said if said is not None else []).append)
+
+
+def test_other_counts_than_the_official_ones_are_reported_and_nothing_is_written(tmp_path):
+    said: list[str] = []
+    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
+    with pytest.raises(UserError, match=r"not the official refcoco: .*train has 2 refs instead of 42,404.*--partial"):
+        make(root, tmp_path / "out", partial=False, said=said)
+    assert "train: 2 refs (officially 42,404)" in said[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
+    make(root, tmp_path / "one" / "data")
+    make(root, tmp_path / "two" / "data")
+    make(root, tmp_path / "two" / "data")
+    assert raw.content(tmp_path / "one") == raw.content(tmp_path / "two")
+
+
+def test_a_folder_that_holds_another_set_is_left_alone(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
+    raw.write(root, "refcoco+", SPLITS)
+    out = tmp_path / "out" / "refcoco"
+    make(root, tmp_path / "out")
+    before = raw.content(tmp_path / "out")
+    with pytest.raises(UserError, match="holds refcoco unc: choose another folder, or remove it"):
+        convert(PREPARE["refcoco+"](root), root, out, True, False, str)
+    less = raw.write(tmp_path / "less", "refcoco", {"val": [3]})
+    with pytest.raises(UserError, match="holds train, which these files lack"):
+        convert(PREPARE["refcoco"](less), less, out, True, False, str)
+    assert raw.content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("polygon", "told"),
+    [
+        pytest.param([1, 1, 4, 1, 4, 1], "sentences of which a mask has no pixel: 6", id="of no area"),
+        pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the picture"),
+        pytest.param(
+            [1, 1, 9, 1, 9, 3], "polygons that leave the picture, cut at its edge: 3 (annotation 1,", id="cut"
+        ),
+    ],
+)
+def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, told):
+    said: list[str] = []
+    root = raw.write(tmp_path / "raw", "refcoco", SPLITS, segmentation=[polygon])
+    make(root, tmp_path / "out", said=said)
+    assert told in said[0]
+    assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 4
+    assert told.partition(":")[0] in (tmp_path / "out" / "refcoco" / "report.json").read_text()
+
+
+def test_pictures_that_are_missing_are_counted(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
+    (root / "images" / "train2014").mkdir(parents=True)
+    (root / "images" / "train2014" / raw.file(2)).touch()
+    make(root, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())
+    missing = [f"train2014/{raw.file(picture)}" for picture in (1, 3)]
+    assert report["noticed"]["pictures that are missing"] == {"count": 2, "first": missing}
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
+    make(root, tmp_path / "out")
+    before = raw.content(tmp_path / "out")
+    for place in ("train/.samples-00000-0123456789ab.77.part.parquet", ".report.77.part.json"):
+        (tmp_path / "out" / "refcoco" / place).write_bytes(b"half")
+    (tmp_path / "out" / "refcoco" / "train" / "samples-00007-0123456789ab.parquet").write_bytes(b"whole, but old")
+    make(root, tmp_path / "out")
+    assert raw.content(tmp_path / "out") == before
+
+
+def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", {"val": [9]})
+    make(root, tmp_path / "out")
+    more = prepare(raw.write(tmp_path / "more", "refcoco", {"train": [3]}), "refcoco")
+    write_samples(more.splits["train"], tmp_path / "out" / "refcoco" / "train", tmp_path)
+    make(raw.write(tmp_path / "other", "refcoco+", {"val": [3]}), tmp_path / "out", "refcoco+")
+    assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 0
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
+    reading = prepare(raw.write(tmp_path / "raw", "refcoco", SPLITS), "refcoco")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        convert(reading, tmp_path / "raw", tmp_path / "file" / "out", True, False, str)
+
+
+def test_a_reading_of_nothing_is_written_as_such(tmp_path):
+    convert(Reading("toy", tmp_path, splits={"train": []}), tmp_path, tmp_path / "out" / "toy", False, False, str)
+    assert len(read_samples(tmp_path / "out" / "toy" / "train")) == 0
+
+
+WAIT = """
+import os, sys, time
+from data_prep import every
+from sam4mllm import atomic
+
+calls = 0
+replace = atomic.Path.replace
+
+def counted(self, target):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[1]):
+        os.kill(os.getpid(), 9) if sys.argv[2] == "before" else None
+    done = replace(self, target)
+    if calls == int(sys.argv[1]):
+        os.kill(os.getpid(), 9)
+    return done
+
+atomic.Path.replace = counted
+from pathlib import Path
+every.main(None, Path(sys.argv[3]), Path(sys.argv[4]), partial=True)
+"""
+
+
+def run(root: Path, out: Path, kill_at: int, when: str) -> int:
+    words = [sys.executable, "-c", WAIT, str(kill_at), when, str(root), str(out)]
+    return subprocess.run(words, capture_output=True, cwd=Path(__file__).resolve().parents[2]).returncode
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """Two sets, of which the later takes pictures out of the earlier, converted in peace; and their raw files."""
+    folder = tmp_path_factory.mktemp("sets")
+    raw.write(folder / "raw", "refcoco", {"train": list(range(1, 30)), "val": [31], "testA": [32]})
+    own = folder / "raw" / "coco"
+    own.mkdir()
+    for split, pictures in (("train", [1, 2, 31]), ("val", [3, 4])):
+        document = {
+            "images": [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in pictures],
+            "annotations": [
+                {"id": one, "image_id": one, "segmentation": raw.SQUARE, "phrase": "it"} for one in pictures
+            ],
+        }
+        (own / f"instances_{split}.json").write_text(json.dumps(document))
+    assert run(folder / "raw", folder / "peace" / "data", 10**6, "after") == 0
+    return folder / "raw", raw.content(folder / "peace")
+
+
+# the first set is 7 files and its report the last of them, the second 5; then 3 to take pictures out of the first
+@pytest.mark.parametrize(
+    ("kill_at", "when"),
+    [
+        (1, "before"),
+        (2, "after"),
+        (6, "before"),
+        (7, "after"),
+        (9, "before"),
+        (12, "before"),
+        (12, "after"),
+        (13, "after"),
+        (14, "after"),
+        (15, "before"),
+    ],
+)
+def test_killed_at_any_file_and_run_again_it_ends_in_the_same_bytes(tmp_path, undisturbed, kill_at, when):
+    root, due = undisturbed
+    out = tmp_path / "data"
+    assert run(root, out, kill_at, when) == -signal.SIGKILL
+    assert run(root, out, 10**6, when) == 0
+    assert raw.content(tmp_path) == due

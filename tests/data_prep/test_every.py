@@ -1,0 +1,133 @@
+import json
+import re
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from data_prep import every
+from data_prep.every import PREPARE, overview
+from data_prep.sources import SOURCES, File
+from sam4mllm.samples import read_samples
+from tests.data_prep import raw
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = typer.Typer()
+APP.command()(every.main)
+SPLITS = {"train": [1, 2], "val": [3]}
+
+
+def run(*words: str | Path):
+    return CliRunner().invoke(APP, [*map(str, words)])
+
+
+def put_everything(root: Path) -> Path:
+    """Every set that needs no picture of its own."""
+    for name in raw.FILES:
+        raw.write(root, name, SPLITS)
+    (root / "coco").mkdir()
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 6, "height": 4}],
+        "annotations": [{"id": 1, "image_id": 1, "segmentation": raw.SQUARE, "phrase": "it"}],
+    }
+    (root / "coco" / "instances.json").write_text(json.dumps(document))
+    shape = {"label": "it", "shape_type": "rectangle", "points": [[1, 1], [2, 2]]}
+    (root / "labelme").mkdir()
+    (root / "labelme" / "a.json").write_text(
+        json.dumps({"imagePath": "a.jpg", "imageHeight": 4, "imageWidth": 6, "shapes": [shape]})
+    )
+    return root
+
+
+def test_every_source_has_a_reader_and_every_reader_a_source():
+    assert set(SOURCES) == set(PREPARE)
+    assert all(name == source.name for name, source in SOURCES.items())
+
+
+@pytest.mark.parametrize("file", [file for source in SOURCES.values() for file in source.files], ids=lambda f: f.path)
+def test_files_go_below_the_root_and_what_is_known_of_them_is_sound(file: File):
+    path = PurePosixPath(file.path)
+    assert not path.is_absolute()
+    assert ".." not in path.parts
+    assert file.url is None or re.fullmatch(r"https?://\S+", file.url)
+    assert file.bytes is None or file.bytes > 0
+    assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
+    assert [field.name for field in fields(file)] == ["path", "what", "url", "bytes", "sha256"]
+
+
+def test_with_nothing_there_it_says_what_is_due_where_and_from_where(tmp_path):
+    result = run("--root", tmp_path)
+    assert result.exit_code == 0, result.output
+    for source in SOURCES.values():
+        assert f"{source.name} ({source.what}): missing" in result.output
+        assert source.page in result.output
+        for file in source.files:
+            assert f"{file.path}, {file.what}: {file.url or 'see the page'}" in result.output
+    assert "due in" in result.output
+
+
+def test_all_that_is_there_is_converted(tmp_path):
+    root = put_everything(tmp_path / "raw")
+    result = run("--root", root, "--out", tmp_path / "data", "--partial")
+    assert result.exit_code == 0, result.output
+    names = {"refcoco", "refcoco+", "refcocog", "grefcoco", "coco", "labelme"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == names
+    assert all(len(read_samples(tmp_path / "data" / name / "train")) for name in names)
+    assert "without its pictures: images/train2014 is due" in result.output
+    (root / "images" / "train2014").mkdir(parents=True)
+    assert "without its pictures: images/train2014" not in overview(root)
+
+
+def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
+    root = put_everything(tmp_path / "raw")
+    (root / "coco" / "instances.json").write_text("{")
+    (root / "labelme" / "a.json").write_text("[]")
+    result = run("--root", root, "--out", tmp_path / "data", "--partial")
+    assert result.exit_code == 2
+    assert [line.partition(":")[2].split()[0] for line in result.stderr.splitlines()] == ["coco:", "labelme:"]
+    assert len(read_samples(tmp_path / "data" / "grefcoco" / "train")) == 4
+
+
+@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "grefcoco", "coco", "labelme"])
+def test_one_set_is_converted_by_its_name(tmp_path, name):
+    root = put_everything(tmp_path / "raw")
+    result = run("--name", name, "--root", root, "--out", tmp_path / "here", "--partial")
+    assert result.exit_code == 0, result.output
+    assert len(read_samples(tmp_path / "here" / "train"))
+
+
+@pytest.mark.parametrize("name", ["coco", "labelme"])
+def test_the_root_itself_may_be_ones_own_data(tmp_path, name):
+    root = put_everything(tmp_path / "raw") / name
+    assert run("--name", name, "--root", root, "--out", tmp_path / "here").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["--name", "refclef"], f"choose one of {', '.join(PREPARE)}", id="no such set"),
+        pytest.param(["--name", "refcoco"], "has no refs at all", id="nothing there"),
+        pytest.param(["--name", "reasonseg"], "no ReasonSeg below", id="no ReasonSeg there"),
+        pytest.param(["--name", "llava_instruct"], "no such file", id="no conversations there"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
+    result = run("--root", tmp_path, "--out", tmp_path / "out", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_real_data_of_all_of_refers_sets_is_converted(real_data, tmp_path):
+    result = run("--root", real_data / "refcoco_real", "--out", tmp_path, "--partial")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"refcoco", "refcoco+", "refcocog"}
+    assert "missing: " not in result.output.partition("->")[2]
+
+
+def test_the_docs_name_every_set():
+    told = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in told for name in PREPARE)

@@ -1,0 +1,142 @@
+import json
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from data_prep import refcoco
+from data_prep.convert import convert
+from data_prep.every import PREPARE
+from data_prep.leaks import identity
+from sam4mllm.errors import UserError
+from sam4mllm.mllm import Turn
+from sam4mllm.samples import read_samples
+from sam4mllm.talks import Talk, read_talks
+from tests.data_prep import raw
+
+# each set trains on what another one measures on; 9 is free of that
+SPLITS = {
+    "refcoco": {"train": [1, 2, 3, 9], "val": [4], "testAB": [5]},
+    "refcoco+": {"train": [4, 3, 9], "val": [1], "testA": [6]},
+    "refcocog": {"train": [1, 4, 5, 6, 9], "val": [7], "test": [2]},
+    "grefcoco": {"train": [7, 2, 9], "val": [3], "testB": [8]},
+}
+
+
+def make(name: str, root: Path, out: Path, keep_leaks: bool = False) -> list[str]:
+    said: list[str] = []
+    convert(PREPARE[name](root), root, out / name, True, keep_leaks, said.append)
+    return said
+
+
+def trained(folder: Path) -> set[int]:
+    return {int(sample.image[-16:-4]) for sample in read_samples(folder / "train")}
+
+
+def write_all(root: Path, names=tuple(SPLITS)) -> Path:
+    for name in names:
+        raw.write(root, name, SPLITS[name])
+    return root
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_pictures_that_any_set_below_the_root_measures_on_are_not_learned_from(tmp_path, name):
+    root = write_all(tmp_path / "raw")
+    make(name, root, tmp_path / "out")
+    assert trained(tmp_path / "out" / name) == {9}
+    part = json.loads((tmp_path / "out" / name / "report.json").read_text())["splits"]["train"]
+    pictures = len(SPLITS[name]["train"])
+    assert part.pop("official")["refs"] > 40_000
+    assert part == {
+        "refs": pictures,
+        "sentences": 2 * pictures,
+        "pictures": pictures,
+        "without_target": 0,
+        "kept": {"sentences": 2, "pictures": 1},
+    }
+
+
+def test_evaluation_splits_stay_whole(tmp_path):
+    root = write_all(tmp_path / "raw")
+    make("refcoco", root, tmp_path / "out")
+    for split in ("val", "testA", "testB"):
+        assert len(read_samples(tmp_path / "out" / "refcoco" / split)) == 2
+
+
+def test_leaks_are_kept_on_demand(tmp_path):
+    root = write_all(tmp_path / "raw")
+    said = make("refcoco", root, tmp_path / "out", keep_leaks=True)
+    make("refcoco+", root, tmp_path / "out")
+    assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
+    assert trained(tmp_path / "out" / "refcoco+") == {9}
+    assert "leaks are kept" in said[0]
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one root", "a root for each"])
+def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
+    roots = {name: tmp_path / (name if apart else "raw") for name in SPLITS}
+    for name, root in roots.items():
+        raw.write(root, name, SPLITS[name])
+    outs = []
+    for number, order in enumerate(list(permutations(SPLITS))[::5]):
+        out = tmp_path / "out" / str(number)
+        for name in order:
+            make(name, roots[name], out)
+        outs.append(raw.content(out))
+    assert all(content == outs[0] for content in outs)
+    assert {name: trained(tmp_path / "out" / "0" / name) for name in SPLITS} == {name: {9} for name in SPLITS}
+
+
+def test_what_a_later_set_takes_out_of_an_earlier_one_is_said(tmp_path):
+    for name in ("refcoco", "refcoco+"):
+        raw.write(tmp_path / name, name, SPLITS[name])
+    make("refcoco", tmp_path / "refcoco", tmp_path / "out")
+    assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
+    said = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
+    assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
+    assert said[-1] == f"{tmp_path / 'out' / 'refcoco' / 'train'}: 2 rows taken out, whose pictures are held out now"
+
+
+def test_talks_are_guarded_too(tmp_path):
+    root = write_all(tmp_path / "raw", ["refcoco"])
+    turns = (Turn("user", "?"), Turn("assistant", "!"))
+    images = (raw.file(4), "000000000004.jpg", "000000000009.jpg")
+    talks = [Talk(image, image, 6, 4, turns, "said", "train") for image in images]
+    reading = refcoco.prepare(root, "refcoco")
+    said = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
+    convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
+    assert len(read_talks(tmp_path / "out" / "said" / "train")) == 3
+    make("refcoco", root, tmp_path / "out")
+    assert [talk.id for talk in read_talks(tmp_path / "out" / "said" / "train")] == ["000000000009.jpg"]
+    before = raw.content(tmp_path / "out")
+    convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
+    assert raw.content(tmp_path / "out") == before
+
+
+def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path):
+    root = write_all(tmp_path / "raw")
+    (root / "refcoco+" / "refs(unc).p").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"cannot read the pickle .*refcoco\+"):
+        make("refcoco", root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("train2014/COCO_train2014_000000520199.jpg", "train2017/000000520199.jpg", True),
+        ("COCO_val2014_000000520199.jpg", "000000520199.jpg", True),
+        ("a/000000520199.jpg", "a/000000520198.jpg", False),
+        ("a/photo.jpg", "a/photo.jpg", True),
+        ("a/photo.jpg", "b/photo.jpg", False),
+        ("a/0520199.jpg", "b/0520199.jpg", False),
+        ("a/x000000520199.jpg", "b/000000520199.jpg", False),
+    ],
+)
+def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):
+    assert (identity(Path("images"), one) == identity(Path("images"), other)) == same
+    if "520199" in one and same:
+        assert identity(Path("here"), one) == identity(Path("there"), other)
+
+
+def test_pictures_of_the_same_name_below_two_roots_are_two():
+    assert identity(Path("here"), "photo.jpg") != identity(Path("there"), "photo.jpg")

@@ -1,0 +1,85 @@
+"""Any reader, any value of a file replaced by an odd one: a reading, or one line that is the user's to mend."""
+
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from data_prep.convert import convert
+from data_prep.every import PREPARE
+from sam4mllm.errors import UserError
+from tests.data_prep import raw
+
+ODD = [None, True, -1, 2**40, 1e300, float("nan"), "", "../x", "é\n", [], [[]], {}, {"a": []}, [None, "x", 5]]
+SHAPES = [{"label": "t", "shape_type": "polygon", "group_id": 1, "points": [[1, 1], [4, 1], [4, 3]]}]
+TALK = [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "!"}]
+INSTANCES = {
+    "images": [{"id": 5, "file_name": raw.file(5), "width": 6, "height": 4}],
+    "annotations": [{"id": 7, "image_id": 5, "category_id": 1, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 3]]}],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+SENTENCE = {"sent_id": 1, "sent": "a cat", "raw": "A cat", "tokens": ["a", "cat"]}
+REFS = [{"ref_id": 1, "ann_id": 7, "image_id": 5, "split": "train", "sentences": [SENTENCE]}]
+
+# the files of each set; the first is the one whose values are replaced
+FILES: dict[str, dict[str, Any]] = {
+    "refcoco": {"refcoco/refs(unc).p": REFS, "refcoco/instances.json": INSTANCES},
+    "refcoco+": {"refcoco+/instances.json": INSTANCES, "refcoco+/refs(unc).p": REFS},
+    "grefcoco": {"grefcoco/grefs(unc).json": [{**REFS[0], "ann_id": [7]}], "grefcoco/instances.json": INSTANCES},
+    "reasonseg": {"train/a.json": {"text": ["x"], "is_sentence": True, "shapes": SHAPES}},
+    "llava_instruct": {"llava_instruct_150k.json": [{"id": "1", "image": "000000000005.jpg", "conversations": TALK}]},
+    "coco": {"instances.json": INSTANCES},
+    "labelme": {"a.json": {"imagePath": "a.jpg", "imageHeight": 4, "imageWidth": 6, "shapes": SHAPES}},
+}
+
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """The way to every value within one, itself first."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from places(each, (*path, key))
+
+
+def replaced(value: Any, path: tuple, odd: Any) -> Any:
+    if not path:
+        return odd
+    changed = copy.deepcopy(value)
+    at = changed
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = odd
+    return changed
+
+
+def put(root: Path, files: dict[str, Any]) -> None:
+    for name, value in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        packed = pickle.dumps(value, protocol=2) if name.endswith(".p") else json.dumps(value).encode()
+        (root / name).write_bytes(packed)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_odd_value_anywhere_ends_in_a_reading_or_in_one_line(tmp_path, name):
+    (tmp_path / "train2017").mkdir()
+    (tmp_path / "train").mkdir()
+    for picture in ("train/a.jpg", "train2017/000000000005.jpg"):
+        PIL.Image.new("RGB", (6, 4)).save(tmp_path / picture)
+    put(tmp_path, FILES[name])
+    assert PREPARE[name](tmp_path)
+    first, whole = next(iter(FILES[name].items()))
+    ended = 0
+    for path in places(whole):
+        for odd in ODD:
+            put(tmp_path, {first: replaced(whole, path, odd)})
+            try:
+                convert(PREPARE[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)
+            except UserError as error:
+                ended += 1
+                assert "\n" not in str(error), (path, odd)  # noqa: PT017  what does not raise is right too
+    assert ended > 10
