@@ -15,9 +15,9 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer", "learning"],
+    ["infer", "learning", "target_run", "fingerprints"],
     ["recipe"],
-    ["finetune", "conversations", "predict", "score", "diagnose"],
+    ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions"],
     ["prompters"],
     ["mllm", "segmenter"],
