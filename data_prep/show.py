@@ -241,7 +241,7 @@ def _segmenter(spec: str, device: str | None, targets: bool) -> Segmenter | None
         return None
     if not targets:
         raise UserError("a segmenter redraws what targets say: give --targets too")
-    from sam4mllm.recipe import build_segmenter
+    from sam4mllm.builders import build_segmenter
 
     return build_segmenter(spec, device=device)
 

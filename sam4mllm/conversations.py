@@ -23,8 +23,7 @@ from jaxtyping import Int
 
 from sam4mllm.dialects import Dialect
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Box, Frame, Image, Prompt
-from sam4mllm.images import read_image
+from sam4mllm.geometry import Box, Frame, Prompt
 from sam4mllm.mllm import MLLM, Conversation, Turn
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.sampling import Points, clicks, label, poisson_disk
@@ -155,7 +154,7 @@ class Conversations:
             UserError: for a picture that cannot be read, or is of another size than its samples say.
         """
         plan, rng = self.plan(index), np.random.default_rng([self._rows.seed, PLACES, index])
-        image = self._picture(plan.samples[0])
+        image = self._samples.picture(plan.samples[0])
         frame = mllm.open([image]).frames[0]
         turns = [turn for sample in plan.samples for turn in self._turns(plan.kind, sample, mllm.dialect, frame, rng)]
         return image, turns
@@ -169,17 +168,7 @@ class Conversations:
         plans = map(self.plan, range(min(rows, len(self))))
         shown = {(one.image, one.width, one.height): one for plan in plans for one in plan.samples}
         for sample in shown.values():
-            self._picture(sample)
-
-    def _picture(self, sample: Sample) -> Image:
-        path = self._samples.path(sample)
-        image = read_image(path)
-        if image.shape[:2] != (sample.height, sample.width):
-            raise UserError(
-                f"sample {sample.id}: {path} is {image.shape[1]} x {image.shape[0]} pixels, the sample says "
-                f"{sample.width} x {sample.height}"
-            )
-        return image
+            self._samples.picture(sample)
 
     def _turns(self, kind: str, sample: Sample, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
         rows, phrase = self._rows, sample.phrase
@@ -220,6 +209,8 @@ class Conversations:
 
 def _check(samples: SampleSet, targets: Targets, rows: Rows) -> None:
     """Refuse targets that these samples and rows cannot mean."""
+    if not targets and any(sample.masks for sample in samples):
+        raise UserError("there are no targets: their folder holds none")
     named = {name for name, _ in targets}
     if any(sample.masks for sample in samples) and not any(sample.id in named for sample in samples):
         raise UserError(f"the targets are of other samples: no id of these is among their {len(named)}")

@@ -20,6 +20,8 @@ import pyarrow as pa
 
 from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
+from sam4mllm.geometry import Image
+from sam4mllm.images import read_image
 from sam4mllm.rle import Rle, union
 from sam4mllm.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
 
@@ -119,6 +121,34 @@ class SampleSet:
     def path(self, sample: Sample) -> Path:
         """Where the sample's picture should be; whether it is there shows when it is read."""
         return self.images / sample.image
+
+    def picture(self, *samples: Sample) -> Image:
+        """The one picture that some samples are about.
+
+        Raises:
+            UserError: naming sample and picture, where it cannot be read or has another size than a sample says.
+        """
+        path = self.path(samples[0])
+        try:
+            image = read_image(path)
+        except UserError as error:
+            raise UserError(f"sample {samples[0].id}: {error}") from error
+        height, width, _ = image.shape
+        for sample in samples:
+            if (sample.height, sample.width) != (height, width):
+                raise UserError(
+                    f"sample {sample.id}: {path} is {width} x {height} pixels, the sample says "
+                    f"{sample.width} x {sample.height}"
+                )
+        return image
+
+    def by_picture(self) -> list[SampleSet]:
+        """The samples that have masks, in one set for each picture, in the order in which the pictures come first."""
+        about: dict[str, list[Sample]] = {}
+        for sample in self.samples:
+            if sample.masks:
+                about.setdefault(sample.image, []).append(sample)
+        return [SampleSet(tuple(some), self.images) for some in about.values()]
 
 
 def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None:

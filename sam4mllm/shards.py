@@ -92,7 +92,7 @@ def read_shards(kind: Kind, folder: Path, of_row: Callable[[dict[str, Any]], T])
         UserError: in one line, for a folder without such an index, rows of a newer version or another schema, damage
             (the checksum of every page is verified), or rows that are missing.
     """
-    index = _read_index(kind, folder)
+    index = read_index(kind, folder)
     found = [of_row(row) for name in index["shards"] for row in _read_shard(kind, folder / name)]
     if len(found) != index["count"]:
         raise UserError(
@@ -132,10 +132,20 @@ def _read_shard(kind: Kind, path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_index(kind: Kind, folder: Path) -> dict[str, Any]:
+def read_index(kind: Kind, folder: Path) -> dict[str, Any]:
+    """The index of a folder alone.
+
+    Raises:
+        UserError: in one line, for a folder without one, one of a newer version, or damage.
+    """
     path = folder / kind.index
+    if folder.name == kind.index and folder.is_file():
+        raise UserError(f"{folder} is a file of a {kind.stem} folder: give the folder, {folder.parent}")
     if not path.is_file():
-        raise UserError(f"{folder} is no {kind.stem} folder: it has no {kind.index}; {kind.writer} writes such folders")
+        kept = "" if not folder.is_dir() or any(folder.iterdir()) else " (it is empty)"
+        raise UserError(
+            f"{folder} is no {kind.stem} folder: it has no {kind.index}; {kind.writer} writes such folders{kept}"
+        )
     try:
         index = json.loads(path.read_bytes())
     except ValueError as error:

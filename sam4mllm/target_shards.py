@@ -20,7 +20,7 @@ import pyarrow as pa
 from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Point, Prompt
-from sam4mllm.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
+from sam4mllm.shards import ROWS_PER_SHARD, Kind, new_shards, read_index, read_shards
 
 VERSION = 1
 INDEX = "targets.json"
@@ -60,7 +60,7 @@ class Target:
         prompts: those kept, best first, no two equal; in pixels of the picture. () where no candidate reached the
             least IoU.
         ious: of what the segmenter drew for each of them with the mask, 0..1.
-        ceiling: the best IoU among all candidates, also those not kept; 0 for an empty mask.
+        ceiling: the best IoU that was found, also where it was too low to be kept; 0 for an empty mask.
     """
 
     sample_id: str
@@ -89,8 +89,26 @@ def write_targets(targets: Iterable[Target], folder: Path, about: Mapping[str, A
         raise UserError(
             f"{len(doubles)} masks come more than once, the first is mask {doubles[0][1]} of {doubles[0][0]}"
         )
-    with new_shards(_KIND, map(_row, rows), folder, {"about": dict(about)}, ROWS_PER_SHARD) as index:
+    write_rows(map(json_of, rows), folder, about)
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], folder: Path, about: Mapping[str, Any]) -> None:
+    """As `write_targets`, for rows that `json_of` made and whose masks are known to be different; few are held at once.
+
+    Raises:
+        UserError: for a folder that cannot be written.
+    """
+    with new_shards(_KIND, rows, folder, {"about": dict(about)}, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
+
+
+def about_of(folder: Path) -> dict[str, Any]:
+    """What the targets of a folder were made of, as it was noted; no shard is read.
+
+    Raises:
+        UserError: for a folder that holds no targets, or targets of a newer version.
+    """
+    return dict(read_index(_KIND, folder)["about"])
 
 
 def read_targets(folder: Path) -> dict[tuple[str, int], Target]:
@@ -99,11 +117,12 @@ def read_targets(folder: Path) -> dict[tuple[str, int], Target]:
     Raises:
         UserError: for a folder that holds no targets, targets of a newer version of this package, or damage.
     """
-    _, targets = read_shards(_KIND, folder, _target)
+    _, targets = read_shards(_KIND, folder, target_of)
     return {(target.sample_id, target.index): target for target in targets}
 
 
-def _row(target: Target) -> dict[str, Any]:
+def json_of(target: Target) -> dict[str, Any]:
+    """A target as the row of a shard, or as JSON."""
     prompts = [
         {
             **asdict(prompt.box),
@@ -115,7 +134,12 @@ def _row(target: Target) -> dict[str, Any]:
     return {"sample_id": target.sample_id, "index": target.index, "prompts": prompts, "ceiling": target.ceiling}
 
 
-def _target(row: dict[str, Any]) -> Target:
+def target_of(row: dict[str, Any]) -> Target:
+    """The target that `json_of` wrote.
+
+    Raises:
+        UserError: for a box that is none.
+    """
     try:
         prompts = tuple(_prompt(each) for each in row["prompts"])
     except ValueError as error:  # sound pages of another writer can hold a box that is none

@@ -1,7 +1,8 @@
 """From a true mask to the prompts that redraw it best: what a model should learn to say (SAM4MLLM, ECCV 2024).
 
-Random sets of clicks are tried on the segmenter and ranked by the IoU of what it draws with the mask. Knows nothing of
-language, of data sets, and of how targets are kept (see `sam4mllm.target_shards`).
+Random sets of clicks are tried on the segmenter and ranked by the IoU of what it draws with the mask: all of them at
+the decoder's own size where it has one, the best again at the picture's. Knows nothing of language, of data sets, and
+of how targets are kept (`sam4mllm.target_shards`).
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Image, Mask, Prompt, box_of, iou
-from sam4mllm.images import read_image
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.sampling import clicks
-from sam4mllm.segmenter import Scene, Segmenter
+from sam4mllm.segmenter import DraftingScene, Drafts, Scene, Segmenter
 from sam4mllm.target_shards import Target
+
+TOGETHER = 256
+"""How many prompts of a picture are drafted before any is enlarged: 64 MiB of a real SAM's logits."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,11 @@ class Search:
         negative: clicks off the mask, inside the box, in each, 0 or more.
         jitter: the share of the box's sides by which its edges are moved at most, 0 to less than 0.5; the first
             candidate always has the mask's own box.
-        keep: how many are kept at most, 1 or more.
+        keep: how many are kept at most, 1 or more; twice as many are compared at the picture's size.
         least: the IoU below which none is kept, 0..1.
         seed: of the clicks and edges, 0 or more.
+        fewer: how many clicks of each sign a candidate may lack, 0 or more; drawn anew for each, every number as
+            likely, and none left without a click on the mask that was to have one.
 
     Raises:
         UserError: for a value that is not allowed.
@@ -48,6 +52,7 @@ class Search:
     keep: int = 4
     least: float = 0.5
     seed: int = 0
+    fewer: int = 0
 
     def __post_init__(self) -> None:
         for name, value, sound, allowed in (
@@ -58,6 +63,7 @@ class Search:
             ("keep", self.keep, self.keep >= 1, "1 or more"),
             ("least", self.least, 0 <= self.least <= 1, "0 to 1"),
             ("seed", self.seed, self.seed >= 0, "0 or more"),
+            ("fewer", self.fewer, self.fewer >= 0, "0 or more"),
         ):
             if not sound:
                 raise UserError(f"a search's {name} is {allowed}, got {value}")
@@ -74,7 +80,7 @@ def make_targets(
 
     Args:
         samples: with pictures.
-        segmenter: what draws the candidates, all of a mask's in one call.
+        segmenter: what draws the candidates.
         search: what is tried, and what is kept.
         progress: called after each mask.
 
@@ -82,14 +88,21 @@ def make_targets(
         UserError: naming sample and picture, for a picture that cannot be read or has another size than its sample
             says; and where the segmenter cannot take such prompts.
     """
-    by_picture: dict[Path, list[Sample]] = {}
-    for sample in samples:
-        if sample.masks:
-            by_picture.setdefault(samples.path(sample), []).append(sample)
-    for path, about in by_picture.items():
-        for target in _targets(path, about, segmenter, search):
+    for about in samples.by_picture():
+        for target in picture_targets(about.picture(*about), about.samples, segmenter, search):
             progress()
             yield target
+
+
+def picture_targets(image: Image, samples: Sequence[Sample], segmenter: Segmenter, search: Search) -> Iterator[Target]:
+    """The targets of the samples about one picture, in order; the scene ends with this generator."""
+    scene = segmenter.embed(image)
+    asked = [(sample.id, index, rle) for sample in samples for index, rle in enumerate(sample.masks)]
+    size = max(1, TOGETHER // search.candidates) if isinstance(scene, DraftingScene) else 1
+    for start in range(0, len(asked), size):
+        part = [_Asked(name, index, rle.mask, search) for name, index, rle in asked[start : start + size]]
+        for one, drawn in zip(part, _drawn(scene, part, 2 * search.keep), strict=True):
+            yield one.target(drawn)
 
 
 def candidates(
@@ -101,6 +114,7 @@ def candidates(
     rng: np.random.Generator,
     box: Box | None = None,
     jitter: float = 0.0,
+    fewer: int = 0,
 ) -> list[Prompt]:
     """``k`` prompts of one object, each with its own random clicks on and off the mask inside its box.
 
@@ -113,6 +127,7 @@ def candidates(
         box: the box of them all; the mask's own where None.
         jitter: the share of the box's sides, 0 to less than 0.5, by which the edges of all boxes but the first are
             moved at most, within the picture.
+        fewer: how many clicks of each sign a prompt may lack (see `Search`).
 
     Returns:
         The prompts; none for an empty mask without a box.
@@ -123,7 +138,8 @@ def candidates(
     found = []
     for number in range(k):
         around = _moved(box, jitter, mask, rng) if number and jitter else box
-        found.append(Prompt(around, clicks(mask, around, positive, negative, rng)))
+        on, off = (_some_of(count, fewer, least, rng) for count, least in ((positive, 1), (negative, 0)))
+        found.append(Prompt(around, clicks(mask, around, on, off, rng)))
     return found
 
 
@@ -163,48 +179,61 @@ def report(targets: Iterable[Target]) -> str:
     )
 
 
-def _targets(path: Path, samples: Sequence[Sample], segmenter: Segmenter, search: Search) -> Iterator[Target]:
-    """The targets of one picture. The scene ends with this generator, before the next picture is embedded."""
-    scene = segmenter.embed(_picture(path, samples))
-    for sample in samples:
-        for index, rle in enumerate(sample.masks):
-            yield _searched(scene, rle.mask, sample.id, index, search)
+class _Asked:
+    """One mask, and the different prompts that are tried for it: a mask of few pixels has few."""
+
+    def __init__(self, sample_id: str, index: int, mask: Mask, search: Search) -> None:
+        self.sample_id, self.index, self.mask, self.search = sample_id, index, mask, search
+        # a hash, so that the seed is the same on every machine and no two masks share their clicks
+        digest = hashlib.sha256(f"{search.seed} {index} {sample_id}".encode()).digest()
+        tried = candidates(
+            mask,
+            search.candidates,
+            positive=search.positive,
+            negative=search.negative,
+            rng=np.random.default_rng(int.from_bytes(digest, "big")),
+            jitter=search.jitter,
+            fewer=search.fewer,
+        )
+        self.prompts = list(dict.fromkeys(tried))
+
+    def target(self, ranked: Sequence[tuple[Prompt, float]]) -> Target:
+        """What is kept of the prompts, given them best first."""
+        kept = [pair for pair in ranked if pair[1] >= self.search.least][: self.search.keep]
+        prompts, ious = tuple(prompt for prompt, _ in kept), tuple(score for _, score in kept)
+        return Target(self.sample_id, self.index, prompts, ious, ranked[0][1] if ranked else 0.0)
 
 
-def _picture(path: Path, samples: Sequence[Sample]) -> Image:
-    try:
-        image = read_image(path)
-    except UserError as error:
-        raise UserError(f"sample {samples[0].id}: {error}") from error
-    height, width, _ = image.shape
-    for sample in samples:
-        if (sample.height, sample.width) != (height, width):
-            raise UserError(
-                f"sample {sample.id}: {path} is {width} x {height} pixels, the sample says "
-                f"{sample.width} x {sample.height}"
-            )
-    return image
+def _drawn(scene: Scene, asked: Sequence[_Asked], most: int) -> Iterator[list[tuple[Prompt, float]]]:
+    """For each mask its best prompts with their IoU at the picture's size, best first; equals keep their order.
+
+    Where the scene has drafts those are drawn for all masks together, and only the ``most`` best of each are enlarged.
+    """
+    prompts = [prompt for one in asked for prompt in one.prompts]
+    drafts = scene.draft(prompts) if isinstance(scene, DraftingScene) and prompts else None
+    first = 0
+    for one in asked:
+        rows = range(first, first := first + len(one.prompts))
+        if not rows:
+            yield []
+        elif drafts is None:
+            yield best(scene, one.mask, one.prompts, keep=len(rows))
+        else:
+            chosen = _shortlist(drafts, rows, one.mask, most)
+            ious = [iou(scored.mask, one.mask) for scored in drafts.masks(chosen)]
+            yield sorted(zip((prompts[row] for row in chosen), ious, strict=True), key=lambda pair: -pair[1])
 
 
-def _searched(scene: Scene, mask: Mask, sample_id: str, index: int, search: Search) -> Target:
-    # a hash, so that the seed is the same on every machine and no two masks share their clicks
-    digest = hashlib.sha256(f"{search.seed} {index} {sample_id}".encode()).digest()
-    tried = candidates(
-        mask,
-        search.candidates,
-        positive=search.positive,
-        negative=search.negative,
-        rng=np.random.default_rng(int.from_bytes(digest, "big")),
-        jitter=search.jitter,
-    )
-    if not tried:
-        return Target(sample_id, index, (), (), 0.0)
-    different = list(dict.fromkeys(tried))  # a mask of few pixels has few sets of clicks
-    ranked = best(scene, mask, different, keep=len(different))
-    kept = [pair for pair in ranked if pair[1] >= search.least][: search.keep]
-    return Target(
-        sample_id, index, tuple(prompt for prompt, _ in kept), tuple(score for _, score in kept), ranked[0][1]
-    )
+def _shortlist(drafts: Drafts, rows: Sequence[int], mask: Mask, most: int) -> list[int]:
+    """The rows of the ``most`` best drafts, the first of equals, in order."""
+    ious = dict(zip(rows, drafts.ious(rows, mask), strict=True))
+    return sorted(sorted(rows, key=lambda row: -ious[row])[:most])
+
+
+def _some_of(count: int, fewer: int, least: int, rng: np.random.Generator) -> int:
+    """Between ``count`` less ``fewer`` and ``count``; nothing is drawn where there is no choice."""
+    low = max(count - fewer, min(least, count))
+    return int(rng.integers(low, count + 1)) if low < count else count
 
 
 def _moved(box: Box, jitter: float, mask: Mask, rng: np.random.Generator) -> Box:

@@ -176,7 +176,7 @@ def test_a_sample_that_no_way_can_use_is_not_in_the_epoch(pictures):
     ("names", "rows", "targets", "says"),
     [
         pytest.param("a", Rows(), target("b"), "the targets are of other samples", id="no id in common"),
-        pytest.param("a", Rows(), {}, "the targets are of other samples", id="no targets at all"),
+        pytest.param("a", Rows(), {}, "there are no targets", id="no targets at all"),
         pytest.param(
             "a", Rows(positive=2), target("a"), "ask for 2 positive points, and the targets have 3", id="more"
         ),

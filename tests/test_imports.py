@@ -15,10 +15,10 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer", "learning"],
+    ["infer", "learning", "target_run", "fingerprints"],
     ["recipe"],
     ["builders"],
-    ["finetune", "conversations", "predict", "score", "diagnose"],
+    ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
     ["prompters"],
     ["mllm", "segmenter"],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam4mllm import targets as module
+from sam4mllm import samples as module
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Image, Point, Prompt, iou
 from sam4mllm.images import read_image, write_png

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import Device, Dtype, Images, Samples, Segmenter, SingleMask
+from sam4mllm.cli.options import Dtype, Images, Samples, Segmenter, SingleMask
 from sam4mllm.cli.terminal import progress
 
 
@@ -22,29 +22,38 @@ def targets(
     keep: Annotated[int, typer.Option("--keep", help="Prompts kept for each mask, at most.")] = 4,
     least: Annotated[float, typer.Option("--least", help="IoU with the mask below which none is kept.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Of the points and edges.")] = 0,
+    fewer: Annotated[int, typer.Option("--fewer", help="How many points of each sign a prompt may lack.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own segmenter.")] = 1,
+    ray: Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")] = None,
     segmenter: Segmenter = "",
     single_mask: SingleMask = False,
-    device: Device = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
+    ] = None,
     dtype: Dtype = "auto",
 ) -> None:
-    """Find for each mask the prompts that redraw it best: what PPG learns to say."""
+    """Find for each mask the prompts that redraw it best: what PPG learns to say. A stopped run goes on."""
     from dataclasses import asdict
+    from functools import partial
 
     from sam4mllm import __version__
     from sam4mllm.atomic import check_folder
+    from sam4mllm.builders import build_segmenter
+    from sam4mllm.engines import Work, engine
+    from sam4mllm.fingerprints import weights
     from sam4mllm.recipe import Recipe
     from sam4mllm.samples import read_samples
-    from sam4mllm.target_shards import write_targets
-    from sam4mllm.targets import Search, make_targets, report
+    from sam4mllm.target_run import find_targets
+    from sam4mllm.targets import Search
 
-    search = Search(candidates, positive, negative, jitter, keep, least, seed)
-    recipe = Recipe(segmenter=segmenter, single_mask=single_mask, device=device, dtype=dtype)
-    recipe.check_by_hand()
-    given = read_samples(samples, images)
+    search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer)
+    Recipe(segmenter=segmenter, single_mask=single_mask, dtype=dtype).check_by_hand()
+    crew = engine(workers, device, ray)
     check_folder(out)
-    drawer = recipe.build_segmenter()
+    given = read_samples(samples, images)
+    work = Work(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
+    about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
     with progress(sum(len(sample.masks) for sample in given), "searched") as advance:
-        found = list(make_targets(given, drawer, search, advance))
-    made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype, "sam4mllm": __version__}
-    write_targets(found, out, {"search": asdict(search), **made})
-    typer.echo(report(found))
+        said = find_targets(given, crew, work, out, about, advance)
+    typer.echo(said)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from sam4mllm.errors import UserError
 
 
 @contextlib.contextmanager
-def progress(total: int, done: str) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, advanced by the given function; none for a single thing."""
+def progress(total: int, done: str) -> Iterator[Callable[..., None]]:
+    """A bar on standard error, advanced by the given function, by 1 or as told; none for a single thing."""
     if total < 2:
-        yield lambda: None
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -28,7 +29,7 @@ def progress(total: int, done: str) -> Iterator[Callable[[], None]]:
     columns = (TextColumn(done), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+        yield partial(bar.advance, task)
 
 
 @contextlib.contextmanager

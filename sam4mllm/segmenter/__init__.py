@@ -47,6 +47,37 @@ class Scene(Protocol):
 
 
 @runtime_checkable
+class Drafts(Protocol):
+    """Masks that are drawn, but only at the decoder's own size, which is smaller than the picture's as a rule."""
+
+    def ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
+        """The IoU of each of those drafts, enlarged, with a mask of the picture, 0..1; a pixel may be counted wrongly.
+
+        Far cheaper than to enlarge them and count: only the part of the picture where either lies is looked at.
+        """
+        ...
+
+    def masks(self, rows: Sequence[int]) -> list[ScoredMask]:
+        """Those drafts at the picture's size, as `Scene.segment` gives them."""
+        ...
+
+
+@runtime_checkable
+class DraftingScene(Scene, Protocol):
+    """A scene whose masks can be compared before they are enlarged, which is most of the work on a large picture."""
+
+    def draft(self, prompts: Sequence[Prompt]) -> Drafts:
+        """One draft per prompt, in order.
+
+        None of them depends on the others, to the last bit where the machine allows it.
+
+        Raises:
+            UserError: as `Scene.segment` does.
+        """
+        ...
+
+
+@runtime_checkable
 class Segmenter(Protocol):
     """A promptable segmenter."""
 

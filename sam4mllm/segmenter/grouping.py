@@ -22,7 +22,7 @@ class Group:
     """Prompts with equally many points.
 
     Attributes:
-        rows: where each stood among all prompts.
+        rows: where each stood among all prompts; what the arrays hold beyond them is filling.
         boxes: x0, y0, x1, y1 in indices of the model's pixels.
         points: x, y likewise.
         labels: 1 on the object, 0 off it.
@@ -34,13 +34,14 @@ class Group:
     labels: Int64[np.ndarray, "n p"]
 
 
-def groups(prompts: Sequence[Prompt], scale: tuple[float, float], most: int) -> Iterator[Group]:
+def groups(prompts: Sequence[Prompt], scale: tuple[float, float], most: int, multiple: int = 1) -> Iterator[Group]:
     """The prompts by their number of points, at most ``most`` at once; each in exactly one group.
 
     Args:
         prompts: in pixels of the original image.
         scale: pixels of the model's input per original pixel, along x and y.
         most: the bound on a group, and so on the memory that a call takes.
+        multiple: of which the number of rows in a group's arrays is to be; the last prompt fills them up.
     """
     alike: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
@@ -48,7 +49,8 @@ def groups(prompts: Sequence[Prompt], scale: tuple[float, float], most: int) -> 
     for count, rows in alike.items():
         for start in range(0, len(rows), most):
             part = rows[start : start + most]
-            yield _group([prompts[row] for row in part], tuple(part), count, np.array(scale))
+            filled = [*part, *part[-1:] * (-len(part) % multiple)]
+            yield _group([prompts[row] for row in filled], tuple(part), count, np.array(scale))
 
 
 def _group(prompts: Sequence[Prompt], rows: tuple[int, ...], count: int, scale: Float[np.ndarray, "2"]) -> Group:

@@ -23,7 +23,8 @@ from transformers.models.auto.modeling_auto import (
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image, Prompt
 from sam4mllm.segmenter import ScoredMask, Takes
-from sam4mllm.segmenter.decoding import on_device, scored_masks
+from sam4mllm.segmenter.decoding import MULTIPLE, LogitDrafts, in_order, on_device, trusted
+from sam4mllm.segmenter.enlarging import Enlarging
 from sam4mllm.segmenter.grouping import Group, groups
 
 
@@ -103,7 +104,7 @@ class HfSegmenter:
         pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
         with torch.inference_mode():
             embedding = self.model.get_image_embeddings(pixels)
-        return HfScene(self, _named(embedding), scale, sizes)
+        return HfScene(self, _named(embedding), scale, (pixels.shape[-2], pixels.shape[-1]), sizes)
 
 
 class HfScene:
@@ -113,24 +114,47 @@ class HfScene:
         segmenter: whose decoder draws.
         embedding: what the decoder is given of the picture, by its names for it.
         scale: pixels of the model's input per pixel of the picture, along x and y.
+        canvas: (height, width) of the model's input, padding too.
         sizes: what the processor said of the picture's size, for enlarging masks.
     """
 
     def __init__(
-        self, segmenter: HfSegmenter, embedding: dict[str, Any], scale: tuple[float, float], sizes: dict[str, Tensor]
+        self,
+        segmenter: HfSegmenter,
+        embedding: dict[str, Any],
+        scale: tuple[float, float],
+        canvas: tuple[int, int],
+        sizes: dict[str, Tensor],
     ) -> None:
-        self._segmenter, self._embedding, self._scale, self._sizes = segmenter, embedding, scale, sizes
+        self._segmenter, self._embedding, self._scale = segmenter, embedding, scale
+        self._canvas, self._sizes = canvas, sizes
 
-    @torch.inference_mode()
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
         """One mask per prompt, as if each were alone; its score is the model's own guess of its IoU."""
-        pixels = int(self._sizes["original_sizes"].prod())
-        found: dict[int, ScoredMask] = {}
-        for group in groups(prompts, self._scale, self._segmenter.most):
+        return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
+
+    def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
+        """One draft per prompt, one or more, each as if it were alone."""
+        return self._drafts(prompts, MULTIPLE)
+
+    @torch.inference_mode()
+    def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
+        found = []
+        for group in groups(prompts, self._scale, self._segmenter.most, multiple):
             out = self._decode(group)
-            masks = scored_masks(out.pred_masks[0].float(), out.iou_scores[0].float(), self._enlarge, pixels)
-            found |= zip(group.rows, masks, strict=True)
-        return [found[row] for row in range(len(prompts))]
+            found.append((group.rows, trusted(out.pred_masks[0].float(), out.iou_scores[0].float())))
+        logits, trust = in_order(found)
+        height, width = self._sizes["original_sizes"][0].tolist()
+        return LogitDrafts(logits, trust, self._enlarging(logits), (height, width), self._enlarge)
+
+    def _enlarging(self, logits: Float[Tensor, "n h w"]) -> Enlarging:
+        """By way of the padded input where the processor pads, straight to the picture where it squashes."""
+        (height, width), cells = self._sizes["original_sizes"][0].tolist(), (logits.shape[1], logits.shape[2])
+        if "reshaped_input_sizes" not in self._sizes:
+            return Enlarging(cells, [(height, height)], [(width, width)], logits.device)
+        seen = self._sizes["reshaped_input_sizes"][0].tolist()
+        down, across = ([(self._canvas[axis], seen[axis])] for axis in (0, 1))
+        return Enlarging(cells, [*down, (height, height)], [*across, (width, width)], logits.device)
 
     def _decode(self, group: Group) -> Any:
         model = self._segmenter.model

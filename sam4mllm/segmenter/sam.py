@@ -16,7 +16,8 @@ from torch import Tensor
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image, Prompt
 from sam4mllm.segmenter import ScoredMask, Takes
-from sam4mllm.segmenter.decoding import on_device, scored_masks
+from sam4mllm.segmenter.decoding import MULTIPLE, LogitDrafts, in_order, on_device, trusted
+from sam4mllm.segmenter.enlarging import Enlarging
 from sam4mllm.segmenter.grouping import Group, groups
 
 MODELS = ("vit_b", "vit_l", "vit_h")
@@ -95,15 +96,23 @@ class SamScene:
     ) -> None:
         self._segmenter, self._features, self._seen, self._size = segmenter, features, seen, size
 
-    @torch.inference_mode()
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
         """One mask per prompt, as if each were alone; its score is the model's own guess of its IoU."""
+        return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
+
+    def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
+        """One draft per prompt, one or more, each as if it were alone."""
+        return self._drafts(prompts, MULTIPLE)
+
+    @torch.inference_mode()
+    def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
         scale = (self._seen[1] / self._size[1], self._seen[0] / self._size[0])
-        found: dict[int, ScoredMask] = {}
-        for group in groups(prompts, scale, self._segmenter.most):
-            masks = scored_masks(*self._decode(group), self._enlarge, self._size[0] * self._size[1])
-            found |= zip(group.rows, masks, strict=True)
-        return [found[row] for row in range(len(prompts))]
+        each = groups(prompts, scale, self._segmenter.most, multiple)
+        logits, trust = in_order((group.rows, trusted(*self._decode(group))) for group in each)
+        side = self._segmenter.model.image_encoder.img_size
+        down, across = ([(side, self._seen[axis]), (self._size[axis], self._size[axis])] for axis in (0, 1))
+        enlarging = Enlarging((logits.shape[1], logits.shape[2]), down, across, logits.device)
+        return LogitDrafts(logits, trust, enlarging, self._size, self._enlarge)
 
     def _decode(self, group: Group) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
         """The logits of each prompt's masks at the decoder's size, and the guesses of their IoU."""

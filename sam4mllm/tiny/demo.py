@@ -6,7 +6,6 @@ of the commands targets, finetune, predict and score.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,8 +16,6 @@ import yaml
 
 from sam4mllm.atomic import check_folder, write_text
 from sam4mllm.builders import (
-    EMBEDDED,
-    TINY,
     Option,
     build_mllm,
     build_prompter,
@@ -31,6 +28,7 @@ from sam4mllm.conversations import Rows
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import Training
+from sam4mllm.fingerprints import weights
 from sam4mllm.geometry import Prompt
 from sam4mllm.images import read_image, write_png
 from sam4mllm.learning import FinetuneRecipe
@@ -203,7 +201,8 @@ def run(recipe: Demo) -> str:
     """
     recipe.check()
     out, level = Path(recipe.out), Level(objects=recipe.objects)
-    note = yaml.safe_dump({"recipe": _plain(asdict(recipe)), "weights": _weights(recipe)}, sort_keys=False)
+    files = [*weights(recipe.mllm, "mllm"), *weights(recipe.segmenter, "sam")]
+    note = yaml.safe_dump({"recipe": _plain(asdict(recipe)), "weights": files}, sort_keys=False)
     noted = out / "demo.yaml"
     if noted.exists() and noted.read_text(encoding="utf-8") != note:
         raise UserError(f"{out} was begun with another recipe or other weights, see {noted}: give another out")
@@ -230,16 +229,6 @@ def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _weights(recipe: Demo) -> list[str]:
-    """Fingerprints of the weights of both models; none of those on the hub."""
-    folders = [
-        EMBEDDED / name if spec == TINY else Path(spec)
-        for name, spec in (("mllm", recipe.mllm), ("sam", recipe.segmenter))
-    ]
-    files = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 if __name__ == "__main__":

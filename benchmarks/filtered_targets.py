@@ -1,0 +1,75 @@
+"""What the filter is worth: mean IoU of the masks redrawn from all candidates, and from those that are kept.
+
+Photos and masks are COCO's, found as `benchmarks/oracle.py` finds them; scenes are those of the `shapes` test split,
+every figure of each. Each mask counts once: its IoU is the mean over its prompts. The last three columns are of the
+masks that keep a prompt, so that what the filter does to the prompts is not mixed with which masks it drops.
+
+    python benchmarks/filtered_targets.py [--limit 150] [--scenes 60] [--candidates 16] [--keep 4] [--least 0.5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from oracle import _photos
+
+from sam4mllm.builders import build_segmenter
+from sam4mllm.geometry import Image, Mask
+from sam4mllm.rle import Rle
+from sam4mllm.samples import Sample
+from sam4mllm.segmenter import Segmenter
+from sam4mllm.shapes import draw_split
+from sam4mllm.target_shards import Target
+from sam4mllm.targets import Search, picture_targets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "coco_real")
+    parser.add_argument("--limit", type=int, default=150, help="how many masks of photos, drawn at random")
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--candidates", type=int, default=16)
+    parser.add_argument("--keep", type=int, default=4)
+    parser.add_argument("--least", type=float, default=0.5)
+    options = parser.parse_args()
+    search = Search(candidates=options.candidates, keep=options.keep, least=options.least)
+    print("| | masks | that keep none | all candidates, all masks | all candidates | kept | best of each |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    drawings = [draw_split("test", index) for index in range(options.scenes)]
+    figures = [(drawing.image, figure.mask) for drawing in drawings for figure in drawing.figures]
+    row("shapes, `tiny`", figures, build_segmenter("tiny", device="cpu"), search)
+    if (options.data / "instances.json").is_file():
+        photos = [(case.image, case.mask) for case in _photos(options.data, options.limit, 0)]
+        row("COCO photos, `grabcut`", photos, build_segmenter("grabcut"), search)
+    else:
+        print(f"no photos at {options.data}; give --data or set SAM4MLLM_TEST_DATA")
+
+
+def row(name: str, cases: Iterable[tuple[Image, Mask]], segmenter: Segmenter, search: Search) -> None:
+    everything = replace(search, keep=search.candidates, least=0.0)
+    found: list[Target] = []
+    for number, (image, mask) in enumerate(cases):
+        sample = Sample(str(number), "x.png", mask.shape[1], mask.shape[0], "it", (Rle.from_mask(mask),))
+        found += picture_targets(image, [sample], segmenter, everything)
+    kept = [[score for score in target.ious if score >= search.least][: search.keep] for target in found]
+    left = [ious for ious in kept if ious]
+    lost = len(found) - len(left)
+    same = [target.ious for target, ious in zip(found, kept, strict=True) if ious]
+    means = (
+        fmean(fmean(one.ious) for one in found),
+        fmean(map(fmean, same)),
+        fmean(map(fmean, left)),
+        fmean(ious[0] for ious in left),
+    )
+    figures = " | ".join(f"{100 * mean:.1f}" for mean in means)
+    print(f"| {name} | {len(found)} | {lost} ({lost / len(found):.1%}) | {figures} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Searching targets against the plain way: pictures per second, their ratio, and the share of masks that keep others.
+
+The plain way draws one candidate after another at the picture's full size and compares it with the mask there. Both
+ways embed each picture once, which counts for both, and run on one torch thread. The seconds are the processor's: the
+wall's clock would also count whatever else the machine is at. Best of several rounds, taken in turns.
+
+"predict" enlarges all three masks of a candidate and takes the most trusted, as `SamPredictor.predict` of
+segment_anything and the processors of transformers do; "segment" is `Scene.segment`, which enlarges that one alone.
+
+    python benchmarks/targets.py [--scenes 30] [--large 2] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from time import process_time
+
+import numpy as np
+import torch
+import transformers as tf
+from rle_scoring import blob
+
+from sam4mllm.builders import build_segmenter
+from sam4mllm.geometry import Image, Mask, Prompt
+from sam4mllm.rle import Rle
+from sam4mllm.samples import Sample
+from sam4mllm.segmenter import ScoredMask, Takes
+from sam4mllm.segmenter.grouping import groups
+from sam4mllm.segmenter.hf import HfScene, HfSegmenter
+from sam4mllm.shapes import draw_split
+from sam4mllm.target_shards import Target
+from sam4mllm.targets import Search, picture_targets
+
+SEARCH = Search(candidates=16)
+WIDE, CELLS, SIDE = 256, 64, 1024  # of the decoder of every original SAM
+Picture = tuple[Image, Sample]
+
+
+class Plain:
+    """A segmenter whose scenes have no drafts, and draw each candidate alone."""
+
+    takes = Takes()
+
+    def __init__(self, segmenter: HfSegmenter, draw: Callable[[HfScene, Prompt], ScoredMask]) -> None:
+        self.segmenter, self.draw = segmenter, draw
+
+    def embed(self, image: Image) -> PlainScene:
+        return PlainScene(self.segmenter.embed(image), self.draw)
+
+
+class PlainScene:
+    """See `Plain`."""
+
+    def __init__(self, scene: HfScene, draw: Callable[[HfScene, Prompt], ScoredMask]) -> None:
+        self.scene, self.draw = scene, draw
+
+    def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
+        return [self.draw(self.scene, prompt) for prompt in prompts]
+
+
+def segment(scene: HfScene, prompt: Prompt) -> ScoredMask:
+    return scene.segment([prompt])[0]
+
+
+@torch.inference_mode()
+def predict(scene: HfScene, prompt: Prompt) -> ScoredMask:
+    [group] = groups([prompt], scene._scale, 1)
+    out = scene._decode(group)
+    [masks] = scene._segmenter.processor.post_process_masks(out.pred_masks, **scene._sizes)
+    scores = out.iou_scores[0, 0]
+    return ScoredMask(masks[0, int(scores.argmax())].numpy(), float(scores.max().clamp(0, 1)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=30, help="of shapes")
+    parser.add_argument("--large", type=int, default=2, help="pictures for the large model; 0: none")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    tiny = build_segmenter("tiny", device="cpu")
+    assert isinstance(tiny, HfSegmenter)
+    compare("shapes of 112 x 112, tiny", tiny, [scene(index, 1) for index in range(options.scenes)], options.rounds)
+    compare("shapes of 448 x 448, tiny", tiny, [scene(index, 4) for index in range(options.scenes)], options.rounds)
+    if options.large:
+        pictures = [noise(index) for index in range(options.large)]
+        compare("noise of 480 x 640, random decoder of SAM's size", large(), pictures, min(options.rounds, 2))
+
+
+def scene(index: int, factor: int) -> Picture:
+    """A shapes scene with each pixel as a block of ``factor`` x ``factor``; its sample has the masks of all figures."""
+    drawing = draw_split("test", index)
+    image, *masks = (
+        pixels.repeat(factor, 0).repeat(factor, 1) for pixels in (drawing.image, *(f.mask for f in drawing.figures))
+    )
+    return image, sample(str(index), masks)
+
+
+def noise(index: int) -> Picture:
+    rng = np.random.default_rng(index)
+    image = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    return image, sample(str(index), [blob(480, 640, rng) for _ in range(4)])
+
+
+def sample(name: str, masks: Sequence[Mask]) -> Sample:
+    height, width = masks[0].shape
+    return Sample(name, f"{name}.png", width, height, "all of it", tuple(map(Rle.from_mask, masks)))
+
+
+def large() -> HfSegmenter:
+    """A SAM with random weights and nearly no encoder; `initializer_range` is such that masks have edges."""
+    torch.manual_seed(0)
+    sizes = {"image_size": SIDE, "patch_size": SIDE // CELLS}
+    vision = tf.SamVisionConfig(
+        hidden_size=32,
+        output_channels=WIDE,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        mlp_dim=32,
+        window_size=8,
+        global_attn_indexes=[],
+        initializer_range=0.1,
+        **sizes,
+    )
+    config = tf.SamConfig(
+        vision_config=vision,
+        prompt_encoder_config=tf.SamPromptEncoderConfig(**sizes),
+        mask_decoder_config=tf.SamMaskDecoderConfig(),
+        initializer_range=0.1,
+    )
+    return HfSegmenter(tf.SamModel(config), tf.SamProcessor(tf.SamImageProcessor()))
+
+
+def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], rounds: int) -> None:
+    ways = {"ours": segmenter, "segment": Plain(segmenter, segment), "predict": Plain(segmenter, predict)}
+    best = dict.fromkeys(ways, float("inf"))
+    found: dict[str, list[Target]] = {}
+    for _ in range(rounds):
+        for way, drawer in ways.items():
+            start = process_time()
+            found[way] = [one for image, about in pictures for one in picture_targets(image, [about], drawer, SEARCH)]
+            best[way] = min(best[way], (process_time() - start) / len(pictures))
+    masks = len(found["ours"])
+    print(f"{name}: {len(pictures)} pictures, {masks} masks, K = {SEARCH.candidates}")
+    for way in ("predict", "segment"):
+        differ = sum(set(a.prompts) != set(b.prompts) for a, b in zip(found["ours"], found[way], strict=True))
+        print(
+            f"  ours {1 / best['ours']:.2f} pictures a second, {way} {1 / best[way]:.2f}: "
+            f"{best[way] / best['ours']:.1f} times as fast; {differ} of {masks} masks differ ({differ / masks:.1%})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""A search for the targets of many pictures that can be killed at any moment, and goes on where it was.
+
+The pictures are cut into parts of a fixed size in a fixed order. Each part that is done is one file below `parts` in
+the targets folder, there whole or not at all; when all are there the shards are made of them, in order, and `parts` is
+removed. What the parts belong to is noted beside them: they are never mixed with those of other settings, weights or
+samples. So the bytes at the end are the same however often a run was stopped, and whoever found the parts.
+
+    out/parts/about.json     {"search": {"candidates": 16, ...}, "segmenter": "tiny", "samples": "5f3a...", ...}
+    out/parts/00012.json     [{"sample_id": "refcoco-unc-5342-15215", "index": 0, "prompts": [...], "ceiling": 0.91}]
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sam4mllm.atomic import one_line, write_text
+from sam4mllm.engines import Engine, Work
+from sam4mllm.errors import UserError
+from sam4mllm.samples import SampleSet
+from sam4mllm.target_shards import INDEX, about_of, json_of, read_targets, target_of, write_rows
+from sam4mllm.targets import report
+
+PARTS = "parts"
+PICTURES = 16
+"""In a part: what a killed worker loses at most, and has to be done for a file to be worth its while."""
+
+
+def find_targets(
+    samples: SampleSet,
+    engine: Engine,
+    work: Work,
+    out: Path,
+    about: Mapping[str, Any],
+    progress: Callable[[int], None] = lambda _: None,
+) -> str:
+    """Make ``out`` the targets folder of some samples, going on from what a stopped run left; returns the report.
+
+    Args:
+        samples: with pictures; those without masks have no targets.
+        engine: who finds them.
+        work: how.
+        out: made if need be. Targets of other settings in it stay until these are complete; where ``out`` holds
+            these already, nothing is done.
+        about: what the targets are made of, as JSON, beside the samples; kept in the index.
+        progress: told of how many masks are done, at the start and after each part.
+
+    Raises:
+        UserError: for a folder in which other targets were begun, or are being written; for whatever the engine meets.
+    """
+    about = {**about, "samples": fingerprint(samples)}
+    parts = parted(samples)
+    with _alone(out / PARTS):
+        if (out / INDEX).is_file() and about_of(out) == about:
+            shutil.rmtree(out / PARTS)
+            return report(read_targets(out).values())
+        _begin(out / PARTS, about)
+        left = {number: part for number, part in parts.items() if not _file(out, number).is_file()}
+        progress(_masks(part for number, part in parts.items() if number not in left))
+        for number, found in engine.run(work, left):
+            write_text(_file(out, number), json.dumps([json_of(target) for target in found]))
+            progress(_masks([parts[number]]))
+        for stale in out.glob(".targets*.part.*"):  # of a run that was killed while it wrote the shards
+            stale.unlink()
+        write_rows((row for number in parts for row in _read(_file(out, number))), out, about)
+        said = report(target_of(row) for number in parts for row in _read(_file(out, number)))
+        shutil.rmtree(out / PARTS)
+    return said
+
+
+def parted(samples: SampleSet) -> dict[int, SampleSet]:
+    """The samples that have masks, by the number of their part; all about one picture are in one part."""
+    pictures = samples.by_picture()
+    return {
+        number: SampleSet(
+            tuple(sample for about in pictures[start : start + PICTURES] for sample in about), samples.images
+        )
+        for number, start in enumerate(range(0, len(pictures), PICTURES))
+    }
+
+
+def fingerprint(samples: SampleSet) -> str:
+    """Of all that targets are made of but the pixels: ids, pictures' names, masks and their order."""
+    seen = hashlib.sha256()
+    for sample in samples:
+        for text in (sample.id, sample.image, *map(str, (sample.height, sample.width, len(sample.masks)))):
+            seen.update(f"{len(text)} {text}".encode())
+        for rle in sample.masks:
+            seen.update(rle.counts.encode() + b" ")
+    return seen.hexdigest()
+
+
+def _begin(folder: Path, about: Mapping[str, Any]) -> None:
+    """Note what the parts belong to, or refuse where some are there that belong to something else."""
+    noted = folder / "about.json"
+    if not _any_done(folder) or not noted.is_file():
+        write_text(noted, json.dumps(about, indent=2) + "\n")
+        return
+    begun = json.loads(noted.read_bytes())
+    if begun != json.loads(json.dumps(about)):
+        differ = ", ".join(key for key in {**begun, **about} if begun.get(key) != about.get(key))
+        raise UserError(
+            f"{folder.parent} was begun with other settings ({differ}), see {noted}: give those, another folder, or "
+            f"remove {folder}"
+        )
+
+
+def _file(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:05}.json"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: remove it, and run this again ({error})") from error
+    return rows
+
+
+def _masks(parts: Sequence[SampleSet] | Iterator[SampleSet]) -> int:
+    return sum(len(sample.masks) for part in parts for sample in part)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The block with the folder to itself, of which nothing is left where no part was done.
+
+    The system takes the lock from a run that was killed.
+    """
+    new = not folder.parent.exists()
+    with one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("wb")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing {folder.parent}: wait for it, or give another folder") from None
+        try:
+            yield
+        finally:
+            if folder.exists() and not _any_done(folder):
+                shutil.rmtree(folder)
+                if new and not any(folder.parent.iterdir()):
+                    folder.parent.rmdir()
+
+
+def _any_done(folder: Path) -> bool:
+    return any(folder.glob("[0-9]*.json"))

@@ -1,0 +1,54 @@
+"""A small set to search in, and segmenters that worker processes can build by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry import Box
+from sam4mllm.images import write_png
+from sam4mllm.rle import Rle
+from sam4mllm.samples import Sample, SampleSet
+from sam4mllm.segmenter import Segmenter
+from sam4mllm.segmenter.box import fill
+from sam4mllm.segmenter.grabcut import GrabCutSegmenter
+
+
+def pictures(folder: Path, count: int) -> SampleSet:
+    """Small pictures of noise with two masks each, and a sample that means nothing."""
+    samples = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        pixels = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        left, top = rng.integers(0, 15, 2).tolist()
+        masks = [fill(Box(left, top, left + 18, top + 12), 30, 40), fill(Box(5, 3, 11, 25), 30, 40)]
+        pixels[masks[0]] //= 2
+        write_png(folder / f"{number}.png", pixels)
+        samples.append(Sample(f"s{number}", f"{number}.png", 40, 30, "it", tuple(map(Rle.from_mask, masks))))
+    return SampleSet((*samples, Sample("none", "gone.png", 40, 30, "it", ())), folder)
+
+
+def grabcut(*, device: str | None) -> Segmenter:
+    return GrabCutSegmenter(size=64)
+
+
+def noted(folder: Path, *, device: str | None) -> Segmenter:
+    """Leaves a file that is named by the process and its device."""
+    (folder / f"{os.getpid()} {device}").touch()
+    return GrabCutSegmenter(size=64)
+
+
+def refused(*, device: str | None) -> Segmenter:
+    raise UserError(f"the device {device!r} cannot be used")
+
+
+def dying(*, device: str | None) -> Segmenter:
+    os.kill(os.getpid(), 9)
+    raise AssertionError
+
+
+def broken(*, device: str | None) -> Segmenter:
+    raise RuntimeError("a slip of the programmer's")
