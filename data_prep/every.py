@@ -2,6 +2,7 @@
 
 python -m data_prep.every --root downloads                           what is there, and all of it converted to data/NAME
 python -m data_prep.every --name refcoco --root downloads --out data/refcoco         one set
+python -m data_prep.every --name refcoco --root downloads --download                 fetched first, as far as it can be
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import typer
 from data_prep import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoco
 from data_prep.command import KeepLeaks, Partial
 from data_prep.convert import convert
+from data_prep.download import download as fetched
+from data_prep.download import terminal_bar
 from data_prep.reading import Reading
 from data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
@@ -54,25 +57,27 @@ def _own(root: Path, name: str) -> Path:
     return root / name if (root / name).is_dir() else root
 
 
-def _one(name: str, root: Path, out: Path, partial: bool, keep_leaks: bool) -> str | None:
-    """Convert a set; what went wrong, if anything did."""
+def _one(name: str, root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> str | None:
+    """Convert a set, fetched first if wanted; what went wrong, if anything did."""
     try:
         if name not in PREPARE:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(PREPARE)}")
+        if download:
+            fetched(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
         convert(PREPARE[name](root), root, out, partial, keep_leaks, typer.echo)
     except UserError as error:
         return str(error)
     return None
 
 
-def _all(root: Path, out: Path, partial: bool, keep_leaks: bool) -> list[str]:
-    """Convert all that is there; what went wrong with which."""
+def _all(root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> list[str]:
+    """Convert all that is there, or of which anything can be fetched; what went wrong with which."""
     typer.echo(overview(root))
     wrong = []
     for source in SOURCES.values():
-        if not source.missing(root):
+        if not source.missing(root) or (download and source.files):
             typer.echo(f"\n{source.name} -> {out / source.name}")
-            error = _one(source.name, root, out / source.name, partial, keep_leaks)
+            error = _one(source.name, root, out / source.name, partial, keep_leaks, download)
             wrong += [f"{source.name}: {error}"] if error else []
     return wrong
 
@@ -83,12 +88,13 @@ def main(
     out: Annotated[Path | None, typer.Option(help="data, with a folder for each set; data/NAME for one.")] = None,
     partial: Partial = False,
     keep_leaks: KeepLeaks = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing and has an address.")] = False,
 ) -> None:
     """Say what is found and missing, and convert it; or convert one set."""
     if name is None:
-        wrong = _all(root, out or Path("data"), partial, keep_leaks)
+        wrong = _all(root, out or Path("data"), partial, keep_leaks, download)
     else:
-        error = _one(name, root, out or Path("data") / name, partial, keep_leaks)
+        error = _one(name, root, out or Path("data") / name, partial, keep_leaks, download)
         wrong = [error] if error else []
     for line in wrong:
         typer.echo(f"error: {line}", err=True)

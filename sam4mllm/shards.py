@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -25,6 +26,17 @@ from sam4mllm.atomic import one_line, write_bytes
 from sam4mllm.errors import UserError
 
 T = TypeVar("T")
+_WRITER = MappingProxyType(  # all said, so that another version of the library writes the same bytes as far as it can
+    {
+        "version": "2.6",
+        "data_page_version": "1.0",
+        "compression": "zstd",
+        "compression_level": 3,
+        "use_dictionary": True,
+        "write_statistics": True,
+        "write_page_checksum": True,
+    }
+)
 ROWS_PER_SHARD = 20_000  # samples with masks are about 10 MB: small enough to hold, large enough to compress
 
 
@@ -113,7 +125,7 @@ def _write_shard(kind: Kind, rows: list[Mapping[str, Any]], folder: Path, number
     """Write one shard under a name that its content decides, and return the name: an old shard is never overwritten."""
     packed = pa.BufferOutputStream()
     table = pa.Table.from_pylist(rows, schema=kind.schema)
-    pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, packed, row_group_size=ROWS_PER_SHARD, **_WRITER)
     data = packed.getvalue()
     name = f"{kind.stem}-{number:05}-{hashlib.sha256(data).hexdigest()[:12]}.parquet"
     write_bytes(folder / name, data.to_pybytes())

@@ -1,7 +1,8 @@
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote
 
 import pytest
 import typer
@@ -12,6 +13,7 @@ from data_prep.every import PREPARE, overview
 from data_prep.sources import SOURCES, File
 from sam4mllm.samples import read_samples
 from tests.data_prep import raw
+from tests.data_prep.server import sends, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = typer.Typer()
@@ -131,3 +133,26 @@ def test_real_data_of_all_of_refers_sets_is_converted(real_data, tmp_path):
 def test_the_docs_name_every_set():
     told = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in told for name in PREPARE)
+
+
+def test_what_is_missing_is_fetched_where_that_is_asked_for_and_then_converted(tmp_path, monkeypatch):
+    """A set whose files only a server has."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    raw.write(tmp_path / "there", "refcoco", SPLITS)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "there" / "refcoco").iterdir()}
+
+    def reply(handler):
+        sends(files[unquote(handler.path).rsplit("/", 1)[-1]])(handler)
+
+    with serving(reply) as server:
+        given = tuple(File(f"refcoco/{name}", name, url=f"{server.address}/{quote(name)}") for name in files)
+        made = replace(SOURCES["refcoco"], files=given)
+        monkeypatch.setattr(every, "SOURCES", {"refcoco": made})
+        without = run("--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial")
+        assert without.exit_code == 0, without.output
+        assert not server.asked
+        assert not (tmp_path / "data").exists()
+        result = run("--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial", "--download")
+    assert result.exit_code == 0, result.output
+    assert len(server.asked) == len(files)
+    assert len(read_samples(tmp_path / "data" / "refcoco" / "train"))
