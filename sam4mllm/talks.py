@@ -3,9 +3,9 @@
 A talks folder holds Parquet shards and `talks.json`, which names them; samples of the same split may lie beside them.
 Shards hold no pixels: pictures are found below the set's image root. Knows no data set and no model.
 
-    >>> Talk("llava_instruct-000000033471-0", "train2017/000000033471.jpg", 640, 480,
+    >>> Talk("vqa-000000033471-0", "train2017/000000033471.jpg", 640, 480,
     ...      (Turn("user", "What are the colors of the bus?"), Turn("assistant", "It is white and red.")),
-    ...      source="llava_instruct", split="train")
+    ...      source="vqa", split="train")
 """
 
 from __future__ import annotations

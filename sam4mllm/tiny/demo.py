@@ -16,6 +16,8 @@ import yaml
 
 from sam4mllm.atomic import check_folder, write_text
 from sam4mllm.builders import (
+    EMBEDDED,
+    TINY,
     Option,
     build_mllm,
     build_prompter,
@@ -51,7 +53,8 @@ from sam4mllm.tiny.command import command
 from sam4mllm.tiny.table import difference, table
 
 log = logging.getLogger(__name__)
-SHOWN = ("box", "ppg", "pqpp", "oracle")
+SHOWN = ("box", "ppg", "pqpp")
+LONGER = "longer-"
 AMBIGUOUS = "-ambiguous"
 
 
@@ -73,6 +76,7 @@ class Demo:
     sure_no: float = 0.9
     pictures: int = 8
     seed: int = 0
+    longer: str | None = None
 
     def __post_init__(self) -> None:
         Level(objects=self.objects)
@@ -87,13 +91,20 @@ class Demo:
         """How PQPP asks."""
         return {"points": self.points, "sure_yes": self.sure_yes, "sure_no": self.sure_no}
 
+    @property
+    def longer_adapter(self) -> str | None:
+        """The folder of an adapter that was taught for longer, if one is to be asked beside."""
+        return str(EMBEDDED / "adapter") if self.longer == TINY else self.longer
+
     def check(self) -> None:
         """Refuse what cannot be built, before anything is written.
 
         Raises:
             UserError: for the first slip.
         """
-        check_mllm(self.mllm)
+        if self.longer == TINY and self.mllm != TINY:
+            raise UserError(f"the adapter that comes with the package is of tiny, and not of {self.mllm}: longer=null")
+        check_mllm(self.mllm, self.longer_adapter)
         check_segmenter(self.segmenter)
         check_prompter("pqpp", self.sure)
         check_folder(Path(self.out))
@@ -144,18 +155,17 @@ def true_prompts(samples: SampleSet, seed: int) -> Mapping[str, tuple[Prompt, ..
 
 
 def ways(recipe: Demo, samples: SampleSet, adapter: Path) -> dict[str, Prompter]:
-    """The base and the taught model, asked in every way, and the oracle."""
-    base = build_mllm(recipe.mllm, device="cpu")
-    taught = build_mllm(recipe.mllm, adapter=str(adapter), device="cpu")
-    return {
-        "base-box": BoxPrompter(base),
-        "base-ppg": PPG(base),
-        "base-pqpp": build_prompter("pqpp", base, recipe.sure),
-        "box": BoxPrompter(taught),
-        "ppg": PPG(taught),
-        "pqpp": build_prompter("pqpp", taught, recipe.sure),
-        "oracle": Oracle(true_prompts(samples, recipe.seed)),
-    }
+    """The base and what it was taught, each asked in every way, and the oracle."""
+    adapters = {"base-": None, "": str(adapter)}
+    if recipe.longer is not None:
+        adapters[LONGER] = recipe.longer_adapter
+    found: dict[str, Prompter] = {}
+    for name, folder in adapters.items():
+        mllm = build_mllm(recipe.mllm, adapter=folder, device="cpu")
+        found[f"{name}box"] = BoxPrompter(mllm)
+        found[f"{name}ppg"] = PPG(mllm)
+        found[f"{name}pqpp"] = build_prompter("pqpp", mllm, recipe.sure)
+    return {**found, "oracle": Oracle(true_prompts(samples, recipe.seed))}
 
 
 def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) -> str:
@@ -168,17 +178,22 @@ def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) 
         parts += ["## Expressions whose target shares its box with another figure (IoU >= .6)", table(ambiguous, found)]
         parts.append(
             f"Differences of cIoU, with the 95% interval over the {len({one.image for one in ambiguous})} pictures of "
-            f"the test (one training):"
+            f"the test (one training each):"
         )
-        for better, worse in (("ppg", "box"), ("pqpp", "ppg"), ("pqpp", "box")):
-            apart, low, high = difference(ambiguous, found[better], found[worse])
-            parts.append(f"- {better} less {worse}: {apart:+.1f} ({low:+.1f} to {high:+.1f})")
+        for taught in [name for name in ("", LONGER) if f"{name}box" in found]:
+            for better, worse in (("ppg", "box"), ("pqpp", "ppg"), ("pqpp", "box")):
+                apart, low, high = difference(ambiguous, found[taught + better], found[taught + worse])
+                parts.append(f"- {taught}{better} less {taught}{worse}: {apart:+.1f} ({low:+.1f} to {high:+.1f})")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictures: int) -> AnySize:
-    """A contact sheet: some samples that have targets, ambiguous ones first, a column for each way of asking."""
-    by_id = {name: {one.id: one for one in predictions[name]} for name in SHOWN}
+    """A contact sheet: some samples that have targets, ambiguous ones first, a column for each way of asking.
+
+    Of what was taught for longer, where it was asked.
+    """
+    columns = [LONGER + name if LONGER + name in predictions else name for name in SHOWN] + ["oracle"]
+    by_id = {name: {one.id: one for one in predictions[name]} for name in columns}
     targeted = sorted((one for one in samples if one.masks), key=lambda one: not one.id.endswith(AMBIGUOUS))
     tiles = [
         overlay(
@@ -188,9 +203,9 @@ def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictu
             f"{name}: {sample.phrase}",
         )
         for sample in targeted[:pictures]
-        for name in SHOWN
+        for name in columns
     ]
-    return contact_sheet(tiles, len(SHOWN), (336, 380))
+    return contact_sheet(tiles, len(columns), (336, 380))
 
 
 def run(recipe: Demo) -> str:

@@ -340,7 +340,7 @@ def test_real_photos_are_shown(real_data, tmp_path):
     from data_prep.refcoco import prepare
 
     root = real_data / "refcoco_real"
-    write_samples(prepare(root, "refcoco", "unc")["testB"], tmp_path / "testB", root / "images")
+    write_samples(prepare(root, "refcoco", "unc").splits["testB"], tmp_path / "testB", root / "images")
     text = show(read_samples(tmp_path / "testB"), "refcoco / testB")
     assert len(Page(text).pictures) == 20
     assert "Missing pictures" not in text

@@ -16,7 +16,7 @@ from sam4mllm.tiny.demo import Demo, run
 from sam4mllm.tiny.mllm import MllmTraining
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "tiny"
-KINDS = {"demo": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
+KINDS = {"demo": Demo, "longer": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
@@ -37,10 +37,11 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
         "training.batch=2",
         "search.least=0.0",
         "training.learning_rate=1e-5",
+        f"longer={EMBEDDED / 'adapter'}",
     ]
     recipe = load(RECIPES / "demo.yaml", Demo, [*places, *small])
     shown = run(recipe)
-    assert all(shown.count(f"| {name} |") == 2 for name in ("base-ppg", "box", "ppg", "pqpp", "oracle"))
+    assert all(shown.count(f"| {name} |") == 2 for name in ("base-ppg", "ppg", "pqpp", "longer-pqpp", "oracle"))
     assert "- pqpp less ppg: " in shown
     assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
     before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
@@ -59,14 +60,16 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     [
         ("points=5", "points"),
         ("test_scenes=0", "1 or more scenes"),
-        ("mllm=nix", "unknown model 'nix'"),
+        ("mllm=nix longer=null", "unknown model 'nix'"),
+        ("mllm=nix", "longer=null"),
+        ("longer=nix", "no such folder: nix"),
         ("segmenter=nix", "unknown segmenter 'nix'"),
         ("training.steps=0", "steps is 1 or more"),
         ("seeds=1", "did you mean seed?"),
     ],
 )
 def test_a_slip_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, slip, says):
-    monkeypatch.setattr("sys.argv", ["demo", str(RECIPES / "demo.yaml"), f"out={tmp_path / 'out'}", slip])
+    monkeypatch.setattr("sys.argv", ["demo", str(RECIPES / "demo.yaml"), f"out={tmp_path / 'out'}", *slip.split()])
     with pytest.raises(SystemExit) as end:
         command(Demo, run)
     assert end.value.code == 2
