@@ -14,7 +14,7 @@ def weights(spec: str, embedded: str) -> list[str]:
     """The SHA-256 of each weights file that ``spec`` names, by name.
 
     Args:
-        spec: of an MLLM or a segmenter, as `sam4mllm.recipe` reads it; ``vit_h:FILE`` is that file.
+        spec: of an MLLM or a segmenter, as `sam4mllm.builders` reads it; ``vit_h:FILE`` is that file.
         embedded: which of the embedded models ``tiny`` is: ``mllm`` or ``sam``.
 
     Returns:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -166,14 +166,7 @@ def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None
         UserError: for an id that comes twice, or a folder that cannot be written.
     """
     rows = list(samples)
-    doubles = [name for name, count in Counter(sample.id for sample in rows).items() if count > 1]
-    if doubles:
-        raise UserError(f"{len(doubles)} sample ids come more than once, the first is {doubles[0]}")
-    noted = {
-        "images": images.as_posix() if images.is_absolute() else _relative(images, folder),
-        "sources": sorted({sample.source for sample in rows}),
-        "splits": sorted({sample.split for sample in rows}),
-    }
+    noted = noted_of([(row.id, row.source, row.split) for row in rows], "sample", folder, images)
     with new_shards(_KIND, map(_row, rows), folder, noted, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
@@ -190,6 +183,28 @@ def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
     """
     index, rows = read_shards(_KIND, folder, _sample)
     return SampleSet(tuple(rows), images if images is not None else folder / index["images"])
+
+
+def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, images: Path) -> dict[str, Any]:
+    """What the index of rows about pictures notes of them: where the pictures are, the sets and the splits.
+
+    Args:
+        rows: the id, source and split of each.
+        what: they are, in one word, for errors.
+        folder: that will hold them.
+        images: the image root. Kept as given if absolute, else noted relative to ``folder``.
+
+    Raises:
+        UserError: for an id that comes twice.
+    """
+    doubles = [name for name, count in Counter(name for name, _, _ in rows).items() if count > 1]
+    if doubles:
+        raise UserError(f"{len(doubles)} {what} ids come more than once, the first is {doubles[0]}")
+    return {
+        "images": images.as_posix() if images.is_absolute() else _relative(images, folder),
+        "sources": sorted({source for _, source, _ in rows}),
+        "splits": sorted({split for _, _, split in rows}),
+    }
 
 
 def _row(sample: Sample) -> dict[str, Any]:

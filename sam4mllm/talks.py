@@ -10,8 +10,6 @@ Shards hold no pixels: pictures are found below the set's image root. Knows no d
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ import pyarrow as pa
 from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Turn
-from sam4mllm.samples import check_below_root
+from sam4mllm.samples import check_below_root, noted_of
 from sam4mllm.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
 
 VERSION = 1
@@ -107,14 +105,7 @@ def write_talks(talks: Iterable[Talk], folder: Path, images: Path) -> None:
         UserError: for an id that comes twice, or a folder that cannot be written.
     """
     rows = list(talks)
-    doubles = [name for name, count in Counter(talk.id for talk in rows).items() if count > 1]
-    if doubles:
-        raise UserError(f"{len(doubles)} talk ids come more than once, the first is {doubles[0]}")
-    noted = {
-        "images": images.as_posix() if images.is_absolute() else Path(os.path.relpath(images, folder)).as_posix(),
-        "sources": sorted({talk.source for talk in rows}),
-        "splits": sorted({talk.split for talk in rows}),
-    }
+    noted = noted_of([(row.id, row.source, row.split) for row in rows], "talk", folder, images)
     with new_shards(_KIND, map(asdict, rows), folder, noted, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 

@@ -7,7 +7,7 @@ and for each constant piece of our questions, so that a turn is a dozen tokens; 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ TEMPLATE = (
     "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
     "{% else %}<reply>{{ m['content'][0]['text'] }}<end>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<reply>{% endif %}"
+)
+
+_FRAME, _MARK, _BOX, _POINT = Frame.whole(SIDE, SIDE), "@@", Box(1, 2, 3, 4), Point(5, 6)
+_BASE = (ask_boxes(_MARK, ROW), ask_name(_POINT, ROW, _FRAME), ask_there(_MARK))  # the base's own questions
+_POINTS = (  # PPG's and PQPP's
+    ask_prompts(_MARK, 3, 3, ROW),
+    ask_point(_POINT, _MARK, ROW, _FRAME),
+    ask_point(_POINT, _MARK, ROW, _FRAME, _BOX),
 )
 
 
@@ -74,7 +82,7 @@ def _tokenizer() -> Any:
     core.decoder = decoders.ByteLevel()
     places = ["<box>", *(f"<p{index:03d}>" for index in range(SIDE + 1))]
     core.add_tokens(
-        [AddedToken(piece, normalized=False) for piece in (*places, *sorted({*_pieces(_base), *_pieces(_points)}))]
+        [AddedToken(piece, normalized=False) for piece in (*places, *sorted({*_pieces(_BASE), *_pieces(_POINTS)}))]
     )
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -90,30 +98,13 @@ def unmet(tokenizer: Any) -> list[int]:
     Left among the words that a base could say, each lesson would press all of them away along one direction, until
     they are all but the same to whoever reads them.
     """
-    asked = _pieces(_points) - _pieces(_base)
+    asked = _pieces(_POINTS) - _pieces(_BASE)
     said = {form for word in SIDES for form in (word, f"Ġ{word}")}
     return sorted(tokenizer.convert_tokens_to_ids([*asked, *said]))
 
 
-def _base(mark: str, point: Point, box: Box, frame: Frame) -> list[str]:  # noqa: ARG001  one call for both
-    """The base's own questions."""
-    return [ask_boxes(mark, ROW), ask_name(point, ROW, frame), ask_there(mark)]
-
-
-def _points(mark: str, point: Point, box: Box, frame: Frame) -> list[str]:
-    """PPG's and PQPP's questions."""
-    return [
-        ask_prompts(mark, 3, 3, ROW),
-        ask_point(point, mark, ROW, frame),
-        ask_point(point, mark, ROW, frame, box),
-    ]
-
-
-def _pieces(asking: Callable[[str, Point, Box, Frame], list[str]]) -> set[str]:
+def _pieces(asked: Sequence[str]) -> set[str]:
     """What questions say around the phrase and the places in them."""
-    frame, mark = Frame.whole(SIDE, SIDE), "@@"
-    box, point = Box(1, 2, 3, 4), Point(5, 6)
-    asked = asking(mark, point, box, frame)
-    for place in (ROW.write_box(box, frame), ROW.write_point(point, frame)):
-        asked = [text.replace(place, mark) for text in asked]
-    return {piece for text in asked for piece in text.split(mark) if piece}
+    for place in (ROW.write_box(_BOX, _FRAME), ROW.write_point(_POINT, _FRAME)):
+        asked = [text.replace(place, _MARK) for text in asked]
+    return {piece for text in asked for piece in text.split(_MARK) if piece}
