@@ -4,27 +4,26 @@ The recipe lies beside the weights as ``recipe.yaml``, and is one itself:
 
     out: out/lora
     mllm: owner/name
-    samples: data/refcoco/train
+    data: [{samples: data/refcoco/train, targets: data/refcoco/targets}]
     training: {steps: 2000, batch: 8, ...}
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import yaml
 
 from sam4mllm.atomic import check_folder, write_text
 from sam4mllm.builders import build_mllm, check_dtype, check_mllm
-from sam4mllm.conversations import Conversations, Rows
+from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import Training, finetune
 from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.samples import read_samples
+from sam4mllm.rows import Rows
 from sam4mllm.settings import load
-from sam4mllm.target_shards import read_targets
+from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
 
 RECIPE = "recipe.yaml"
 
@@ -36,10 +35,8 @@ class FinetuneRecipe:
     Attributes:
         out: the adapter's folder; its checkpoints lie in ``out/checkpoints``.
         mllm: a folder or hub name of a transformers model.
-        samples: a folder of samples.
+        data: the sources that it is taught from.
         training: how to train.
-        targets: a folder of targets for these samples, which PPG rows then say; random clicks where None.
-        images: the root of the pictures, where they were moved.
         dialect: how the MLLM writes places; found from its configuration where None.
         device: as torch names it; the best there is where None.
         dtype: of the base's weights, as torch names it, or ``auto`` for the checkpoint's own.
@@ -50,10 +47,8 @@ class FinetuneRecipe:
 
     out: str
     mllm: str
-    samples: str
+    data: tuple[Source, ...]
     training: Training
-    targets: str | None = None
-    images: str | None = None
     dialect: str | None = None
     device: str | None = None
     dtype: str = "auto"
@@ -65,13 +60,13 @@ class FinetuneRecipe:
 def run(recipe: FinetuneRecipe) -> Path:
     """Train, or go on where a stopped run of the same recipe was; returns the adapter's folder.
 
-    Names, folders and the pictures that will be shown are checked before the model is loaded, and nothing is written
-    before it is.
+    Names, folders and that the pictures are there are checked before the model is loaded. Which of them are shown
+    depends on how many tokens its words are; those are read once it is there, before anything is written.
 
     Raises:
         UserError: for whatever in the recipe cannot be used, and a folder in which another recipe was begun.
     """
-    conversations = prepared(recipe)
+    taught = prepared(recipe)
     mllm = build_mllm(
         recipe.mllm,
         dialect=recipe.dialect,
@@ -82,12 +77,14 @@ def run(recipe: FinetuneRecipe) -> Path:
     )
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
+    conversations, training = Conversations(taught, recipe.rows, mllm, mllm.lengths), recipe.training
+    conversations.check_pictures(training.steps * training.batch * training.accumulate)
     out = Path(recipe.out)
     write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
-    return finetune(mllm, partial(conversations.row, mllm), recipe.training, out)
+    return finetune(mllm, conversations.row, training, out)
 
 
-def prepared(recipe: FinetuneRecipe) -> Conversations:
+def prepared(recipe: FinetuneRecipe) -> Corpus:
     """What the recipe teaches, once all of it is checked that can be without the model.
 
     Raises:
@@ -96,12 +93,9 @@ def prepared(recipe: FinetuneRecipe) -> Conversations:
     check_mllm(recipe.mllm, dialect=recipe.dialect)
     check_dtype(recipe.dtype)
     _check_out(recipe)
-    samples = read_samples(Path(recipe.samples), Path(recipe.images) if recipe.images else None)
-    targets = read_targets(Path(recipe.targets)) if recipe.targets else None
-    conversations = Conversations(samples, recipe.rows, targets)
-    training = recipe.training
-    conversations.check_pictures(training.steps * training.batch * training.accumulate)
-    return conversations
+    found = corpus(read_sources(recipe.data), recipe.rows)
+    check_files(found)
+    return found
 
 
 def _check_out(recipe: FinetuneRecipe) -> None:

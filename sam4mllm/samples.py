@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -128,19 +128,7 @@ class SampleSet:
         Raises:
             UserError: naming sample and picture, where it cannot be read or has another size than a sample says.
         """
-        path = self.path(samples[0])
-        try:
-            image = read_image(path)
-        except UserError as error:
-            raise UserError(f"sample {samples[0].id}: {error}") from error
-        height, width, _ = image.shape
-        for sample in samples:
-            if (sample.height, sample.width) != (height, width):
-                raise UserError(
-                    f"sample {sample.id}: {path} is {width} x {height} pixels, the sample says "
-                    f"{sample.width} x {sample.height}"
-                )
-        return image
+        return read_shown(self.path(samples[0]), "sample", samples)
 
     def by_picture(self) -> list[SampleSet]:
         """The samples that have masks, in one set for each picture, in the order in which the pictures come first."""
@@ -149,6 +137,42 @@ class SampleSet:
             if sample.masks:
                 about.setdefault(sample.image, []).append(sample)
         return [SampleSet(tuple(some), self.images) for some in about.values()]
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """What is said about a picture, and the size that the picture should have."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+def read_shown(path: Path, what: str, rows: Sequence[Shown]) -> Image:
+    """The one picture that some rows are about.
+
+    Args:
+        path: of the picture.
+        what: the rows are, in one word, for errors.
+        rows: one or more.
+
+    Raises:
+        UserError: naming row and picture, where it cannot be read or has another size than a row says.
+    """
+    try:
+        image = read_image(path)
+    except UserError as error:
+        raise UserError(f"{what} {rows[0].id}: {error}") from error
+    height, width, _ = image.shape
+    for row in rows:
+        if (row.height, row.width) != (height, width):
+            raise UserError(
+                f"{what} {row.id}: {path} is {width} x {height} pixels, the {what} says {row.width} x {row.height}"
+            )
+    return image
 
 
 def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None:

@@ -93,6 +93,30 @@ def interior(mask: Mask, n: int) -> Points:
     return np.array([(left + column + 0.5, top + row + 0.5) for row, column in found]).reshape(-1, 2)
 
 
+def near_edge(mask: Mask, box: Box, n: int, reach: float, rng: np.random.Generator) -> Points:
+    """``n`` random pixel centres of a box that are near a mask's edge, about as many on the mask as off it.
+
+    Near is within ``reach`` pixels of the nearest pixel of the other side, and where no pixel is so near, the nearest
+    that there is. The box's border is an edge of what is on the mask. A box that holds pixels of one side alone gives
+    that side's; a pixel may come twice, and a box without a pixel gives none.
+    """
+    import cv2
+
+    down, across = pixels(box, *mask.shape)
+    inside = np.pad(mask[down, across], 1).astype(np.uint8)
+    sides = []
+    for each in (inside, 1 - inside):
+        away = cv2.distanceTransform(each, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+        away = np.where(each[1:-1, 1:-1], away, np.inf)
+        if np.isfinite(away).any():
+            sides.append(np.flatnonzero(away <= max(reach, away.min())))
+    if not sides:
+        return np.zeros((0, 2))
+    chosen = [int(rng.choice(sides[int(rng.integers(len(sides)))])) for _ in range(n)]
+    rows, columns = np.divmod(np.array(chosen, dtype=np.int64), across.stop - across.start)
+    return np.stack([across.start + columns + 0.5, down.start + rows + 0.5], axis=1).reshape(-1, 2)
+
+
 def label(points: Points, mask: Mask) -> tuple[Point, ...]:
     """The points as clicks, in order: positive where their pixel belongs to the mask."""
     return tuple(Point(float(x), float(y), positive=on_mask(mask, float(x), float(y))) for x, y in points)

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def load(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
-    """A recipe file as a ``kind``, with ``key=value`` pairs over it; nested values are reached by dots.
+    """A recipe file as a ``kind``, with ``key=value`` pairs over it; dots reach nested values, and entries of lists by number.
 
     Raises:
         UserError: for a file that is missing or no YAML mapping, an unknown key (with the nearest known one), or a
@@ -67,15 +67,35 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"an override is key=value, got {override!r}")
     *path, last = key.split(".")
+    place: Any = values
     for name in path:
-        inner = values.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise UserError(f"the recipe key {name} holds no further keys, so {key} cannot be set")
-        values = inner
+        place = _inside(place, name, key)
     try:
-        values[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"the value of {key} is no YAML: {text!r}") from error
+    place[_slot(place, last, key)] = value
+
+
+def _inside(place: Any, name: str, key: str) -> Any:
+    """What a mapping or a list holds at a name or a number; an empty mapping is put where it holds nothing yet."""
+    slot = _slot(place, name, key)
+    inner = place.setdefault(slot, {}) if isinstance(place, dict) else place[slot]
+    if not isinstance(inner, dict | list):
+        raise UserError(f"the recipe key {name} holds no further keys, so {key} cannot be set")
+    return inner
+
+
+def _slot(place: Any, name: str, key: str) -> Any:
+    """Where in a mapping or a list: a list takes the numbers of its entries, and the next one for a new entry."""
+    if isinstance(place, dict):
+        return name
+    if not name.isdecimal() or int(name) > len(place):
+        choices = ", ".join([*map(str, range(len(place))), f"{len(place)} for a new entry"])
+        raise UserError(f"{key} cannot be set: {name!r} is none of {choices}")
+    if int(name) == len(place):
+        place.append({})
+    return int(name)
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
@@ -91,7 +111,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(inner) == len(value):
-            return tuple(_value(one, each, where) for one, each in zip(value, inner, strict=True))
+            return tuple(_value(*pair, f"{where}.{at}") for at, pair in enumerate(zip(value, inner, strict=True)))
     if origin is dict and isinstance(value, dict):
         return {key: _value(one, arguments[1], f"{where}.{key}") for key, one in value.items()}
     if hint is float and not isinstance(value, bool):

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from sam4mllm.dialects import Dialect
-from sam4mllm.dialogue import ask_boxes, ask_point, ask_prompts, say_boxes, say_label, say_prompts
+from sam4mllm.dialogue import (
+    ask_boxes,
+    ask_point,
+    ask_points,
+    ask_prompts,
+    say_boxes,
+    say_label,
+    say_labels,
+    say_prompts,
+)
 from sam4mllm.geometry import Box, Frame, Point, Prompt
 from sam4mllm.mllm import Turn
 
@@ -56,6 +65,19 @@ def pqpp_turns(
     for index in rng.permutation(len(which)):
         point, box = which[index]
         turns += _turns(ask_point(point, phrase, dialect, frame, box), say_label(point.positive))
+    return turns
+
+
+def listed_turns(phrase: str, objects: Sequence[Prompt], dialect: Dialect, frame: Frame) -> list[Turn]:
+    """PQPP as the paper asks: the boxes, then yes or no about all points of an object in one turn, in their order.
+
+    Objects are asked about from left to right, as their boxes were told; one without points is not asked about.
+    """
+    turns = box_turns(phrase, objects, dialect, frame)
+    for one in _in_order(objects):
+        if one.points:
+            asked = ask_points(one.points, phrase, dialect, frame, one.box if len(objects) > 1 else None)
+            turns += _turns(asked, say_labels([point.positive for point in one.points]))
     return turns
 
 

@@ -22,23 +22,43 @@ class Kind:
     share: dict[str, float] = field(default_factory=dict)
     inner: Inner | None = None
     loud: bool = False
+    rows: tuple[Inner, ...] = ()
 
 
 @pytest.fixture
 def recipe(tmp_path):
     file = tmp_path / "recipe.yaml"
-    file.write_text("out: here\nrate: 1e-4\npair: [3, 4]\nmany: [a, b, c]\nshare: {box: 1}\ninner: {rank: 4}\n")
+    file.write_text(
+        "out: here\nrate: 1e-4\npair: [3, 4]\nmany: [a, b, c]\nshare: {box: 1}\ninner: {rank: 4}\n"
+        "rows: [{rank: 1}, {}]\n"
+    )
     return file
 
 
 def test_a_recipe_becomes_typed_values(recipe):
-    assert load(recipe, Kind) == Kind("here", 1e-4, 10, (3, 4), ("a", "b", "c"), {"box": 1.0}, Inner(4))
+    assert load(recipe, Kind) == Kind(
+        "here", 1e-4, 10, (3, 4), ("a", "b", "c"), {"box": 1.0}, Inner(4), False, (Inner(1), Inner())
+    )
 
 
 def test_an_override_wins_and_reaches_inside(recipe):
     got = load(recipe, Kind, ["steps=7", "inner.alpha=2", "pair=[5,6]", "loud=true"])
     assert (got.steps, got.inner, got.pair, got.loud) == (7, Inner(4, 2.0), (5, 6), True)
     assert load(recipe, Kind, ["inner=null"]).inner is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows"),
+    [
+        pytest.param(["rows.0.alpha=2"], (Inner(1, 2.0), Inner()), id="an entry's key"),
+        pytest.param(["rows.1={rank: 3}"], (Inner(1), Inner(3)), id="an entry"),
+        pytest.param(["rows.2.rank=5", "rows.2.alpha=3"], (Inner(1), Inner(), Inner(5, 3.0)), id="a new entry"),
+        pytest.param(["rows=[{rank: 7}]"], (Inner(7),), id="all of it"),
+        pytest.param(["rows=[]"], (), id="none"),
+    ],
+)
+def test_an_override_reaches_into_a_list_by_number(recipe, overrides, rows):
+    assert load(recipe, Kind, overrides).rows == rows
 
 
 @pytest.mark.parametrize(
@@ -53,6 +73,11 @@ def test_an_override_wins_and_reaches_inside(recipe):
         pytest.param("rate=fast", "rate takes float, got 'fast'", id="a word for a rate"),
         pytest.param("pair=[1]", "pair takes", id="one of two"),
         pytest.param("out.deep=1", "holds no further keys", id="a key inside a text"),
+        pytest.param("rows.3.rank=1", "rows.3.rank cannot be set: '3' is none of 0, 1, 2 for a new entry", id="far"),
+        pytest.param("rows.-1.rank=1", "'-1' is none of 0, 1, 2 for a new entry", id="from the end"),
+        pytest.param("rows.rank=1", "'rank' is none of 0, 1, 2 for a new entry", id="a key of a list"),
+        pytest.param("rows.0.rnk=1", "unknown recipe key rows.0.rnk: did you mean rank?", id="a slip in an entry"),
+        pytest.param("rows.0=7", "rows.0 takes Inner, got 7", id="a number for an entry"),
         pytest.param("steps", "an override is key=value", id="no value"),
         pytest.param("steps=[", "no YAML", id="broken YAML"),
     ],

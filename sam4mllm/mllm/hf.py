@@ -24,7 +24,7 @@ from sam4mllm.mllm import Conversation, Images
 from sam4mllm.mllm.hf_adapter import adapted
 from sam4mllm.mllm.hf_chat import HfChat, Speaker
 from sam4mllm.mllm.hf_frames import Sight
-from sam4mllm.mllm.hf_rows import rows
+from sam4mllm.mllm.hf_rows import TemplateLengths, rows
 from sam4mllm.mllm.hf_template import Template
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,11 @@ class HfMLLM:
     @property
     def dialect(self) -> Dialect:
         return self._dialect
+
+    @property
+    def lengths(self) -> TemplateLengths:
+        """How many tokens texts and conversations are."""
+        return TemplateLengths(self._speaker.template)
 
     def open(self, images: Images, keys: Sequence[str] = ()) -> HfChat:  # noqa: ARG002  the protocol's
         """Begin one conversation per picture; each is encoded at its first question. ``keys`` do not matter."""

@@ -52,6 +52,29 @@ def tail(template: Template, turns: Sequence[Turn]) -> Tail:
     return Tail(ids, supervised)
 
 
+@dataclass(frozen=True)
+class TemplateLengths:
+    """How many tokens texts and conversations are; a picture's own and what stands before the user's first word are
+    not counted."""
+
+    template: Template
+
+    def texts(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text by itself."""
+        if not texts:
+            return []
+        return [len(ids) for ids in self.template.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+    def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
+        """The tokens of a conversation from the user's first word on, and how many of them are learned from.
+
+        Raises:
+            UserError: as `tail` does.
+        """
+        after = tail(self.template, turns)
+        return len(self.template.opening(turns[0].text)) + len(after.ids), sum(after.supervised)
+
+
 def rows(
     template: Template,
     images: Sequence[PilImage.Image],

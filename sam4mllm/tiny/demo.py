@@ -26,7 +26,6 @@ from sam4mllm.builders import (
     check_prompter,
     check_segmenter,
 )
-from sam4mllm.conversations import Rows
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import Training
@@ -42,11 +41,13 @@ from sam4mllm.prompters import Prompter
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.ppg import PPG
+from sam4mllm.rows import Rows
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.sampling import clicks
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.shapes import Level, Split, draw_split
 from sam4mllm.shapes.shards import samples_of
+from sam4mllm.sources import Source
 from sam4mllm.target_shards import write_targets
 from sam4mllm.targets import Search, make_targets, report
 from sam4mllm.tiny.command import command
@@ -134,9 +135,8 @@ def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> 
         learning = FinetuneRecipe(
             str(adapter),
             recipe.mllm,
-            str(out / "shapes" / "train"),
+            (Source(str(out / "shapes" / "train"), str(out / "targets")),),
             replace(recipe.training, seed=recipe.seed),
-            targets=str(out / "targets"),
             device="cpu",
             rows=replace(recipe.rows, seed=recipe.seed),
         )

@@ -1,0 +1,158 @@
+"""How many tokens conversations take, told before any of them is made: a fixed frame for each way, and the phrase.
+
+The frame is measured on a few made-up conversations that `turns` writes, with the longest places of the dialect, so
+that no wording is known here. What a row really takes is counted when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from sam4mllm.dialects import Dialect
+from sam4mllm.geometry import Box, Frame, Point, Prompt
+from sam4mllm.mllm import Turn
+from sam4mllm.rows import KINDS, TALK, Rows
+from sam4mllm.sources import Corpus
+from sam4mllm.talks import Talk
+from sam4mllm.teaching import said
+
+MARK = "zq"  # a phrase that no wording holds
+PLACES = 200  # places that are tried for the longest one
+
+
+@runtime_checkable
+class Lengths(Protocol):
+    """How long texts are for a model."""
+
+    def texts(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text by itself."""
+        ...
+
+    def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
+        """The tokens of a conversation from the user's first word on, and how many of them are learned from."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Costs:
+    """What each item of a corpus takes in each way, in tokens of a conversation.
+
+    Attributes:
+        fixed: at most, but for the points that it is asked about.
+        each: what each point more takes, for all its objects; 0 in ways that ask about none.
+        capacity: how much may be in one conversation.
+    """
+
+    fixed: Int64[np.ndarray, "kinds items"]
+    each: Int64[np.ndarray, "kinds items"]
+    capacity: int
+
+    @property
+    def too_long(self) -> Bool[np.ndarray, "kinds items"]:
+        """What never fits: with one point it is over the budget by itself."""
+        barred: Bool[np.ndarray, "kinds items"] = self.fixed + self.each > self.capacity
+        return barred
+
+
+def free(corpus: Corpus) -> Costs:
+    """Nothing takes anything: the costs where no budget is kept."""
+    none = np.zeros(corpus.uses.shape, dtype=np.int64)
+    asks = np.array([kind in ("pqpp", "listed") for kind in KINDS], dtype=np.int64)
+    return Costs(none, none + asks[:, None], np.iinfo(np.int64).max // 2)
+
+
+def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame) -> Costs:
+    """What each item takes at most, as far as can be told before it is written.
+
+    Args:
+        corpus: the items.
+        rows: what is asked of them.
+        lengths: of the model that will learn from them.
+        dialect: of the model.
+        frame: how it sees the largest picture.
+    """
+    talks = np.array([isinstance(item, Talk) for item in corpus.items], dtype=bool)
+    between = _between(lengths)
+    fixed = np.zeros(corpus.uses.shape, dtype=np.int64)
+    each = np.zeros_like(fixed)
+    fixed[KINDS.index(TALK), talks] = _of_talks([item for item in corpus.items if isinstance(item, Talk)], lengths)
+    samples = [item for item in corpus.items if not isinstance(item, Talk)]
+    objects = np.array([len(sample.masks) for sample in samples], dtype=np.int64)
+    spelled = lengths.texts([f'"{phrase}"' for phrase in [MARK, *(sample.phrase for sample in samples)]])
+    longer = np.array(spelled[1:], dtype=np.int64) - spelled[0]
+    for number, kind in enumerate(KINDS[:-1]):
+        if samples and corpus.uses[number].any():
+            frames = _frames(_probe(kind, rows, lengths, dialect, frame), int(objects.max()))
+            base, more, phrases, more_phrases = frames[:, objects]
+            fixed[number, ~talks] = base + between + phrases * longer
+            each[number, ~talks] = more + more_phrases * longer
+    return Costs(fixed, each, rows.tokens + between)
+
+
+def _between(lengths: Lengths) -> int:
+    """What a conversation takes where another one comes before it, more than alone."""
+    turns = [Turn("user", MARK), Turn("assistant", MARK)]
+    return lengths.conversation(turns * 2)[0] - 2 * lengths.conversation(turns)[0]
+
+
+def _of_talks(talks: Sequence[Talk], lengths: Lengths) -> Int64[np.ndarray, "talks"]:
+    """The tokens of their texts, and what a template writes around each pair of turns."""
+    if not talks:
+        return np.zeros(0, dtype=np.int64)
+    turns = [Turn("user", MARK), Turn("assistant", MARK)]
+    around = lengths.conversation(turns * 2)[0] - lengths.conversation(turns)[0] - 2 * lengths.texts([MARK])[0]
+    sizes = np.array(lengths.texts([turn.text for talk in talks for turn in talk.turns]), dtype=np.int64)
+    counts = np.array([len(talk.turns) for talk in talks])
+    found: Int64[np.ndarray, "talks"] = np.add.reduceat(sizes, np.cumsum(counts) - counts) + counts // 2 * around
+    return found
+
+
+def _frames(probe: Callable[[int, int], tuple[int, int]], most: int) -> Int64[np.ndarray, "4 objects"]:
+    """By the number of objects: tokens without points and for each, mentions of the phrase without points and for each.
+
+    Measured for up to three objects, for one alone need not be told from others; from there on each adds as much.
+    """
+    found = []
+    for objects in range(4):
+        one, two = np.array(probe(objects, 1)), np.array(probe(objects, 2))
+        found.append([*(2 * one - two), *(two - one)])
+    for _ in range(most - 3):
+        found.append([2 * last - previous for last, previous in zip(found[-1], found[-2], strict=True)])
+    return np.array(found, dtype=np.int64).T[[0, 2, 1, 3]]
+
+
+def _probe(
+    kind: str, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame
+) -> Callable[[int, int], tuple[int, int]]:
+    """What a made-up expression takes by its objects and the points of each: tokens, and mentions of its phrase."""
+    box, point = _longest(lengths, dialect, frame)
+
+    def measured(objects: int, points: int) -> tuple[int, int]:
+        found = []
+        for positive in (True, False):  # one of yes and no may be longer
+            asked = (Point(point.x, point.y, positive),) * points
+            signs = (True,) * rows.positive + (False,) * rows.negative
+            told = tuple(Point(point.x, point.y, sign) for sign in signs) if kind == "ppg" else asked
+            prompts = [Prompt(box, told)] * objects
+            turns = said(kind, MARK, prompts, rows, dialect, frame, np.random.default_rng(0))
+            tokens, _ = lengths.conversation(turns)
+            found.append((tokens, sum(turn.text.count(MARK) for turn in turns)))
+        return max(found)
+
+    return measured
+
+
+def _longest(lengths: Lengths, dialect: Dialect, frame: Frame) -> tuple[Box, Point]:
+    """The box and the point that take most tokens, of many in a picture."""
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.random((PLACES, 2, 2)), axis=1) * np.array(frame.image)
+    boxes = [Box(x0, y0, x1, y1) for (x0, y0), (x1, y1) in corners.tolist()]
+    points = [Point(x, y) for (x, y), _ in corners.tolist()]
+    by_box = lengths.texts([dialect.write_box(box, frame) for box in boxes])
+    by_point = lengths.texts([dialect.write_point(point, frame) for point in points])
+    return boxes[int(np.argmax(by_box))], points[int(np.argmax(by_point))]
