@@ -1,4 +1,4 @@
-"""What the rows of a training run hold, as plain numbers: how often what is taught, how much is asked, how long they are.
+"""What the rows of a training run hold, as plain numbers: how often what is taught, how much is asked, how much fits.
 
 Knows nothing of samples and tokens.
 

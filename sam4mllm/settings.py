@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def load(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
-    """A recipe file as a ``kind``, with ``key=value`` pairs over it; dots reach nested values, and entries of lists by number.
+    """A recipe file as a ``kind``, with ``key=value`` pairs over it; dots reach nested values, and lists by number.
 
     Raises:
         UserError: for a file that is missing or no YAML mapping, an unknown key (with the nearest known one), or a

@@ -20,6 +20,7 @@ from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf_template import Template
 
 IGNORED = -100  # the label that torch's cross-entropy passes over
+AT_ONCE = 1000  # texts in one call of a tokenizer, which makes lists of all their ids
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,18 @@ def tail(template: Template, turns: Sequence[Turn]) -> Tail:
 
 @dataclass(frozen=True)
 class TemplateLengths:
-    """How many tokens texts and conversations are; a picture's own and what stands before the user's first word are
-    not counted."""
+    """How many tokens texts and conversations are, without a picture's own and what else comes before its text."""
 
     template: Template
 
     def texts(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text by itself."""
-        if not texts:
-            return []
-        return [len(ids) for ids in self.template.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+        different, found = list(dict.fromkeys(texts)), dict[str, int]()
+        for start in range(0, len(different), AT_ONCE):
+            some = different[start : start + AT_ONCE]
+            ids = self.template.tokenizer(some, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            found.update(zip(some, map(len, ids), strict=True))
+        return [found[text] for text in texts]
 
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
         """The tokens of a conversation from the user's first word on, and how many of them are learned from.
