@@ -62,8 +62,9 @@ class Costs:
 def free(corpus: Corpus) -> Costs:
     """Nothing takes anything: the costs where no budget is kept."""
     none = np.zeros(corpus.uses.shape, dtype=np.int64)
-    asks = np.array([kind in ("pqpp", "listed") for kind in KINDS], dtype=np.int64)
-    return Costs(none, none + asks[:, None], np.iinfo(np.int64).max // 2)
+    asks = np.array([kind in ("pqpp", "listed") for kind in KINDS])
+    objects = np.array([not isinstance(item, Talk) and bool(item.masks) for item in corpus.items], dtype=bool)
+    return Costs(none, (asks[:, None] & objects).astype(np.int64), np.iinfo(np.int64).max // 2)
 
 
 def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame) -> Costs:

@@ -1,6 +1,7 @@
 """From samples to an adapter that answers, by the command line alone, on small random models of the real classes."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,20 @@ from sam4mllm.samples import SampleSet, read_samples, write_samples
 from sam4mllm.settings import load
 from sam4mllm.shapes import Level, draw_split
 from sam4mllm.shapes.shards import samples_of
-from sam4mllm.target_shards import read_targets
+from sam4mllm.target_shards import read_targets, write_targets
 from tests import families
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 LORA = RECIPES / "lora.yaml"
-SMALL = ["mllm=model", "out=out", "samples=set", "targets=null", "dtype=float32", "rows.per_image=2", "rows.asked=2"]
-SMALL += ["training.steps=2", "training.batch=2", "training.accumulate=1", "training.bf16=false"]
+SMALL = ["mllm=model", "out=out", "data.0.samples=set", "data.0.targets=null", "dtype=float32", "rows.per_image=2"]
+SMALL += [
+    "rows.asked.mean=2",
+    "rows.asked.deviation=0",
+    "training.steps=2",
+    "training.batch=2",
+    "training.accumulate=1",
+]
+SMALL += ["training.bf16=false"]
 # peft and trl ask transformers for properties by names that it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -60,9 +68,9 @@ def test_the_same_three_commands_teach_any_model_and_ask_it(samples, command, fa
     assert (code, out.count("\n")) == (0, 3)
     assert set(read_targets(Path("targets"))) == {(one.id, i) for one in samples for i in range(len(one.masks))}
 
-    code, out, _ = command("finetune", LORA, *SMALL, "targets=targets")
+    code, out, _ = command("finetune", LORA, *SMALL, "data.0.targets=targets")
     assert (code, out.splitlines()[-1]) == (0, "written to out")
-    assert load(Path("out/recipe.yaml"), FinetuneRecipe) == recipe("targets=targets")
+    assert load(Path("out/recipe.yaml"), FinetuneRecipe) == recipe("data.0.targets=targets")
     learned = load_file("out/adapter_model.safetensors")
     assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
 
@@ -79,11 +87,11 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
     class Stop(Exception):
         pass
 
-    def watched(self, mllm, index):
+    def watched(self, index):
         if len(asked) == last:
             raise Stop
         asked.append(index)
-        return row(self, mllm, index)
+        return row(self, index)
 
     monkeypatch.setattr(Conversations, "row", watched)
     steps = ["training.steps=4", "training.save_every=2"]
@@ -111,11 +119,21 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
     [
         pytest.param("trainng.steps=3", "unknown recipe key trainng: did you mean training?", id="unknown key"),
         pytest.param("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?", id="deep key"),
-        pytest.param("samples=nowhere", "nowhere is no samples folder", id="no samples"),
-        pytest.param("targets=nowhere", "nowhere is no targets folder", id="no targets"),
-        pytest.param("targets=others", "the targets are of other samples", id="other samples"),
-        pytest.param("images=nowhere", "no such file: nowhere/", id="no pictures"),
-        pytest.param("samples=spoilt", "images/spoilt.png: image file is truncated", id="unreadable picture"),
+        pytest.param("data.0.samples=nowhere", "nowhere is no samples folder", id="no samples"),
+        pytest.param("data.0.targets=nowhere", "nowhere is no targets folder", id="no targets"),
+        pytest.param("data.0.targets=others", "the targets are of other samples", id="other samples"),
+        pytest.param(
+            "data.0.targets=lost", "there are no targets for set: their folder holds none", id="empty targets"
+        ),
+        pytest.param("data.0.images=nowhere", "no such file: nowhere/", id="no pictures"),
+        pytest.param("data.1.talks=nowhere", "nowhere is no talks folder", id="no talks"),
+        pytest.param("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry", id="no such source"),
+        pytest.param("data.0.weight=0", "no source whose weight is above 0", id="no source"),
+        pytest.param("data.0.talks=set", "a source is a folder of samples or one of talks", id="two in one"),
+        pytest.param(
+            "data.0.sampels=set", "unknown recipe key data.0.sampels: did you mean samples?", id="a key of data"
+        ),
+        pytest.param("samples=set", "unknown recipe key samples", id="an old key"),
         pytest.param("mllm=klein", "unknown model 'klein'", id="no model"),
         pytest.param("mllm=replay:said.jsonl", "replay:said.jsonl is no model, and cannot be trained", id="recording"),
         pytest.param("dialect=klingon", "unknown dialect 'klingon'", id="dialect"),
@@ -132,8 +150,7 @@ def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, c
     monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
     Path("model").mkdir()
     Path("said.jsonl").write_text('{"id": "a", "replies": ["none"]}\n')
-    Path("images/spoilt.png").write_bytes(Path("images/0.png").read_bytes()[:-100])
-    write_samples([*samples, replace(samples.samples[0], id="z", image="spoilt.png")], Path("spoilt"), Path("images"))
+    write_targets([], Path("lost"), {})
     write_samples([replace(one, id=f"x{one.id}") for one in samples], Path("others"), Path("images"))
     assert command("targets", "others", "--segmenter", "grabcut", "--candidates", 1, "--out", "others")[0] == 0
     before = kept()
@@ -142,6 +159,39 @@ def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, c
     assert err.startswith("error: ")
     assert says in err
     assert kept() == before
+
+
+def test_a_picture_that_cannot_be_read_stops_a_run_in_one_line_before_anything_is_written(samples, command):
+    families.build("llava", Path("model"))
+    Path("images/spoilt.png").write_bytes(Path("images/0.png").read_bytes()[:-100])
+    write_samples([*samples, replace(samples.samples[0], id="z", image="spoilt.png")], Path("spoilt"), Path("images"))
+    before = kept()
+    code, out, err = command("finetune", LORA, *SMALL, "training.steps=50", "data.0.samples=spoilt")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: sample z: ")
+    assert "images/spoilt.png: image file is truncated" in err.splitlines()[-1]
+    assert kept() == before
+
+
+def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_back(samples, command, monkeypatch):
+    families.build("llava", Path("model"))
+    words = [*SMALL, "training.steps=4", "training.save_every=1"]
+    row, asked = Conversations.row, []
+
+    def vanishing(self, index):
+        asked.append(index)
+        if len(asked) == 7:
+            Path("images").rename("away")
+        return row(self, index)
+
+    monkeypatch.setattr(Conversations, "row", vanishing)
+    code, _, err = command("finetune", LORA, *words)
+    assert code == 2
+    assert re.fullmatch(r"error: sample \S+: no such file: set/../images/\d.png", err.splitlines()[-1])
+    assert list(Path("out/checkpoints").glob("checkpoint-*"))
+    monkeypatch.setattr(Conversations, "row", row)
+    Path("away").rename("images")
+    assert command("finetune", LORA, *words)[0] == 0
 
 
 @pytest.mark.parametrize(

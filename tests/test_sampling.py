@@ -132,3 +132,30 @@ def test_clicks_follow_the_seed():
     mask = np.tri(30, dtype=bool)
     one, same, other = (sampling.clicks(mask, box_of(mask), 3, 3, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert one == same != other
+
+
+@given(arrays(bool, (9, 12)), st.floats(0.5, 6.0), st.integers(0, 30))
+def test_points_near_the_edge_are_pixel_centres_as_near_as_is_asked_or_the_nearest_there_are(mask, reach, n):
+    mask[4, 5] = True
+    box = box_of(mask)
+    points = sampling.near_edge(mask, box, n, reach, np.random.default_rng(0))
+    assert points.shape == (n, 2)
+    assert (points % 1 == 0.5).all()
+    assert all(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in points.tolist())
+    padded = np.pad(mask, 1)
+    for x, y in points.tolist():
+        other = np.argwhere(padded != on_mask(mask, x, y)) - 0.5
+        off = np.hypot(other[:, 1] - x, other[:, 0] - y).min()
+        assert off <= max(reach, 1) + 1e-4 or on_mask(mask, x, y)  # what is on the mask may have no such neighbour
+
+
+def test_points_near_the_edge_lie_on_both_sides_or_on_the_only_one():
+    mask = np.zeros((40, 40), dtype=bool)
+    mask[:, :20] = True
+    both = sampling.near_edge(mask, Box(0, 0, 40, 40), 500, 3, np.random.default_rng(0))
+    assert 200 < (both[:, 0] < 20).sum() < 300
+    inner = both[(both[:, 1] > 3) & (both[:, 1] < 37) & (both[:, 0] > 3)]
+    assert (abs(inner[:, 0] - 20) < 3).all()
+    whole = sampling.near_edge(mask, Box(0, 0, 20, 40), 200, 3, np.random.default_rng(0))
+    assert (np.minimum.reduce([whole[:, 0], 20 - whole[:, 0], whole[:, 1], 40 - whole[:, 1]]) < 3).all()
+    assert sampling.near_edge(mask, Box(5.6, 5.6, 5.9, 5.9), 3, 1, np.random.default_rng(0)).shape == (0, 2)

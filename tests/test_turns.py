@@ -1,9 +1,9 @@
 import numpy as np
 
 from sam4mllm.dialects import dialect
-from sam4mllm.dialogue import read_boxes, read_label, read_prompts
+from sam4mllm.dialogue import read_boxes, read_label, read_labels, read_prompts
 from sam4mllm.geometry import Box, Frame, Point, Prompt
-from sam4mllm.turns import box_turns, ppg_turns, pqpp_turns
+from sam4mllm.turns import box_turns, listed_turns, ppg_turns, pqpp_turns
 
 ROW, FRAME = dialect("sam4mllm"), Frame.whole(100, 100)
 RIGHT = Prompt(Box(60, 20, 90, 80), (Point(70.5, 40.5), Point(62.5, 22.5, positive=False)))
@@ -57,3 +57,17 @@ def test_points_are_told_from_left_to_right_by_sign():
         (5, False),
         (10, False),
     ]
+
+
+def test_a_list_asks_about_all_points_of_an_object_in_one_turn_from_left_to_right():
+    turns = listed_turns("pets", [RIGHT, LEFT], ROW, FRAME)
+    assert turns[:2] == box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
+    assert len(turns) == 2 + 2 * 2
+    for (asked, said), one in zip((turns[2:4], turns[4:]), (LEFT, RIGHT), strict=True):
+        assert ROW.write_box(one.box, FRAME) in asked.text
+        assert [asked.text.index(ROW.write_point(point, FRAME)) for point in one.points] == sorted(
+            asked.text.index(ROW.write_point(point, FRAME)) for point in one.points
+        )
+        assert read_labels(said.text, 2) == (True, False)
+    assert len(listed_turns("cat", [LEFT, Prompt(RIGHT.box)], ROW, FRAME)) == 4
+    assert ROW.write_box(LEFT.box, FRAME) not in listed_turns("cat", [LEFT], ROW, FRAME)[2].text
