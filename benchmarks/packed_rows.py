@@ -1,0 +1,113 @@
+"""How much faster packed rows teach: supervised tokens a second, several expressions in a conversation against one.
+
+    python benchmarks/packed_rows.py
+
+Both sides are the real rows of the same scenes of `shapes`, for the class and the tokenizer of `tiny`: made, tokenized,
+forward, backward; weights are random and the image encoder is frozen, as in a training. What packing saves is the
+picture, so the gain depends on how many tokens it takes beside the text: tiny's own 196 (a side of 112 pixels), and 576
+(192 pixels), as many as LLaVA-1.5's. The sides take turns, and the median of the passes counts. Processor time is that
+of the process, for the machine may be busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from sam4mllm.builders import EMBEDDED
+from sam4mllm.conversations import Conversations
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.mllm.hf_rows import IGNORED
+from sam4mllm.rows import Mixture, Rows
+from sam4mllm.samples import SampleSet
+from sam4mllm.shapes import Level
+from sam4mllm.sources import Part, corpus
+from sam4mllm.tiny.demo import write_scenes
+from sam4mllm.tiny.model import PATCH, ROW
+
+GOAL = 0.6
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over an epoch, in seconds."""
+
+    supervised: int
+    processor: float
+    wall: float
+
+
+def conversations(mllm: HfMLLM, samples: SampleSet, rows: Rows) -> Conversations:
+    return Conversations(corpus([Part("shapes", samples)], rows), rows, mllm, mllm.lengths)
+
+
+def learn(mllm: HfMLLM, made: Conversations, batch: int) -> Pass:
+    """One pass over the first epoch, without a step of an optimizer: both sides would take the same."""
+    supervised, processor, wall = 0, process_time(), perf_counter()
+    for start in range(0, len(made), batch):
+        inputs = mllm.rows([made.row(index) for index in range(start, min(start + batch, len(made)))])
+        supervised += int((inputs["labels"] != IGNORED).sum())
+        mllm.model.zero_grad()
+        mllm.model(**inputs).loss.backward()
+    return Pass(supervised, process_time() - processor, perf_counter() - wall)
+
+
+def built(side: int) -> HfMLLM:
+    """Tiny, for pictures of so many pixels along a side."""
+    processor = AutoProcessor.from_pretrained(EMBEDDED / "mllm")
+    processor.image_processor.size = {"height": side, "width": side}
+    config = AutoConfig.from_pretrained(EMBEDDED / "mllm")
+    config.vision_config.image_size, config.image_seq_length = side, (side // PATCH) ** 2
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config)
+    model.generation_config = GenerationConfig.from_pretrained(EMBEDDED / "mllm")
+    model.get_encoder("image").requires_grad_(False)
+    return HfMLLM(model.eval(), processor, ROW)
+
+
+def compared(mllm: HfMLLM, samples: SampleSet, rows: Rows, repeats: int, batch: int) -> str:
+    """A line of the table: both rates, and their ratio against the goal."""
+    sides = [conversations(mllm, samples, replace(rows, per_image=most)) for most in (1, rows.per_image)]
+    passes = [[learn(mllm, side, batch) for side in sides] for _ in range(repeats)]
+    mean = len(samples) / len(sides[1])
+    cells = [f"{mean:.2f}"]
+    for name in ("processor", "wall"):
+        one, packed = (
+            median(each.supervised / getattr(each, name) for each in side) for side in zip(*passes, strict=True)
+        )
+        cells += [f"{one:.0f}", f"{packed:.0f}", f"{packed / one:.2f}"]
+    return " | ".join([*cells, f"{GOAL * mean:.2f}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1, help="conversations of a batch; more are padded")
+    parser.add_argument("--per-image", type=int, default=4)
+    parser.add_argument("--sides", type=int, nargs="+", default=[112, 192], help="of the picture, in pixels")
+    options = parser.parse_args()
+    print(f"{options.scenes} scenes, supervised tokens a second, by processor time (cpu) and by the clock")
+    print(
+        "| rows | picture | expressions | cpu: one | cpu: packed | ratio | clock: one | clock: packed | ratio | goal |"
+    )
+    print("|---|" + "---:|" * 9)
+    with tempfile.TemporaryDirectory() as folder:
+        samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=(1, 3)))
+        for side in options.sides:
+            mllm = built(side)
+            for name, mixture in (("PPG", Mixture(1, 0)), ("PQPP", Mixture(0, 1))):
+                rows = Rows(mixture, per_image=options.per_image)
+                line = compared(mllm, samples, rows, options.repeats, options.batch)
+                print(f"| {name} | {(side // PATCH) ** 2} | {line} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""How long it takes to plan the rows of a set as large as RefCOCO: what can be used, tokens, epochs, single rows.
+
+    python benchmarks/row_planning.py [--sentences 142000] [--talks 0]
+
+Made-up sentences, seven to a picture; no picture is read. The tokenizer is that of `tiny`, which spells what it does
+not know in bytes: several times the tokens of a common one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter, process_time
+
+import numpy as np
+
+from benchmarks.refer_scale import WORDS
+from sam4mllm.builders import EMBEDDED
+from sam4mllm.conversations import Conversations
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.rle import Rle
+from sam4mllm.rows import Rows
+from sam4mllm.samples import Sample, SampleSet
+from sam4mllm.sources import Part, corpus
+from sam4mllm.talks import Talk, TalkSet
+
+HEIGHT, WIDTH = 480, 640
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    wall, processor = perf_counter(), process_time()
+    yield
+    print(f"| {what} | {process_time() - processor:.2f} | {perf_counter() - wall:.2f} |", flush=True)
+
+
+def words(count: int, rng: np.random.Generator) -> str:
+    return " ".join(WORDS[index] for index in rng.integers(len(WORDS), size=count))
+
+
+def samples(count: int, rng: np.random.Generator) -> SampleSet:
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    masks = [
+        Rle.from_mask(np.hypot(columns - x, rows - y) < radius)
+        for x, y, radius in rng.uniform([100, 100, 20], [540, 380, 90], size=(200, 3))
+    ]
+    return SampleSet(
+        tuple(
+            Sample(f"s{n}", f"{n // 7}.jpg", WIDTH, HEIGHT, words(int(rng.integers(1, 8)), rng), (masks[n % 200],))
+            for n in range(count)
+        ),
+        Path("nowhere"),
+    )
+
+
+def talks(count: int, rng: np.random.Generator) -> TalkSet:
+    return TalkSet(
+        tuple(
+            Talk(
+                f"t{n}",
+                f"{n // 2}.jpg",
+                WIDTH,
+                HEIGHT,
+                (Turn("user", words(12, rng)), Turn("assistant", words(60, rng))) * 2,
+            )
+            for n in range(count)
+        ),
+        Path("nowhere"),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sentences", type=int, default=142_000)
+    parser.add_argument("--talks", type=int, default=0)
+    options = parser.parse_args()
+    rng, rows = np.random.default_rng(0), Rows()
+    parts = [Part("samples", samples(options.sentences, rng))]
+    if options.talks:
+        parts.append(Part("talks", talks(options.talks, rng), weight=0.2))
+    mllm = HfMLLM.load(EMBEDDED / "mllm", device="cpu")
+    print("| | seconds of processor | of the clock |\n|---|---:|---:|")
+    with timed("what can be used"):
+        found = corpus(parts, rows)
+    with timed("tokens"):
+        conversations = Conversations(found, rows, mllm, mllm.lengths)
+    for epoch in range(2):
+        with timed(f"epoch {epoch}"):
+            conversations.epoch(epoch)
+    with timed("the plan of every row of an epoch"):
+        plans = [conversations.plan(index) for index in range(len(conversations))]
+    with timed("what is said in 200 rows"):
+        turns = [conversations.turns(index) for index in range(200)]
+    taken = np.array([mllm.lengths.conversation(each)[0] for each in turns]) / [plan.tokens for plan in plans[:200]]
+    held = sum(len(plan.items) for plan in plans) / len(plans)
+    print(f"\n{len(plans):,} rows, {held:.2f} expressions or talks in each")
+    print(f"of the tokens that were planned, 200 rows take {taken.min():.3f} to {taken.max():.3f}")
+
+
+if __name__ == "__main__":
+    main()
