@@ -15,6 +15,7 @@ import logging
 from bisect import bisect
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from operator import attrgetter
 
 import numpy as np
 
@@ -71,8 +72,12 @@ class Conversations:
     def __init__(self, corpus: Corpus, rows: Rows, mllm: MLLM, lengths: Lengths | None = None) -> None:
         self._rows, self._mllm, self._lengths = rows, mllm, lengths
         self._frame = lru_cache(maxsize=4096)(partial(_frame_of, mllm))
-        widest = max(item.width for item in corpus.items), max(item.height for item in corpus.items)
-        priced = costs(corpus, rows, lengths, mllm.dialect, self._frame(*widest)) if lengths else free(corpus)
+        if lengths is None:
+            priced = free(corpus)
+        else:
+            widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
+            frames = [self._frame(item.width, item.height) for item in (widest, highest)]
+            priced = costs(corpus, rows, lengths, mllm.dialect, frames)
         self.corpus = corpus.without(priced.too_long, f"longer than {rows.tokens} tokens")
         self.over: dict[int, int] = {}
         weights = {**asdict(rows.mixture), TALK: 1.0}

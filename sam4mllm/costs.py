@@ -67,7 +67,7 @@ def free(corpus: Corpus) -> Costs:
     return Costs(none, (asks[:, None] & objects).astype(np.int64), np.iinfo(np.int64).max // 2)
 
 
-def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame) -> Costs:
+def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> Costs:
     """What each item takes at most, as far as can be told before it is written.
 
     Args:
@@ -75,7 +75,7 @@ def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frame:
         rows: what is asked of them.
         lengths: of the model that will learn from them.
         dialect: of the model.
-        frame: how it sees the largest picture.
+        frames: how it sees the widest picture and the highest, whose places may be the longest.
     """
     talks = np.array([isinstance(item, Talk) for item in corpus.items], dtype=bool)
     between = _between(lengths)
@@ -86,10 +86,11 @@ def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frame:
     objects = np.array([len(sample.masks) for sample in samples], dtype=np.int64)
     spelled = lengths.texts([f'"{phrase}"' for phrase in [MARK, *(sample.phrase for sample in samples)]])
     longer = np.array(spelled[1:], dtype=np.int64) - spelled[0]
+    longest = _longest(lengths, dialect, frames)
     for number, kind in enumerate(KINDS[:-1]):
         if samples and corpus.uses[number].any():
-            frames = _frames(_probe(kind, rows, lengths, dialect, frame), int(objects.max()))
-            base, more, phrases, more_phrases = frames[:, objects]
+            probe = _probe(kind, rows, lengths, dialect, *longest)
+            base, more, phrases, more_phrases = _by_objects(probe, int(objects.max()))[:, objects]
             fixed[number, ~talks] = base + between + phrases * longer
             each[number, ~talks] = more + more_phrases * longer
     return Costs(fixed, each, rows.tokens + between)
@@ -113,7 +114,7 @@ def _of_talks(talks: Sequence[Talk], lengths: Lengths) -> Int64[np.ndarray, "tal
     return found
 
 
-def _frames(probe: Callable[[int, int], tuple[int, int]], most: int) -> Int64[np.ndarray, "4 objects"]:
+def _by_objects(probe: Callable[[int, int], tuple[int, int]], most: int) -> Int64[np.ndarray, "4 objects"]:
     """By the number of objects: tokens without points and for each, mentions of the phrase without points and for each.
 
     Measured for up to three objects, for one alone need not be told from others; from there on each adds as much.
@@ -128,10 +129,9 @@ def _frames(probe: Callable[[int, int], tuple[int, int]], most: int) -> Int64[np
 
 
 def _probe(
-    kind: str, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame
+    kind: str, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame, box: Box, point: Point
 ) -> Callable[[int, int], tuple[int, int]]:
     """What a made-up expression takes by its objects and the points of each: tokens, and mentions of its phrase."""
-    box, point = _longest(lengths, dialect, frame)
 
     def measured(objects: int, points: int) -> tuple[int, int]:
         found = []
@@ -148,12 +148,15 @@ def _probe(
     return measured
 
 
-def _longest(lengths: Lengths, dialect: Dialect, frame: Frame) -> tuple[Box, Point]:
-    """The box and the point that take most tokens, of many in a picture."""
-    rng = np.random.default_rng(0)
-    corners = np.sort(rng.random((PLACES, 2, 2)), axis=1) * np.array(frame.image)
-    boxes = [Box(x0, y0, x1, y1) for (x0, y0), (x1, y1) in corners.tolist()]
-    points = [Point(x, y) for (x, y), _ in corners.tolist()]
-    by_box = lengths.texts([dialect.write_box(box, frame) for box in boxes])
-    by_point = lengths.texts([dialect.write_point(point, frame) for point in points])
-    return boxes[int(np.argmax(by_box))], points[int(np.argmax(by_point))]
+def _longest(lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> tuple[Frame, Box, Point]:
+    """The frame whose places take most tokens, and a box and a point in it that do, of many."""
+    rng, found = np.random.default_rng(0), list[tuple[int, Frame, Box, Point]]()
+    for frame in frames:
+        corners = (np.sort(rng.random((PLACES, 2, 2)), axis=1) * np.array(frame.image)).tolist()
+        boxes, points = [Box(*low, *high) for low, high in corners], [Point(*low) for low, _ in corners]
+        by_box = lengths.texts([dialect.write_box(box, frame) for box in boxes])
+        by_point = lengths.texts([dialect.write_point(point, frame) for point in points])
+        box, point = int(np.argmax(by_box)), int(np.argmax(by_point))
+        found.append((by_box[box] + by_point[point], frame, boxes[box], points[point]))
+    _, frame, box_found, point_found = max(found, key=lambda each: each[0])
+    return frame, box_found, point_found
