@@ -6,9 +6,9 @@ Knows nothing of models and tokens; places are written and read by the `Dialect`
 
     >>> ask_prompts("the cat", 2, 1, dialect("sam4mllm"))
     'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
-    'points on it and 1 point next to it, each as (x,y) and then the word inside or outside. If there is no such '
-    'object, write: none'
-    >>> read_prompts("[100,200,300,400] (150,250) inside (310,210) outside", row, Frame.whole(1000, 1000))
+    'points on it and 1 point next to it, each as (x,y): inside or (x,y): outside. If there is no such object, write: '
+    'none'
+    >>> read_prompts("[100,200,300,400] (150,250): inside (310,210): outside", row, Frame.whole(1000, 1000))
     Reading(prompts=(Prompt(box=Box(...), points=(Point(150.0, 250.0), ...)),), readable=True)
 
 A phrase is a user's text: its white space becomes single spaces, double quotes become single ones, angle brackets
@@ -61,9 +61,9 @@ def ask_prompts(phrase: str, positive: int, negative: int, dialect: Dialect) -> 
         for words, count in ((f"{_points(positive)} on it", positive), (f"{_points(negative)} next to it", negative))
         if count
     ]
-    sides = [side for side, count in (("inside", positive), ("outside", negative)) if count]
-    each = f", then {' and '.join(asked)}, each as {point} and then the word {' or '.join(sides)}" if asked else ""
-    return f"{_where(phrase)} For each object meant, write one line: its box as {box}{each}. {_or_none(dialect)}"
+    each = " or ".join(f"{point}: {side}" for side, count in (("inside", positive), ("outside", negative)) if count)
+    then = f", then {' and '.join(asked)}, each as {each}" if asked else ""
+    return f"{_where(phrase)} For each object meant, write one line: its box as {box}{then}. {_or_none(dialect)}"
 
 
 def say_prompts(prompts: Sequence[Prompt], phrase: str, dialect: Dialect, frame: Frame) -> str:
@@ -191,7 +191,7 @@ def _points(count: int) -> str:
 def _line(prompt: Prompt, phrase: str, dialect: Dialect, frame: Frame) -> str:
     words = [dialect.write_box(prompt.box, frame, _plain(phrase))]
     for point in prompt.points:
-        words += [dialect.write_point(point, frame), "inside" if point.positive else "outside"]
+        words += [f"{dialect.write_point(point, frame)}:", "inside" if point.positive else "outside"]
     return " ".join(words)
 
 

@@ -134,7 +134,7 @@ def test_a_reply_with_neither_a_box_nor_a_none_is_unreadable(text):
 
 CAT, IN, OUT = Box(100, 50, 500, 750), Point(300, 400), Point(90, 60, positive=False)
 SIGNED = [
-    ("one line", "[100,050,500,750] (300,400) inside (090,060) outside", [(CAT, (IN, OUT))]),
+    ("one line", "[100,050,500,750] (300,400): inside (090,060): outside", [(CAT, (IN, OUT))]),
     ("outside first", "[100,050,500,750] (090,060) outside (300,400) inside", [(CAT, (OUT, IN))]),
     ("prose", "[100,050,500,750]: (300,400) is inside it, (090,060) is OUTSIDE.", [(CAT, (IN, OUT))]),
     ("headings", "[100,050,500,750] inside: (300,400) (300,400); Outside: (090,060)", [(CAT, (IN, IN, OUT))]),
@@ -219,12 +219,12 @@ def test_every_sentence_of_this_wording_is_pinned():
     assert YES_NO == ("Yes", "No")
     assert ask_prompts("the cat", 2, 1, PAPER) == (
         'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
-        "points on it and 1 point next to it, each as (x,y) and then the word inside or outside. If there is no such "
-        "object, write: none"
+        "points on it and 1 point next to it, each as (x,y): inside or (x,y): outside. If there is no such object, "
+        "write: none"
     )
     assert ask_prompts("the cat", 2, 0, PAPER) == (
         'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
-        "points on it, each as (x,y) and then the word inside. If there is no such object, write: none"
+        "points on it, each as (x,y): inside. If there is no such object, write: none"
     )
     assert ask_prompts("the cat", 0, 0, PAPER) == (
         'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1]. If there '
@@ -235,7 +235,7 @@ def test_every_sentence_of_this_wording_is_pinned():
         "own. If there is no such object, write: none"
     )
     assert say_prompts([Prompt(CAT, (OUT, IN))], "cat", PAPER, THOUSAND) == (
-        "[100,050,500,750] (090,060) outside (300,400) inside"
+        "[100,050,500,750] (090,060): outside (300,400): inside"
     )
     assert ask_point(IN, "cat", PAPER, THOUSAND) == 'About "cat": is (300,400) on it? Answer Yes or No.'
     assert ask_point(IN, "cats", PAPER, THOUSAND, CAT) == (

@@ -146,6 +146,17 @@ def test_deep_clicks_keep_off_the_edges_in_and_outside_of_a_mask():
     assert (np.diff(deeps, axis=0) < -0.5).all()
 
 
+def test_clicks_on_a_lattice_are_at_the_centres_of_its_cells_and_agree_with_the_mask():
+    mask = np.zeros((30, 60), dtype=bool)
+    mask[:, :25] = True
+    found = sampling.clicks(mask, Box(10, 0, 60, 30), 9, 99, np.random.default_rng(0), lattice=5)
+    assert {(point.x, point.y) for point in found} == {
+        (x, y) for x in (15.5, 25.5, 35.5, 45.5, 55.5) for y in (3.5, 9.5, 15.5, 21.5, 27.5)
+    }
+    assert all(point.positive is (point.x < 25) for point in found)
+    assert sampling.clicks(mask, Box(3, 3, 3, 9), 9, 9, np.random.default_rng(0), lattice=5) == ()
+
+
 def test_clicks_follow_the_seed():
     mask = np.tri(30, dtype=bool)
     one, same, other = (sampling.clicks(mask, box_of(mask), 3, 3, np.random.default_rng(seed)) for seed in (0, 0, 1))
