@@ -6,7 +6,7 @@ Knows nothing of training.
 
     >>> conversations = Conversations(corpus(read_sources(recipe.data), rows), rows, mllm, mllm.lengths)
     >>> conversations.row(0)[1]
-    [Turn(role='user', text='Where is "the cat" ...'), Turn(role='assistant', text='[100,200,300,400] inside ...')]
+    [Turn(role='user', text='Where is "the cat" ...'), Turn(role='assistant', text='[100,200,300,400] (150,250): ...')]
 """
 
 from __future__ import annotations
