@@ -4,7 +4,7 @@ Knows nothing of conversations, tokens and models. In a recipe:
 
     data:
       - {samples: data/refcoco/train, targets: data/refcoco/targets}
-      - {talks: data/llava_instruct/train, weight: 0.2}
+      - {talks: data/vqa/train, weight: 0.2}
 """
 
 from __future__ import annotations
