@@ -68,6 +68,7 @@ def build_mllm(
     dtype: str = "auto",
     device_map: str | None = None,
     attention: str | None = None,
+    four_bits: bool = False,
     trust_remote_code: bool = False,
 ) -> MLLM:
     """The talker that ``spec`` names.
@@ -81,6 +82,7 @@ def build_mllm(
         dtype: as torch names it, or ``auto`` for the checkpoint's own.
         device_map: how to spread it over devices, in place of ``device``.
         attention: the attention implementation, as transformers names it.
+        four_bits: whether to pack its weights for a training on one small GPU.
         trust_remote_code: whether code that comes with the model may run.
 
     Raises:
@@ -103,6 +105,7 @@ def build_mllm(
         device=device,
         device_map=device_map,
         attention=attention,
+        four_bits=four_bits,
         trust_remote_code=trust_remote_code,
     )
 

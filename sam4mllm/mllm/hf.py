@@ -24,6 +24,7 @@ from sam4mllm.mllm import Conversation, Images
 from sam4mllm.mllm.hf_adapter import adapted
 from sam4mllm.mllm.hf_chat import HfChat, Speaker
 from sam4mllm.mllm.hf_frames import Sight
+from sam4mllm.mllm.hf_quantized import check_four_bits, four_bit_config
 from sam4mllm.mllm.hf_rows import rows
 from sam4mllm.mllm.hf_template import Template
 
@@ -82,6 +83,7 @@ class HfMLLM:
         device: str | None = None,
         device_map: str | None = None,
         attention: str | None = None,
+        four_bits: bool = False,
         max_new_tokens: int = 512,
         kv_tokens: int = 65536,
         pack: bool = True,
@@ -97,6 +99,7 @@ class HfMLLM:
             device: where to put the model; CUDA if there is one by default.
             device_map: how to spread it over devices, in place of ``device``.
             attention: the attention implementation, as transformers names it; its choice by default.
+            four_bits: packs the language model's weights, which a LoRA can be trained on; needs a GPU.
             max_new_tokens: where a reply is cut.
             kv_tokens: the bound on the tokens that one forward pass of `choose` may hold.
             pack: whether the questions of `choose` may share a row.
@@ -104,16 +107,21 @@ class HfMLLM:
 
         Raises:
             UserError: for a model that is not found, not causal, not image-text-to-text or without a chat template;
-                for an unknown dialect, dtype, device or attention, and an adapter that was made for another base.
+                for an unknown dialect, dtype, device or attention, and an adapter that was made for another base or
+                another wording.
         """
         place = _device(device)
+        if four_bits:
+            check_four_bits()
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
         spoken = None if dialect is None else dialect_named(dialect)
         config = _config(name, trust_remote_code)
         processor = _processor(name, trust_remote_code)
-        model = _model(name, config, dtype, device_map, attention, trust_remote_code)
-        if device_map is None:
+        packed = {"quantization_config": four_bit_config(config, trust_remote_code)} if four_bits else {}
+        spread = device_map or ({"": place} if four_bits else None)
+        model = _model(name, config, dtype, spread, attention, trust_remote_code, **packed)
+        if spread is None:
             model.to(place)
         if adapter is not None:
             model, card = adapted(model, Path(adapter))
@@ -194,7 +202,7 @@ def _processor(name: str | Path, trust: bool) -> Any:
 
 
 def _model(
-    name: str | Path, config: Any, dtype: str, device_map: str | None, attention: str | None, trust: bool
+    name: str | Path, config: Any, dtype: str, device_map: Any, attention: str | None, trust: bool, **packed: Any
 ) -> Any:
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
@@ -205,6 +213,7 @@ def _model(
             attn_implementation=attention,
             trust_remote_code=trust,
             output_loading_info=True,
+            **packed,
         )
     # no weights, an attention that is unknown or missing; weights of other shapes; damaged ones
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
