@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -69,12 +69,8 @@ class Lines(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Has the bar on the terminal, if there is one, while the block runs."""
-        if self.console.is_terminal:
-            self.bar.start()
-        try:
+        with self.bar if self.console.is_terminal else nullcontext():
             yield
-        finally:
-            self.bar.stop()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Begin to count; a run that goes on begins where it was."""
