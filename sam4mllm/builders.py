@@ -174,6 +174,16 @@ def check_prompter(name: str, options: Mapping[str, Option]) -> None:
     build_prompter(name, ScriptedMLLM(lambda *_: ""), options)
 
 
+def check_together(segmenter: str, prompter: str) -> None:
+    """Refuse a segmenter that cannot take what a strategy gives.
+
+    Raises:
+        UserError: for points to a segmenter of boxes.
+    """
+    if segmenter == "box" and prompter != "box":
+        raise UserError(f"the segmenter box takes no points, and the prompter {prompter} gives them: use box")
+
+
 def build_prompter(name: str, mllm: MLLM, options: Mapping[str, Option]) -> Prompter:
     """The strategy of that name over a talker.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import PrinterCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import SFTConfig, SFTTrainer
 
@@ -168,6 +169,7 @@ def finetune(
         processing_class=mllm.processor,
         callbacks=[lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
+    trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     if watch is not None:
         trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log))
     _train(trainer, stop, lines)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam4mllm.builders import Option, build_prompter, build_segmenter, check_prompter, check_segmenter
+from sam4mllm.builders import Option, build_prompter, build_segmenter, check_prompter, check_segmenter, check_together
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
 from sam4mllm.images import write_png
@@ -68,6 +68,7 @@ class HeldOut:
         """
         check_segmenter(self.segmenter)
         check_prompter(self.prompter, {})
+        check_together(self.segmenter, self.prompter)
         found = read_samples(Path(self.samples), Path(self.images) if self.images else None)
         if not len(found):
             raise UserError(f"{self.samples} holds no samples to hold out")

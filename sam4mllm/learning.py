@@ -29,6 +29,7 @@ from sam4mllm.fingerprints import data
 from sam4mllm.held_out import HeldOut, watcher
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.mllm.hf_quantized import check_four_bits
 from sam4mllm.samples import read_samples
 from sam4mllm.settings import load
 from sam4mllm.target_shards import read_targets
@@ -136,6 +137,8 @@ def prepared(recipe: FinetuneRecipe) -> Conversations:
     check_mllm(recipe.mllm, dialect=recipe.dialect)
     check_dtype(recipe.dtype)
     check_reports(recipe.training.report_to)
+    if recipe.training.quantize is not None:
+        check_four_bits()
     _check_out(recipe)
     samples = read_samples(Path(recipe.samples), Path(recipe.images) if recipe.images else None)
     targets = read_targets(Path(recipe.targets)) if recipe.targets else None

@@ -18,6 +18,7 @@ from sam4mllm.builders import (
     check_mllm,
     check_prompter,
     check_segmenter,
+    check_together,
 )
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.card import CARD, Card
@@ -87,8 +88,7 @@ class Recipe:
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
-        if self.segmenter == "box" and self.prompter != "box":
-            raise UserError(f"the segmenter box takes no points, and the prompter {self.prompter} gives them: use box")
+        check_together(self.segmenter, self.prompter)
 
     def build(self) -> Pipeline:
         """Load the models, the smaller one first.
