@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
             prune(folder, self.keep, best_step(state.log_history, self.best_of))
 
 
-def best_step(history: list[dict[str, Any]], figure: str) -> int | None:
+def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
     """The step at which a figure was highest, the first of several; None where it was never logged."""
     steps = {entry["step"]: entry[figure] for entry in history if figure in entry}
     return max(steps, key=lambda step: steps[step]) if steps else None

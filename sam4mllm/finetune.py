@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import PrinterCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -152,8 +153,9 @@ def finetune(
     """
     base = fingerprint(mllm.model)
     card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
-    _check_base(card, out / CHECKPOINTS)
-    sweep(out / CHECKPOINTS)
+    with PartialState().main_process_first():
+        _check_base(card, out / CHECKPOINTS)
+        sweep(out / CHECKPOINTS)
     if training.lora is None:
         model = mllm.model
     else:
@@ -173,8 +175,14 @@ def finetune(
     if watch is not None:
         trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log))
     _train(trainer, stop, lines)
-    _write(model.eval(), mllm, training, out, card)
-    write_model_card(out, card, trainer.state.log_history, training.lora is not None)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered, where devices share them
+    if PartialState().is_main_process:
+        _write(model, weights, None if training.lora else mllm.processor, out, card)
+        write_model_card(out, card, trainer.state.log_history, adapter=training.lora is not None)
+    PartialState().wait_for_everyone()
+    if training.lora is not None:
+        settled(model)
+    model.eval()
     return out
 
 
@@ -205,15 +213,13 @@ def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
         raise KeyboardInterrupt
 
 
-def _write(model: Any, mllm: HfMLLM, training: Training, out: Path, card: Card) -> None:
-    """The trained weights, and whatever it takes to load them again."""
-    if training.lora is None:
+def _write(model: Any, weights: Mapping[str, Any], processor: Any, out: Path, card: Card) -> None:
+    """An adapter with its card; or, where a processor is given, a whole model that needs nothing else."""
+    if processor is not None:
         model.config.sam4mllm_dialect = card.dialect
-        mllm.processor.save_pretrained(out)
-    model.save_pretrained(out)
+        processor.save_pretrained(out)
+    model.save_pretrained(out, state_dict=weights)
     card.write(out)
-    if training.lora is not None:
-        settled(model)
 
 
 def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:

@@ -113,7 +113,7 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
 
 
 def card_of(recipe: FinetuneRecipe) -> Card:
-    """What an adapter of this recipe says of itself; its base's fingerprint and dialect are found when it is trained.
+    """What an adapter of this recipe says of itself; its base's fingerprint and its dialect are added in training.
 
     PQPP's thresholds have their place beside PPG's numbers of points; none are known before they are measured.
     """

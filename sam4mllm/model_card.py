@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from sam4mllm.atomic import write_text
+from sam4mllm.checkpoints import best_step
 from sam4mllm.mllm.card import Card
-from sam4mllm.watching import HELD_OUT
+from sam4mllm.watching import BEST_OF, HELD_OUT
 
 
 def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) -> None:
@@ -25,11 +26,12 @@ def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, An
         history: the trainer's log.
         adapter: whether the folder holds an adapter, and not all weights.
     """
-    write_text(folder / "README.md", model_card(card, history, adapter))
+    recipe = (folder / "recipe.yaml").is_file()
+    write_text(folder / "README.md", model_card(card, history, adapter, recipe))
 
 
-def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) -> str:
-    """The card's text."""
+def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, recipe: bool) -> str:
+    """The card's text; ``recipe`` is whether one lies beside it."""
     front = {
         **({"base_model": card.base_name} if card.base_name else {}),
         "library_name": "peft" if adapter else "transformers",
@@ -46,7 +48,7 @@ def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) 
         f"`{card.dialect}`, questions are asked in wording {card.wording}.",
         '## Use\n\n```bash\nsam4mllm infer kitchen.jpg --phrase "the mug" '
         f"{option} THIS_FOLDER --segmenter facebook/sam-vit-huge --out out\n```",
-        "## Training\n\n```bash\nsam4mllm finetune THIS_FOLDER/recipe.yaml out=ANOTHER_FOLDER\n```",
+        "## Training\n\n```bash\nsam4mllm finetune THIS_FOLDER/recipe.yaml out=ANOTHER_FOLDER\n```" if recipe else "",
         _table("Figures of the training's own log", _figures(history)),
         _table("Data, and its SHA-256", card.data),
         _table("Libraries", card.versions),
@@ -55,7 +57,7 @@ def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) 
 
 
 def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last loss, and the held-out figures of the last look."""
+    """The last loss, the held-out figures of the last look, and where the best one was."""
     losses = [entry for entry in history if "loss" in entry]
     looks = [entry for entry in history if any(name.startswith(HELD_OUT) for name in entry)]
     found = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}
@@ -63,6 +65,10 @@ def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         for name, value in entry.items():
             if name.startswith(HELD_OUT):
                 found[f"held out: {name.removeprefix(HELD_OUT)}, step {entry['step']}"] = f"{value:.4f}"
+    best = best_step(history, BEST_OF)
+    if best is not None:
+        highest = max(entry[BEST_OF] for entry in looks if BEST_OF in entry)
+        found[f"held out: highest cIoU, step {best} (`checkpoints/checkpoint-{best}`)"] = f"{highest:.4f}"
     return found
 
 
