@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -153,37 +153,39 @@ def finetune(
     """
     base = fingerprint(mllm.model)
     card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
+    args = _arguments(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
+    count = training.steps * training.batch * training.accumulate * args.world_size  # which finds the other processes
     with PartialState().main_process_first():
         _check_base(card, out / CHECKPOINTS)
         sweep(out / CHECKPOINTS)
-    if training.lora is None:
-        model = mllm.model
-    else:
-        torch.manual_seed(training.seed)
-        model = laid(mllm.model, training.lora, training.bf16)
     stop, pace = Stop(), Pace()
     lines = Lines(pace)
     trainer = SFTTrainer(
-        model=model,
-        args=_arguments(training, out / CHECKPOINTS, on_cpu=model.device.type == "cpu"),
-        train_dataset=Dataset.from_dict({"row": range(training.steps * training.batch * training.accumulate)}),
-        data_collator=lambda chosen: pace.counted(mllm.rows([row(one["row"]) for one in chosen])),
+        model=_begun(mllm.model, training),
+        args=args,
+        train_dataset=Dataset.from_dict({"row": range(count)}),
+        data_collator=lambda chosen: pace.fetched(mllm.rows([row(one["row"]) for one in chosen])),
         processing_class=mllm.processor,
         callbacks=[lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
     trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     if watch is not None:
+        _refuse_sharded(trainer)
         trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log))
     _train(trainer, stop, lines)
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered, where devices share them
-    if PartialState().is_main_process:
-        _write(model, weights, None if training.lora else mllm.processor, out, card)
-        write_model_card(out, card, trainer.state.log_history, adapter=training.lora is not None)
-    PartialState().wait_for_everyone()
-    if training.lora is not None:
-        settled(model)
-    model.eval()
+    _write(trainer, mllm, out, card, adapter=training.lora is not None)
     return out
+
+
+def _begun(model: Any, training: Training) -> Any:
+    """The model as it is trained, the same for the same seed."""
+    torch.manual_seed(training.seed)
+    return model if training.lora is None else laid(model, training.lora, training.bf16)
+
+
+def _refuse_sharded(trainer: SFTTrainer) -> None:
+    if trainer.is_fsdp_enabled:
+        raise UserError("held-out samples cannot be asked while FSDP spreads the weights: leave held_out out")
 
 
 def _check_base(card: Card, checkpoints: Path) -> None:
@@ -207,19 +209,26 @@ def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
         for each in (enough_memory(), stop.listening(), lines.shown()):
             during.enter_context(each)
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
-    if trainer.state.global_step < trainer.state.max_steps:
+    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         log.warning("Stopped after %s, which is saved: the same command goes on from there.", done)
         raise KeyboardInterrupt
 
 
-def _write(model: Any, weights: Mapping[str, Any], processor: Any, out: Path, card: Card) -> None:
-    """An adapter with its card; or, where a processor is given, a whole model that needs nothing else."""
-    if processor is not None:
-        model.config.sam4mllm_dialect = card.dialect
-        processor.save_pretrained(out)
-    model.save_pretrained(out, state_dict=weights)
-    card.write(out)
+def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:
+    """An adapter with its card; or a whole model, which needs nothing else. The model is then as it will be asked."""
+    model = trainer.model.eval()
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered, where devices share them
+    if PartialState().is_main_process:
+        if not adapter:
+            model.config.sam4mllm_dialect = card.dialect
+            mllm.processor.save_pretrained(out)
+        model.save_pretrained(out, state_dict=weights)
+        card.write(out)
+        write_model_card(out, card, trainer.state.log_history, adapter)
+    PartialState().wait_for_everyone()
+    if adapter:
+        settled(model)
 
 
 def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from sam4mllm.errors import UserError
@@ -46,7 +47,8 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
             signal.signal(signal.SIGINT, before)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
-        """Where a step is done, and can be saved."""
+        """Where a step is done, and can be saved; by all processes, whichever was asked."""
+        self.asked = any(gather_object([self.asked]))
         if self.asked:
             control.should_save = control.should_training_stop = True
 

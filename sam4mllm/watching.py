@@ -9,6 +9,7 @@ Knows nothing of models, rows and samples: held-out figures come from a function
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -16,6 +17,7 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 import torch
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from transformers import TrainerCallback
@@ -27,15 +29,20 @@ BEST_OF = HELD_OUT + "cIoU"
 
 
 class Pace:
-    """Counts tokens and seconds; time that is paused does not count."""
+    """Counts tokens and seconds of this process; time that is paused does not count."""
 
     def __init__(self) -> None:
         self.tokens, self.seconds, self._since = 0, 0.0, perf_counter()
+        self._fetched: deque[int] = deque()
 
-    def counted(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The same batch, once those of its tokens that have a label are added."""
-        self.tokens += int((batch["labels"] >= 0).sum())
+    def fetched(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same batch, whose tokens that have a label count once it is done: batches are fetched ahead."""
+        self._fetched.append(int((batch["labels"] >= 0).sum()))
         return batch
+
+    def done(self, batches: int) -> None:
+        """Add the tokens of so many batches, in the order in which they were fetched."""
+        self.tokens += sum(self._fetched.popleft() for _ in range(min(batches, len(self._fetched))))
 
     def tick(self) -> None:
         """Add the time since the last tick."""
@@ -82,6 +89,7 @@ class Lines(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Advance the bar."""
         self.pace.tick()
+        self.pace.done(args.gradient_accumulation_steps)
         self.bar.update(self.task, completed=state.global_step)
 
     def on_log(
@@ -116,7 +124,7 @@ class HeldOutRounds(TrainerCallback):  # type: ignore[misc]  # transformers is n
     """Looks at held-out samples every so many steps and after the last, and has the best step saved.
 
     Args:
-        watch: a step to its figures; it is called in evaluation mode.
+        watch: a step to its figures; it is called in evaluation mode, by the first process of several.
         every: steps between.
         pace: paused meanwhile.
         log: takes the figures, their names beginning with `HELD_OUT`; those that are nan are left out.
@@ -132,7 +140,9 @@ class HeldOutRounds(TrainerCallback):  # type: ignore[misc]  # transformers is n
         best = max((entry[BEST_OF] for entry in state.log_history if BEST_OF in entry), default=-math.inf)
         model.eval()
         with self.pace.paused(), torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
-            figures = {HELD_OUT + name: value for name, value in self.watch(state.global_step).items()}
+            found = [self.watch(state.global_step) if state.is_world_process_zero else {}]
+            broadcast_object_list(found)
+        figures = {HELD_OUT + name: value for name, value in found[0].items()}
         figures = {name: value for name, value in figures.items() if not math.isnan(value)}
         due = control.should_log
         self.log(dict(figures))  # the trainer adds to them
