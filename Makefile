@@ -1,9 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# a CPU run spends up to half of its time in page faults without these (glibc only; harmless elsewhere)
-export MALLOC_TOP_PAD_ ?= 1073741824
-export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
-export MALLOC_MMAP_MAX_ ?= 0
+# a model on a CPU spends up to half of its time in page faults without these (glibc only; harmless elsewhere)
+CPU := MALLOC_TOP_PAD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_MAX_=0
 
 .PHONY: setup demo test check data targets eval bench
 setup: .venv/ready
@@ -12,10 +10,10 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' && touch $@
 
 demo: setup ## the whole method in minutes on the embedded models: out/demo/table.md and out/demo/sheet.png
-	OMP_NUM_THREADS=2 $(BIN)/python -m sam4mllm.tiny.demo recipes/tiny/demo.yaml $(ARGS)
+	$(CPU) OMP_NUM_THREADS=2 $(BIN)/python -m sam4mllm.tiny.demo recipes/tiny/demo.yaml $(ARGS)
 
 test: setup ## the whole suite: no network, no GPU
-	$(BIN)/pytest
+	$(CPU) $(BIN)/pytest
 
 check: setup ## format, lint and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
@@ -30,4 +28,4 @@ eval: setup ## make eval SAMPLES=data/refcoco/val PROFILE=lavt ARGS='--mllm … 
 	$(BIN)/sam4mllm predict $(SAMPLES) --out out/predictions.jsonl $(ARGS) && $(BIN)/sam4mllm score $(SAMPLES) out/predictions.jsonl --profile $(PROFILE)
 
 bench: setup ## what is fast, as ratios measured side by side in one run
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in benchmarks/*.py; do $(CPU) $(BIN)/python $$file || exit 1; done

@@ -6,7 +6,7 @@ used is counted. Knows nothing of tokens and training.
 
     >>> conversations = Conversations(read_samples(folder), Rows(), read_targets(targets))
     >>> conversations.row(mllm, 0)[1]
-    [Turn(role='user', text='Where is "the cat" ...'), Turn(role='assistant', text='[100,200,300,400] inside ...')]
+    [Turn(role='user', text='Where is "the cat" ...'), Turn(role='assistant', text='[100,200,300,400] (150,250): ...')]
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ For each kind of turn a question (`ask_*`), the reply that a model should learn 
 Knows nothing of models and tokens; places are written and read by the `Dialect`.
 
     >>> ask_prompts("the cat", 2, 1, dialect("sam4mllm"))
-    'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then the '
-    'word inside and 2 points on it, then the word outside and 1 point next to it, each as (x,y). If there is no such '
-    'object, write: none'
-    >>> read_prompts("[100,200,300,400] inside (150,250) (200,300) outside (310,210)", row, Frame.whole(1000, 1000))
+    'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
+    'points on it and 1 point next to it, each as (x,y): inside or (x,y): outside. If there is no such object, write: '
+    'none'
+    >>> read_prompts("[100,200,300,400] (150,250): inside (310,210): outside", row, Frame.whole(1000, 1000))
     Reading(prompts=(Prompt(box=Box(...), points=(Point(150.0, 250.0), ...)),), readable=True)
 
 A phrase is a user's text: its white space becomes single spaces, double quotes become single ones, angle brackets
@@ -21,10 +21,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sam4mllm.dialects import Dialect, Place
+from sam4mllm.dialects import Dialect
 from sam4mllm.geometry import Box, Frame, Point, Prompt
 
-WORDING = 1  # raised with every change of a sentence below: an adapter answers the wording it was trained with
+WORDING = 2  # raised with every change of a sentence below: an adapter answers the wording it was trained with
 YES_NO = ("Yes", "No")
 
 _QUOTES = str.maketrans({'"': "'", "“": "'", "”": "'", "„": "'", "«": "'", "»": "'", "<": "(", ">": ")"})
@@ -56,42 +56,46 @@ class Reading:
 def ask_prompts(phrase: str, positive: int, negative: int, dialect: Dialect) -> str:
     """Ask for the box of each object that the phrase means, and so many points on it and off it."""
     box, point = dialect.outline
-    parts = [f"its box as {box}"]
-    if positive:
-        parts.append(f"then the word inside and {_points(positive)} on it")
-    if negative:
-        parts.append(f"then the word outside and {_points(negative)} next to it")
-    each = f", each as {point}" if positive or negative else ""
-    return f"{_where(phrase)} For each object meant, write one line: {', '.join(parts)}{each}. {_or_none(dialect)}"
+    asked = [
+        words
+        for words, count in ((f"{_points(positive)} on it", positive), (f"{_points(negative)} next to it", negative))
+        if count
+    ]
+    each = " or ".join(f"{point}: {side}" for side, count in (("inside", positive), ("outside", negative)) if count)
+    then = f", then {' and '.join(asked)}, each as {each}" if asked else ""
+    return f"{_where(phrase)} For each object meant, write one line: its box as {box}{then}. {_or_none(dialect)}"
 
 
 def say_prompts(prompts: Sequence[Prompt], phrase: str, dialect: Dialect, frame: Frame) -> str:
-    """One line per object: its box, its points on it, its points off it; the dialect's "none" for no objects."""
+    """One line per object: its box, then each point with its side; the dialect's "none" for no objects.
+
+    The side follows the place: so it answers what lies there, as `ask_point` asks, where a place that followed its
+    side would have to be searched for.
+    """
     return "\n".join(_line(prompt, phrase, dialect, frame) for prompt in prompts) or dialect.none
 
 
 def read_prompts(text: str, dialect: Dialect, frame: Frame) -> Reading:
     """Boxes with points, from a reply to `ask_prompts`.
 
-    A point belongs to the last box before it and is signed by the last "inside" or "outside" between them, positive
-    without one; points off the box are kept, points before any box are not. A box outweighs a "none".
+    A point belongs to the last box before it. Its side is the first "inside" or "outside" between it and the next
+    place or, where such a word stands between its box and the box's first point, the last one before it. Points
+    without a side are dropped, as the word may have been cut off, and so are points before any box; points off the box
+    are kept. A box outweighs a "none".
     """
     said = _said(text)
     places = dialect.places(said, frame)
-    sides = [(match.start(), bool(match[1])) for match in _SIDE.finditer(said)]
-    prompts: list[tuple[Box, list[Point]]] = []
-    positive, side = True, 0
-    for place in places:
-        while side < len(sides) and sides[side][0] < place.start:
-            positive = sides[side][1]
-            side += 1
-        if isinstance(place.value, Box):
-            prompts.append((place.value, []))
-            positive = True
-        elif prompts and not (place is places[-1] and _is_half_a_box(said, places)):
-            prompts[-1][1].append(Point(place.value.x, place.value.y, positive))
-    found = tuple(Prompt(box, tuple(points)) for box, points in prompts)
-    return Reading(found, bool(found) or _says_none(said, dialect))
+    stops = [*(place.start for place in places[1:]), len(said)]
+    sides = [
+        [bool(match[1]) for match in _SIDE.finditer(said, place.end, stop)]
+        for place, stop in zip(places, stops, strict=False)
+    ]
+    starts = [at for at, place in enumerate(places) if isinstance(place.value, Box)]
+    prompts = []
+    for start, end in zip(starts, [*starts[1:], len(places)], strict=False):
+        box, *points = (place.value for place in places[start:end])
+        prompts.append(Prompt(box, _signed(points, sides[start:end])))
+    return Reading(tuple(prompts), bool(prompts) or _says_none(said, dialect))
 
 
 def ask_boxes(phrase: str, dialect: Dialect) -> str:
@@ -186,10 +190,18 @@ def _points(count: int) -> str:
 
 def _line(prompt: Prompt, phrase: str, dialect: Dialect, frame: Frame) -> str:
     words = [dialect.write_box(prompt.box, frame, _plain(phrase))]
-    for side, positive in (("inside", True), ("outside", False)):
-        points = [dialect.write_point(point, frame) for point in prompt.points if point.positive is positive]
-        words += [side, *points] if points else []
+    for point in prompt.points:
+        words += [f"{dialect.write_point(point, frame)}:", "inside" if point.positive else "outside"]
     return " ".join(words)
+
+
+def _signed(points: Sequence[Point], sides: Sequence[Sequence[bool]]) -> tuple[Point, ...]:
+    """A box's points with their signs, by the sides named before the first of them and after each."""
+    signed = []
+    for number, point in enumerate(points, start=1):
+        before = [side for each in sides[:number] for side in each]
+        signed += [Point(point.x, point.y, side) for side in (before[-1:] if sides[0] else sides[number][:1])]
+    return tuple(signed)
 
 
 def _plain(phrase: str) -> str:
@@ -201,24 +213,6 @@ def _plain(phrase: str) -> str:
 def _said(text: str) -> str:
     """A reply without the thoughts before it; a thought that was cut leaves nothing."""
     return text.rpartition("</think>")[2].partition("<think>")[0]
-
-
-def _is_half_a_box(said: str, places: Sequence[Place]) -> bool:
-    """Whether the last place, a point, is a cut reply's half box: it ends the reply, first on a line after a box's.
-
-    Some dialects write a box as two points, so that only this tells one from the other.
-    """
-    last = places[-1]
-    start = said.rfind("\n", 0, last.start) + 1
-    above = said[:start].rstrip()
-    line = above.rfind("\n") + 1
-    return (
-        start > 0
-        and not _SIDE.search(said, start, last.start)
-        and any(isinstance(place.value, Box) and line <= place.start < len(above) for place in places)
-        and not any(start <= place.start < last.start for place in places)
-        and not re.search(r"\s\S", said[last.end :])
-    )
 
 
 def _says_none(said: str, dialect: Dialect) -> bool:

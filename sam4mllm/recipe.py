@@ -65,7 +65,7 @@ class Recipe:
         That is the base, and the options that the prompter is built with.
 
         Raises:
-            UserError: for a card that cannot be read, or of another wording.
+            UserError: for a card that cannot be read, and an adapter without one whose base is not named.
         """
         card = Card.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
         if card is None and self.adapter and not self.mllm:

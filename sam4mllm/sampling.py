@@ -76,14 +76,11 @@ def interior(mask: Mask, n: int) -> Points:
     Each next one is the pixel that is farthest from both the edge and the points before it. The picture's border is an
     edge. As many as there are pixels where there are fewer than ``n``; none for an empty mask.
     """
-    import cv2  # a fifth of a second to import, and only this needs it
-
     box = box_of(mask)
     if box is None:
         return np.zeros((0, 2))
     left, top, right, bottom = map(int, box.xyxy)
-    padded = np.pad(mask[top:bottom, left:right], 1).astype(np.uint8)
-    room = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1].astype(np.float64)
+    room = _room(mask[top:bottom, left:right])
     rows, columns = np.indices(room.shape)
     found = []
     for _ in range(min(n, int(mask.sum()))):
@@ -98,17 +95,28 @@ def label(points: Points, mask: Mask) -> tuple[Point, ...]:
     return tuple(Point(float(x), float(y), positive=on_mask(mask, float(x), float(y))) for x, y in points)
 
 
-def clicks(mask: Mask, box: Box, positive: int, negative: int, rng: np.random.Generator) -> tuple[Point, ...]:
+def clicks(
+    mask: Mask,
+    box: Box,
+    positive: int,
+    negative: int,
+    rng: np.random.Generator,
+    deep: float = 0.0,
+    lattice: int = 0,
+) -> tuple[Point, ...]:
     """Random pixel centres inside a box: ``positive`` different ones on the mask, then ``negative`` off it.
 
-    Fewer where the box does not hold as many such pixels; a mask that fills its box gives no negative ones.
+    Fewer where the box does not hold as many such pixels; a mask that fills its box gives no negative ones. A pixel's
+    chance grows with its distance from the mask's and the box's edges, to the power of ``deep``: 0 for all alike. With
+    a ``lattice`` of n only the centres of n x n cells of the box are clicked on; 0 for all pixels.
     """
     down, across = pixels(box, *mask.shape)
     inside = mask[down, across]
+    allowed = _lattice(inside.shape, lattice) if lattice else np.ones_like(inside)
     return tuple(
         Point(across.start + column + 0.5, down.start + row + 0.5, positive=sign)
         for sign, places, count in ((True, inside, positive), (False, ~inside, negative))
-        for row, column in _some(places, count, rng)
+        for row, column in _some(places, allowed, count, rng, deep)
     )
 
 
@@ -121,11 +129,38 @@ def pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def _some(places: Bool[np.ndarray, "h w"], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """At most ``count`` different set pixels as (row, column)."""
-    flat = np.flatnonzero(places)  # a tenth of the time that rows and columns of all of them take
-    chosen = flat[rng.choice(flat.size, size=min(count, flat.size), replace=False)]
+def _some(
+    places: Bool[np.ndarray, "h w"],
+    allowed: Bool[np.ndarray, "h w"],
+    count: int,
+    rng: np.random.Generator,
+    deep: float,
+) -> list[tuple[int, int]]:
+    """At most ``count`` different pixels as (row, column), set in both; their depth is that in ``places``."""
+    flat = np.flatnonzero(places & allowed)  # a tenth of the time that rows and columns of all of them take
+    chances = None
+    if deep and flat.size:
+        chances = _room(places).ravel()[flat] ** deep
+        chances /= chances.sum()
+    chosen = flat[rng.choice(flat.size, size=min(count, flat.size), replace=False, p=chances)]
     return [divmod(int(place), places.shape[1]) for place in chosen]
+
+
+def _lattice(shape: tuple[int, ...], n: int) -> Bool[np.ndarray, "h w"]:
+    """The pixels at the centres of n x n equal cells."""
+    allowed = np.zeros(shape, dtype=bool)
+    rows, columns = (((np.arange(n) + 0.5) / n * side).astype(int) for side in shape)
+    if allowed.size:
+        allowed[np.ix_(rows, columns)] = True
+    return allowed
+
+
+def _room(places: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """How far each set pixel is from the nearest that is not set, or from the first beyond the array."""
+    import cv2  # a fifth of a second to import, and only this needs it
+
+    padded = np.pad(places, 1).astype(np.uint8)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1].astype(np.float64)
 
 
 def _laid(box: Box, fractions: Points) -> Points:

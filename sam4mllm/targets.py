@@ -8,6 +8,7 @@ of how targets are kept (`sam4mllm.target_shards`).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -40,6 +41,8 @@ class Search:
         seed: of the clicks and edges, 0 or more.
         fewer: how many clicks of each sign a candidate may lack, 0 or more; drawn anew for each, every number as
             likely, and none left without a click on the mask that was to have one.
+        deep: how much likelier clicks are far from the edges (see `sampling.clicks`), 0 or more.
+        lattice: clicks are at the centres of so many by so many cells of the box; 0 for any pixel.
 
     Raises:
         UserError: for a value that is not allowed.
@@ -53,6 +56,8 @@ class Search:
     least: float = 0.5
     seed: int = 0
     fewer: int = 0
+    deep: float = 0.0
+    lattice: int = 0
 
     def __post_init__(self) -> None:
         for name, value, sound, allowed in (
@@ -64,6 +69,8 @@ class Search:
             ("least", self.least, 0 <= self.least <= 1, "0 to 1"),
             ("seed", self.seed, self.seed >= 0, "0 or more"),
             ("fewer", self.fewer, self.fewer >= 0, "0 or more"),
+            ("deep", self.deep, 0 <= self.deep < math.inf, "0 or more"),
+            ("lattice", self.lattice, self.lattice >= 0, "0 or more"),
         ):
             if not sound:
                 raise UserError(f"a search's {name} is {allowed}, got {value}")
@@ -115,6 +122,8 @@ def candidates(
     box: Box | None = None,
     jitter: float = 0.0,
     fewer: int = 0,
+    deep: float = 0.0,
+    lattice: int = 0,
 ) -> list[Prompt]:
     """``k`` prompts of one object, each with its own random clicks on and off the mask inside its box.
 
@@ -128,6 +137,8 @@ def candidates(
         jitter: the share of the box's sides, 0 to less than 0.5, by which the edges of all boxes but the first are
             moved at most, within the picture.
         fewer: how many clicks of each sign a prompt may lack (see `Search`).
+        deep: how much likelier clicks are far from the edges (see `sampling.clicks`).
+        lattice: of how many by how many cells of the box the centres are clicked on; 0 for any pixel.
 
     Returns:
         The prompts; none for an empty mask without a box.
@@ -139,7 +150,7 @@ def candidates(
     for number in range(k):
         around = _moved(box, jitter, mask, rng) if number and jitter else box
         on, off = (_some_of(count, fewer, least, rng) for count, least in ((positive, 1), (negative, 0)))
-        found.append(Prompt(around, clicks(mask, around, on, off, rng)))
+        found.append(Prompt(around, clicks(mask, around, on, off, rng, deep, lattice)))
     return found
 
 
@@ -194,6 +205,8 @@ class _Asked:
             rng=np.random.default_rng(int.from_bytes(digest, "big")),
             jitter=search.jitter,
             fewer=search.fewer,
+            deep=search.deep,
+            lattice=search.lattice,
         )
         self.prompts = list(dict.fromkeys(tried))
 

@@ -30,7 +30,8 @@ def ppg_turns(
 ) -> list[Turn]:
     """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the numbers that are asked for.
 
-    Points, too, are told from left to right: they are a set, and one order of it is easier to learn than any.
+    Points, too, are told from left to right, on it or off it: they are a set, and one order of it is easier to learn
+    than any; an order by side would tell the side before the place is said.
     """
     ordered = [Prompt(prompt.box, tuple(sorted(prompt.points, key=_place))) for prompt in _in_order(prompts)]
     said = say_prompts(ordered, phrase, dialect, frame)

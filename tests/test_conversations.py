@@ -100,18 +100,20 @@ def frame():
 
 
 def near(found: Prompt, true: Prompt, cell: float = 0.11) -> bool:
-    """Whether all is said that should be, within a cell of the dialect."""
+    """Whether all is said that should be, from left to right, within a cell of the dialect."""
+    points = [found.points, sorted(true.points, key=lambda point: (point.x, point.y))]
     numbers = [
-        [*one.box.xyxy, *(value for point in one.points for value in (point.x, point.y))] for one in (found, true)
+        [*one.box.xyxy, *(value for point in each for value in (point.x, point.y))]
+        for one, each in zip((found, true), points, strict=True)
     ]
-    signs = [[point.positive for point in one.points] for one in (found, true)]
+    signs = [[point.positive for point in each] for each in points]
     return signs[0] == signs[1] and bool(np.allclose(*numbers, rtol=0, atol=cell))
 
 
 def test_ppg_without_targets_says_random_clicks_on_and_off_the_mask(many):
     conversations = Conversations(SampleSet((sample("a"),), many.images), Rows(PPG, positive=4, negative=2))
     first, second = (read_prompts(replies(conversations, i)[0], MUTE.dialect, frame()).prompts[0] for i in (0, 1))
-    assert [point.positive for point in first.points] == [True] * 4 + [False] * 2
+    assert sorted(point.positive for point in first.points) == [False] * 2 + [True] * 4
     assert all(on_mask(disc(10).mask, point.x, point.y) is point.positive for point in (*first.points, *second.points))
     assert first != second
 

@@ -39,12 +39,12 @@ PHRASES = ("the cat", 'a "quoted" [1,2,3,4] <box>', "line\nbreak (5,6)", "none",
 
 
 def drawn(rng: np.random.Generator, frame: Frame, objects: int) -> tuple[Prompt, ...]:
-    """Random prompts inside the frame's image, positive points first, as they are said."""
+    """Random prompts inside the frame's image."""
     size = np.array(frame.image)
     prompts = []
     for _ in range(objects):
         (x0, y0), (x1, y1) = np.sort(rng.random((2, 2)), axis=0) * size
-        signs = sorted((bool(sign) for sign in rng.random(rng.integers(0, 6)) < 0.5), reverse=True)
+        signs = [bool(sign) for sign in rng.random(rng.integers(0, 6)) < 0.5]
         points = tuple(Point(float(x), float(y), sign) for sign, (x, y) in zip(signs, rng.random((6, 2)) * size))  # noqa: B905
         prompts.append(Prompt(Box(float(x0), float(y0), float(x1), float(y1)), points))
     return tuple(prompts)
@@ -134,26 +134,31 @@ def test_a_reply_with_neither_a_box_nor_a_none_is_unreadable(text):
 
 CAT, IN, OUT = Box(100, 50, 500, 750), Point(300, 400), Point(90, 60, positive=False)
 SIGNED = [
-    ("one line", "[100,050,500,750] inside (300,400) outside (090,060)", [(CAT, (IN, OUT))]),
-    ("outside first", "[100,050,500,750] outside (090,060) inside (300,400)", [(CAT, (OUT, IN))]),
-    ("capitals", "[100,050,500,750] INSIDE: (300,400); Outside: (090,060)", [(CAT, (IN, OUT))]),
+    ("one line", "[100,050,500,750] (300,400): inside (090,060): outside", [(CAT, (IN, OUT))]),
+    ("outside first", "[100,050,500,750] (090,060) outside (300,400) inside", [(CAT, (OUT, IN))]),
+    ("prose", "[100,050,500,750]: (300,400) is inside it, (090,060) is OUTSIDE.", [(CAT, (IN, OUT))]),
+    ("headings", "[100,050,500,750] inside: (300,400) (300,400); Outside: (090,060)", [(CAT, (IN, IN, OUT))]),
     ("lists", "[100,050,500,750]\ninside:\n- (300,400)\noutside:\n- (090,060)", [(CAT, (IN, OUT))]),
-    ("no words", "[100,050,500,750] (300,400)", [(CAT, (IN,))]),
-    ("words do not reach the next box", "[100,050,500,750] outside (090,060)\n[100,050,500,750] (300,400)",
+    ("no word", "[100,050,500,750] (300,400)", [(CAT, ())]),
+    ("a word that is missing", "[100,050,500,750] (300,400) (090,060) outside", [(CAT, (OUT,))]),
+    ("two words", "[100,050,500,750] (300,400) inside, not outside", [(CAT, (IN,))]),
+    ("headings do not reach the next box", "[100,050,500,750] outside (090,060)\n[100,050,500,750] (300,400)",
+     [(CAT, (OUT,)), (CAT, ())]),
+    ("each box in its own way", "[100,050,500,750] outside (090,060)\n[100,050,500,750] (300,400) inside",
      [(CAT, (OUT,)), (CAT, (IN,))]),
-    ("a point before any box", "(300,400) [100,050,500,750] inside (300,400)", [(CAT, (IN,))]),
-    ("a word that holds a side", "[100,050,500,750] outsider (300,400)", [(CAT, (IN,))]),
-    ("off the box", "[100,050,500,750] inside (900,900)", [(CAT, (Point(900, 900),))]),
+    ("a point before any box", "(300,400) inside [100,050,500,750] (300,400) inside", [(CAT, (IN,))]),
+    ("a word that holds a side", "[100,050,500,750] (300,400) outsider", [(CAT, ())]),
+    ("off the box", "[100,050,500,750] (900,900) inside", [(CAT, (Point(900, 900),))]),
     ("none and a box", "none [100,050,500,750]", [(CAT, ())]),
-    ("fence", "```\n[100,050,500,750] inside (300,400)\n```", [(CAT, (IN,))]),
-    ("half a box on a line of its own", "[100,050,500,750] inside (300,400)\n(100,050)", [(CAT, (IN,))]),
+    ("fence", "```\n[100,050,500,750] (300,400) inside\n```", [(CAT, (IN,))]),
+    ("half a box on a line of its own", "[100,050,500,750] (300,400) inside\n(100,050)", [(CAT, (IN,))]),
     ("thoughts", "<think>[000,000,010,010]</think>[100,050,500,750]", [(CAT, ())]),
-    ("json", '[{"bbox_2d": [100, 50, 500, 750], "point_2d": [300, 400]}]', [(CAT, (IN,))]),
+    ("json", '[{"bbox_2d": [100, 50, 500, 750], "point_2d": [300, 400], "side": "inside"}]', [(CAT, (IN,))]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "objects"), [pytest.param(t, o, id=i) for i, t, o in SIGNED])
-def test_points_go_to_the_last_box_with_the_last_side(text, objects):
+def test_points_go_to_the_last_box_with_the_side_that_is_said_of_them(text, objects):
     reading = read_prompts(text, PAPER, THOUSAND)
     assert [(prompt.box, prompt.points) for prompt in reading.prompts] == objects
     assert reading.readable
@@ -210,12 +215,16 @@ def test_a_list_of_labels_is_always_as_long_as_the_question(text, labels):
 
 def test_every_sentence_of_this_wording_is_pinned():
     """A changed sentence needs a new `WORDING`: adapters were trained with the old one."""
-    assert WORDING == 1
+    assert WORDING == 2
     assert YES_NO == ("Yes", "No")
     assert ask_prompts("the cat", 2, 1, PAPER) == (
-        'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then the '
-        "word inside and 2 points on it, then the word outside and 1 point next to it, each as (x,y). If there is no "
-        "such object, write: none"
+        'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
+        "points on it and 1 point next to it, each as (x,y): inside or (x,y): outside. If there is no such object, "
+        "write: none"
+    )
+    assert ask_prompts("the cat", 2, 0, PAPER) == (
+        'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
+        "points on it, each as (x,y): inside. If there is no such object, write: none"
     )
     assert ask_prompts("the cat", 0, 0, PAPER) == (
         'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1]. If there '
@@ -226,7 +235,7 @@ def test_every_sentence_of_this_wording_is_pinned():
         "own. If there is no such object, write: none"
     )
     assert say_prompts([Prompt(CAT, (OUT, IN))], "cat", PAPER, THOUSAND) == (
-        "[100,050,500,750] inside (300,400) outside (090,060)"
+        "[100,050,500,750] (090,060): outside (300,400): inside"
     )
     assert ask_point(IN, "cat", PAPER, THOUSAND) == 'About "cat": is (300,400) on it? Answer Yes or No.'
     assert ask_point(IN, "cats", PAPER, THOUSAND, CAT) == (

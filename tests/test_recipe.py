@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from sam4mllm.builders import PROMPTERS, build_mllm, build_prompter, build_segmenter
-from sam4mllm.dialogue import WORDING
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.scripted import ScriptedMLLM
@@ -239,9 +238,3 @@ def test_without_a_card_the_base_is_asked_for(tmp_path):
     with pytest.raises(UserError, match=r"no sam4mllm\.json that names its base: give --mllm"):
         recipe.check()
     assert Recipe("grabcut", mllm="owner/name").resolved() == Recipe("grabcut", mllm="owner/name")
-
-
-def test_an_adapter_of_another_wording_is_refused_before_anything_is_loaded(tmp_path):
-    Card("5f2c", "sam4mllm", "owner/name", wording=WORDING + 1).write(tmp_path)
-    with pytest.raises(UserError, match="asks in wording"):
-        Recipe("grabcut", adapter=str(tmp_path)).check()

@@ -110,9 +110,15 @@ def test_a_label_says_whether_the_pixel_belongs_to_the_mask():
     )
 
 
-@given(masks, boxes | st.builds(box_from, *[st.floats(0, 12)] * 4), st.integers(0, 9), st.integers(0, 9))
-def test_clicks_are_different_pixel_centres_in_the_box_that_agree_with_the_mask(mask, box, positive, negative):
-    found = sampling.clicks(mask, box, positive, negative, np.random.default_rng(0))
+@given(
+    masks,
+    boxes | st.builds(box_from, *[st.floats(0, 12)] * 4),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.sampled_from([0.0, 0.5, 2.0]),
+)
+def test_clicks_are_different_pixel_centres_in_the_box_that_agree_with_the_mask(mask, box, positive, negative, deep):
+    found = sampling.clicks(mask, box, positive, negative, np.random.default_rng(0), deep)
     rows, columns = np.indices(mask.shape) + 0.5
     inside = (columns >= box.x0) & (columns < box.x1) & (rows >= box.y0) & (rows < box.y1)
     for sign, pixels, count in ((True, inside & mask, positive), (False, inside & ~mask, negative)):
@@ -126,6 +132,29 @@ def test_clicks_reach_every_pixel():
     mask[1:3, 1:3] = True
     found = sampling.clicks(mask, Box(0, 0, 4, 4), 4, 12, np.random.default_rng(0))
     assert len({(point.x, point.y) for point in found}) == 16
+
+
+def test_deep_clicks_keep_off_the_edges_in_and_outside_of_a_mask():
+    mask = np.zeros((40, 80), dtype=bool)
+    mask[:, :40] = True
+    deeps = []
+    for deep in (0, 1, 3):
+        found = sampling.clicks(mask, Box(0, 0, 80, 40), 100, 100, np.random.default_rng(0), deep)
+        deeps.append([np.mean([abs(point.x - middle) for point in found if point.positive is sign])
+                      for sign, middle in ((True, 20), (False, 60))])  # fmt: skip
+    assert np.allclose(deeps[0], 10, atol=1.5)
+    assert (np.diff(deeps, axis=0) < -0.5).all()
+
+
+def test_clicks_on_a_lattice_are_at_the_centres_of_its_cells_and_agree_with_the_mask():
+    mask = np.zeros((30, 60), dtype=bool)
+    mask[:, :25] = True
+    found = sampling.clicks(mask, Box(10, 0, 60, 30), 9, 99, np.random.default_rng(0), lattice=5)
+    assert {(point.x, point.y) for point in found} == {
+        (x, y) for x in (15.5, 25.5, 35.5, 45.5, 55.5) for y in (3.5, 9.5, 15.5, 21.5, 27.5)
+    }
+    assert all(point.positive is (point.x < 25) for point in found)
+    assert sampling.clicks(mask, Box(3, 3, 3, 9), 9, 9, np.random.default_rng(0), lattice=5) == ()
 
 
 def test_clicks_follow_the_seed():

@@ -24,7 +24,7 @@ def test_no_prompts_teach_to_say_none():
 def test_ppg_teaches_the_points_with_their_signs():
     _, said = ppg_turns("pets", [RIGHT, LEFT], 1, 1, ROW, FRAME)
     found = read_prompts(said.text, ROW, FRAME).prompts
-    assert [[point.positive for point in prompt.points] for prompt in found] == [[True, False], [True, False]]
+    assert [[point.positive for point in prompt.points] for prompt in found] == [[False, True], [False, True]]
 
 
 def test_pqpp_asks_every_point_once_one_a_turn_in_an_order_of_its_own():
@@ -46,14 +46,14 @@ def test_a_point_of_one_of_several_objects_names_its_box():
     assert not any(box in turn.text for box in boxes for turn in alone[2::2])
 
 
-def test_points_are_told_from_left_to_right_by_sign():
+def test_points_are_told_from_left_to_right_whatever_their_sign():
     points = (Point(30, 5), Point(10, 9, False), Point(20, 7), Point(10, 8), Point(5, 3, False))
     [_, said] = ppg_turns("it", [Prompt(Box(0, 0, 40, 10), points)], 3, 2, ROW, FRAME)
     [prompt] = read_prompts(said.text, ROW, FRAME).prompts
     assert [(point.x, point.positive) for point in prompt.points] == [
+        (5, False),
         (10, True),
+        (10, False),
         (20, True),
         (30, True),
-        (5, False),
-        (10, False),
     ]

@@ -23,6 +23,8 @@ def targets(
     least: Annotated[float, typer.Option("--least", help="IoU with the mask below which none is kept.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Of the points and edges.")] = 0,
     fewer: Annotated[int, typer.Option("--fewer", help="How many points of each sign a prompt may lack.")] = 0,
+    deep: Annotated[float, typer.Option("--deep", help="How much likelier points are far from edges; 0: not.")] = 0.0,
+    lattice: Annotated[int, typer.Option("--lattice", help="Points at the centres of N x N cells of a box.")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own segmenter.")] = 1,
     ray: Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")] = None,
     segmenter: Segmenter = "",
@@ -46,7 +48,7 @@ def targets(
     from sam4mllm.target_run import find_targets
     from sam4mllm.targets import Search
 
-    search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer)
+    search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
     Recipe(segmenter=segmenter, single_mask=single_mask, dtype=dtype).check_by_hand()
     crew = engine(workers, device, ray)
     check_folder(out)

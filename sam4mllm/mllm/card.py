@@ -12,6 +12,7 @@ of weights.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 from sam4mllm.atomic import write_text
 from sam4mllm.dialogue import WORDING
 from sam4mllm.errors import UserError
+
+log = logging.getLogger(__name__)
 
 CARD = "sam4mllm.json"
 SCHEMA = 2
@@ -56,8 +59,7 @@ class Card:
         """The card of a model, or None where it has none.
 
         Raises:
-            UserError: for a card that cannot be read, of another schema, or of another wording: a model answers the
-                sentences that it was taught, and would do so worse, and silently, with others.
+            UserError: for a card that cannot be read, or of another schema.
         """
         file = folder / CARD
         if not file.is_file():
@@ -70,13 +72,23 @@ class Card:
             raise UserError(f"the card {file} is damaged: {error!r}") from error
         if card is None:
             raise UserError(f"the card {file} has schema {schema}; this version reads {SCHEMA}")
-        if card.wording != WORDING:
-            made = card.versions.get("sam4mllm", "another version")
-            raise UserError(
-                f"the model {folder} was taught wording {card.wording}, and this version asks in wording {WORDING}: "
-                f"use sam4mllm {made}, or train it again"
-            )
         return card
+
+    def warn_of_wording(self, folder: Path) -> None:
+        """Say where a model was taught other sentences than it will be asked, and which version asks those.
+
+        It is not refused: the version counts every sentence, and those that changed need not be this model's.
+        """
+        if self.wording != WORDING:
+            made = self.versions.get("sam4mllm", "of its own time")
+            log.warning(
+                "%s was taught wording %d, and is asked in wording %d, which it may answer worse: use sam4mllm %s, or "
+                "train it again.",
+                folder,
+                self.wording,
+                WORDING,
+                made,
+            )
 
     def of_same_base(self, other: Card) -> bool:
         """Whether what both describe was trained from one base, in one dialect and wording."""

@@ -21,6 +21,7 @@ from sam4mllm.dialects import Dialect, dialect_for
 from sam4mllm.dialects import dialect as dialect_named
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation, Images
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf_adapter import adapted
 from sam4mllm.mllm.hf_chat import HfChat, Speaker
 from sam4mllm.mllm.hf_frames import Sight
@@ -107,8 +108,7 @@ class HfMLLM:
 
         Raises:
             UserError: for a model that is not found, not causal, not image-text-to-text or without a chat template;
-                for an unknown dialect, dtype, device or attention, and an adapter that was made for another base or
-                another wording.
+                for an unknown dialect, dtype, device or attention, and an adapter that was made for another base.
         """
         place = _device(device)
         if four_bits:
@@ -126,6 +126,8 @@ class HfMLLM:
         if adapter is not None:
             model, card = adapted(model, Path(adapter))
             spoken = spoken or (dialect_named(card.dialect) if card else None)
+        elif (own := Card.read(Path(name))) is not None:
+            own.warn_of_wording(Path(name))
         spoken = spoken or _own_dialect(config)
         return cls(model.eval(), processor, spoken, max_new_tokens, kv_tokens, pack)
 

@@ -96,6 +96,8 @@ def _laid(model: Any, folder: Path) -> tuple[PeftModel, Card | None]:
         log.warning("The adapter %s has no %s: whether it was made for this base is not known.", folder, CARD)
     elif card.base != fingerprint(model):
         raise UserError(f"the adapter {str(folder)!r} was made for another base than {model.config.model_type} given")
+    else:
+        card.warn_of_wording(folder)
     try:
         with warnings.catch_warnings():
             # layers that the adapter holds nothing for would be left as they are, with no more than this

@@ -43,10 +43,13 @@ def test_a_card_that_cannot_be_read_is_the_users_mistake(content: str, says: str
         Card.read(tmp_path)
 
 
-def test_another_wording_is_refused_and_the_version_that_asks_it_is_named(tmp_path: Path) -> None:
-    Card("5f2c", "sam4mllm", wording=WORDING + 1, versions={"sam4mllm": "9.9"}).write(tmp_path)
-    with pytest.raises(UserError, match=f"taught wording {WORDING + 1}.*use sam4mllm 9.9"):
-        Card.read(tmp_path)
+@pytest.mark.parametrize(("wording", "warned"), [(WORDING, False), (WORDING + 1, True)])
+def test_another_wording_is_warned_of_and_the_version_that_asks_it_is_named(wording, warned, tmp_path, caplog):
+    card = Card("5f2c", "sam4mllm", wording=wording, versions={"sam4mllm": "9.9"})
+    card.write(tmp_path)
+    Card.read(tmp_path).warn_of_wording(tmp_path)
+    assert (f"was taught wording {wording}, and is asked in wording {WORDING}" in caplog.text) is warned
+    assert ("use sam4mllm 9.9" in caplog.text) is warned
 
 
 def test_options_are_a_strategys_own() -> None:

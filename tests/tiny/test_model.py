@@ -29,7 +29,7 @@ def test_it_is_small(parts):
     "text",
     [
         "the red ring",
-        "<box><p011><p006><p056><p084> inside <p034><p045>\n<box><p000><p000><p112><p112>",
+        "<box><p011><p006><p056><p084> <p034><p045>: inside\n<box><p000><p000><p112><p112>",
         ask_boxes("both blue circles", ROW),
         "a pangolin, 7 metres — déjà vu",
     ],
