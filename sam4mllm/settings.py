@@ -68,7 +68,9 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UserError(f"an override is key=value, got {override!r}")
     *path, last = key.split(".")
     for name in path:
-        inner = values.setdefault(name, {})
+        if values.get(name) is None:
+            values[name] = {}
+        inner = values[name]
         if not isinstance(inner, dict):
             raise UserError(f"the recipe key {name} holds no further keys, so {key} cannot be set")
         values = inner
