@@ -68,6 +68,7 @@ def build_mllm(
     dtype: str = "auto",
     device_map: str | None = None,
     attention: str | None = None,
+    four_bits: bool = False,
     trust_remote_code: bool = False,
 ) -> MLLM:
     """The talker that ``spec`` names.
@@ -81,6 +82,7 @@ def build_mllm(
         dtype: as torch names it, or ``auto`` for the checkpoint's own.
         device_map: how to spread it over devices, in place of ``device``.
         attention: the attention implementation, as transformers names it.
+        four_bits: whether to pack its weights for a training on one small GPU.
         trust_remote_code: whether code that comes with the model may run.
 
     Raises:
@@ -103,6 +105,7 @@ def build_mllm(
         device=device,
         device_map=device_map,
         attention=attention,
+        four_bits=four_bits,
         trust_remote_code=trust_remote_code,
     )
 
@@ -169,6 +172,16 @@ def check_prompter(name: str, options: Mapping[str, Option]) -> None:
     from sam4mllm.mllm.scripted import ScriptedMLLM
 
     build_prompter(name, ScriptedMLLM(lambda *_: ""), options)
+
+
+def check_together(segmenter: str, prompter: str) -> None:
+    """Refuse a segmenter that cannot take what a strategy gives.
+
+    Raises:
+        UserError: for points to a segmenter of boxes.
+    """
+    if segmenter == "box" and prompter != "box":
+        raise UserError(f"the segmenter box takes no points, and the prompter {prompter} gives them: use box")
 
 
 def build_prompter(name: str, mllm: MLLM, options: Mapping[str, Option]) -> Prompter:

@@ -85,17 +85,16 @@ def read_prompts(text: str, dialect: Dialect, frame: Frame) -> Reading:
     """
     said = _said(text)
     places = dialect.places(said, frame)
-    stops = [*(place.start for place in places[1:]), len(said)]
-    sides = [
-        [bool(match[1]) for match in _SIDE.finditer(said, place.end, stop)]
-        for place, stop in zip(places, stops, strict=False)
-    ]
-    starts = [at for at, place in enumerate(places) if isinstance(place.value, Box)]
-    prompts = []
-    for start, end in zip(starts, [*starts[1:], len(places)], strict=False):
-        box, *points = (place.value for place in places[start:end])
-        prompts.append(Prompt(box, _signed(points, sides[start:end])))
-    return Reading(tuple(prompts), bool(prompts) or _says_none(said, dialect))
+    objects: list[tuple[Box, list[Point], list[list[bool]]]] = []
+    for place, stop in zip(places, [*(place.start for place in places[1:]), len(said)], strict=False):
+        sides = [bool(match[1]) for match in _SIDE.finditer(said, place.end, stop)]
+        if isinstance(place.value, Box):
+            objects.append((place.value, [], [sides]))
+        elif objects:
+            objects[-1][1].append(place.value)
+            objects[-1][2].append(sides)
+    prompts = tuple(Prompt(box, _signed(points, named)) for box, points, named in objects)
+    return Reading(prompts, bool(prompts) or _says_none(said, dialect))
 
 
 def ask_boxes(phrase: str, dialect: Dialect) -> str:

@@ -1,50 +1,43 @@
 """LoRA (or all weights) by plain cross-entropy through TRL, on rows that are what a chat would produce.
 
-Trained are a LoRA on the language model's linear layers and on those of the projector between picture and language,
-found from the model's structure; everything else keeps its weights. Knows no model and no data set.
+What is trained is found by `trainable`; how a run is seen, kept and stopped is in `watching`, `checkpoints` and
+`stopping`. Knows no model and no data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
-from torch import nn
+from transformers import PrinterCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import SFTConfig, SFTTrainer
 
+from sam4mllm.checkpoints import Keeping, last_whole, sweep
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.mllm.hf_adapter import Card, fingerprint
+from sam4mllm.mllm.hf_adapter import fingerprint
+from sam4mllm.model_card import write_model_card
+from sam4mllm.stopping import Stop, enough_memory
+from sam4mllm.trainable import Lora, laid, settled
+from sam4mllm.watching import BEST_OF, HeldOutRounds, Lines, Pace, Watch
 
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
 # those of transformers that need no further setting
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters (Hu et al., 2022): W + alpha / rank * B A.
-
-    Raises:
-        UserError: for a value that is not allowed.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1:
-            raise UserError(
-                f"a LoRA has a rank and an alpha of 1 or more and a dropout of 0 to less than 1, got {self.rank}, "
-                f"{self.alpha} and {self.dropout}"
-            )
 
 
 @dataclass(frozen=True)
@@ -64,9 +57,12 @@ class Training:
         seed: of the adapter's first weights, and of the order of rows.
         lora: the adapter; None trains all weights.
         bf16: mixed precision; needs a device that has it.
+        quantize: ``4bit`` packs the base's weights for the training of a LoRA (QLoRA); needs a GPU.
         gradient_checkpointing: less memory for a third more time.
         log_every: steps between losses in the log.
         save_every: steps between checkpoints, from the last of which a stopped run goes on.
+        keep: how many of the last checkpoints are kept, beside the best by held-out cIoU.
+        report_to: where the log goes besides, as transformers names it: tensorboard, wandb ...
 
     Raises:
         UserError: for a value that is not allowed.
@@ -84,12 +80,15 @@ class Training:
     seed: int = 0
     lora: Lora | None = field(default_factory=Lora)
     bf16: bool = False
+    quantize: str | None = None
     gradient_checkpointing: bool = False
     log_every: int = 10
     save_every: int = 500
+    keep: int = 1
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "accumulate", "log_every", "save_every")
+        counts = ("steps", "batch", "accumulate", "log_every", "save_every", "keep")
         for name, allowed, sound in (
             *((name, "1 or more", getattr(self, name) >= 1) for name in counts),
             ("learning_rate", "above 0", 0 < self.learning_rate < inf),
@@ -99,80 +98,137 @@ class Training:
             ("beta2", "0 to less than 1", 0 <= self.beta2 < 1),
             ("clip", "0 or more", 0 <= self.clip < inf),
             ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
+            (
+                "quantize",
+                "4bit, with a lora, or null",
+                self.quantize is None or (self.quantize == "4bit" and self.lora),
+            ),
         ):
             if not sound:
                 raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
 
 
-def finetune(mllm: HfMLLM, row: Callable[[int], Conversation], training: Training, out: Path) -> Path:
+def check_reports(names: Sequence[str]) -> None:
+    """Refuse places for the log that transformers does not know, or whose package is missing.
+
+    Raises:
+        UserError: naming what is known, or the pip command.
+    """
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise UserError(f"no report goes to {name!r}: choose from {', '.join(INTEGRATION_TO_CALLBACK)}")
+        if importlib.util.find_spec(name) is None:
+            extra = "sam4mllm[tensorboard]" if name == "tensorboard" else name
+            raise UserError(f"reports to {name} need its package: pip install {extra}")
+
+
+def finetune(
+    mllm: HfMLLM,
+    row: Callable[[int], Conversation],
+    training: Training,
+    out: Path,
+    *,
+    card: Card | None = None,
+    watch: Watch | None = None,
+    watch_every: int = 500,
+) -> Path:
     """Train, or go on from the last checkpoint below ``out``, and write what was learned.
 
     Args:
         mllm: the base; a LoRA is laid into it, and none of its own weights changes.
         row: the picture and the turns of row 0, 1, 2 ...; the same for the same number, so that a run can go on.
         training: how.
-        out: receives the adapter with its card or, where all weights are trained, the whole model; checkpoints lie
-            in ``out/checkpoints``.
+        out: receives the adapter or, where all weights are trained, the whole model, with its card and ``README.md``;
+            checkpoints lie in ``out/checkpoints``, and are adapters themselves.
+        card: what is said of the adapter beside its base and its dialect, which are found here.
+        watch: from a step to figures of held-out samples, such as ``cIoU``.
+        watch_every: steps between such looks.
 
     Returns:
         ``out``.
 
     Raises:
-        UserError: where ``out`` holds a run that was begun on another base.
+        UserError: where ``out`` holds a run that was begun on another base, and where memory runs out.
+        KeyboardInterrupt: after an interrupt, once a checkpoint is written.
     """
-    card = Card(fingerprint(mllm.model), mllm.dialect.name)
-    _check_base(card, out / "checkpoints")
-    model = mllm.model
-    if training.lora is not None:
-        torch.manual_seed(training.seed)
-        lora = LoraConfig(
-            r=training.lora.rank,
-            lora_alpha=training.lora.alpha,
-            lora_dropout=training.lora.dropout,
-            target_modules=trainable_layers(model),
-        )
-        model = get_peft_model(model, lora)
-    count = training.steps * training.batch * training.accumulate
+    base = fingerprint(mllm.model)
+    card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
+    args = _arguments(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
+    count = training.steps * training.batch * training.accumulate * args.world_size  # which finds the other processes
+    with PartialState().main_process_first():
+        _check_base(card, out / CHECKPOINTS)
+        sweep(out / CHECKPOINTS)
+    stop, pace = Stop(), Pace()
+    lines = Lines(pace)
     trainer = SFTTrainer(
-        model=model,
-        args=_arguments(training, out / "checkpoints", on_cpu=model.device.type == "cpu"),
+        model=_begun(mllm.model, training),
+        args=args,
         train_dataset=Dataset.from_dict({"row": range(count)}),
-        data_collator=lambda chosen: mllm.rows([row(one["row"]) for one in chosen]),
+        data_collator=lambda chosen: pace.fetched(mllm.rows([row(one["row"]) for one in chosen])),
         processing_class=mllm.processor,
+        callbacks=[lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
-    trainer.train(resume_from_checkpoint=any((out / "checkpoints").glob("checkpoint-*")))
-    model.eval()
-    model.save_pretrained(out)
-    if training.lora is None:
-        mllm.processor.save_pretrained(out)
-    else:
-        card.write(out)
+    trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
+    if watch is not None:
+        _refuse_sharded(trainer)
+        trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log))
+    _train(trainer, stop, lines)
+    _write(trainer, mllm, out, card, adapter=training.lora is not None)
     return out
+
+
+def _begun(model: Any, training: Training) -> Any:
+    """The model as it is trained, the same for the same seed."""
+    torch.manual_seed(training.seed)
+    return model if training.lora is None else laid(model, training.lora, training.bf16)
+
+
+def _refuse_sharded(trainer: SFTTrainer) -> None:
+    if trainer.is_fsdp_enabled:
+        raise UserError("held-out samples cannot be asked while FSDP spreads the weights: leave held_out out")
 
 
 def _check_base(card: Card, checkpoints: Path) -> None:
     """Note in the folder of checkpoints which base they are of, and refuse those of another."""
-    noted = Card.read(checkpoints) if checkpoints.is_dir() else None
-    if noted not in (None, card):
+    noted = Card.read(checkpoints)
+    if noted is not None and not noted.of_same_base(card):
         raise UserError(f"{checkpoints} are of another base, or of another dialect: give another out")
     checkpoints.mkdir(parents=True, exist_ok=True)
     card.write(checkpoints)
 
 
-def trainable_layers(model: Any) -> list[str]:
-    """The names of the linear layers of the language model, and of those outside of it and of the image encoder.
+def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
+    """Train to the last step.
 
-    The latter are the projector; the output layer is none of them. Where the projector lies inside the image encoder,
-    it is left alone.
+    Raises:
+        UserError: where memory runs out.
+        KeyboardInterrupt: where the training was stopped before.
     """
-    decoder, encoder = (set(part.modules()) for part in (model.get_decoder(), model.get_encoder("image")))
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module is not model.get_output_embeddings()
-        and (module in decoder or module not in encoder)
-    ]
+    begun = last_whole(Path(trainer.args.output_dir))
+    with ExitStack() as during:
+        for each in (enough_memory(), stop.listening(), lines.shown()):
+            during.enter_context(each)
+        trainer.train(resume_from_checkpoint=str(begun) if begun else None)
+    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+        done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
+        log.warning("Stopped after %s, which is saved: the same command goes on from there.", done)
+        raise KeyboardInterrupt
+
+
+def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:
+    """An adapter with its card; or a whole model, which needs nothing else. The model is then as it will be asked."""
+    model = trainer.model.eval()
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered, where devices share them
+    if PartialState().is_main_process:
+        if not adapter:
+            model.config.sam4mllm_dialect = card.dialect
+            mllm.processor.save_pretrained(out)
+        model.save_pretrained(out, state_dict=weights)
+        card.write(out)
+        write_model_card(out, card, trainer.state.log_history, adapter)
+    PartialState().wait_for_everyone()
+    if adapter:
+        settled(model)
 
 
 def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
@@ -193,11 +249,11 @@ def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         activation_checkpointing=training.gradient_checkpointing,
         logging_steps=training.log_every,
         save_steps=training.save_every,
-        save_total_limit=1,
+        save_total_limit=None,  # `Keeping` does, once the newer one is whole
         max_length=None,  # TRL's default of 1024 would cut image tokens
         remove_unused_columns=False,  # the rows hold what our collator reads
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=on_cpu,
-        report_to=[],
+        report_to=list(training.report_to),
         disable_tqdm=True,
     )

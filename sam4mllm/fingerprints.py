@@ -1,12 +1,15 @@
-"""What the files of a model hold, as short texts: whether a run goes on with the weights that it was begun with."""
+"""What files hold, as short texts: of which weights a run was begun, and of which data a model was taught."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+from sam4mllm import samples, talks, target_shards
 from sam4mllm.builders import EMBEDDED, TINY
 
+_INDICES = (samples.INDEX, target_shards.INDEX, talks.INDEX)
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -25,6 +28,12 @@ def weights(spec: str, embedded: str) -> list[str]:
         return [_hashed(Path(path))]
     folder = EMBEDDED / embedded if spec == TINY else Path(spec)
     return [_hashed(file) for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
+
+
+def data(folders: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of each folder's indices, by their paths; an index names its shards by what they hold."""
+    files = [Path(folder) / index for folder in folders for index in _INDICES]
+    return {str(file): _hashed(file) for file in files if file.is_file()}
 
 
 def _hashed(file: Path) -> str:

@@ -6,26 +6,35 @@ The recipe lies beside the weights as ``recipe.yaml``, and is one itself:
     mllm: owner/name
     data: [{samples: data/refcoco/train, targets: data/refcoco/targets}]
     training: {steps: 2000, batch: 8, ...}
+    held_out: {samples: data/refcoco/val, segmenter: facebook/sam-vit-huge, count: 64, every: 200}
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from sam4mllm import __version__
 from sam4mllm.atomic import check_folder, write_text
-from sam4mllm.builders import build_mllm, check_dtype, check_mllm
+from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm
+from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune
+from sam4mllm.fingerprints import data
+from sam4mllm.held_out import HeldOut, watcher
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.mllm.hf_quantized import check_four_bits
 from sam4mllm.rows import Rows
 from sam4mllm.settings import load
 from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
 
 RECIPE = "recipe.yaml"
+LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class FinetuneRecipe:
         attention: the attention implementation, as transformers names it.
         trust_remote_code: whether code that comes with the MLLM may run.
         rows: what the rows hold.
+        held_out: samples that are asked while it runs; none where None.
     """
 
     out: str
@@ -55,33 +65,64 @@ class FinetuneRecipe:
     attention: str | None = None
     trust_remote_code: bool = False
     rows: Rows = field(default_factory=Rows)
+    held_out: HeldOut | None = None
 
 
-def run(recipe: FinetuneRecipe) -> Path:
+def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
     """Train, or go on where a stopped run of the same recipe was; returns the adapter's folder.
 
     Names, folders and that the pictures are there are checked before the model is loaded. Which of them are shown
     depends on how many tokens its words are; those are read once it is there, before anything is written.
 
+    Args:
+        recipe: what, and how.
+        resume: whether there must be something to go on from.
+
     Raises:
         UserError: for whatever in the recipe cannot be used, and a folder in which another recipe was begun.
     """
+    if resume and last_whole(Path(recipe.out) / CHECKPOINTS) is None:
+        raise UserError(f"there is nothing to go on from: {Path(recipe.out) / CHECKPOINTS} holds no whole checkpoint")
     taught = prepared(recipe)
+    held_out = recipe.held_out.chosen() if recipe.held_out else None
     mllm = build_mllm(
         recipe.mllm,
         dialect=recipe.dialect,
         device=recipe.device,
         dtype=recipe.dtype,
         attention=recipe.attention,
+        four_bits=recipe.training.quantize is not None,
         trust_remote_code=recipe.trust_remote_code,
     )
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
     conversations, training = Conversations(taught, recipe.rows, mllm, mllm.lengths), recipe.training
     conversations.check_pictures(training.steps * training.batch * training.accumulate)
-    out = Path(recipe.out)
+    out, card = Path(recipe.out), card_of(recipe)
     write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
-    return finetune(mllm, conversations.row, training, out)
+    if recipe.held_out is None or held_out is None:
+        return finetune(mllm, conversations.row, training, out, card=card)
+    options = card.options(recipe.held_out.prompter)
+    watch = watcher(recipe.held_out, held_out, mllm, options, out / "held_out", recipe.device)
+    every = recipe.held_out.every
+    return finetune(mllm, conversations.row, training, out, card=card, watch=watch, watch_every=every)
+
+
+def card_of(recipe: FinetuneRecipe) -> Card:
+    """What an adapter of this recipe says of itself; its base's fingerprint and its dialect are added in training.
+
+    PQPP's thresholds have their place beside PPG's numbers of points; none are known before they are measured.
+    """
+    local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
+    folders = (folder for one in recipe.data for folder in (one.samples, one.targets, one.talks) if folder)
+    return Card(
+        base="",
+        dialect="",
+        base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
+        prompters={"ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative}, "pqpp": {}},
+        data=data(folders),
+        versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
+    )
 
 
 def prepared(recipe: FinetuneRecipe) -> Corpus:
@@ -92,6 +133,9 @@ def prepared(recipe: FinetuneRecipe) -> Corpus:
     """
     check_mllm(recipe.mllm, dialect=recipe.dialect)
     check_dtype(recipe.dtype)
+    check_reports(recipe.training.report_to)
+    if recipe.training.quantize is not None:
+        check_four_bits()
     _check_out(recipe)
     found = corpus(read_sources(recipe.data), recipe.rows)
     check_files(found)
@@ -102,5 +146,5 @@ def _check_out(recipe: FinetuneRecipe) -> None:
     """Refuse a folder that cannot be written, or in which another recipe was begun: its checkpoints are another's."""
     out = Path(recipe.out)
     check_folder(out)
-    if any((out / "checkpoints").glob("checkpoint-*")) and load(out / RECIPE, FinetuneRecipe) != recipe:
+    if last_whole(out / CHECKPOINTS) and load(out / RECIPE, FinetuneRecipe) != recipe:
         raise UserError(f"{out} was begun with another recipe, see {out / RECIPE}: give that, or another out")

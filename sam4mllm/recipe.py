@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from sam4mllm.builders import (
     Option,
@@ -17,8 +18,10 @@ from sam4mllm.builders import (
     check_mllm,
     check_prompter,
     check_segmenter,
+    check_together,
 )
 from sam4mllm.errors import UserError
+from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.segmenter import Segmenter
 
@@ -31,7 +34,7 @@ class Recipe:
         segmenter: ``box``, ``grabcut``, ``tiny``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else
             a folder or hub name of a transformers model.
         mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies; empty
-            where the prompts come by hand.
+            for the adapter's own base, and where the prompts come by hand.
         prompter: one of `builders.PROMPTERS`.
         options: the prompter's arguments, those that are not to be its defaults.
         adapter: the folder of a LoRA trained for the MLLM.
@@ -56,18 +59,36 @@ class Recipe:
     single_mask: bool = False
     trust_remote_code: bool = False
 
+    def resolved(self) -> Recipe:
+        """The same, with what the card of the adapter, or of a model trained here, says where the recipe does not.
+
+        That is the base, and the options that the prompter is built with.
+
+        Raises:
+            UserError: for a card that cannot be read, and an adapter without one whose base is not named.
+        """
+        card = Card.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
+        if card is None and self.adapter and not self.mllm:
+            raise UserError(f"the adapter {self.adapter} has no {CARD} that names its base: give --mllm")
+        if card is None:
+            return self
+        name = self.mllm or card.base_name
+        return replace(self, mllm=name, options={**card.options(self.prompter), **self.options})
+
     def check(self) -> None:
         """Refuse what `build` cannot build, as far as that shows without loading a model.
 
         Raises:
             UserError: for the first slip, saying what is allowed.
         """
+        self.resolved()._check()
+
+    def _check(self) -> None:
         check_mllm(self.mllm, self.adapter, self.dialect)
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
-        if self.segmenter == "box" and self.prompter != "box":
-            raise UserError(f"the segmenter box takes no points, and the prompter {self.prompter} gives them: use box")
+        check_together(self.segmenter, self.prompter)
 
     def build(self) -> Pipeline:
         """Load the models, the smaller one first.
@@ -75,19 +96,20 @@ class Recipe:
         Raises:
             UserError: as `check` does, and for models that cannot be loaded.
         """
-        self.check()
-        segmenter = self.build_segmenter()
+        recipe = self.resolved()
+        recipe._check()
+        segmenter = recipe.build_segmenter()
         mllm = build_mllm(
-            self.mllm,
-            adapter=self.adapter,
-            dialect=self.dialect,
-            device=self.device,
-            dtype=self.dtype,
-            device_map=self.device_map,
-            attention=self.attention,
-            trust_remote_code=self.trust_remote_code,
+            recipe.mllm,
+            adapter=recipe.adapter,
+            dialect=recipe.dialect,
+            device=recipe.device,
+            dtype=recipe.dtype,
+            device_map=recipe.device_map,
+            attention=recipe.attention,
+            trust_remote_code=recipe.trust_remote_code,
         )
-        return Pipeline(build_prompter(self.prompter, mllm, self.options), segmenter)
+        return Pipeline(build_prompter(recipe.prompter, mllm, recipe.options), segmenter)
 
     def check_by_hand(self) -> None:
         """Refuse a segmenter that cannot be built, and whatever is about an MLLM: none is asked by hand.

@@ -80,7 +80,9 @@ def _set(values: dict[str, Any], override: str) -> None:
 def _inside(place: Any, name: str, key: str) -> Any:
     """What a mapping or a list holds at a name or a number; an empty mapping is put where it holds nothing yet."""
     slot = _slot(place, name, key)
-    inner = place.setdefault(slot, {}) if isinstance(place, dict) else place[slot]
+    if isinstance(place, dict) and place.get(slot) is None:
+        place[slot] = {}
+    inner = place[slot]
     if not isinstance(inner, dict | list):
         raise UserError(f"the recipe key {name} holds no further keys, so {key} cannot be set")
     return inner

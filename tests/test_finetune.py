@@ -1,12 +1,23 @@
 """Training through TRL on small random models: it learns, leaves the base as it was, goes on, and loads again."""
 
+import json
+import re
+import shutil
+import signal
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from trl import SFTTrainer
 
-from sam4mllm.finetune import Lora, Training, finetune, trainable_layers
+from sam4mllm.checkpoints import last_whole, whole_ones
+from sam4mllm.errors import UserError
+from sam4mllm.finetune import Training, check_reports, finetune
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.trainable import Lora
 from tests.families import build
 
 pytestmark = [
@@ -55,33 +66,200 @@ def test_all_weights_can_be_trained_and_the_whole_model_is_written(tmp_path):
     assert loss_of(load(out)) < first - 0.1
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
-    base = build("llava", tmp_path / "base")
-    training = Training(steps=4, batch=2, learning_rate=1e-2, lora=Lora(4, 8, dropout=0.1), save_every=2)
-    whole = finetune(load(base), row, training, tmp_path / "whole")
+def logged(out) -> dict[int, float]:
+    """The losses of the last checkpoint's log, by step."""
+    state = json.loads((last_whole(out / "checkpoints") / "trainer_state.json").read_text())
+    return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
 
-    class Stop(Exception):
-        pass
 
+def weights(out) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter_model.safetensors")
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+
+
+class Stopped(Exception):
+    """An end without warning."""
+
+
+STEPS = Training(steps=5, batch=2, learning_rate=1e-2, lora=Lora(4, 8, dropout=0.1), save_every=2, log_every=1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return build("llava", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory):
+    """The adapter of an undisturbed run of `STEPS`."""
+    return finetune(load(base), row, STEPS, tmp_path_factory.mktemp("whole"))
+
+
+def ending(after: int, how):
+    """Rows until so many were asked for: the trainer fetches a batch ahead, so 7 are asked before step 3."""
     asked = []
 
-    def stopping(index):
+    def rows(index):
         asked.append(index)
-        if len(asked) > 6:  # the trainer fetches a batch ahead, and the first checkpoint follows the fourth row
-            raise Stop
+        if len(asked) == after + 1:
+            how()
         return row(index)
 
-    with pytest.raises(Stop):
-        finetune(load(base), stopping, training, tmp_path / "parts")
-    assert (tmp_path / "parts" / "checkpoints" / "checkpoint-2").is_dir()
-    parts = finetune(load(base), row, training, tmp_path / "parts")
-    a, b = (load(base, adapter=folder).model.state_dict() for folder in (whole, parts))
-    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    return rows
 
 
-def test_the_layers_are_those_of_the_language_model_and_the_projector(tmp_path):
-    mllm = load(build("llava", tmp_path / "base"))
-    names = trainable_layers(mllm.model)
-    assert any("multi_modal_projector" in name for name in names)
-    assert any("language_model" in name for name in names)
-    assert not any("vision_tower" in name or "lm_head" in name for name in names)
+def dies():
+    raise Stopped
+
+
+def test_a_run_that_died_goes_on_to_the_same_losses_and_weights(base, whole, tmp_path):
+    with pytest.raises(Stopped):
+        finetune(load(base), ending(7, dies), STEPS, tmp_path)
+    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    finetune(load(base), row, STEPS, tmp_path)
+    assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
+    assert len(logged(tmp_path)) == 5
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_a_finished_run_is_finished(base, whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "out")
+    finetune(load(base), ending(0, dies), STEPS, out)
+    assert same(weights(out), weights(whole))
+
+
+def test_a_kill_in_the_middle_of_a_save_leaves_nothing_that_is_gone_on_from(base, whole, tmp_path, monkeypatch):
+    saved, save = [], SFTTrainer._save_optimizer_and_scheduler
+
+    def killed(self, folder):
+        saved.append(folder)
+        if len(saved) == 2:
+            raise Stopped
+        save(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTTrainer, "_save_optimizer_and_scheduler", killed)
+        with pytest.raises(Stopped):
+            finetune(load(base), row, STEPS, tmp_path)
+    half = tmp_path / "checkpoints" / "checkpoint-4"
+    assert (half / "adapter_model.safetensors").is_file()
+    assert list(whole_ones(tmp_path / "checkpoints")) == [2], "the older one is still there"
+    finetune(load(base), row, STEPS, tmp_path)
+    assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_an_interrupt_saves_and_says_so_and_the_run_goes_on_to_the_same(base, whole, tmp_path, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        finetune(load(base), ending(6, lambda: signal.raise_signal(signal.SIGINT)), STEPS, tmp_path)
+    assert list(whole_ones(tmp_path / "checkpoints")) == [3]
+    assert "Stopped after step 3 of 5, which is saved: the same command goes on from there." in caplog.text
+    assert not (tmp_path / "adapter_model.safetensors").exists()
+    finetune(load(base), row, STEPS, tmp_path)
+    assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_lack_of_memory_is_the_users_to_mend_and_checkpoints_stay(base, tmp_path):
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match="out of memory"):
+        finetune(load(base), ending(7, full), STEPS, tmp_path)
+    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+
+
+def test_the_last_and_the_best_checkpoint_stay_and_are_adapters(base, tmp_path, capsys):
+    figures = {2: 0.1, 3: 0.7, 4: 0.2, 5: 0.3}
+    watched = []
+
+    def watch(step):
+        watched.append(step)
+        return {"cIoU": figures[step], "box": 0.5}
+
+    training = replace(STEPS, save_every=1)
+    out = finetune(
+        load(base),
+        row,
+        training,
+        tmp_path,
+        watch=lambda step: {"cIoU": 0.0} if step == 1 else watch(step),
+        watch_every=1,
+    )
+    assert watched == [2, 3, 4, 5]
+    assert list(whole_ones(out / "checkpoints")) == [3, 5]
+    best = load(base, adapter=out / "checkpoints" / "checkpoint-3")
+    assert loss_of(best) != pytest.approx(loss_of(load(base, adapter=out)), abs=1e-6)
+    assert len(logged(out)) == 5, "no loss is lost to a look"
+    said = capsys.readouterr().err
+    assert "step 3 of 5 | held out: cIoU 0.700, box 0.500\n" in said
+    assert re.search(r"step 3 of 5 \| loss \d+\.\d{3} \| \d+ supervised tokens/s \| 0:00:\d\d left\n", said)
+    assert "| held out: cIoU, step 5 | 0.3000 |" in (out / "README.md").read_text()
+
+
+def test_looking_changes_nothing_that_is_learned(base, whole, tmp_path):
+    def watch(step):
+        mllm.open([PICTURES[0]]).answer(["Where is the cat?"])
+        return {"cIoU": 0.0}
+
+    mllm = load(base, max_new_tokens=8)
+    finetune(mllm, row, STEPS, tmp_path, watch=watch, watch_every=2)
+    assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
+
+
+def test_checkpointed_activations_are_computed_twice_for_the_same_gradients(base, whole, tmp_path):
+    mllm, passes = load(base), []
+    mllm.model.get_decoder().layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    finetune(mllm, row, replace(STEPS, gradient_checkpointing=True), tmp_path)
+    assert len(passes) == 2 * STEPS.steps
+    assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llava", "gemma3"])
+def test_mixed_precision_trains_in_float32_on_a_base_in_bfloat16(family, tmp_path):
+    folder = build(family, tmp_path / "base")
+    mllm = load(folder, dtype="bfloat16", max_new_tokens=8)
+
+    def watch(step):
+        return {"cIoU": float(len(mllm.open([PICTURES[0]]).answer(["Where is the cat?"])))}
+
+    out = finetune(mllm, row, replace(STEPS, bf16=True), tmp_path / "out", watch=watch)
+    assert {value.dtype for value in weights(out).values()} == {torch.float32}
+    again = load(folder, dtype="bfloat16", adapter=out)
+    assert {loss_of(again), loss_of(mllm)} == {loss_of(again)}
+
+
+def test_reports_go_where_the_recipe_says(base, tmp_path):
+    pytest.importorskip("tensorboard")
+    finetune(load(base), row, replace(STEPS, report_to=("tensorboard",)), tmp_path)
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tensorbord", "choose from .*tensorboard"),
+        ("tensorboard", r"pip install sam4mllm\[tensorboard\]"),
+        ("wandb", "pip install wandb"),
+    ],
+)
+def test_a_place_for_reports_that_is_not_there_is_named(name, says, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UserError, match=says):
+        check_reports([name])
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"quantize": "8bit"}, "4bit, with a lora, or null"),
+        ({"quantize": "4bit", "lora": None}, "4bit, with a lora"),
+        ({"keep": 0}, "keep is 1 or more"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(values, says):
+    with pytest.raises(UserError, match=says):
+        Training(steps=1, **values)

@@ -15,14 +15,16 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer", "learning", "target_run", "fingerprints"],
-    ["recipe"],
+    ["infer", "learning", "merging", "target_run"],
+    ["recipe", "held_out", "fingerprints"],
     ["builders", "row_plan"],
     ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
     ["costs"],
     ["teaching"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
+    ["model_card"],
+    ["trainable", "checkpoints", "stopping", "watching"],
     ["prompters"],
     ["mllm", "segmenter"],
     ["dialogue"],
@@ -76,7 +78,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("infer", "predict", "score", "targets", "finetune"))]
+    "words", [["--help"], *([name, "--help"] for name in ("infer", "predict", "score", "targets", "finetune", "merge"))]
 )
 def test_help_loads_nothing_heavy(words):
     code = f"import sys; sys.argv[1:] = {words!r}\nfrom sam4mllm.cli import main"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.images import write_png
 from sam4mllm.learning import FinetuneRecipe, run
@@ -74,10 +76,25 @@ def test_the_same_three_commands_teach_any_model_and_ask_it(samples, command, fa
     learned = load_file("out/adapter_model.safetensors")
     assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
 
+    card = json.loads(Path("out/sam4mllm.json").read_text())
+    assert card["base_name"] == str(Path("model").resolve())
+    assert card["prompters"] == {"ppg": {"positive": 3, "negative": 3}, "pqpp": {}}
+    assert set(card["data"]) == {"set/dataset.json", "targets/targets.json"}
+    assert card["versions"].keys() == {"sam4mllm", "torch", "transformers", "peft", "trl"}
+    assert "sam4mllm finetune THIS_FOLDER/recipe.yaml" in Path("out/README.md").read_text()
+
     words = ["--phrase", "the disc", "--prompter", "pqpp", "--points", 4, "--segmenter", "grabcut", "--json"]
-    code, out, _ = command("infer", "images/0.png", *words, "--mllm", "model", "--adapter", "out")
+    code, out, _ = command("infer", "images/0.png", *words, "--adapter", "out")
     assert code == 0
     assert json.loads(out)["replies"]
+    assert command("infer", "images/0.png", *words, "--mllm", "model", "--adapter", "out")[:2] == (0, out)
+
+    assert command("predict", "set", "--adapter", "out", "--segmenter", "grabcut", "--out", "said.jsonl")[0] == 0
+    settings = json.loads(Path("said.settings.json").read_text())
+    assert (settings["mllm"], settings["options"]) == (card["base_name"], card["prompters"]["ppg"])
+
+    assert command("merge", "out", "--out", "merged")[0] == 0
+    assert command("infer", "images/0.png", *words, "--mllm", "merged")[:2] == (0, out)
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, command, monkeypatch):
@@ -143,6 +160,11 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("training.steps=0", "a training's steps is 1 or more, got 0", id="steps"),
         pytest.param("training.schedule=linaer", "schedule is one of linear, cosine", id="schedule"),
         pytest.param("training.lora.rank=0", "a LoRA has a rank and an alpha of 1 or more", id="rank"),
+        pytest.param("training.report_to=[tensorbord]", "no report goes to 'tensorbord'", id="report"),
+        pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
+        pytest.param("held_out={samples: set, segmenter: grabcat}", "did you mean grabcut", id="held-out segmenter"),
+        pytest.param("held_out={samples: nowhere, segmenter: grabcut}", "nowhere is no samples", id="held-out samples"),
+        pytest.param("training.quantize=4bit", "4 bits need", id="four bits"),
         pytest.param("rows.mixture.ppg=-1", "weights are 0 or more", id="mixture"),
     ],
 )
@@ -219,3 +241,59 @@ def test_a_recipe_that_is_missing_is_named(samples, command):
     code, _, err = command("finetune", "nowhere.yaml")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith("error: cannot read the recipe nowhere.yaml")
+
+
+def test_while_it_runs_held_out_samples_are_asked_and_drawn_and_the_best_is_kept(samples, command):
+    families.build("llava", Path("model"))
+    held_out = ["samples=set", "segmenter=grabcut", "count=2", "every=1", "prompter=pqpp"]
+    words = [LORA, *SMALL, *(f"held_out.{word}" for word in held_out)]
+    code, _, err = command("finetune", *words)
+    assert code == 0
+    drawn = ["step-000001.jsonl", "step-000001.png", "step-000002.jsonl", "step-000002.png"]
+    assert [path.name for path in sorted(Path("out/held_out").glob("*.*"))][::1] == sorted(
+        [*drawn, *(path.name for path in Path("out/held_out").glob("*timings*"))]
+    )
+    assert "step 1 of 2 | held out: cIoU 0." in err
+    assert "| held out: unreadable, step 2 |" in Path("out/README.md").read_text()
+    assert load(Path("out/recipe.yaml"), FinetuneRecipe).held_out.count == 2
+
+
+def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples, command, monkeypatch, caplog):
+    families.build("llava", Path("model"))
+    asked, row = [], Conversations.row
+
+    def pressed(self, index):
+        asked.append(index)
+        if len(asked) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return row(self, index)
+
+    words = ["finetune", LORA, *SMALL, "training.steps=6", "training.save_every=100"]
+    code, _, err = command(*words, "--resume")
+    assert code == 2
+    assert err.splitlines()[-1] == "error: there is nothing to go on from: out/checkpoints holds no whole checkpoint"
+    monkeypatch.setattr(Conversations, "row", pressed)
+    assert command(*words)[0] == 130
+    assert "which is saved: the same command goes on" in caplog.text
+    assert len(list(Path("out/checkpoints").glob("checkpoint-*"))) == 1
+    assert not Path("out/adapter_model.safetensors").exists()
+    code, out, _ = command(*words, "--resume")
+    assert (code, out) == (0, "written to out\n")
+
+
+def test_a_picture_that_cannot_be_read_in_the_middle_is_one_line_and_checkpoints_stay(samples, command, monkeypatch):
+    families.build("llava", Path("model"))
+    asked, row = [], Conversations.row
+
+    def spoilt(self, index):
+        asked.append(index)
+        if len(asked) == 6:
+            for path in Path("images").iterdir():
+                path.write_bytes(path.read_bytes()[:-100])
+        return row(self, index)
+
+    monkeypatch.setattr(Conversations, "row", spoilt)
+    code, _, err = command("finetune", LORA, *SMALL, "training.steps=6", "training.save_every=1")
+    assert code == 2
+    assert re.search(r"^error: sample \S+: cannot read \S+/\d.png: image file is truncated", err.splitlines()[-1])
+    assert last_whole(Path("out/checkpoints")) is not None

@@ -6,6 +6,7 @@ import pytest
 
 from sam4mllm.builders import PROMPTERS, build_mllm, build_prompter, build_segmenter
 from sam4mllm.errors import UserError
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters.box import BoxPrompter
@@ -200,7 +201,7 @@ def test_a_name_goes_to_transformers(monkeypatch):
     assert stand.loaded == [(("owner/name",), {**how, "multimask": True})]
 
     asked = {"adapter": None, "dialect": "qwen2-vl", "trust_remote_code": True, **how}
-    asked |= {"attention": "sdpa", "device_map": "auto"}
+    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True}
     inspect.signature(talker.HfMLLM.load).bind("x", **asked)
     given = {}
     monkeypatch.setattr(talker.HfMLLM, "load", lambda name, **kwargs: given.update(kwargs) or MUTE)
@@ -215,3 +216,25 @@ def test_points_for_a_segmenter_that_takes_none_are_refused_before_anything_load
     with pytest.raises(UserError, match="takes no points"):
         recipe.check()
     Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box").check()
+
+
+def test_a_card_says_what_the_recipe_does_not(tmp_path):
+    (tmp_path / "base").mkdir()
+    options = {"ppg": {"positive": 5, "negative": 1}, "pqpp": {"sure_yes": 0.8}}
+    Card("5f2c", "sam4mllm", str(tmp_path / "base"), prompters=options).write(tmp_path)
+    adapter = str(tmp_path)
+    said = Recipe("grabcut", adapter=adapter).resolved()
+    assert (said.mllm, said.options) == (str(tmp_path / "base"), {"positive": 5, "negative": 1})
+    assert Recipe("grabcut", adapter=adapter, prompter="pqpp").resolved().options == {"sure_yes": 0.8}
+    own = Recipe("grabcut", mllm="owner/name", adapter=adapter, options={"positive": 2}).resolved()
+    assert (own.mllm, own.options) == ("owner/name", {"positive": 2, "negative": 1})
+    merged = Recipe("grabcut", mllm=adapter).resolved()
+    assert (merged.mllm, merged.options) == (adapter, {"positive": 5, "negative": 1})
+    Recipe("grabcut", adapter=adapter).check()
+
+
+def test_without_a_card_the_base_is_asked_for(tmp_path):
+    recipe = Recipe("grabcut", adapter=str(tmp_path))
+    with pytest.raises(UserError, match=r"no sam4mllm\.json that names its base: give --mllm"):
+        recipe.check()
+    assert Recipe("grabcut", mllm="owner/name").resolved() == Recipe("grabcut", mllm="owner/name")

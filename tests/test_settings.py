@@ -45,6 +45,7 @@ def test_an_override_wins_and_reaches_inside(recipe):
     got = load(recipe, Kind, ["steps=7", "inner.alpha=2", "pair=[5,6]", "loud=true"])
     assert (got.steps, got.inner, got.pair, got.loud) == (7, Inner(4, 2.0), (5, 6), True)
     assert load(recipe, Kind, ["inner=null"]).inner is None
+    assert load(recipe, Kind, ["inner=null", "inner.rank=9"]).inner == Inner(9)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,13 @@ def finetune(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="What differs from it; dots reach inside: training.steps=500."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a stopped run, or fail; without, what is there is gone on with."),
+    ] = False,
 ) -> None:
     """Teach an MLLM to say masks in words, with a LoRA; a stopped run goes on."""
     from sam4mllm.learning import FinetuneRecipe, run
     from sam4mllm.settings import load
 
-    typer.echo(f"written to {run(load(recipe, FinetuneRecipe, overrides or []))}")
+    typer.echo(f"written to {run(load(recipe, FinetuneRecipe, overrides or []), resume)}")

@@ -70,6 +70,7 @@ def predict(
     from sam4mllm.samples import read_samples
 
     asked = read_samples(samples, images)
+    recipe = recipe.resolved()
     recipe.check()
     check_file(out)
     pipeline = recipe.build()

@@ -21,9 +21,11 @@ from sam4mllm.dialects import Dialect, dialect_for
 from sam4mllm.dialects import dialect as dialect_named
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation, Images
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf_adapter import adapted
 from sam4mllm.mllm.hf_chat import HfChat, Speaker
 from sam4mllm.mllm.hf_frames import Sight
+from sam4mllm.mllm.hf_quantized import check_four_bits, four_bit_config
 from sam4mllm.mllm.hf_rows import TemplateLengths, rows
 from sam4mllm.mllm.hf_template import Template
 
@@ -82,6 +84,7 @@ class HfMLLM:
         device: str | None = None,
         device_map: str | None = None,
         attention: str | None = None,
+        four_bits: bool = False,
         max_new_tokens: int = 512,
         kv_tokens: int = 65536,
         pack: bool = True,
@@ -97,6 +100,7 @@ class HfMLLM:
             device: where to put the model; CUDA if there is one by default.
             device_map: how to spread it over devices, in place of ``device``.
             attention: the attention implementation, as transformers names it; its choice by default.
+            four_bits: packs the language model's weights, which a LoRA can be trained on; needs a GPU.
             max_new_tokens: where a reply is cut.
             kv_tokens: the bound on the tokens that one forward pass of `choose` may hold.
             pack: whether the questions of `choose` may share a row.
@@ -107,17 +111,23 @@ class HfMLLM:
                 for an unknown dialect, dtype, device or attention, and an adapter that was made for another base.
         """
         place = _device(device)
+        if four_bits:
+            check_four_bits()
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
         spoken = None if dialect is None else dialect_named(dialect)
         config = _config(name, trust_remote_code)
         processor = _processor(name, trust_remote_code)
-        model = _model(name, config, dtype, device_map, attention, trust_remote_code)
-        if device_map is None:
+        packed = {"quantization_config": four_bit_config(config, trust_remote_code)} if four_bits else {}
+        spread = device_map or ({"": place} if four_bits else None)
+        model = _model(name, config, dtype, spread, attention, trust_remote_code, **packed)
+        if spread is None:
             model.to(place)
         if adapter is not None:
             model, card = adapted(model, Path(adapter))
             spoken = spoken or (dialect_named(card.dialect) if card else None)
+        elif (own := Card.read(Path(name))) is not None:
+            own.warn_of_wording(Path(name))
         spoken = spoken or _own_dialect(config)
         return cls(model.eval(), processor, spoken, max_new_tokens, kv_tokens, pack)
 
@@ -199,7 +209,7 @@ def _processor(name: str | Path, trust: bool) -> Any:
 
 
 def _model(
-    name: str | Path, config: Any, dtype: str, device_map: str | None, attention: str | None, trust: bool
+    name: str | Path, config: Any, dtype: str, device_map: Any, attention: str | None, trust: bool, **packed: Any
 ) -> Any:
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
@@ -210,6 +220,7 @@ def _model(
             attn_implementation=attention,
             trust_remote_code=trust,
             output_loading_info=True,
+            **packed,
         )
     # no weights, an attention that is unknown or missing; weights of other shapes; damaged ones
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:

@@ -14,8 +14,9 @@ from transformers import AutoModelForImageTextToText
 from sam4mllm.dialects import dialect
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.mllm.hf_adapter import Card, adapted, fingerprint
+from sam4mllm.mllm.hf_adapter import adapted, fingerprint
 from tests.families import build
 
 FAMILY = "llava_onevision"
@@ -96,28 +97,6 @@ def test_an_adapter_that_does_not_fit_is_refused(
         (bare / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["no_such_layer"]}))
     with pytest.raises(UserError, match="does not fit"):
         HfMLLM.load(folder_of(other), device="cpu", adapter=bare)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [("{", "damaged"), ("[]", "damaged"), ('{"schema": 1}', "damaged"), ('{"schema": 2}', "schema 2")],
-)
-def test_a_card_that_cannot_be_read_is_the_users_mistake(content: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "sam4mllm.json").write_text(content)
-    with pytest.raises(UserError, match=says):
-        Card.read(tmp_path)
-
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    assert Card.read(tmp_path) is None
-    card = Card("5f2c", "sam4mllm")
-    card.write(tmp_path)
-    assert Card.read(tmp_path) == card
-    assert json.loads((tmp_path / "sam4mllm.json").read_text()) == {
-        "schema": 1,
-        "base": "5f2c",
-        "dialect": "sam4mllm",
-    }
 
 
 @pytest.mark.parametrize("kind", ["gone", "cut short"])

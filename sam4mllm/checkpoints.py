@@ -1,0 +1,111 @@
+"""Checkpoints that are whole or do not count, and which of them are kept.
+
+The trainer writes a checkpoint file by file. When all are there and on the disk, ``whole.json`` is added to them, which
+names each with its size; a folder without it is what a kill left of a checkpoint, and is removed. A whole one that is
+not kept loses ``whole.json`` first. Knows nothing of models.
+
+    out/checkpoints/checkpoint-200/whole.json: {"adapter_model.safetensors": 20214, "optimizer.pt": 41310, ...}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import TrainerCallback
+
+from sam4mllm.atomic import write_text
+
+log = logging.getLogger(__name__)
+
+WHOLE = "whole.json"
+
+
+def seal(checkpoint: Path) -> None:
+    """Declare a checkpoint whole, once all its files are on the disk."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != WHOLE)
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+    write_text(checkpoint / WHOLE, json.dumps(sizes, indent=1) + "\n")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all that a checkpoint was declared to hold is there."""
+    if not (checkpoint / WHOLE).is_file():
+        return False
+    sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+    files = {checkpoint / name: size for name, size in sizes.items()}
+    return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
+
+
+def whole_ones(folder: Path) -> dict[int, Path]:
+    """The whole checkpoints below a folder by their step, the earliest first."""
+    found = {_step(path): path for path in folder.glob("checkpoint-*") if is_whole(path)}
+    return dict(sorted(found.items()))
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one."""
+    return next(reversed(whole_ones(folder).values()), None)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill left of checkpoints."""
+    for path in sorted(folder.glob("checkpoint-*")):
+        if not is_whole(path):
+            log.warning("Removed %s, which was not written to its end.", path)
+            _remove(path)
+
+
+def prune(folder: Path, keep: int, best: int | None) -> None:
+    """Remove whole checkpoints, but for the last ``keep`` and that of step ``best``."""
+    steps = whole_ones(folder)
+    for step in list(steps)[:-keep]:
+        if step != best:
+            _remove(steps[step])
+
+
+class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Seals each checkpoint when it is written, and removes those that are not kept.
+
+    Args:
+        keep: how many of the last ones are kept.
+        best_of: the name in the log of the figure whose highest value's checkpoint is kept besides.
+        beside: adds files to a checkpoint before it is sealed.
+    """
+
+    def __init__(self, keep: int, best_of: str, beside: Callable[[Path], None]) -> None:
+        self.keep, self.best_of, self.beside = keep, best_of, beside
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
+        """Called when all files of this process are written."""
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir)
+            checkpoint = folder / f"checkpoint-{state.global_step}"
+            self.beside(checkpoint)
+            seal(checkpoint)
+            prune(folder, self.keep, best_step(state.log_history, self.best_of))
+
+
+def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
+    """The step at which a figure was highest, the first of several; None where it was never logged."""
+    steps = {entry["step"]: entry[figure] for entry in history if figure in entry}
+    return max(steps, key=lambda step: steps[step]) if steps else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _remove(checkpoint: Path) -> None:
+    (checkpoint / WHOLE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)

@@ -1,0 +1,74 @@
+"""A checkpoint counts when all of it is there; the last ones and the best one stay."""
+
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.checkpoints import WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
+
+
+def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    (path / "deep").mkdir(parents=True)
+    (path / "weights").write_bytes(b"12345")
+    (path / "deep" / "state").write_bytes(b"12")
+    if sealed:
+        seal(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("harm", "whole"),
+    [
+        pytest.param(lambda path: None, True, id="nothing"),
+        pytest.param(lambda path: (path / "later").write_text("a"), True, id="a file more"),
+        pytest.param(lambda path: (path / WHOLE).unlink(), False, id="never sealed"),
+        pytest.param(lambda path: (path / "weights").unlink(), False, id="a file less"),
+        pytest.param(lambda path: (path / "deep" / "state").write_bytes(b"1"), False, id="cut short"),
+    ],
+)
+def test_a_checkpoint_is_whole_when_each_file_that_it_names_is(tmp_path, harm, whole):
+    path = checkpoint(tmp_path, 5)
+    harm(path)
+    assert is_whole(path) is whole
+    assert last_whole(tmp_path) == (path if whole else None)
+
+
+def test_steps_are_numbers_and_not_words(tmp_path):
+    paths = {step: checkpoint(tmp_path, step) for step in (1000, 200, 30)}
+    assert list(whole_ones(tmp_path)) == [30, 200, 1000]
+    assert last_whole(tmp_path) == paths[1000]
+    assert last_whole(tmp_path / "nowhere") is None
+
+
+def test_what_a_kill_left_is_swept_away_and_said(tmp_path, caplog):
+    kept = checkpoint(tmp_path, 2)
+    half = checkpoint(tmp_path, 4, sealed=False)
+    assert last_whole(tmp_path) == kept
+    sweep(tmp_path)
+    assert (kept.is_dir(), half.exists()) == (True, False)
+    assert "checkpoint-4, which was not written to its end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"),
+    [(1, None, [5]), (2, None, [4, 5]), (1, 2, [2, 5]), (2, 5, [4, 5]), (9, None, [1, 2, 3, 4, 5]), (1, 77, [5])],
+)
+def test_the_last_ones_and_the_best_one_are_kept(tmp_path, keep, best, left):
+    for step in range(1, 6):
+        checkpoint(tmp_path, step)
+    prune(tmp_path, keep, best)
+    assert list(whole_ones(tmp_path)) == left
+    assert len(list(tmp_path.iterdir())) == len(left)
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [([], None), ([None, None], None), ([0.2, 0.5, 0.4], 2), ([0.5, None, 0.5], 1), ([-1.0], 1)],
+)
+def test_the_best_step_is_the_first_with_the_highest_figure(figures, best):
+    history = [
+        {"step": step, "loss": 1.0} | ({} if figure is None else {"figure": figure})
+        for step, figure in enumerate(figures, 1)
+    ]
+    assert best_step(history, "figure") == best

@@ -1,0 +1,76 @@
+"""Samples that are asked while a model is trained: figures, and the same pictures at every look."""
+
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.dialects import dialect
+from sam4mllm.dialogue import say_boxes
+from sam4mllm.errors import UserError
+from sam4mllm.geometry import Frame
+from sam4mllm.held_out import HeldOut, watcher
+from sam4mllm.images import read_image, write_png
+from sam4mllm.mllm.scripted import ScriptedMLLM
+from sam4mllm.predictions import read_predictions
+from sam4mllm.samples import write_samples
+from sam4mllm.shapes import Level, draw_split
+from sam4mllm.shapes.shards import samples_of
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> str:
+    """Samples of four scenes with one figure each."""
+    monkeypatch.chdir(tmp_path)
+    samples = []
+    for index in range(4):
+        drawing = draw_split("val", index, Level(objects=(1, 1), kinds=("res",)), size=64)
+        write_png(Path(f"images/{index}.png"), drawing.image)
+        samples += samples_of(drawing, f"{index}.png", "val")
+    write_samples(samples, Path("set"), Path("images"))
+    return "set"
+
+
+def test_what_is_found_is_scored_and_drawn_at_every_look(folder):
+    held_out = HeldOut(folder, "box", prompter="box", count=3)
+    samples = held_out.chosen()
+    assert len(samples) == 3
+    row, known = dialect("sam4mllm"), {}
+    for sample in samples:
+        frame = Frame.whole(sample.width, sample.height)
+        known[sample.id] = say_boxes([sample.truth.box], sample.phrase, row, frame)
+    mllm = ScriptedMLLM(lambda key, *_: known[key], dialect=row)
+    look = watcher(held_out, samples, mllm, {}, Path("out"), None)
+    figures = look(200)
+    assert figures["box"] == 1.0
+    assert figures["cIoU"] > 0.5
+    assert (figures["unreadable"], figures["failed"]) == (0, 0)
+    assert [one.id for one in read_predictions(Path("out/step-000200.jsonl"))] == [one.id for one in samples]
+    assert read_image(Path("out/step-000200.png")).shape[1] > 900
+
+    known = dict.fromkeys(known, "Well, who knows?")
+    figures = look(200)
+    assert (figures["cIoU"], figures["unreadable"]) == (0.0, 1.0), "the old file is not gone on with"
+    look(400)
+    assert {path.name for path in Path("out").glob("*.png")} == {"step-000200.png", "step-000400.png"}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        pytest.param({"segmenter": "grabcat"}, "did you mean grabcut", id="segmenter"),
+        pytest.param({"segmenter": "box"}, "the segmenter box takes no points", id="points for box"),
+        pytest.param({"prompter": "pgp"}, "did you mean ppg", id="prompter"),
+        pytest.param({"samples": "nowhere"}, "nowhere is no samples folder", id="samples"),
+        pytest.param({"count": 0}, "got count 0", id="count"),
+        pytest.param({"every": 0}, "every 0", id="every"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(folder, values, says):
+    with pytest.raises(UserError, match=says):
+        HeldOut(**{"samples": folder, "segmenter": "grabcut", **values}).chosen()
+
+
+def test_samples_are_spread_over_the_folder_and_never_more_than_there_are(folder):
+    everyone = HeldOut(folder, "grabcut", count=99).chosen()
+    few = HeldOut(folder, "grabcut", count=2).chosen()
+    assert [one.id for one in few] == [everyone.samples[0].id, everyone.samples[len(everyone) // 2].id]
