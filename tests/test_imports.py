@@ -25,7 +25,7 @@ LAYERS = [
     ["dialogue"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
     ["notation", "rle", "images", "shards"],
-    ["geometry", "atomic", "settings"],
+    ["geometry", "runs", "atomic", "settings"],
     ["errors"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
