@@ -16,6 +16,7 @@ from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from pycocotools import mask as coco
 
 from sam4mllm.errors import UserError
@@ -24,8 +25,9 @@ from sam4mllm.runs import parse, short
 
 # pycocotools' merge reserves 4 bytes a pixel up front and counts in 32 bits; Pillow refuses pictures of this size too
 MAX_PIXELS = 2**28
+Encoded = tuple[tuple[int, int], str]
+"""The size (h, w) and the compressed counts of a mask, which nobody has looked at yet."""
 _LOT = 64  # masks parsed at once: more of them leave the processor's cache
-_MOST_AREAS = 255  # pycocotools' area counts masks in 8 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Rle:
             object.__setattr__(self, "counts", Rle.from_runs(runs.flat.tolist(), *self.size).counts)
 
     @classmethod
-    def many(cls, masks: Sequence[tuple[tuple[int, int], str]]) -> list[Rle]:
+    def many(cls, masks: Sequence[Encoded]) -> list[Rle]:
         """From sizes and compressed counts, as one by one, but checked together in a fraction of the time.
 
         Raises:
@@ -139,7 +141,7 @@ class Rle:
         return Box(x, y, x + width, y + height) if width and height else None
 
 
-def size_and_counts(value: Any) -> tuple[tuple[int, int], str]:
+def size_and_counts(value: Any) -> Encoded:
     """What ``{"size": [h, w], "counts": "..."}`` holds, as `Rle` and `Rle.many` take it.
 
     Raises:
@@ -169,24 +171,16 @@ def intersection(*rles: Rle) -> int:
     Raises:
         UserError: for masks of several sizes.
     """
-    return intersections([rles])[0]
-
-
-def intersections(groups: Sequence[Sequence[Rle]]) -> list[int]:
-    """How many pixels all of the masks of each group hold, exactly; nothing is decoded.
-
-    Raises:
-        UserError: for a group with masks of several sizes.
-    """
-    for rles in groups:
-        _same_size(rles, rles[0].size)
+    _same_size(rles, rles[0].size)
     # straight to the area: what pycocotools itself has encoded needs no second look
-    return _areas([coco.merge([rle.to_json() for rle in rles], intersect=True) for rles in groups])
+    return int(coco.area(coco.merge([rle.to_json() for rle in rles], intersect=True)))
 
 
-def areas(rles: Sequence[Rle]) -> list[int]:
-    """How many pixels each mask holds."""
-    return _areas([rle.to_json() for rle in rles])
+def boxes(rles: Sequence[Rle]) -> Float64[np.ndarray, "n 4"]:
+    """The tightest box around each mask by its edges, x0 y0 x1 y1; four zeros for an empty one."""
+    found = np.asarray(coco.toBbox([rle.to_json() for rle in rles]), dtype=np.float64).reshape(-1, 4)
+    found[:, 2:] += found[:, :2]
+    return np.where((found[:, 2:] > found[:, :2]).all(axis=1, keepdims=True), found, 0.0)
 
 
 def covered_once(rles: Sequence[Rle], height: int, width: int) -> Rle:
@@ -216,17 +210,12 @@ def _sound(size: tuple[int, int], counts: str) -> Rle:
     return rle
 
 
-def _checked(masks: Sequence[tuple[tuple[int, int], str]]) -> list[Rle]:
+def _checked(masks: Sequence[Encoded]) -> list[Rle]:
     runs = parse([counts for _, counts in masks], [_pixels(size) for size, _ in masks])
     rles = [_sound(size, counts) for size, counts in masks]
     for row in runs.loose.tolist():
         rles[row] = Rle(*masks[row])
     return rles
-
-
-def _areas(encoded: Sequence[dict[str, Any]]) -> list[int]:
-    lots = [encoded[start : start + _MOST_AREAS] for start in range(0, len(encoded), _MOST_AREAS)]
-    return [int(area) for lot in lots for area in coco.area(lot)]
 
 
 def _merged(rles: Sequence[Rle]) -> Rle:

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from sam4mllm.errors import UserError
 
 _FIRST = ord("0")
 _CHARACTERS = bytes(range(_FIRST, _FIRST + 64))
-_LONGEST_NUMBER = 7  # characters of 5 bits; no mask that `rle.MAX_PIXELS` allows needs more
+_LONGEST_NUMBER = 6  # characters of 5 bits; no mask that `rle.MAX_PIXELS` allows needs more
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Runs:
         ends: where in ``flat`` each mask's runs end.
     """
 
-    flat: Int64[np.ndarray, " runs"]
+    flat: Int32[np.ndarray, " runs"]
     ends: Int64[np.ndarray, " masks"]
 
     @property
@@ -54,7 +54,7 @@ def parse(counts: Sequence[str], pixels: Sequence[int]) -> Runs:
 
     Args:
         counts: of each mask; any text.
-        pixels: how many each mask has; less than 2**32.
+        pixels: how many each mask has; less than 2**31.
 
     Raises:
         UserError: for the first counts that are malformed, or do not fill their mask.
@@ -92,20 +92,22 @@ def _begins(ends: Int64[np.ndarray, " masks"]) -> Int64[np.ndarray, " masks"]:
 
 def _numbers(
     characters: UInt8[np.ndarray, " characters"], stops: Int64[np.ndarray, " runs"], lengths: Int64[np.ndarray, " runs"]
-) -> Int64[np.ndarray, " runs"]:
-    """The numbers as they are written: the last character's bits with their sign, then the lower ones."""
-    bits = (characters & 31) ^ 16  # what "0" has of its own taken off
-    numbers = (characters[stops] & 31).astype(np.int64) - 16
+) -> Int32[np.ndarray, " runs"]:
+    """The numbers as they are written: the last character's bits with their sign, then the lower ones.
+
+    The 5 bits of a character are those of its code with the highest turned, for "0" has that one set.
+    """
+    numbers = (characters[stops] & 31).astype(np.int32) - 16
     rows = np.flatnonzero(lengths > 1)
     step = 1
     while rows.size:
-        numbers[rows] = numbers[rows] * 32 + bits[stops[rows] - step]
+        numbers[rows] = numbers[rows] * 32 + (characters[stops[rows] - step] & 31 ^ 16)
         step += 1
         rows = rows[lengths[rows] > step]
     return numbers
 
 
-def _undone(numbers: Int64[np.ndarray, " runs"], ends: Int64[np.ndarray, " masks"]) -> Int64[np.ndarray, " runs"]:
+def _undone(numbers: Int32[np.ndarray, " runs"], ends: Int64[np.ndarray, " masks"]) -> Int32[np.ndarray, " runs"]:
     """The differences undone: running sums over every other number, which begin anew with each mask."""
     begins = _begins(ends)
     first = numbers[begins]
@@ -113,7 +115,7 @@ def _undone(numbers: Int64[np.ndarray, " runs"], ends: Int64[np.ndarray, " masks
     runs = np.empty_like(numbers)
     for parity in (0, 1):
         differences = numbers[parity::2]
-        sums = np.zeros(differences.size + 1, dtype=np.int64)
+        sums = np.zeros(differences.size + 1, dtype=np.int32)  # which may run over, as it does in pycocotools: in step
         np.cumsum(differences, out=sums[1:])
         low, high = ((edges + 1 - parity) // 2 for edges in (begins, ends))
         runs[parity::2] = sums[1:] - np.repeat(sums[low], high - low)
@@ -123,10 +125,9 @@ def _undone(numbers: Int64[np.ndarray, " runs"], ends: Int64[np.ndarray, " masks
 
 def _check(runs: Runs, counts: Sequence[str], pixels: Int64[np.ndarray, " masks"]) -> None:
     begins = runs.begins
-    # each run before their sum, which may overflow
     wrong = np.minimum.reduceat(runs.flat, begins) < 0
     wrong |= np.maximum.reduceat(runs.flat, begins) > pixels
-    wrong |= np.add.reduceat(runs.flat, begins) != pixels
+    wrong |= np.add.reduceat(runs.flat, begins, dtype=np.int64) != pixels
     if wrong.any():
         first = int(wrong.argmax())
         raise UserError(

@@ -19,13 +19,14 @@ LAYERS = [
     ["recipe"],
     ["builders"],
     ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
+    ["tally", "signature", "peers"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
     ["prompters"],
     ["mllm", "segmenter"],
-    ["dialogue"],
+    ["dialogue", "strata"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
-    ["notation", "rle", "images", "shards"],
-    ["geometry", "runs", "atomic", "settings"],
+    ["notation", "rle", "counting", "images", "shards"],
+    ["runs", "geometry", "ratios", "atomic", "settings"],
     ["errors"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

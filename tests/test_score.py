@@ -85,7 +85,7 @@ def test_silence_that_is_right_by_accident_is_counted(change, expected):
         pytest.param([ONE, TWO, NONE], [WHOLE], "2 samples have no prediction, the first is two", id="missing"),
         pytest.param([ONE], [WHOLE, HALF, SILENT], "2 predictions are of no sample, the first is two", id="unknown"),
         pytest.param([ONE], [WHOLE, WHOLE], "1 samples have more than one prediction, the first is one", id="twice"),
-        pytest.param([ONE], [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))], r"of one has \(h, w\)", id="size"),
+        pytest.param([ONE], [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))], r"of one \(prediction 1\) has \(h, w\)", id="size"),
         pytest.param([], [], "nothing to score", id="no samples"),
     ],
 )
