@@ -58,4 +58,5 @@ def _between(places: Int[np.ndarray, " edges"], many: Int64[np.ndarray, " masks"
     sums = np.zeros(places.size // 2 + 1, dtype=np.int64)
     np.cumsum(places[1::2] - places[::2], out=sums[1:])
     ends = many.cumsum() // 2
-    return sums[ends] - sums[ends - many // 2]
+    areas: Areas = sums[ends] - sums[ends - many // 2]
+    return areas

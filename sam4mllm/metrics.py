@@ -126,10 +126,8 @@ class Profile:
 
     def ratios(self, pixels: Pixels) -> dict[str, Ratio]:
         """The numbers as sums over sums, by name."""
-        return {
-            name: Ratio(*(np.asarray(term) * 1 for term in metric.terms(pixels)), metric.epsilon)
-            for name, metric in self.metrics.items()
-        }
+        terms = {name: metric.terms(pixels) for name, metric in self.metrics.items()}
+        return {name: Ratio(over * 1, under * 1, self.metrics[name].epsilon) for name, (over, under) in terms.items()}
 
     def __call__(self, counts: Sequence[Counts]) -> dict[str, float]:
         """The numbers by name, shares of 1.
@@ -197,7 +195,7 @@ def count_summed(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pix
 
 
 def count_ignored(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
-    """As `count_all`, but ignored pixels are part of the truth: what a cast of the label 255 to a bool makes of them."""
+    """As `count_all`, but ignored pixels are part of the truth: what a cast of the label 255 to a bool makes them."""
     cast = [
         replace(truth, masks=(*truth.masks, truth.ignore), ignore=None) if truth.ignore is not None else truth
         for truth in truths
@@ -287,9 +285,9 @@ gsva = Profile(
         **_ACCURACIES,
     },
     count_summed,
-    "gsva adds up the true masks of an expression instead of uniting them: pixels that two of them share count as wrong, "
-    "so overlapping targets score lower than under rela, even by a perfect mask; numbers of teacher-forced answers it "
-    "cannot make. For comparison with numbers counted so only; rela is the reference",
+    "gsva adds up the true masks of an expression instead of uniting them: pixels that two of them share count as "
+    "wrong, so overlapping targets score lower than under rela, even by a perfect mask; numbers of teacher-forced "
+    "answers it cannot make. For comparison with numbers counted so only; rela is the reference",
 )
 """gIoU, cIoU, N_acc and T_acc as GSVA's evaluation makes them, of true masks that are added up and not clipped.
 

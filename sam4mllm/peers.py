@@ -1,6 +1,6 @@
-"""Masks of any peer, as outcomes to score: our JSON lines, a folder of PNGs, or a list of COCO RLE; told apart by what is there.
+"""Masks of any peer, as outcomes to score: our JSON lines, a folder of PNGs, or a list of COCO RLE, whatever is there.
 
-PNGs bear the sample's id as their name, percent-encoded but for ASCII letters, digits and ``_.-~`` (`file_name`); every
+PNGs bear the sample's id as their name, percent-encoded but for ASCII letters, digits, ``_-~`` and inner dots; every
 pixel that is not 0 is foreground, in a palette by its index, and of colours whatever their alpha is. A list of COCO RLE
 is JSON:
 
@@ -71,7 +71,8 @@ def read_any(path: Path, samples: Sequence[Sample]) -> Found:
 
 def file_name(sample_id: str) -> str:
     """The name of the PNG that holds a sample's mask: safe on any file system, and no two ids share one."""
-    return f"{quote(sample_id, safe='')}.png"
+    name = quote(sample_id, safe="")
+    return f"%2E{name[1:]}.png" if name.startswith(".") else f"{name}.png"  # no hidden file, and none of dots alone
 
 
 def _is_list(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Numbers that are one sum over another, and how far they would move with other pictures: bootstrap intervals.
 
-Every number of the protocols is such a ratio: cIoU is intersections over unions, a mean is values over ones, an accuracy
-is hits over cases. Knows nothing of masks.
+Every number of the protocols is such a ratio: cIoU is intersections over unions, a mean is values over ones, an
+accuracy is hits over cases. Knows nothing of masks.
 
 The bootstrap (Efron and Tibshirani, 1993, percentile method) draws pictures, not expressions: those of one picture are
 not independent of each other.
@@ -61,7 +61,9 @@ class Bootstrap:
 
     def __post_init__(self) -> None:
         if self.draws < 1 or self.seed < 0:
-            raise UserError(f"a bootstrap has 1 or more draws and a seed of 0 or more, got {self.draws} and {self.seed}")
+            raise UserError(
+                f"a bootstrap has 1 or more draws and a seed of 0 or more, got {self.draws} and {self.seed}"
+            )
 
 
 def numbered(names: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
@@ -81,7 +83,7 @@ def intervals(
         bootstrap: how often, and from which seed.
 
     Returns:
-        The ends of each interval; nan where no draw gives a number.
+        The ends of each interval; nan where no draw gives a number, and of one group, which says nothing of others.
     """
     values = _drawn(list(ratios.values()), groups, bootstrap)
     return {name: _middle(column) for name, column in zip(ratios, values.T, strict=True)}
@@ -117,10 +119,14 @@ def _drawn(
     """Each ratio in each draw of as many groups as there are."""
     terms = [part for ratio in ratios for part in (ratio.over, ratio.under)]
     many = int(groups.max()) + 1
+    if many < 2:
+        return np.full((bootstrap.draws, len(ratios)), np.nan)
     sums = np.stack([np.bincount(groups, weights=part, minlength=many) for part in terms], axis=1)
     totals = np.concatenate([weights @ sums for weights in _weights(many, bootstrap)])
     under = totals[:, 1::2] + np.array([ratio.epsilon for ratio in ratios])
-    return np.divide(totals[:, ::2], under, out=np.full_like(under, np.nan), where=under != 0)
+    values: Float64[np.ndarray, "draws ratios"] = np.full_like(under, np.nan)
+    np.divide(totals[:, ::2], under, out=values, where=under != 0)
+    return values
 
 
 def _weights(many: int, bootstrap: Bootstrap) -> Iterator[Float64[np.ndarray, "draws groups"]]:

@@ -59,7 +59,7 @@ def parse(counts: Sequence[str], pixels: Sequence[int]) -> Runs:
     Raises:
         UserError: for the first counts that are malformed, or do not fill their mask.
     """
-    texts = [each.encode("ascii", "replace") for each in counts]
+    texts = [each.encode("utf-8", "surrogatepass") for each in counts]  # nothing becomes "?", which counts may hold
     for text, shown in zip(texts, counts, strict=True):
         if not text or text[-1] >= _FIRST + 32 or text.translate(None, _CHARACTERS):
             raise UserError(f"no mask has the run-length counts {short(shown)}")
@@ -97,7 +97,7 @@ def _numbers(
 
     The 5 bits of a character are those of its code with the highest turned, for "0" has that one set.
     """
-    numbers = (characters[stops] & 31).astype(np.int32) - 16
+    numbers: Int32[np.ndarray, " runs"] = (characters[stops] & 31).astype(np.int32) - 16
     rows = np.flatnonzero(lengths > 1)
     step = 1
     while rows.size:

@@ -22,7 +22,7 @@ from sam4mllm.samples import Sample
 from sam4mllm.signature import Signature, comparable, fingerprint
 from sam4mllm.tally import BOX, Tally, tally
 
-ORACLE = "(oracle: prompts made from the true masks, no model)"
+ORACLE = "(oracle, no model)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class Scores:
         return {
             "profile": self.profile,
             "n": self.n,
-            "metrics": {name: _or_none(value) for name, value in self.metrics.items()},
-            "box_accuracy": _or_none(self.box_accuracy),
+            "metrics": {name: or_none(value) for name, value in self.metrics.items()},
+            "box_accuracy": or_none(self.box_accuracy),
             "unreadable": self.unreadable,
             "failed": self.failed,
             "undeserved": self.undeserved,
             "oracle": self.oracle,
-            "intervals": {name: [_or_none(end) for end in ends] for name, ends in self.intervals.items()},
+            "intervals": {name: [or_none(end) for end in ends] for name, ends in self.intervals.items()},
             "signature": self.signature.to_json(),
         }
 
@@ -153,7 +153,7 @@ def comparison(apart: Mapping[str, tuple[float, float, float]]) -> str:
     lines = [["first less second", "points", "95% interval"], ["---", "---:", "---:"]]
     for name, numbers in apart.items():
         value, low, high = ("-" if math.isnan(one) else f"{100 * one:+.2f}" for one in numbers)
-        lines.append([name, value, f"{low} to {high}"])
+        lines.append([name, value, f"{low} to {high}" if low != "-" else "-"])
     return markdown(lines)
 
 
@@ -168,8 +168,9 @@ def percent(value: float) -> str:
 
 
 def _range(ends: Interval) -> str:
-    return f"{percent(ends[0])} to {percent(ends[1])}"
+    return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """None for nan, which JSON does not have."""
     return None if math.isnan(value) else value

@@ -102,7 +102,7 @@ def tally(
     return Tally(profile, tuple(samples), pixels, hits, *flags)
 
 
-def by(whole: Tally, stratum: Stratum) -> dict[str, Tally]:
+def by_label(whole: Tally, stratum: Stratum) -> dict[str, Tally]:
     """The expressions of each label, in the stratum's order; labels that none has are left out."""
     labels = [stratum.of(sample) for sample in whole.samples]
     rows = {label: [row for row, own in enumerate(labels) if own == label] for label in stratum.labels}
@@ -189,7 +189,8 @@ def _hits(samples: Sequence[Sample], lot: Sequence[Outcome]) -> Bool[np.ndarray,
     sides = np.minimum(true[:, 2:], said[:, 2:]) - np.maximum(true[:, :2], said[:, :2])
     both = np.maximum(sides, 0).prod(axis=1)
     whole = sum((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (true, said)) - both
-    return (whole > 0) & (both >= 0.5 * whole)
+    hits: Bool[np.ndarray, " n"] = (whole > 0) & (both >= 0.5 * whole)
+    return hits
 
 
 def _number(number: int, name: str) -> str:  # noqa: ARG001  the signature of places

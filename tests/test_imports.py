@@ -15,7 +15,7 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer", "learning", "target_run", "fingerprints"],
+    ["infer", "prediction_run", "score_run", "learning", "target_run", "fingerprints"],
     ["recipe"],
     ["builders"],
     ["finetune", "conversations", "predict", "score", "diagnose", "engines"],

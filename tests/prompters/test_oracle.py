@@ -17,7 +17,7 @@ def test_it_is_a_prompter():
 
 def test_each_query_gets_the_prompts_of_its_key_in_order():
     found = ORACLE([Query(IMAGE, "anything", key) for key in ("pets", "ghost", "cat")])
-    assert found == [Prompting(ORACLE.prompts[key]) for key in ("pets", "ghost", "cat")]
+    assert found == [Prompting(ORACLE.prompts[key], oracle=True) for key in ("pets", "ghost", "cat")]
 
 
 def test_nothing_there_is_known_and_readable():
