@@ -32,7 +32,14 @@ def data(tmp_path) -> Path:
     pixels[4:20, 4:16] = 250
     (tmp_path / "data" / "images").mkdir(parents=True)
     PIL.Image.fromarray(pixels).save(tmp_path / "data" / "images" / "p.png")
-    for place in ("refcoco/val", "refcoco+/testB", "refcocog/test", "grefcoco/testA", "reasonseg/val", "reasonseg/test"):
+    for place in (
+        "refcoco/val",
+        "refcoco+/testB",
+        "refcocog/test",
+        "grefcoco/testA",
+        "reasonseg/val",
+        "reasonseg/test",
+    ):
         name, split = place.split("/")
         samples = [
             Sample(
