@@ -25,7 +25,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from sam4mllm.geometry import Mask, Point, Prompt
-from sam4mllm.metrics import Counts
+from sam4mllm.metrics import Counts, Pixels
 from sam4mllm.mllm import Reply
 from sam4mllm.peers import read_any
 from sam4mllm.predictions import Prediction
@@ -64,12 +64,12 @@ def drawn(many: int, height: int, width: int) -> tuple[list[Sample], list[Predic
     return samples, predictions
 
 
-def on_runs(samples: Sequence[Sample], file: Path) -> list[Counts]:
+def on_runs(samples: Sequence[Sample], file: Path) -> Pixels:
     """What `sam4mllm score` does with a file, without the intervals."""
     found = read_any(file, samples)
     counted = tally(samples, found.outcomes, "rela", found.place)
     scores_of(counted)
-    return counted.pixels.rows
+    return counted.pixels
 
 
 def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[Counts]:
@@ -98,13 +98,14 @@ def main() -> None:
         files = _written(Path(folder) / "all", predictions)
         parts = _written(Path(folder) / "part", predictions[:dense])
         for file, part in zip(files, parts, strict=True):
-            ways: dict[str, tuple[Callable[[], list[Counts]], int]] = {
+            ways: dict[str, tuple[Callable[[], Pixels | list[Counts]], int]] = {
                 "run lengths": (partial(on_runs, samples, file), many),
                 "official": (partial(on_pixels, True, truths, part), dense),
                 "counted": (partial(on_pixels, False, truths, part), dense),
             }
             found = {name: way() for name, (way, _) in ways.items()}
-            assert found["official"] == found["counted"] == found["run lengths"][:dense], "the integers differ"
+            ours_first = found["run lengths"].rows[:dense]
+            assert found["official"] == found["counted"] == ours_first, "the integers differ"
             rounds = [{name: _seconds(way) / n for name, (way, n) in ways.items()} for _ in range(ROUNDS)]
             seconds = {name: min(each[name] for each in rounds) for name in ways}
             shown = ", ".join(f"{name} {1e6 * each:.0f}" for name, each in seconds.items())
@@ -138,7 +139,7 @@ def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> Counts:
     return Counts(int(both), int(either), int(coco.area(truth.to_json())), int(coco.area(prediction)))
 
 
-def _seconds(way: Callable[[], list[Counts]]) -> float:
+def _seconds(way: Callable[[], Pixels | list[Counts]]) -> float:
     start = process_time()
     way()
     return process_time() - start

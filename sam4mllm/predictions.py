@@ -246,15 +246,10 @@ def _opened(line: str) -> dict[str, Any]:
 def _outcome(line: str) -> Outcome:
     record = _opened(line)
     try:
-        prompts = record["prompts"]
-        return Outcome(
-            str(record["id"]),
-            size_and_counts(record["rle"]),
-            Box(*map(float, prompts[0]["box"])).xyxy if prompts else None,
-            bool(record["readable"]),
-            record["error"] is not None,
-            bool(record.get("oracle")),
-        )
+        prompts, mask = record["prompts"], size_and_counts(record["rle"])
+        box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
+        readable, failed, oracle = bool(record["readable"]), record["error"] is not None, bool(record.get("oracle"))
+        return Outcome(str(record["id"]), mask, box, readable, failed, oracle)
     except _FOREIGN as error:
         raise _no_record(error) from error
 

@@ -147,9 +147,12 @@ def size_and_counts(value: Any) -> Encoded:
     Raises:
         UserError: for anything else.
     """
-    match value:
-        case {"size": [int(height), int(width)], "counts": str(counts)}:
-            return (height, width), counts
+    try:  # a third of the time that a match statement takes, and this is asked of every prediction
+        (height, width), counts = value["size"], value["counts"]
+    except (TypeError, KeyError, ValueError):
+        height = width = counts = None
+    if type(height) is int and type(width) is int and type(counts) is str:
+        return (height, width), counts
     raise UserError(f'a mask is {{"size": [h, w], "counts": "..."}}, got {short(value)}')
 
 
