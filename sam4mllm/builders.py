@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompter
+from sam4mllm.samples import Sample
 from sam4mllm.segmenter import Segmenter
 
 Option = str | int | float
 
 TINY = "tiny"
 SEGMENTERS = ("box", "grabcut", TINY, "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
-PROMPTERS = ("ppg", "pqpp", "box")
+ORACLE = "oracle"
+PROMPTERS = ("ppg", "pqpp", "box", ORACLE)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CHECKPOINT = ("vit_b", "vit_l", "vit_h")
 _REPLAY = "replay:"
@@ -171,7 +173,7 @@ def check_prompter(name: str, options: Mapping[str, Option]) -> None:
     """
     from sam4mllm.mllm.scripted import ScriptedMLLM
 
-    build_prompter(name, ScriptedMLLM(lambda *_: ""), options)
+    build_prompter(name, ScriptedMLLM(lambda *_: ""), options, ())
 
 
 def check_together(segmenter: str, prompter: str) -> None:
@@ -184,13 +186,16 @@ def check_together(segmenter: str, prompter: str) -> None:
         raise UserError(f"the segmenter box takes no points, and the prompter {prompter} gives them: use box")
 
 
-def build_prompter(name: str, mllm: MLLM, options: Mapping[str, Option]) -> Prompter:
-    """The strategy of that name over a talker.
+def build_prompter(
+    name: str, mllm: MLLM | None, options: Mapping[str, Option], samples: Iterable[Sample] = ()
+) -> Prompter:
+    """The strategy of that name over a talker, or over the truth.
 
     Args:
         name: one of `PROMPTERS`.
-        mllm: who is asked.
+        mllm: who is asked; None for the oracle.
         options: the constructor's other arguments, those that are not to be its defaults.
+        samples: whose masks the oracle makes its prompts of; no other strategy sees them.
 
     Raises:
         UserError: as `check_prompter` does.
@@ -201,7 +206,7 @@ def build_prompter(name: str, mllm: MLLM, options: Mapping[str, Option]) -> Prom
         if option not in allowed:
             takes = ", ".join(allowed) or "no options"
             raise UserError(f"the prompter {name} has no option {option.replace('_', '-')!r}; it takes {takes}")
-    return strategy(mllm, **options)
+    return strategy(samples if name == ORACLE else mllm, **options)
 
 
 def _strategy(name: str) -> Callable[..., Prompter]:
@@ -218,6 +223,10 @@ def _strategy(name: str) -> Callable[..., Prompter]:
             from sam4mllm.prompters.box import BoxPrompter
 
             return BoxPrompter
+        case "oracle":
+            from sam4mllm.prompters.oracle import Oracle
+
+            return Oracle.of
     raise _unknown("prompter", name, PROMPTERS)
 
 

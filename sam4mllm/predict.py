@@ -131,6 +131,7 @@ def _prediction(sample: Sample, prompting: Prompting | _Failed, answer: Answer |
         known.readable,
         known.asked,
         answer.reason if isinstance(answer, _Failed) else None,
+        known.oracle,
     )
 
 

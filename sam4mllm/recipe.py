@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sam4mllm.builders import (
+    ORACLE,
     Option,
     build_mllm,
     build_prompter,
@@ -23,6 +24,7 @@ from sam4mllm.builders import (
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.pipeline import Pipeline
+from sam4mllm.samples import Sample
 from sam4mllm.segmenter import Segmenter
 
 
@@ -34,7 +36,7 @@ class Recipe:
         segmenter: ``box``, ``grabcut``, ``tiny``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else
             a folder or hub name of a transformers model.
         mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies; empty
-            for the adapter's own base, and where the prompts come by hand.
+            for the adapter's own base, and where the prompts come by hand or from the truth.
         prompter: one of `builders.PROMPTERS`.
         options: the prompter's arguments, those that are not to be its defaults.
         adapter: the folder of a LoRA trained for the MLLM.
@@ -75,30 +77,47 @@ class Recipe:
         name = self.mllm or card.base_name
         return replace(self, mllm=name, options={**card.options(self.prompter), **self.options})
 
-    def check(self) -> None:
+    def check(self, truth: bool = False) -> None:
         """Refuse what `build` cannot build, as far as that shows without loading a model.
+
+        Args:
+            truth: whether there are samples with true masks, which the oracle needs.
 
         Raises:
             UserError: for the first slip, saying what is allowed.
         """
-        self.resolved()._check()
+        self.resolved()._check(truth)
 
-    def _check(self) -> None:
-        check_mllm(self.mllm, self.adapter, self.dialect)
+    def _check(self, truth: bool) -> None:
+        if self.prompter == ORACLE:
+            self._check_oracle(truth)
+        else:
+            check_mllm(self.mllm, self.adapter, self.dialect)
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
         check_together(self.segmenter, self.prompter)
 
-    def build(self) -> Pipeline:
+    def _check_oracle(self, truth: bool) -> None:
+        if not truth:
+            raise UserError("the prompter oracle reads the true masks of samples: it goes with predict, not with infer")
+        if self.mllm or self.adapter or self.dialect or self.device_map or self.attention or self.trust_remote_code:
+            raise UserError("the prompter oracle asks no MLLM: leave out what is about it")
+
+    def build(self, samples: Iterable[Sample] | None = None) -> Pipeline:
         """Load the models, the smaller one first.
+
+        Args:
+            samples: what will be asked about, for the oracle; no other prompter sees them.
 
         Raises:
             UserError: as `check` does, and for models that cannot be loaded.
         """
         recipe = self.resolved()
-        recipe._check()
+        recipe._check(truth=samples is not None)
         segmenter = recipe.build_segmenter()
+        if samples is not None and recipe.prompter == ORACLE:
+            return Pipeline(build_prompter(ORACLE, None, recipe.options, samples), segmenter)
         mllm = build_mllm(
             recipe.mllm,
             adapter=recipe.adapter,

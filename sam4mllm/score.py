@@ -9,16 +9,20 @@ Failures stay in the mean as the empty masks that they are.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import box_iou
-from sam4mllm.metrics import PROFILES, Counts, count
 from sam4mllm.predictions import Prediction
+from sam4mllm.ratios import Bootstrap, Interval, differences, intervals
 from sam4mllm.samples import Sample
+from sam4mllm.signature import Signature, comparable, fingerprint
+from sam4mllm.tally import BOX, Tally, tally
+
+ORACLE = "(oracle, no model)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class Scores:
         failed: how many samples have an error in place of an answer.
         undeserved: how many expressions without a target have an empty mask, which counts as right, only because the
             reply was unreadable or the sample failed.
+        signature: what the numbers were made with.
+        intervals: the 95% intervals of the metrics and of the box accuracy by name, where they were asked for.
+        oracle: how many predictions were drawn from the truth itself: no number of a model where there are any.
     """
 
     profile: str
@@ -44,51 +51,84 @@ class Scores:
     unreadable: int
     failed: int
     undeserved: int
+    signature: Signature
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    oracle: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """All of it; null for nan, which JSON does not have."""
         return {
             "profile": self.profile,
             "n": self.n,
-            "metrics": {name: _or_none(value) for name, value in self.metrics.items()},
-            "box_accuracy": _or_none(self.box_accuracy),
+            "metrics": {name: or_none(value) for name, value in self.metrics.items()},
+            "box_accuracy": or_none(self.box_accuracy),
             "unreadable": self.unreadable,
             "failed": self.failed,
             "undeserved": self.undeserved,
+            "oracle": self.oracle,
+            "intervals": {name: [or_none(end) for end in ends] for name, ends in self.intervals.items()},
+            "signature": self.signature.to_json(),
         }
 
 
-def score(samples: Sequence[Sample], predictions: Sequence[Prediction], profile: str) -> Scores:
+def score(
+    samples: Sequence[Sample], predictions: Sequence[Prediction], profile: str, bootstrap: Bootstrap | None = None
+) -> Scores:
     """The numbers of predictions, one for each sample and no others, in any order.
 
     Args:
         samples: with the truth.
         predictions: as `predict` makes them.
-        profile: ``lavt`` for RES, ``rela`` for GRES, ``lisa`` for ReasonSeg.
+        profile: ``lavt`` for RES, ``rela`` for GRES, ``lisa`` for ReasonSeg, or another of `metrics.PROFILES`.
+        bootstrap: of the intervals; none are made where None.
 
     Raises:
-        UserError: for an unknown profile; for samples without a prediction, predictions without a sample or more than
-            one for a sample (how many, and the first); for a mask of another size; for no samples.
+        UserError: as `tally` does.
     """
-    if profile not in PROFILES:
-        raise UserError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}")
-    pairs = _paired(samples, predictions)
-    counts = [_count(sample, prediction) for sample, prediction in pairs]
-    hits = [_box_hit(sample, prediction) for sample, prediction in pairs if len(sample.masks) == 1]
-    lost = [not prediction.readable or prediction.error is not None for _, prediction in pairs]
+    return scores_of(tally(samples, predictions, profile), bootstrap)
+
+
+def scores_of(counted: Tally, bootstrap: Bootstrap | None = None) -> Scores:
+    """The numbers of what was counted."""
+    ratios = counted.ratios
+    numbers = {name: ratio.value for name, ratio in ratios.items()}
+    lost = counted.unreadable | counted.failed
     return Scores(
-        profile=profile,
-        n=len(pairs),
-        metrics=PROFILES[profile](counts),
-        box_accuracy=sum(hits) / len(hits) if hits else math.nan,
-        unreadable=sum(not prediction.readable for _, prediction in pairs),
-        failed=sum(prediction.error is not None for _, prediction in pairs),
-        undeserved=sum(bad and not each.union for bad, each in zip(lost, counts, strict=True)),
+        profile=counted.profile,
+        n=len(counted),
+        box_accuracy=numbers.pop(BOX),
+        metrics=numbers,
+        unreadable=int(counted.unreadable.sum()),
+        failed=int(counted.failed.sum()),
+        undeserved=int((lost & (counted.pixels.union == 0)).sum()),
+        signature=Signature(counted.profile, len(counted), fingerprint(counted.samples), bootstrap),
+        intervals=intervals(ratios, counted.pictures, bootstrap) if bootstrap else {},
+        oracle=int(counted.oracle.sum()),
     )
 
 
-def table(rows: Mapping[str, Scores]) -> str:
+def compared(first: Tally, second: Tally, bootstrap: Bootstrap) -> dict[str, tuple[float, float, float]]:
+    """By how much each number of the first is higher, with a paired bootstrap's 95% interval over pictures.
+
+    Raises:
+        UserError: for tallies of several profiles or samples.
+    """
+    one, two = (Signature(each.profile, len(each), fingerprint(each.samples)) for each in (first, second))
+    if not comparable(one, two):
+        raise UserError(f"these numbers are not comparable: {one} and {two}")
+    rows = {sample.id: row for row, sample in enumerate(second.samples)}
+    same = second.of(np.array([rows[sample.id] for sample in first.samples], dtype=np.int64))
+    return differences(first.ratios, same.ratios, first.pictures, bootstrap)
+
+
+def table(rows: Mapping[str, Scores], what: str = "set") -> str:
     """Scores of one profile as a Markdown table, a line per name; shares in percent, a dash for nan.
+
+    Where there are intervals, each has a line below its numbers. A name whose masks come from the truth says so.
+
+    Args:
+        rows: by name.
+        what: the names are.
 
     Raises:
         UserError: for no scores, or scores of several profiles.
@@ -97,44 +137,40 @@ def table(rows: Mapping[str, Scores]) -> str:
     if len(profiles) != 1:
         raise UserError(f"a table holds the scores of one profile, got {', '.join(profiles) or 'none'}")
     names = next(iter(rows.values())).metrics
-    header = ["set", "n", *names, "box Acc@0.5", "unreadable", "failed", "undeserved"]
+    header = [what, "n", *names, BOX, "unreadable", "failed", "undeserved"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name, scores in rows.items():
+        shown = f"{name} {ORACLE}" if scores.oracle else name
         numbers = [*scores.metrics.values(), scores.box_accuracy, scores.unreadable / scores.n]
-        lines.append([name, str(scores.n), *map(_percent, numbers), str(scores.failed), str(scores.undeserved)])
+        lines.append([shown, str(scores.n), *map(percent, numbers), str(scores.failed), str(scores.undeserved)])
+        if scores.intervals:
+            lines.append(["95% interval", "", *map(_range, scores.intervals.values()), "", "", ""])
+    return markdown(lines)
+
+
+def comparison(apart: Mapping[str, tuple[float, float, float]]) -> str:
+    """Differences as a Markdown table, in percentage points with their sign."""
+    lines = [["first less second", "points", "95% interval"], ["---", "---:", "---:"]]
+    for name, numbers in apart.items():
+        value, low, high = ("-" if math.isnan(one) else f"{100 * one:+.2f}" for one in numbers)
+        lines.append([name, value, f"{low} to {high}" if low != "-" else "-"])
+    return markdown(lines)
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the second one the rule, as Markdown."""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _paired(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[tuple[Sample, Prediction]]:
-    by_id = {prediction.id: prediction for prediction in predictions}
-    known = {sample.id for sample in samples}
-    _refuse("samples have no prediction", [sample.id for sample in samples if sample.id not in by_id])
-    _refuse("predictions are of no sample", [prediction.id for prediction in predictions if prediction.id not in known])
-    times = Counter(prediction.id for prediction in predictions)
-    _refuse("samples have more than one prediction", [name for name, many in times.items() if many > 1])
-    return [(sample, by_id[sample.id]) for sample in samples]
-
-
-def _refuse(what: str, ids: Sequence[str]) -> None:
-    if ids:
-        raise UserError(f"{len(ids)} {what}, the first is {ids[0]}")
-
-
-def _count(sample: Sample, prediction: Prediction) -> Counts:
-    found, due = prediction.mask.size, (sample.height, sample.width)
-    if found != due:
-        raise UserError(f"the prediction of {sample.id} has (h, w) = {found}, its picture {due}")
-    return count(sample.truth, prediction.mask, sample.ignore)
-
-
-def _box_hit(sample: Sample, prediction: Prediction) -> bool:
-    true = sample.truth.box
-    return bool(true and prediction.prompts and box_iou(true, prediction.prompts[0].box) >= 0.5)
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in percent, a dash for nan."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def _range(ends: Interval) -> str:
+    return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
+
+
+def or_none(value: float) -> float | None:
+    """None for nan, which JSON does not have."""
+    return None if math.isnan(value) else value

@@ -284,6 +284,54 @@ def test_samples_are_predicted_and_scored(run, samples, replay):
     assert out.splitlines()[2].startswith("| set | 3 |")
 
 
+def test_scores_come_with_intervals_strata_and_a_signature(run, samples, replay):
+    words = ["--mllm", replay, "--prompter", "box", "--segmenter", "box", "--out", "p.jsonl"]
+    assert run("predict", samples, *words)[0] == 0
+    words = ["score", samples, "p.jsonl", "--profile", "rela", "--by", "size", "--by", "targets", "--draws", 50]
+    code, out, err = run(*words, "--seed", 3, "--against", "p.jsonl")
+    assert (code, err) == (0, "")
+    assert "| 95% interval |" in out
+    assert "| size | n |" in out
+    assert "| targets | n |" in out
+    assert "| gIoU | +0.00 | +0.00 to +0.00 |" in out
+    assert out.splitlines()[-1].startswith("signature: profile:rela|n:3|samples:")
+    assert "bootstrap:50,seed 3" in out
+    found = json.loads(run(*words, "--json")[1])
+    assert found["signature"]["bootstrap"] == {"draws": 50, "seed": 0}
+    assert [part["n"] for part in found["strata"]["targets"].values()] == [1, 2]
+
+
+@pytest.mark.parametrize(("profile", "says"), [("gsva", "rela is the reference"), ("bool-ignore", "lisa is")])
+def test_a_profile_that_differs_from_its_protocol_warns(run, samples, replay, profile, says):
+    assert run("predict", samples, "--mllm", replay, "--segmenter", "grabcut", "--out", "p.jsonl")[0] == 0
+    code, out, err = run("score", samples, "p.jsonl", "--profile", profile)
+    assert code == 0
+    assert err.startswith(f"warning: {profile} ")
+    assert says in err
+    assert f"profile:{profile}|" in out
+
+
+def test_an_oracle_is_predicted_by_its_name_and_never_passes_for_a_model(run, samples):
+    words = ["predict", samples, "--prompter", "oracle", "--segmenter", "grabcut", "--positive", 1, "--seed", 2]
+    assert run(*words, "--out", "p.jsonl")[0] == 0
+    first, none, _ = read_predictions(Path("p.jsonl"))
+    assert sum(point.positive for point in first.prompts[0].points) == 1
+    assert (none.prompts, none.oracle) == ((), True)
+    assert json.loads(Path("p.settings.json").read_text())["prompter"] == "oracle"
+    code, out, err = run("score", samples, "p.jsonl", "--profile", "rela")
+    assert code == 0
+    assert "| set (oracle, no model) |" in out
+    assert "warning: 2 of 3 predictions are an oracle's" in err
+
+
+def test_without_samples_there_is_no_oracle(run, photo):
+    words = ["infer", photo, "--phrase", "cup", "--prompter", "oracle", "--segmenter", "grabcut", "--json"]
+    assert run(*words)[::2] == (
+        2,
+        "error: the prompter oracle reads the true masks of samples: it goes with predict, not with infer\n",
+    )
+
+
 def test_predicting_again_ends_in_the_same_bytes_and_other_settings_are_refused(run, samples, replay):
     words = ["predict", samples, "--mllm", replay, "--segmenter", "grabcut", "--out", "p.jsonl"]
     assert run(*words, "--prompter", "box")[0] == 0
@@ -318,6 +366,12 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
         (["score", "missing", "said.jsonl", "--profile", "lavt"], "missing"),
         (["score", "set", "none.jsonl", "--profile", "lavt"], "3 samples have no prediction"),
         (["score", "set", "none.jsonl", "--profile", "coco"], "choose one of lavt"),
+        (["score", "set", "none.jsonl", "--profile", "lavt", "--by", "colour"], "choose from size"),
+        (["predict", "set", "--mllm", "a/b", "--prompter", "oracle", "--out", "p"], "oracle asks no MLLM"),
+        (
+            ["predict", "set", "--prompter", "oracle", "--points", 9, "--segmenter", "box", "--out", "p"],
+            "takes positive",
+        ),
     ],
 )
 def test_a_mistake_about_samples_is_one_line_before_a_model_is_loaded(run, samples, replay, monkeypatch, words, says):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sam4mllm.metrics import PROFILES, count
-from sam4mllm.rle import Rle
+from sam4mllm.metrics import PROFILES, Truth
+from sam4mllm.rle import Rle, size_and_counts
 
 SHARES = {"N_acc", "T_acc"}  # the vectors hold these as shares and the rest in percent
 OTHER_NAMES = {"oIoU": "cIoU"}
@@ -24,15 +24,12 @@ def test_the_official_numbers_are_met(real_data, file, profile, loose):
     if not path.is_file():
         pytest.skip(f"no golden vectors at {path}")
     golden = json.loads(path.read_text())
-    rows = [
-        count(
-            Rle.from_json(sample["gt"]),
-            Rle.from_json(sample["pred"]),
-            Rle.from_json(sample["ignore"]) if sample["ignore"] else None,
-        )
-        for sample in golden["samples"]
-    ]
-    numbers = PROFILES[profile](rows)
+    truths, predictions = [], []
+    for sample in golden["samples"]:
+        truth, ignore = Rle.from_json(sample["gt"]), sample["ignore"]
+        truths.append(Truth((truth,), *truth.size, Rle.from_json(ignore) if ignore else None))
+        predictions.append(size_and_counts(sample["pred"]))
+    numbers = PROFILES[profile](PROFILES[profile].count(truths, predictions).rows)
     assert {OTHER_NAMES.get(name, name) for name in golden["expected"]} == set(numbers)
     for name, expected in golden["expected"].items():
         found = numbers[OTHER_NAMES.get(name, name)] * (1 if name in SHARES else 100)

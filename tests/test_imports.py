@@ -15,11 +15,11 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer", "learning", "merging", "target_run"],
+    ["infer", "prediction_run", "score_run", "learning", "merging", "target_run"],
     ["recipe", "held_out", "fingerprints"],
     ["builders", "row_plan"],
     ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
-    ["costs"],
+    ["costs", "tally", "signature", "peers"],
     ["teaching"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
@@ -27,10 +27,10 @@ LAYERS = [
     ["trainable", "checkpoints", "stopping", "watching"],
     ["prompters"],
     ["mllm", "segmenter"],
-    ["dialogue"],
+    ["dialogue", "strata"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
-    ["notation", "rle", "images", "shards"],
-    ["geometry", "atomic", "settings", "rows"],
+    ["notation", "rle", "counting", "images", "shards"],
+    ["runs", "geometry", "ratios", "atomic", "settings", "rows"],
     ["errors"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

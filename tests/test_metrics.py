@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sam4mllm.errors import UserError
-from sam4mllm.metrics import PROFILES, Counts, count, lavt, lisa, rela
-from sam4mllm.rle import Rle
+from sam4mllm.metrics import PROFILES, Counts, Pixels, Truth, count, count_all, gsva, lavt, lisa, profile_named, rela
+from sam4mllm.rle import Rle, union
 
 triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
 counts = st.builds(
@@ -87,9 +87,81 @@ def test_numbers_by_hand(profile, rows, expected):
     assert {name: numbers[name] for name in expected} == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
 
-def test_overlapping_instances_are_clipped_before_they_are_counted():
-    from sam4mllm.rle import union
+@given(st.lists(triples, min_size=1, max_size=5))
+def test_counts_of_many_are_those_one_by_one(many):
+    rows = [[Rle.from_mask(mask) for mask in arrays] for arrays in many]
+    truths = [Truth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)]
+    together = count_all(truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
+    alone = [count(truth.whole, row[1], truth.ignore) for truth, row in zip(truths, rows, strict=True)]
+    assert together.rows == alone
+    assert Pixels.of(alone).rows == alone
 
+
+def strip(first, last, size=10):
+    """A mask of 10 x 10 pixels: the columns from first to last, without the last."""
+    return Rle.from_runs([first * size, (last - first) * size, (size - last) * size], size, size)
+
+
+def scored(profile, truth, prediction):
+    found = PROFILES[profile]
+    return found(found.count([truth], [(prediction.size, prediction.counts)]).rows)
+
+
+OVERLAPPING = Truth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
+APART = Truth((strip(0, 5), strip(5, 10)), 10, 10)
+IGNORING = Truth((strip(0, 5),), 10, 10, strip(5, 8))
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "wrong", "right", "expected"),
+    [
+        pytest.param(OVERLAPPING, strip(0, 10), "gsva", "rela", (0.8, 1.0), id="a perfect mask of overlapping targets"),
+        pytest.param(OVERLAPPING, strip(0, 4), "gsva", "rela", (0.5, 0.4), id="what nobody shares weighs more"),
+        pytest.param(APART, strip(0, 10), "gsva", "rela", (1.0, 1.0), id="no overlap, no difference"),
+        pytest.param(IGNORING, strip(0, 5), "bool-ignore", "lisa", (5 / 8, 1.0), id="a perfect mask"),
+        pytest.param(IGNORING, strip(0, 8), "bool-ignore", "lisa", (1.0, 1.0), id="one that covers what is ignored"),
+        pytest.param(IGNORING, strip(5, 8), "bool-ignore", "lisa", (3 / 8, 0.0), id="one of what is ignored alone"),
+    ],
+)
+@pytest.mark.parametrize("name", ["gIoU", "cIoU"])
+def test_the_traps_of_peers_differ_in_the_known_direction(name, truth, prediction, wrong, right, expected):
+    numbers = scored(wrong, truth, prediction)[name], scored(right, truth, prediction)[name]
+    assert numbers == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(hnp.arrays(bool, (5, 6)), min_size=1, max_size=3))
+def test_a_perfect_mask_never_scores_higher_with_a_trap(arrays):
+    rles = tuple(Rle.from_mask(mask) for mask in arrays)
+    whole = union(rles, 5, 6)
+    assert scored("gsva", Truth(rles, 5, 6), whole)["gIoU"] <= 1
+    ignoring = Truth(rles[:1], 5, 6, rles[-1])
+    assert (
+        scored("bool-ignore", ignoring, rles[0])["gIoU"] <= scored("lisa", ignoring, rles[0])["gIoU"] + 1e-4
+    )  # its epsilon
+
+
+def test_targets_that_cover_each_other_are_still_targets():
+    twice = Truth((strip(0, 5), strip(0, 5)), 10, 10)
+    assert scored("gsva", twice, strip(0, 0)) == {
+        "gIoU": 0,
+        "cIoU": 0,
+        "N_acc": pytest.approx(math.nan, nan_ok=True),
+        "T_acc": 0,
+    }
+
+
+def test_only_profiles_that_differ_from_their_protocol_warn_and_say_what_is_right():
+    assert {name for name, profile in PROFILES.items() if profile.warning} == {"gsva", "bool-ignore"}
+    assert "rela is the reference" in gsva.warning
+    assert "lisa is the reference" in profile_named("bool-ignore").warning
+
+
+def test_an_unknown_profile_names_the_choices():
+    with pytest.raises(UserError, match="no profile 'res': choose one of lavt, rela, lisa, gsva, bool-ignore"):
+        profile_named("res")
+
+
+def test_overlapping_instances_are_clipped_before_they_are_counted():
     left, all_of_it = Rle.from_runs([0, 8, 8], 4, 4), Rle.from_runs([0, 16], 4, 4)
     assert rela([count(union([left, all_of_it], 4, 4), all_of_it)])["gIoU"] == 1.0
 

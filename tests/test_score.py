@@ -7,10 +7,14 @@ import pytest
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Prompt
+from sam4mllm.metrics import PROFILES
 from sam4mllm.predictions import Prediction
+from sam4mllm.ratios import Bootstrap
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
-from sam4mllm.score import score, table
+from sam4mllm.score import compared, score, table
+from sam4mllm.strata import STRATA
+from sam4mllm.tally import by_label, tally
 
 HEIGHT, WIDTH = 10, 20
 
@@ -84,8 +88,18 @@ def test_silence_that_is_right_by_accident_is_counted(change, expected):
     [
         pytest.param([ONE, TWO, NONE], [WHOLE], "2 samples have no prediction, the first is two", id="missing"),
         pytest.param([ONE], [WHOLE, HALF, SILENT], "2 predictions are of no sample, the first is two", id="unknown"),
-        pytest.param([ONE], [WHOLE, WHOLE], "1 samples have more than one prediction, the first is one", id="twice"),
-        pytest.param([ONE], [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))], r"of one has \(h, w\)", id="size"),
+        pytest.param(
+            [ONE],
+            [WHOLE, WHOLE],
+            r"1 predictions are of samples that have one already, the first is one \(prediction 2\)",
+            id="twice",
+        ),
+        pytest.param(
+            [ONE],
+            [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))],
+            r"prediction of one \(prediction 1\): a mask of \(h, w\) = \(20, 10\)",
+            id="size",
+        ),
         pytest.param([], [], "nothing to score", id="no samples"),
     ],
 )
@@ -94,9 +108,97 @@ def test_samples_and_predictions_that_do_not_match(samples, predictions, message
         score(samples, predictions, "lavt")
 
 
-def test_an_unknown_profile_names_the_choices():
-    with pytest.raises(UserError, match="no profile 'res': choose one of lavt, rela, lisa"):
-        score([ONE], [WHOLE], "res")
+def many(pictures: int, each: int = 2) -> tuple[list[Sample], list[Prediction], list[Prediction]]:
+    """Samples of random rectangles, some of nothing; good predictions, and worse ones."""
+    rng = np.random.default_rng(1)
+    samples, good, worse = [], [], []
+    for number in range(pictures * each):
+        x, y = (int(rng.integers(0, side // 2)) for side in (WIDTH, HEIGHT))
+        truth = filled(x, y, x + 8, y + 5)
+        masks = (truth,) if number % 5 else ()
+        samples.append(
+            replace(ONE, id=f"s{number}", image=f"{number // each}.jpg", masks=masks, phrase="a " * (number % 7))
+        )
+        said = (Prompt(truth.box),) if masks else ()
+        good.append(Prediction(f"s{number}", said, truth if masks else EMPTY))
+        worse.append(Prediction(f"s{number}", said, filled(x, y, x + 1 + int(rng.integers(8)), y + 3)))
+    return samples, good, worse
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_truth_itself_scores_one(profile):
+    samples, good, _ = many(10)
+    if profile == "lavt":  # which knows no expression without a target
+        samples, good = (
+            [one for one, sample in zip(some, samples, strict=True) if sample.masks] for some in (samples, good)
+        )
+    scores = score(samples, good, profile, Bootstrap(draws=50))
+    assert all(value == pytest.approx(1, abs=1e-6) for value in scores.metrics.values() if not math.isnan(value))
+    assert scores.box_accuracy == 1
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("lot", [1, 7, 100])
+def test_neither_order_nor_lots_change_a_digit(profile, lot, monkeypatch):
+    samples, _, worse = many(12)
+    expected = score(samples, worse, profile, Bootstrap(draws=50))
+    monkeypatch.setattr("sam4mllm.tally.LOT", lot)
+    shuffled = [worse[place] for place in np.random.default_rng(2).permutation(len(worse))]
+    assert str(score(samples, shuffled, profile, Bootstrap(draws=50))) == str(expected)
+
+
+@pytest.mark.parametrize("name", STRATA)
+def test_strata_add_up_to_the_whole(name):
+    samples, _, worse = many(12)
+    whole = tally(samples, worse, "rela")
+    parts = by_label(whole, STRATA[name])
+    assert len(parts) > (name == "words")
+    assert list(parts) == [label for label in STRATA[name].labels if label in parts]
+    assert sum(len(part) for part in parts.values()) == len(whole)
+    for metric, ratio in whole.ratios.items():
+        assert sum(part.ratios[metric].over.sum() for part in parts.values()) == pytest.approx(ratio.over.sum())
+        assert sum(part.ratios[metric].under.sum() for part in parts.values()) == ratio.under.sum()
+
+
+def test_intervals_hold_the_number_and_are_the_same_from_the_same_seed():
+    samples, _, worse = many(30)
+    one, again, other = (score(samples, worse, "rela", Bootstrap(500, seed)) for seed in (0, 0, 1))
+    assert one == again
+    assert one.intervals != other.intervals
+    for name, value in one.metrics.items():
+        low, high = one.intervals[name]
+        assert low <= value <= high
+
+
+def test_two_runs_are_compared_sample_by_sample_whatever_their_order():
+    samples, good, worse = many(30)
+    first, second = tally(samples, good, "rela"), tally(samples[::-1], worse, "rela")
+    apart, low, high = compared(first, second, Bootstrap(300))["cIoU"]
+    assert 0 < low < apart < high
+    assert apart == pytest.approx(first.ratios["cIoU"].value - second.ratios["cIoU"].value)
+    assert compared(first, first, Bootstrap(100))["gIoU"] == (0, 0, 0)
+
+
+def test_other_samples_or_conventions_are_not_compared():
+    samples, good, _ = many(3)
+    first = tally(samples, good, "rela")
+    for second in (tally(samples, good, "lavt"), tally(samples[:-1], good[:-1], "rela")):
+        with pytest.raises(UserError, match="not comparable: profile:rela"):
+            compared(first, second, Bootstrap(10))
+
+
+def test_predictions_of_another_set_are_called_so():
+    other = [replace(WHOLE, id="coco-1"), replace(WHOLE, id="coco-2")]
+    with pytest.raises(
+        UserError, match=r"another set: none of the 2 is of these 3 .* coco-1 \(prediction 1\), where one"
+    ):
+        score([ONE, TWO, NONE], other, "lavt")
+
+
+def test_an_oracle_cannot_pass_for_a_model():
+    scores = score([ONE], [replace(WHOLE, oracle=True)], "lavt")
+    assert scores.to_json()["oracle"] == 1
+    assert "| val (oracle, no model) | 1 |" in table({"val": scores})
 
 
 def test_scores_as_json_have_null_for_nan():

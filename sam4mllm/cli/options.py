@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from sam4mllm.recipe import Recipe
 
-PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "sure_yes", "sure_no", "ask")
+PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "sure_yes", "sure_no", "ask", "seed")
 
 Mllm = Annotated[
     str,
@@ -28,7 +28,11 @@ Segmenter = Annotated[
     ),
 ]
 Prompter = Annotated[
-    str, typer.Option("--prompter", help="ppg: box and points at once; pqpp: box, then yes or no per point; box.")
+    str,
+    typer.Option(
+        "--prompter",
+        help="ppg: box and points at once; pqpp: box, then yes or no per point; box; oracle: from the true masks.",
+    ),
 ]
 Adapter = Annotated[str | None, typer.Option("--adapter", help="Folder of a LoRA trained for the MLLM.")]
 Dialect = Annotated[
@@ -47,8 +51,8 @@ SingleMask = Annotated[bool, typer.Option("--single-mask", help="The segmenter's
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let code that comes with the MLLM run on this machine.")
 ]
-Positive = Annotated[int | None, typer.Option("--positive", help="ppg: points on the object. Default 3.")]
-Negative = Annotated[int | None, typer.Option("--negative", help="ppg: points off the object. Default 3.")]
+Positive = Annotated[int | None, typer.Option("--positive", help="ppg, oracle: points on the object. Default 3.")]
+Negative = Annotated[int | None, typer.Option("--negative", help="ppg, oracle: points off the object. Default 3.")]
 Layout = Annotated[str | None, typer.Option("--layout", help="pqpp: grid, low-discrepancy or interior. Default grid.")]
 Points = Annotated[int | None, typer.Option("--points", help="pqpp: how many points are asked about. Default 25.")]
 SureYes = Annotated[
@@ -56,6 +60,7 @@ SureYes = Annotated[
 ]
 SureNo = Annotated[float | None, typer.Option("--sure-no", help="pqpp: a point is off above this P(no). Default .9.")]
 Ask = Annotated[str | None, typer.Option("--ask", help="pqpp: one point a question, or a list. Default one.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="oracle: of its random points. Default 0.")]
 Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)]
 Images = Annotated[Path | None, typer.Option("--images", help="Root of the pictures, where they were moved.")]
 
@@ -66,5 +71,5 @@ def recipe_of(given: Mapping[str, Any]) -> Recipe:
 
     from sam4mllm.recipe import Recipe
 
-    options = {name: given[name] for name in PROMPTER_OPTIONS if given[name] is not None}
+    options = {name: given[name] for name in PROMPTER_OPTIONS if given.get(name) is not None}
     return Recipe(options=options, **{field.name: given[field.name] for field in fields(Recipe) if field.name in given})

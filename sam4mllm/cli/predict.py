@@ -24,6 +24,7 @@ from sam4mllm.cli.options import (
     Positive,
     Prompter,
     Samples,
+    Seed,
     Segmenter,
     SingleMask,
     SureNo,
@@ -49,6 +50,7 @@ def predict(
     sure_yes: SureYes = None,
     sure_no: SureNo = None,
     ask: Ask = None,
+    seed: Seed = None,
     segmenter: Segmenter = "",
     single_mask: SingleMask = False,
     batch_size: BatchSize = 4,
@@ -60,28 +62,10 @@ def predict(
 ) -> None:
     """Answer every sample of a set, one line each."""
     recipe = recipe_of(locals())
-    from dataclasses import asdict
-
-    from sam4mllm import __version__
-    from sam4mllm.atomic import check_file
-    from sam4mllm.dialogue import WORDING
-    from sam4mllm.predict import predict as predicted
-    from sam4mllm.predictions import Prediction
+    from sam4mllm.prediction_run import predict_set
     from sam4mllm.samples import read_samples
 
     asked = read_samples(samples, images)
-    recipe = recipe.resolved()
-    recipe.check()
-    check_file(out)
-    pipeline = recipe.build()
-    settings = {**asdict(recipe), "images": str(asked.images), "wording": WORDING, "sam4mllm": __version__}
-    errors: list[str] = []
-    with progress(len(asked), "answered") as advance:
-
-        def tell(prediction: Prediction) -> None:
-            advance()
-            errors.extend([f"{prediction.id}: {prediction.error}"] if prediction.error else [])
-
-        predicted(asked, pipeline, out, batch_size=batch_size, settings=settings, progress=tell)
+    errors = predict_set(recipe, asked, out, batch_size, progress)
     if errors:
         typer.echo(f"{len(errors)} of {len(asked)} samples failed and count as empty; the first: {errors[0]}", err=True)

@@ -13,15 +13,35 @@ from sam4mllm.cli.options import Samples
 
 def score(
     samples: Samples,
-    predictions: Annotated[Path, typer.Argument(help="What predict made of them.", show_default=False)],
-    profile: Annotated[str, typer.Option("--profile", help="lavt for RES, rela for GRES, lisa for ReasonSeg.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON in place of a table.")] = False,
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="What predict made, a folder of PNGs, or a list of COCO RLE as JSON.", show_default=False),
+    ],
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile",
+            help="lavt for RES, rela for GRES, lisa for ReasonSeg; to compare: gsva, bool-ignore.",
+            show_default=False,
+        ),
+    ],
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="A table more: by size, share, aspect, words, targets or kind; repeatable."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Other predictions of the same samples: the difference, paired.")
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap of the 95% intervals.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON in place of tables.")] = False,
 ) -> None:
-    """The numbers of predictions, on the CPU."""
-    from sam4mllm.predictions import read_predictions
+    """The numbers of predictions, on the CPU, with what they were made of."""
+    from sam4mllm.ratios import Bootstrap
     from sam4mllm.samples import read_samples
-    from sam4mllm.score import score as scored
-    from sam4mllm.score import table
+    from sam4mllm.score_run import scored
 
-    numbers = scored(read_samples(samples).samples, read_predictions(predictions), profile)
-    typer.echo(json.dumps(numbers.to_json()) if as_json else table({samples.name: numbers}), nl=as_json)
+    found = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(json.dumps(found.to_json()) if as_json else found.text(samples.name), nl=as_json)

@@ -46,6 +46,7 @@ class Prompting:
         readable: false where a reply was neither places nor "none".
         asked: the points asked about one by one, kept or not.
         timings: seconds by stage, the batch's share of this query.
+        oracle: whether the prompts were made from the true masks, and no model was asked.
     """
 
     prompts: tuple[Prompt, ...]
@@ -53,6 +54,7 @@ class Prompting:
     readable: bool = True
     asked: tuple[Asked, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    oracle: bool = False
 
 
 @runtime_checkable

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from sam4mllm.atomic import check_folder, write_text
@@ -30,7 +29,6 @@ from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import Training
 from sam4mllm.fingerprints import weights
-from sam4mllm.geometry import Prompt
 from sam4mllm.images import read_image, write_png
 from sam4mllm.learning import FinetuneRecipe
 from sam4mllm.learning import run as finetune
@@ -43,7 +41,6 @@ from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.rows import Rows
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
-from sam4mllm.sampling import clicks
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.shapes import Level, Split, draw_split
 from sam4mllm.shapes.shards import samples_of
@@ -144,16 +141,6 @@ def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> 
     return adapter
 
 
-def true_prompts(samples: SampleSet, seed: int) -> Mapping[str, tuple[Prompt, ...]]:
-    """The prompts that a perfect talker would give: each target's box, with three clicks on it and three off."""
-    found = {}
-    for number, sample in enumerate(samples):
-        rng = np.random.default_rng([seed, number])
-        boxes = [(rle.mask, rle.box) for rle in sample.masks]
-        found[sample.id] = tuple(Prompt(box, clicks(mask, box, 3, 3, rng)) for mask, box in boxes if box is not None)
-    return found
-
-
 def ways(recipe: Demo, samples: SampleSet, adapter: Path) -> dict[str, Prompter]:
     """The base and what it was taught, each asked in every way, and the oracle."""
     adapters = {"base-": None, "": str(adapter)}
@@ -165,7 +152,7 @@ def ways(recipe: Demo, samples: SampleSet, adapter: Path) -> dict[str, Prompter]
         found[f"{name}box"] = BoxPrompter(mllm)
         found[f"{name}ppg"] = PPG(mllm)
         found[f"{name}pqpp"] = build_prompter("pqpp", mllm, recipe.sure)
-    return {**found, "oracle": Oracle(true_prompts(samples, recipe.seed))}
+    return {**found, "oracle": Oracle.of(samples, seed=recipe.seed)}
 
 
 def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) -> str:

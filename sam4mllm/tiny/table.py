@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from sam4mllm.metrics import Counts, count, lavt
+from sam4mllm.metrics import lavt
 from sam4mllm.predictions import Prediction
+from sam4mllm.ratios import Bootstrap
 from sam4mllm.samples import Sample
-from sam4mllm.score import score
+from sam4mllm.score import compared, markdown, scores_of
+from sam4mllm.tally import tally
 
 COLUMNS = ("cIoU", "gIoU", "N_acc", "Pr@0.5", "box Acc@0.5", "unreadable", "failed", "undeserved")
-DRAWS = 2000
 
 
 def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]) -> str:
@@ -26,17 +25,16 @@ def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Predicti
     with one target. Failed and undeserved are those of `Scores`.
     """
     lines = [["asked by", "n", *COLUMNS], ["---", *["---:"] * (len(COLUMNS) + 1)]]
-    targeted = [sample for sample in samples if sample.masks]
     for name, found in predictions.items():
-        scores, by_id = score(samples, found, "rela"), {one.id: one for one in found}
-        counts = [count(sample.truth, by_id[sample.id].mask) for sample in targeted]
-        precise = lavt(counts)["Pr@0.5"] if counts else math.nan
+        counted = tally(samples, found, "rela")
+        scores = scores_of(counted)
+        targeted = counted.pixels[counted.pixels.truth.nonzero()[0]]
         metrics = scores.metrics
-        numbers = [metrics["cIoU"], metrics["gIoU"], metrics["N_acc"], precise, scores.box_accuracy]
-        numbers.append(scores.unreadable / scores.n)
+        numbers = [metrics["cIoU"], metrics["gIoU"], metrics["N_acc"], lavt.ratios(targeted)["Pr@0.5"].value]
+        numbers += [scores.box_accuracy, scores.unreadable / scores.n]
         shown = ["-" if math.isnan(one) else f"{100 * one:.1f}" for one in numbers]
         lines.append([name, str(scores.n), *shown, str(scores.failed), str(scores.undeserved)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown(lines)
 
 
 def difference(
@@ -44,24 +42,11 @@ def difference(
 ) -> tuple[float, float, float]:
     """By how much cIoU is higher by the first predictions than by the second, in percent, with a 95% interval.
 
-    The interval is a paired bootstrap's (Efron and Tibshirani, 1993, percentile method) over pictures: the expressions
-    of one picture are not independent.
+    The interval is that of `score.compared`: a paired bootstrap over pictures.
 
     Returns:
         The difference, and the interval's ends.
     """
-    pictures = {name: row for row, name in enumerate(dict.fromkeys(sample.image for sample in samples))}
-    sums = np.zeros((len(pictures), 4))
-    for side, predictions in enumerate((first, second)):
-        by_id = {one.id: one for one in predictions}
-        for sample in samples:
-            found: Counts = count(sample.truth, by_id[sample.id].mask)
-            sums[pictures[sample.image], 2 * side : 2 * side + 2] += found.intersection, found.union
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
-    apart = [_apart(sums[rows].sum(axis=0)) for rows in drawn]
-    low, high = np.percentile(apart, (2.5, 97.5))
-    return _apart(sums.sum(axis=0)), float(low), float(high)
-
-
-def _apart(sums: np.ndarray) -> float:
-    return float(100 * (sums[0] / max(sums[1], 1) - sums[2] / max(sums[3], 1)))
+    one, two = (tally(samples, predictions, "rela") for predictions in (first, second))
+    apart, low, high = compared(one, two, Bootstrap(seed=seed))["cIoU"]
+    return 100 * apart, 100 * low, 100 * high

@@ -1,0 +1,114 @@
+"""The command of every protocol: predicts what is missing where that is asked for, measures, and prints the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eval.protocol import Protocol, measured, predictions_at, samples_at
+from eval.published import published
+from eval.tables import FORMATS
+from sam4mllm.atomic import check_folder
+from sam4mllm.builders import ORACLE
+from sam4mllm.cli.options import (
+    Adapter,
+    Ask,
+    Attention,
+    BatchSize,
+    Device,
+    DeviceMap,
+    Dialect,
+    Dtype,
+    Layout,
+    Mllm,
+    Negative,
+    Points,
+    Positive,
+    Prompter,
+    Seed,
+    Segmenter,
+    SingleMask,
+    SureNo,
+    SureYes,
+    TrustRemoteCode,
+    recipe_of,
+)
+from sam4mllm.cli.terminal import progress
+from sam4mllm.errors import UserError
+from sam4mllm.prediction_run import predict_set
+from sam4mllm.ratios import Bootstrap
+from sam4mllm.recipe import Recipe
+from sam4mllm.samples import read_samples
+
+
+def main(protocol: Protocol) -> None:
+    """The command line of a protocol's module; a `UserError` is one line and exit code 2."""
+
+    def command(
+        samples: Annotated[Path, typer.Option("--samples", help="Root of the sets: NAME/SPLIT, as data_prep leaves.")],
+        predictions: Annotated[Path, typer.Option("--predictions", help="Root of NAME/SPLIT.jsonl.")],
+        shown: Annotated[str, typer.Option("--format", help="markdown, latex or json.")] = "markdown",
+        name: Annotated[str, typer.Option("--name", help="Of our line in the table.")] = "measured here",
+        draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap.")] = 2000,
+        predict: Annotated[bool, typer.Option("--predict", help="First predict what is missing.")] = False,
+        mllm: Mllm = "",
+        adapter: Adapter = None,
+        dialect: Dialect = None,
+        prompter: Prompter = "ppg",
+        positive: Positive = None,
+        negative: Negative = None,
+        layout: Layout = None,
+        points: Points = None,
+        sure_yes: SureYes = None,
+        sure_no: SureNo = None,
+        ask: Ask = None,
+        seed: Seed = None,
+        segmenter: Segmenter = "",
+        single_mask: SingleMask = False,
+        batch_size: BatchSize = 4,
+        device: Device = None,
+        dtype: Dtype = "auto",
+        device_map: DeviceMap = None,
+        attention: Attention = None,
+        trust_remote_code: TrustRemoteCode = False,
+    ) -> None:
+        recipe = recipe_of(locals())
+        if shown not in FORMATS:
+            raise UserError(f"there is no format {shown!r}: choose from {', '.join(FORMATS)}")
+        if predict:
+            predict_missing(protocol, recipe, samples, predictions, batch_size)
+        elif recipe != Recipe():
+            raise UserError("models are for --predict: without it, predictions are only scored")
+        ours = measured(protocol, samples, predictions, Bootstrap(draws))
+        typer.echo(FORMATS[shown](protocol, published(protocol), ours, name), nl=False)
+
+    command.__doc__ = protocol.title
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+def predict_missing(protocol: Protocol, recipe: Recipe, samples: Path, predictions: Path, batch_size: int) -> None:
+    """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
+
+    Raises:
+        UserError: where none of the protocol's samples are there; as `predict_set` does.
+    """
+    there = {place: folder for place in protocol.places if (folder := samples_at(samples, place)) is not None}
+    if not there:
+        raise UserError(f"none of the samples of {protocol.name} are below {samples}: {', '.join(protocol.places)}")
+    recipe.check(truth=True)
+    check_folder(predictions)
+    shared = None if recipe.prompter == ORACLE else recipe.build()  # an oracle is of its samples, and loads no MLLM
+    for place, folder in there.items():
+        asked = read_samples(folder)
+        typer.echo(f"{place}: {len(asked)} samples", err=True)
+        errors = predict_set(recipe, asked, predictions_at(predictions, place), batch_size, progress, shared)
+        if errors:
+            typer.echo(f"{place}: {len(errors)} failed and count as empty; the first: {errors[0]}", err=True)
