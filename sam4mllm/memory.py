@@ -101,7 +101,8 @@ def shape_of(model: Any, training: Training, tokens: int) -> Shape:
     trained = laid(model, training.lora, training.bf16) if training.lora else model
     groups = _groups(trained, model.get_decoder())
     new = sum(map(_size, (one for some in groups.values() for one in some)))
-    kept, passing = _activations(model, trained.train(), training, tokens)
+    trained.train()
+    kept, passing = _activations(model, training, tokens)
     memory = Memory(weights, new if training.lora else 0, new, 2 * new, kept, passing, training.accumulate > 1)
     return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items() if some}, memory)
 
@@ -138,7 +139,7 @@ def _groups(trained: Any, decoder: nn.Module) -> dict[str, list[Tensor]]:
     return groups
 
 
-def _activations(model: Any, trained: Any, training: Training, tokens: int) -> tuple[int, int]:
+def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]:
     """The bytes that are kept of the forward pass, and those that are there besides at the worst moment."""
     decoder, width = model.get_decoder(), model.config.get_text_config(decoder=True).hidden_size
     dtype, rows = model.get_input_embeddings().weight.dtype, training.batch * tokens

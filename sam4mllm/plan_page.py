@@ -94,7 +94,8 @@ def _tokens(rows: RowPlan, budget: int) -> Section:
         for name, at in (("least", 0), ("median", 0.5), ("95%", 0.95), ("most", 1))
     ]
     pictures = f"{min(rows.pictures):,} to {max(rows.pictures):,} of a row are its picture's"
-    learned = f"{rows.supervised / whole.sum():.1%} of all are learned from, {rows.supervised / sum(rows.tokens):.1%} of the text's"
+    of_all, of_text = rows.supervised / whole.sum(), rows.supervised / sum(rows.tokens)
+    learned = f"{of_all:.1%} of all are learned from, {of_text:.1%} of the text's"
     note = f"Of {len(whole):,} rows: {pictures}; the text's budget is {budget:,}; {learned}."
     return Section("Tokens of a row", (), (*bars, *spread), note)
 

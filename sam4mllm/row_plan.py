@@ -49,7 +49,7 @@ class RowPlan:
         tokens: of each row that was counted, from the user's first word on, of which there is a budget.
         pictures: the tokens of each of these rows' picture, and what else comes before that word.
         supervised: how many of all these tokens are learned from.
-        longest: of the epoch, by their text, the longest first.
+        longest: of the epoch, the longest first; chosen by what was planned of their text.
         left_out: what is not used, and why.
     """
 
@@ -114,4 +114,4 @@ def _longest(
         )
         for index in planned
     ]
-    return tuple(sorted(found, key=lambda row: -row.tokens))
+    return tuple(sorted(found, key=lambda row: -row.tokens - row.picture))
