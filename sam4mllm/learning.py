@@ -14,12 +14,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from sam4mllm import __version__
 from sam4mllm.atomic import check_folder, write_text
-from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm
+from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_prompter
 from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
@@ -38,6 +39,25 @@ LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
 @dataclass(frozen=True)
+class PqppOptions:
+    """How `infer` and `predict` ask an adapter by PQPP where nothing else is said; its own defaults where None."""
+
+    layout: str | None = None
+    points: int | None = None
+    sure_yes: float | None = None
+    sure_no: float | None = None
+    ask: str | None = None
+
+    def __post_init__(self) -> None:
+        check_prompter("pqpp", self.given)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are said."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class FinetuneRecipe:
     """All that makes an adapter.
 
@@ -53,6 +73,7 @@ class FinetuneRecipe:
         trust_remote_code: whether code that comes with the MLLM may run.
         chat_template: a Jinja file in place of the MLLM's own template; an adapter keeps its text.
         rows: what the rows hold.
+        pqpp: how an adapter is asked by PQPP.
         held_out: samples that are asked while it runs; none where None.
     """
 
@@ -67,6 +88,7 @@ class FinetuneRecipe:
     trust_remote_code: bool = False
     chat_template: str | None = None
     rows: Rows = field(default_factory=Rows)
+    pqpp: PqppOptions = field(default_factory=PqppOptions)
     held_out: HeldOut | None = None
 
 
@@ -116,7 +138,8 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
 def card_of(recipe: FinetuneRecipe) -> Card:
     """What an adapter of this recipe says of itself; its base's fingerprint and its dialect are added in training.
 
-    PQPP's thresholds have their place beside PPG's numbers of points; none are known before they are measured.
+    PQPP's options stand beside PPG's numbers of points; thresholds that nobody said are not known before they are
+    measured.
     """
     local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
     folders = (folder for one in recipe.data for folder in (one.samples, one.targets, one.talks) if folder)
@@ -124,7 +147,7 @@ def card_of(recipe: FinetuneRecipe) -> Card:
         base="",
         dialect="",
         base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
-        prompters={"ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative}, "pqpp": {}},
+        prompters={"ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative}, "pqpp": recipe.pqpp.given},
         data=data(folders),
         versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
         chat_template=template_of(recipe),
