@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.leaks import held_out, identity, indices, own, pictures_in
+from data_prep.leaks import held_out, identities, indices, own, pictures_in
 from data_prep.reading import Reading, is_training
 from data_prep.report import NAME, make_report, mismatches, read_report, text, write_report
 from sam4mllm import samples
@@ -90,7 +90,7 @@ def _allowed(split: str, rows: Iterable[Row], images: Path, held: set[str]) -> S
     rows = list(rows)
     if not held or not is_training(split):
         return rows
-    leaks = {image for image in {row.image for row in rows} if identity(images, image) in held}
+    leaks = {image for image, known in identities(images, {row.image for row in rows}).items() if known in held}
     return [row for row in rows if row.image not in leaks]
 
 
@@ -122,7 +122,8 @@ def _prune(folder: Path, held: set[str]) -> list[str]:
     for part, index in indices(folder):
         if is_training(part.name):
             noted, names = pictures_in(part, index)
-            left = [name for name in names if identity(part / noted, name) not in held]
+            known = identities(part / noted, set(names))
+            left = [name for name in names if known[name] not in held]
             _note(report, part.name, index, left)
             if len(left) < len(names):
                 write_report(report, folder)
@@ -138,7 +139,7 @@ def _note(report: Mapping[str, Any], split: str, index: str, left: Sequence[str]
 
 
 def _rewrite(part: Path, index: str, noted: str, left: set[str]) -> None:
-    images = Path(noted) if Path(noted).is_absolute() else Path(os.path.relpath(part / noted))
+    images = Path(noted) if Path(noted).is_absolute() else Path(os.path.relpath((part / noted).resolve()))
     if index == samples.INDEX:
         write_samples([row for row in read_samples(part) if row.image in left], part, images)
     else:

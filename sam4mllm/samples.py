@@ -160,7 +160,7 @@ def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None
     Args:
         samples: any number of them, also none.
         folder: made if need be.
-        images: the image root. Kept as given if absolute, else noted relative to ``folder``.
+        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
 
     Raises:
         UserError: for an id that comes twice, or a folder that cannot be written.
@@ -192,7 +192,7 @@ def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, imag
         rows: the id, source and split of each.
         what: they are, in one word, for errors.
         folder: that will hold them.
-        images: the image root. Kept as given if absolute, else noted relative to ``folder``.
+        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
 
     Raises:
         UserError: for an id that comes twice.
@@ -232,5 +232,8 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 def _relative(images: Path, folder: Path) -> str:
-    """``images`` as seen from ``folder``, so that both can be moved together."""
-    return Path(os.path.relpath(images, folder)).as_posix()
+    """``images`` as seen from ``folder``, so that both can be moved together.
+
+    Links are followed first: ``..`` below a linked folder leads to where the link goes, not to where it lies.
+    """
+    return Path(os.path.relpath(images.resolve(), folder.resolve())).as_posix()

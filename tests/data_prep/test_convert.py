@@ -81,6 +81,28 @@ def test_pictures_that_are_missing_are_counted(tmp_path):
     assert report["noticed"]["pictures that are missing"] == {"count": 2, "first": missing}
 
 
+def test_folders_may_be_links(tmp_path, monkeypatch):
+    """The output, the raw files and the pictures each lie elsewhere, at other depths; a later set rewrites the first."""
+    far = tmp_path / "disk" / "a" / "b" / "c"
+    raw.write(far / "raw", "refcoco", SPLITS)
+    raw.write(far / "raw", "refcoco+", {"train": [3], "val": [1]})
+    (far / "pictures" / "train2014").mkdir(parents=True)
+    for picture in (1, 2, 3):
+        (far / "pictures" / "train2014" / raw.file(picture)).touch()
+    for folder in (far / "data", tmp_path / "project"):
+        folder.mkdir()
+    (far / "raw" / "images").symlink_to(far / "pictures")
+    (tmp_path / "project" / "data").symlink_to(far / "data")
+    (tmp_path / "project" / "downloads").symlink_to(far / "raw")
+    monkeypatch.chdir(tmp_path / "project")
+    for name in ("refcoco", "refcoco+"):
+        make(Path("downloads"), Path("data"), name)
+    for split in ("train", "val"):
+        found = read_samples(Path("data/refcoco") / split)
+        assert len(found) == 2  # of training's two pictures one was taken out
+        assert all(found.path(sample).is_file() for sample in found)
+
+
 def test_what_a_killed_run_left_half_written_goes(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     make(root, tmp_path / "out")
