@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from data_prep.leaks import held_out, identities, indices, own, pictures_in
 from data_prep.reading import Reading, is_training
 from data_prep.report import NAME, make_report, mismatches, read_report, text, write_report
+from data_prep.sound import check_sound
 from sam4mllm import samples
 from sam4mllm.atomic import check_folder
 from sam4mllm.errors import UserError
@@ -41,9 +42,10 @@ def convert(
         say: shows the report.
 
     Raises:
-        UserError: for counts that are not the official ones, a folder that holds another set, or one that cannot be
-            written.
+        UserError: for what cannot be written whole (see `data_prep.sound`), counts that are not the official ones, a
+            folder that holds another set, or one that cannot be written.
     """
+    check_sound(reading)
     _check_home(reading, out)
     beside = _beside(out)
     held = set() if keep_leaks else held_out(reading, root, beside)

@@ -2,8 +2,10 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from data_prep.convert import convert
@@ -11,7 +13,7 @@ from data_prep.every import PREPARE
 from data_prep.reading import Reading
 from data_prep.refcoco import prepare
 from sam4mllm.errors import UserError
-from sam4mllm.samples import read_samples, write_samples
+from sam4mllm.samples import Sample, read_samples, write_samples
 from tests.data_prep import raw
 
 SPLITS = {"train": [1, 2], "val": [3]}
@@ -81,11 +83,52 @@ def test_pictures_that_are_missing_are_counted(tmp_path):
     assert report["noticed"]["pictures that are missing"] == {"count": 2, "first": missing}
 
 
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        pytest.param({"phrase": "\ud800"}, "half a letter", id="a lone surrogate"),
+        pytest.param({"id": "first"}, "1 val sample ids come more than once, the first is first", id="an id twice"),
+    ],
+)
+def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, message):
+    first = Sample("first", "a.jpg", 6, 4, "it", (), split="train")
+    splits = {
+        "train": [first],
+        "val": [replace(first, split="val"), replace(first, **{"id": "other", **later}, split="val")],
+    }
+    with pytest.raises(UserError, match=message):
+        convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, str)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2, 3], "val": [4]})
+    (root / "images" / "train2014").mkdir(parents=True)
+    for picture, size in ((1, (6, 4)), (2, (4, 6))):
+        PIL.Image.new("RGB", size).save(root / "images" / "train2014" / raw.file(picture))
+    (root / "images" / "train2014" / raw.file(3)).write_text("none")
+    make(root, tmp_path / "out")
+    noticed = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())["noticed"]
+    names = {picture: f"train2014/{raw.file(picture)}" for picture in (2, 3, 4)}
+    assert noticed == {
+        "pictures that are missing": {"count": 1, "first": [names[4]]},
+        "pictures that cannot be read": {"count": 1, "first": [names[3]]},
+        "pictures of another size than the set says": {"count": 1, "first": [f"{names[2]}: 4 x 6 instead of 6 x 4"]},
+    }
+
+
+def test_a_name_of_two_lines_is_told_in_one(tmp_path):
+    said: list[str] = []
+    splits = {"val": [Sample("x", "a\nb.jpg", 6, 4, "it", ())]}
+    convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
+    assert said[0].splitlines()[1:] == [r"pictures that are missing: 1 ('a\nb.jpg')"]
+
+
 def test_folders_may_be_links(tmp_path, monkeypatch):
-    """The output, the raw files and the pictures each lie elsewhere, at other depths; a later set rewrites the first."""
+    """The output, the raw files and the pictures lie elsewhere, at other depths; a later set rewrites the first."""
     far = tmp_path / "disk" / "a" / "b" / "c"
     raw.write(far / "raw", "refcoco", SPLITS)
-    raw.write(far / "raw", "refcoco+", {"train": [3], "val": [1]})
+    raw.write(far / "later", "refcoco+", {"train": [3], "val": [1]})
     (far / "pictures" / "train2014").mkdir(parents=True)
     for picture in (1, 2, 3):
         (far / "pictures" / "train2014" / raw.file(picture)).touch()
@@ -95,8 +138,8 @@ def test_folders_may_be_links(tmp_path, monkeypatch):
     (tmp_path / "project" / "data").symlink_to(far / "data")
     (tmp_path / "project" / "downloads").symlink_to(far / "raw")
     monkeypatch.chdir(tmp_path / "project")
-    for name in ("refcoco", "refcoco+"):
-        make(Path("downloads"), Path("data"), name)
+    make(Path("downloads"), Path("data"))
+    make(far / "later", Path("data"), "refcoco+")
     for split in ("train", "val"):
         found = read_samples(Path("data/refcoco") / split)
         assert len(found) == 2  # of training's two pictures one was taken out
