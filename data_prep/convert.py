@@ -131,7 +131,21 @@ def _prune(folder: Path, held: set[str]) -> list[str]:
                 write_report(report, folder)
                 _rewrite(part, index, noted, set(left))
                 said.append(f"{part}: {len(names) - len(left):,} rows taken out, whose pictures are held out now")
+            _sweep_older(part, index, "samples" if index == samples.INDEX else "talks")
+    _sweep_older(folder, NAME, "report")
     return said
+
+
+def _sweep_older(folder: Path, index: str, stem: str) -> None:
+    """Remove what a run that was killed left of rewriting a folder: what its index does not name and is older than it.
+
+    What is newer may be another run's, which is about to name it.
+    """
+    written, named = (folder / index).stat().st_mtime_ns, (folder / index).read_text(encoding="utf-8")
+    for pattern in (f"{stem}-*.parquet", f".{stem}-*.part.*", f".{Path(index).stem}.*.part.*"):
+        for path in folder.glob(pattern):
+            if path.name not in named and path.stat().st_mtime_ns < written:
+                path.unlink()
 
 
 def _note(report: Mapping[str, Any], split: str, index: str, left: Sequence[str]) -> None:

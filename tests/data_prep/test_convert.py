@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from data_prep.every import PREPARE
 from data_prep.reading import Reading
 from data_prep.refcoco import prepare
 from sam4mllm.errors import UserError
+from sam4mllm.mllm import Turn
 from sam4mllm.samples import Sample, read_samples, write_samples
+from sam4mllm.talks import Talk
 from tests.data_prep import raw
 
 SPLITS = {"train": [1, 2], "val": [3]}
@@ -198,12 +201,13 @@ def counted(self, target):
 
 atomic.Path.replace = counted
 from pathlib import Path
-every.main(None, Path(sys.argv[3]), Path(sys.argv[4]), partial=True)
+name, root, out = sys.argv[3:6]
+every.main(name or None, Path(root), Path(out), partial=True)
 """
 
 
-def run(root: Path, out: Path, kill_at: int, when: str) -> int:
-    words = [sys.executable, "-c", WAIT, str(kill_at), when, str(root), str(out)]
+def run(root: Path, out: Path, kill_at: int, when: str, name: str = "") -> int:
+    words = [sys.executable, "-c", WAIT, str(kill_at), when, name, str(root), str(out)]
     return subprocess.run(words, capture_output=True, cwd=Path(__file__).resolve().parents[2]).returncode
 
 
@@ -247,4 +251,33 @@ def test_killed_at_any_file_and_run_again_it_ends_in_the_same_bytes(tmp_path, un
     out = tmp_path / "data"
     assert run(root, out, kill_at, when) == -signal.SIGKILL
     assert run(root, out, 10**6, when) == 0
+    assert raw.content(tmp_path) == due
+
+
+@pytest.fixture(scope="module")
+def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """A set, and another that is converted alone after it and takes pictures out of two of its splits."""
+    folder = tmp_path_factory.mktemp("neighbours")
+    first = [Sample(f"{one}", raw.file(one), 6, 4, "it", (), source="toy") for one in range(1, 30)]
+    splits = {split: [replace(sample, split=split) for sample in first] for split in ("train", "train2")}
+    turns = (Turn("user", "?"), Turn("assistant", "!"))
+    talks = {"train": [Talk(f"{one}", raw.file(one), 6, 4, turns, "toy", "train") for one in (3, 5)]}
+    convert(Reading("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str)
+    raw.write(folder / "raw", "refcoco", {"val": [3, 4]})
+    shutil.copytree(folder / "start", folder / "peace" / "data")
+    assert run(folder / "raw", folder / "peace" / "data" / "refcoco", 10**6, "after", "refcoco") == 0
+    return folder, raw.content(folder / "peace")
+
+
+# the second set alone is 3 files; then come report, shard and index for each of the three splits of the first
+@pytest.mark.parametrize(
+    ("kill_at", "when"),
+    [(4, "before"), (6, "before"), (6, "after"), (11, "after"), (12, "before"), (12, "after")],
+)
+def test_killed_while_it_takes_pictures_out_of_another_set_and_run_again_alone(tmp_path, neighbours, kill_at, when):
+    folder, due = neighbours
+    out = tmp_path / "data" / "refcoco"
+    shutil.copytree(folder / "start", tmp_path / "data")
+    assert run(folder / "raw", out, kill_at, when, "refcoco") == -signal.SIGKILL
+    assert run(folder / "raw", out, 10**6, when, "refcoco") == 0
     assert raw.content(tmp_path) == due
