@@ -10,17 +10,18 @@ The peak of a step is, in bytes,
   all of one type. Without accumulation gradients come while activations go, so the larger of the two counts.
 - activations: what autograd keeps of the decoder's forward pass for its backward pass. That is counted, and not told
   from a formula: the decoder with its adapters is run on tensors that have shapes and no values
-  (`torch._subclasses.FakeTensorMode`), and every storage that autograd saves is counted once. The closed
-  form of Korthikanti et al. (2022, "Reducing Activation Recomputation", equation 2) knows neither adapters, each of
-  which keeps an input of its own, nor gated layers and norms in float32. With gradient checkpointing only what enters
-  each of the L blocks is kept, L x tokens x h, and one block's share at a time (Chen et al., 2016,
+  (`torch._subclasses.FakeTensorMode`), and every storage that autograd saves is counted once. A row that is alone in
+  its batch needs no attention mask, unless attention slides; where several are, some are padded, and each block keeps
+  one. The closed form of Korthikanti et al. (2022, "Reducing Activation Recomputation", equation 2) knows neither
+  adapters, each of which keeps an input of its own, nor gated layers and norms in float32. With gradient checkpointing
+  only what enters each of the L blocks is kept, L x tokens x h, and one block's share at a time (Chen et al., 2016,
   "Training Deep Nets with Sublinear Memory Cost").
 - head: TRL scores the tokens against the vocabulary in tiles, of which one is held, and sums the hidden states'
   gradient in float32: min(tokens, 4096) x 32768 + tokens x h x (1 + 4 / size). With checkpointing it and a block's
   share are never there together, so the larger of the two counts.
 
-Not counted: pictures and what encoder and projector hold of them, the blocks' temporaries, what the device's libraries
-take, and holes between allocations. Knows no recipe and no rows.
+Not counted: pictures and what encoder and projector hold of them, masks by which a picture's tokens attend both ways, the
+blocks' temporaries, what the device's libraries take, and holes between allocations. Knows no recipe and no rows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sam4mllm.finetune import Training
 from sam4mllm.mllm.hf_adapter import last_matrix
@@ -39,6 +42,9 @@ from sam4mllm.trainable import laid, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits
 TOKENS_AT_ONCE, WORDS_AT_ONCE = 4096, 32768  # a tile of TRL's head
+# a name that transformers makes no mask for: whether one is needed is a matter of values, which tensors here have not
+UNMASKED = "sdpa_unmasked"
+AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,9 @@ def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]
     decoder, width = model.get_decoder(), model.config.get_text_config(decoder=True).hidden_size
     dtype, rows = model.get_input_embeddings().weight.dtype, training.batch * tokens
     computing = 2 if training.bf16 else dtype.itemsize
+    slides = "sliding_attention" in (decoder.config.to_dict().get("layer_types") or ())
+    if training.batch == 1 and not slides and decoder.config._attn_implementation == "sdpa":
+        decoder.config._attn_implementation = UNMASKED
     saved = _saved(decoder, torch.Size((training.batch, tokens, width)), dtype, training.bf16)
     head = min(rows, TOKENS_AT_ONCE) * WORDS_AT_ONCE * computing + rows * width * (dtype.itemsize + 4)
     if not training.gradient_checkpointing:
