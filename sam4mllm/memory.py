@@ -20,8 +20,8 @@ The peak of a step is, in bytes,
   gradient in float32: min(tokens, 4096) x 32768 + tokens x h x (1 + 4 / size). With checkpointing it and a block's
   share are never there together, so the larger of the two counts.
 
-Not counted: pictures and what encoder and projector hold of them, masks by which a picture's tokens attend both ways, the
-blocks' temporaries, what the device's libraries take, and holes between allocations. Knows no recipe and no rows.
+Not counted: pictures and what encoder and projector hold of them, masks by which a picture's tokens attend both ways,
+the blocks' temporaries, what the device's libraries take, and holes between allocations. Knows no recipe and no rows.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def shape_of(model: Any, training: Training, tokens: int) -> Shape:
     trained.train()
     kept, passing = _activations(model, training, tokens)
     memory = Memory(weights, new if training.lora else 0, new, 2 * new, kept, passing, training.accumulate > 1)
-    return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items() if some}, memory)
+    return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items()}, memory)
 
 
 def _size(tensor: Tensor) -> int:
@@ -127,22 +127,22 @@ def _weights(model: Any, parameters: list[Tensor], packed: bool) -> int:
 
 
 def _groups(trained: Any, decoder: nn.Module) -> dict[str, list[Tensor]]:
-    """What asks for a gradient, by where it lies and how it is trained."""
-    groups: dict[str, list[Tensor]] = {
-        "language model, LoRA": [],
-        "projector, LoRA": [],
-        "projector, full copies": [],
-        "all weights": [],
-    }
+    """What asks for a gradient, by where it lies and how it is trained; a LoRA of the language model by its layers."""
+    groups: dict[str, list[Tensor]] = {}
     inside = {id(one) for one in decoder.parameters()}
     for name, one in trained.named_parameters():
-        if one.requires_grad and "modules_to_save" in name:
-            groups["projector, full copies"].append(one)
-        elif one.requires_grad and "lora_" in name:
-            groups["language model, LoRA" if id(one) in inside else "projector, LoRA"].append(one)
-        elif one.requires_grad:
-            groups["all weights"].append(one)
+        if one.requires_grad:
+            groups.setdefault(_group(name, id(one) in inside), []).append(one)
     return groups
+
+
+def _group(name: str, inside: bool) -> str:
+    if "modules_to_save" in name:
+        return "projector, full copies"
+    layer, adapter, _ = name.partition(".lora_")
+    if not adapter:
+        return "all weights"
+    return f"language model, LoRA on {layer.rpartition('.')[2]}" if inside else "projector, LoRA"
 
 
 def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]:
