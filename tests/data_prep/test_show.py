@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from data_prep import show as command
 from data_prep.cards import Case
-from data_prep.charts import Bar, histogram, numbers, shares
 from data_prep.show import WORST, cases_of, chosen, show
 from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.images import write_png
+from sam4mllm.page.charts import Bar, histogram, numbers, shares
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.segmenter.box import BoxSegmenter
