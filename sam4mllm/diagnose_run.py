@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from sam4mllm.atomic import check_file, write_text
@@ -46,7 +47,7 @@ class Diagnosis:
     @property
     def warnings(self) -> list[str]:
         """What has to be known of the entries, one line each."""
-        unlike = [one.id for one in self.entries if abs(one.lost.get(REDRAWN, 0)) > ALIKE]
+        unlike = [one.id for one in self.entries if abs(one.lost.get(REDRAWN, Fraction())) > ALIKE]
         if not unlike:
             return []
         return [

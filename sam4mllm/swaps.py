@@ -29,7 +29,7 @@ FAILED, REDRAWN, UNREADABLE, FALSE_NONE, MISSED_NONE = "failed", "redrawn", "unr
 WRONG_INSTANCE, LOOSE_BOX, POINT_LABELS, SEGMENTER = "wrong instance", "loose box", "point labels", "segmenter"
 STATES = (REDRAWN, UNREADABLE, FALSE_NONE, MISSED_NONE, WRONG_INSTANCE, LOOSE_BOX, POINT_LABELS)
 STAGES = (FAILED, *STATES, SEGMENTER)
-"""What an IoU can be lost to, in order: a sample that has an error in place of an answer, the states, and what is left."""
+"""What an IoU can be lost to, in order: an error in place of an answer, what each state mends, and what is left."""
 RIGHT_INSTANCE = 0.5  # the IoU of boxes from which on comprehension counts one as found (Acc@0.5)
 
 

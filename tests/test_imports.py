@@ -19,7 +19,6 @@ LAYERS = [
     ["recipe", "held_out", "fingerprints", "score_run"],
     ["builders", "row_plan"],
     ["diagnose", "report"],
-    ["report_cards", "report_charts"],
     ["ledger", "reliability"],
     ["finetune", "conversations", "predict", "score", "engines"],
     ["costs", "tally", "signature", "peers", "swaps"],

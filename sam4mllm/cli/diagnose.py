@@ -22,7 +22,7 @@ def diagnose(
     single_mask: SingleMask = False,
     device: Device = None,
 ) -> None:
-    """Which stage lost the IoU: the truth is swapped in, one stage at a time, and drawn by the predictions' segmenter."""
+    """Which stage lost the IoU: the truth is swapped in stage by stage, and drawn by the segmenter that predicted."""
     from sam4mllm.diagnose_run import diagnose_set
     from sam4mllm.samples import read_samples
 
