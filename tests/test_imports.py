@@ -80,7 +80,14 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("infer", "predict", "score", "targets", "finetune", "merge"))]
+    "words",
+    [
+        ["--help"],
+        *(
+            [name, "--help"]
+            for name in ("infer", "predict", "score", "diagnose", "report", "targets", "finetune", "merge")
+        ),
+    ],
 )
 def test_help_loads_nothing_heavy(words):
     code = f"import sys; sys.argv[1:] = {words!r}\nfrom sam4mllm.cli import main"

@@ -51,7 +51,7 @@ def curves(title: str, lines: Sequence[Line], words: tuple[str, str], diagonal: 
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}: {told}")}">'
-        f"{_axes(words)}{_path([(0.0, 0.0), (1.0, 1.0)], 'axis') if diagonal else ''}"
+        f"{_axes(words)}{_path([(0.0, 0.0), (1.0, 1.0)], 'even') if diagonal else ''}"
         f"{''.join(_line(line, number % LOOKS) for number, line in enumerate(lines))}</svg>"
         f"{legend}</figure>"
     )

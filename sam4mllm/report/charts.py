@@ -39,10 +39,10 @@ def numbers(first: Run, second: Run | None, apart: Mapping[str, tuple[float, flo
 
 
 def strata(what: str, scores: Mapping[str, Scores]) -> Table:
-    """The numbers of each label of a stratum."""
+    """The numbers of each label, in percent; ``what`` stands above the labels."""
     names = list(_values(next(iter(scores.values()))))
     rows = [[label, str(one.n), *map(percent, _values(one).values())] for label, one in scores.items()]
-    return Table([f"by {what}", "n", *names], rows)
+    return Table([what, "n", *names], rows)
 
 
 def lost(title: str, groups: Mapping[str, Sequence[Entry]]) -> tuple[str, Table]:
@@ -119,7 +119,7 @@ def _range(ends: tuple[float, float]) -> str:
 
 
 def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:+.2f}"
+    return "-" if math.isnan(value) else f"{100 * value:+.2f}" if value else "0"
 
 
 def _points(share: Fraction) -> str:

@@ -35,7 +35,7 @@ def report(
         other: of the same samples under the same profile, set beside it.
         title: of the page.
         bootstrap: of the differences.
-        by: names of strata, each with its numbers and its ledger.
+        by: names of strata, each with the numbers and the ledger of ``run``.
         many: pictures of each kind at most.
         notes: sentences that have to be read with the numbers.
 
@@ -96,11 +96,13 @@ def _lost(runs: Sequence[Run]) -> list[str]:
 def _stratum(run: Run, name: str) -> list[str]:
     """The numbers of each label, and where they were lost."""
     stratum = stratum_named(name)
-    parts = [table(strata(name, {label: scores_of(part) for label, part in by_label(run.tally, stratum).items()}))]
+    scores = {label: scores_of(part) for label, part in by_label(run.tally, stratum).items()}
+    parts = [table(strata(f"{run.name} by {name}", scores))]
     if run.ledger:
         labels = {sample.id: stratum.of(sample) for sample in run.tally.samples}
         bars, figures_of = lost(
-            f"Where the IoU was lost, by {name}", ledger.by_label(list(run.ledger.values()), labels, stratum)
+            f"Where the IoU of {run.name} was lost, by {name}",
+            ledger.by_label(list(run.ledger.values()), labels, stratum),
         )
         parts += [bars, table(figures_of)]
     return parts
