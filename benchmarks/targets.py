@@ -19,7 +19,7 @@ from time import process_time
 import numpy as np
 import torch
 import transformers as tf
-from rle_scoring import blob
+from scoring import blob
 
 from sam4mllm.builders import build_segmenter
 from sam4mllm.geometry import Image, Mask, Prompt
