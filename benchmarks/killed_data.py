@@ -2,9 +2,10 @@
 
 Two sets are converted by the command behind `make data`: a generated one in REFER's layout (see `refer_scale.py`), and
 objects of COCO's form that measure on some of its pictures, which are then taken out of the first set's training split.
-Each run is ended by `kill -9` at a random moment: one half of them while files are written, which is the shorter part,
-the other at any moment that the undisturbed run took; and every other one converts into the folder of a finished run.
-After each the command is run to its end. Exits with 1 if a byte differs, or if fewer kills landed than were asked for.
+Each run is ended by `kill -9` at a random moment: every second one at any that the undisturbed run took, in the folder
+of a finished run; the others, which begin with nothing, after the first file is there, as reading is the longer part.
+After each the command is run to its end. Prints how many files were as they end up. Exits with 1 if a byte differs, or
+if fewer kills landed than were asked for.
 
     python benchmarks/killed_data.py [--kills 20] [--refs 5000] [--seed 0]
 """
@@ -17,14 +18,12 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from time import time
 
-from killing import check_same, is_killed, land, whole_run
+from killing import check_same, content, is_killed, land, whole_run
 from refer_scale import generate
 
-Span = tuple[float, float]
 SQUARE = [[100, 100, 200, 100, 200, 180, 100, 180]]
 
 
@@ -41,10 +40,9 @@ def main() -> None:
         words = [sys.executable, "-m", "data_prep.every", "--root", str(folder / "raw"), "--partial", "--out"]
         start = time()
         seconds = whole_run([*words, str(folder / "whole")])
-        written = [path.stat().st_mtime - start for path in files(folder / "whole")]
-        print(f"{options.refs:,} refs, undisturbed {seconds:.1f} s, written from {min(written):.1f} s on", flush=True)
-        spans = (min(written), max(written)), (0.0, seconds)
-        disturb(words, folder / "out", folder / "whole", spans, options.kills, random.Random(options.seed))
+        reading = min((folder / "whole" / name).stat().st_mtime for name in content(folder / "whole")) - start
+        print(f"{options.refs:,} refs, undisturbed {seconds:.1f} s, the first file after {reading:.1f} s", flush=True)
+        disturb(words, folder, seconds, reading, options.kills, random.Random(options.seed))
     print("the same bytes each time")
 
 
@@ -56,27 +54,25 @@ def measure(root: Path) -> None:
     (root / "coco" / "instances_val.json").write_text(json.dumps({"images": images, "annotations": things}))
 
 
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def disturb(
-    words: list[str], out: Path, whole: Path, spans: Sequence[Span], kills: int, moments: random.Random
-) -> None:
-    """Kill, run to the end, compare, so many times; moments come from the spans in turns."""
+def disturb(words: list[str], folder: Path, seconds: float, reading: float, kills: int, moments: random.Random) -> None:
+    """Kill, run to the end, compare, so many times."""
+    out, due = folder / "out", content(folder / "whole")
 
     def attempt(landed: int) -> str | None:
         shutil.rmtree(out, ignore_errors=True)
-        anew = landed % 2 == 0
-        if not anew:
-            shutil.copytree(whole, out)
-        moment = moments.uniform(*spans[landed // 2 % len(spans)])
-        if not is_killed([*words, str(out)], moment):
+        if landed % 2:
+            shutil.copytree(folder / "whole", out)
+            killed = is_killed([*words, str(out)], moment := moments.uniform(0, seconds))
+        else:
+            moment = moments.uniform(0, seconds - reading)
+            killed = is_killed([*words, str(out)], moment, begun=lambda: any(out.rglob("*.parquet")))
+        if not killed:
             return None
-        there = len(files(out))
+        done = sum(data == due.get(name) for name, data in content(out).items())
         whole_run([*words, str(out)])
-        check_same(out, whole)
-        return f"after {moment:.2f} s, {f'{there} of {len(files(whole))} files' if anew else 'in a finished folder'}"
+        check_same(out, folder / "whole")
+        where = "in a finished folder" if landed % 2 else "after the first file"
+        return f"after {moment:.2f} s {where}: {done} of {len(due)} files as they end up"
 
     land(kills, attempt)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 HOME = Path(__file__).resolve().parents[1]  # where `python -m data_prep…` is found
+POLL = 0.002  # seconds
 TRIES = 3  # for each kill that is asked for, as a command may be done before its moment
 
 
@@ -28,9 +29,11 @@ def whole_run(words: Sequence[str]) -> float:
     return perf_counter() - start
 
 
-def is_killed(words: Sequence[str], moment: float) -> bool:
-    """Start a command and kill it after so many seconds; False where it was done before."""
+def is_killed(words: Sequence[str], moment: float, begun: Callable[[], bool] = lambda: True) -> bool:
+    """Start a command and kill it so many seconds after it has begun; False where it was done before."""
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=HOME)
+    while running.poll() is None and not begun():
+        sleep(POLL)
     sleep(moment)
     running.kill()
     return running.wait() == -signal.SIGKILL
@@ -64,11 +67,12 @@ def check_same(found: Path, due: Path) -> None:
     Raises:
         SystemExit: naming some that differ.
     """
-    one, other = _content(found), _content(due)
+    one, other = content(found), content(due)
     differ = [name for name in sorted({**one, **other}) if one.get(name) != other.get(name)]
     if differ:
         raise SystemExit(f"OTHER BYTES in {len(differ)} files: {', '.join(differ[:5])}")
 
 
-def _content(folder: Path) -> dict[str, bytes]:
+def content(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

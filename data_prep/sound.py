@@ -43,7 +43,9 @@ def check_sound(reading: Reading) -> None:
 def _is_plain(split: str) -> bool:
     """Whether a word is one part of a path on any system, not hidden, and none that a folder of splits has already."""
     one = PurePosixPath(split).name == split == PureWindowsPath(split).name
-    return one and not split.startswith(".") and is_sound(split) and not _has_controls(split) and split not in ("", NAME)
+    return (
+        one and not split.startswith(".") and is_sound(split) and not _has_controls(split) and split not in ("", NAME)
+    )
 
 
 def _has_controls(name: str) -> bool:
