@@ -5,6 +5,7 @@ Knows nothing of files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import PurePosixPath, PureWindowsPath
@@ -15,6 +16,8 @@ from data_prep.reading import Reading
 from data_prep.report import NAME
 from sam4mllm.errors import UserError
 from sam4mllm.samples import check_ids
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_sound(reading: Reading) -> None:
@@ -49,7 +52,7 @@ def _is_plain(split: str) -> bool:
 
 
 def _has_controls(name: str) -> bool:
-    return any(ord(letter) < ord(" ") for letter in name)
+    return _CONTROLS.search(name) is not None
 
 
 def _texts(reading: Reading) -> Iterator[str]:
