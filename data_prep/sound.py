@@ -15,7 +15,8 @@ from data_prep.plain import is_sound
 from data_prep.reading import Reading
 from data_prep.report import NAME
 from sam4mllm.errors import UserError
-from sam4mllm.samples import check_ids
+from sam4mllm.samples import Sample, check_ids
+from sam4mllm.talks import Talk
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -29,7 +30,7 @@ def check_sound(reading: Reading) -> None:
     for split in {**reading.splits, **reading.talks}:
         if not _is_plain(split):
             raise UserError(f"a split is a folder of its own, so its name is a plain one, got {shown(split)}")
-    for row in chain.from_iterable([*reading.splits.values(), *reading.talks.values()]):
+    for row in _rows(reading):
         if _has_controls(row.image):
             raise UserError(
                 f"{row.id}: a picture's path is one line without control characters, got {shown(row.image)}"
@@ -53,6 +54,11 @@ def _is_plain(split: str) -> bool:
 
 def _has_controls(name: str) -> bool:
     return _CONTROLS.search(name) is not None
+
+
+def _rows(reading: Reading) -> Iterator[Sample | Talk]:
+    yield from chain.from_iterable(reading.splits.values())
+    yield from chain.from_iterable(reading.talks.values())
 
 
 def _texts(reading: Reading) -> Iterator[str]:
