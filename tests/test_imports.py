@@ -15,9 +15,11 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
+    ["plan_page"],
+    ["training_plan"],
     ["infer", "prediction_run", "diagnose_run", "report_run", "learning", "merging", "target_run"],
     ["recipe", "held_out", "fingerprints", "score_run"],
-    ["builders", "row_plan"],
+    ["builders", "row_plan", "memory"],
     ["diagnose", "report"],
     ["ledger", "reliability"],
     ["finetune", "conversations", "predict", "score", "engines"],
