@@ -17,11 +17,13 @@ LAYERS = [
     ["cli", "tiny"],
     ["plan_page"],
     ["training_plan"],
-    ["infer", "prediction_run", "score_run", "learning", "merging", "target_run"],
-    ["recipe", "held_out", "fingerprints"],
+    ["infer", "prediction_run", "diagnose_run", "report_run", "learning", "merging", "target_run"],
+    ["recipe", "held_out", "fingerprints", "score_run"],
     ["builders", "row_plan", "memory"],
-    ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
-    ["costs", "tally", "signature", "peers"],
+    ["diagnose", "report"],
+    ["ledger", "reliability"],
+    ["finetune", "conversations", "predict", "score", "engines"],
+    ["costs", "tally", "signature", "peers", "swaps"],
     ["teaching"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
@@ -29,7 +31,7 @@ LAYERS = [
     ["trainable", "checkpoints", "stopping", "watching"],
     ["prompters"],
     ["mllm", "segmenter"],
-    ["dialogue", "strata"],
+    ["dialogue", "strata", "page"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
     ["notation", "rle", "counting", "images", "shards"],
     ["runs", "geometry", "ratios", "atomic", "settings", "rows"],
@@ -80,7 +82,14 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("infer", "predict", "score", "targets", "finetune", "merge"))]
+    "words",
+    [
+        ["--help"],
+        *(
+            [name, "--help"]
+            for name in ("infer", "predict", "score", "diagnose", "report", "targets", "finetune", "merge")
+        ),
+    ],
 )
 def test_help_loads_nothing_heavy(words):
     code = f"import sys; sys.argv[1:] = {words!r}\nfrom sam4mllm.cli import main"

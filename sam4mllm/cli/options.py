@@ -62,6 +62,18 @@ SureNo = Annotated[float | None, typer.Option("--sure-no", help="pqpp: a point i
 Ask = Annotated[str | None, typer.Option("--ask", help="pqpp: one point a question, or a list. Default one.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="oracle: of its random points. Default 0.")]
 Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="lavt for RES, rela for GRES, lisa for ReasonSeg; to compare: gsva, bool-ignore.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option("--by", help="A table more: by size, share, aspect, words, targets or kind; repeatable."),
+]
 Images = Annotated[Path | None, typer.Option("--images", help="Root of the pictures, where they were moved.")]
 
 
