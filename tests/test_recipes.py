@@ -40,7 +40,14 @@ CLASSES = {
     "molmo2_ppg_pqpp": "molmo2",
 }
 TUNING = sorted(CLASSES)
-ELSEWHERE = {"tiny/demo", "tiny/longer", "tiny/mllm", "tiny/sam", "fsdp"}  # tests/tiny, and the last test of this file
+ELSEWHERE = {
+    "tiny/demo",
+    "tiny/ppg",
+    "tiny/pqpp",
+    "tiny/mllm",
+    "tiny/sam",
+    "fsdp",
+}  # tests/tiny, and the last test of this file
 SMALL = ["mllm=model", "out=out", "data=[{samples: set}]", "dtype=float32", "training.bf16=false"]
 SMALL += ["training.epochs=null", "training.steps=2", "training.batch=2", "training.accumulate=1"]
 SMALL += ["training.quantize=null", "rows.asked={mean: 2, deviation: 0}"]
