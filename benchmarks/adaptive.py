@@ -19,7 +19,7 @@ from pathlib import Path
 from sam4mllm.builders import EMBEDDED, build_mllm, build_segmenter
 from sam4mllm.dialects import dialect
 from sam4mllm.dialogue import say_boxes
-from sam4mllm.geometry import Frame, on_mask
+from sam4mllm.geometry import Frame, Image, on_mask
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
@@ -30,14 +30,14 @@ from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.ratios import Bootstrap
-from sam4mllm.samples import Sample, SampleSet
+from sam4mllm.samples import SampleSet
 from sam4mllm.score import compared
 from sam4mllm.shapes import Level
 from sam4mllm.tally import Tally, tally
 from sam4mllm.tiny.demo import write_scenes
 
 GRIDS = (4, 9, 16, 25, 36, 49, 81)
-BUDGETS = (16, 25, 36, 49, 81)
+BUDGETS = (12, 16, 25, 36, 49, 81)
 COARSE = (9, 16)
 PLACE = re.compile(r"\((\d+),(\d+)\)")
 
@@ -51,7 +51,9 @@ def main() -> None:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
         mllm = tiny() if options.mllm else knowing(samples)
-        print(f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect talker'}\n")
+        print(
+            f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect talker'}\n"
+        )
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
         curves(samples, mllm, Path(name))
@@ -67,10 +69,10 @@ def knowing(samples: SampleSet) -> MLLM:
     boxes = {sample.id: sample.masks[0].box for sample in samples}
     row = dialect("sam4mllm")
 
-    def says(key, image, turns):  # type: ignore[no-untyped-def]
+    def says(key: str, image: Image, *_: object) -> str:
         return say_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
 
-    def leans(key, image, turns, question, options):  # type: ignore[no-untyped-def]
+    def leans(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
         x, y = (int(one) / 1000 for one in PLACE.findall(question)[0])
         return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
 

@@ -15,10 +15,10 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
-    ["infer", "prediction_run", "score_run", "learning", "merging", "target_run"],
+    ["infer", "prediction_run", "score_run", "calibration_run", "learning", "merging", "target_run"],
     ["recipe", "held_out", "fingerprints"],
     ["builders", "row_plan"],
-    ["finetune", "conversations", "predict", "score", "diagnose", "engines"],
+    ["finetune", "conversations", "predict", "calibration", "score", "diagnose", "engines"],
     ["costs", "tally", "signature", "peers"],
     ["teaching"],
     ["sources", "epochs"],
@@ -78,7 +78,11 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("infer", "predict", "score", "targets", "finetune", "merge"))]
+    "words",
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("infer", "predict", "score", "calibrate", "targets", "finetune", "merge")),
+    ],
 )
 def test_help_loads_nothing_heavy(words):
     code = f"import sys; sys.argv[1:] = {words!r}\nfrom sam4mllm.cli import main"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from sam4mllm.cli import finetune, infer, merge, predict, score, targets
+from sam4mllm.cli import calibrate, finetune, infer, merge, predict, score, targets
 from sam4mllm.errors import UserError
 
 app = typer.Typer(
@@ -24,7 +24,15 @@ def _sam4mllm() -> None:
     """Referring-expression segmentation with any multimodal LLM: a mask is said in words, and drawn."""
 
 
-for command in (infer.infer, predict.predict, score.score, targets.targets, finetune.finetune, merge.merge):
+for command in (
+    infer.infer,
+    predict.predict,
+    score.score,
+    calibrate.calibrate,
+    targets.targets,
+    finetune.finetune,
+    merge.merge,
+):
     app.command()(command)
 
 
