@@ -18,7 +18,7 @@ LAYERS = [
     ["infer", "prediction_run", "score_run", "calibration_run", "learning", "merging", "target_run"],
     ["recipe", "held_out", "fingerprints"],
     ["builders", "row_plan"],
-    ["finetune", "conversations", "predict", "calibration", "score", "diagnose", "engines"],
+    ["finetune", "conversations", "predict", "calibration", "score", "diagnose"],
     ["costs", "tally", "signature", "peers"],
     ["teaching"],
     ["sources", "epochs"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["dialogue", "strata"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
     ["notation", "rle", "counting", "images", "shards"],
-    ["runs", "geometry", "ratios", "atomic", "settings", "rows"],
+    ["runs", "geometry", "ratios", "engines", "atomic", "settings", "rows"],
     ["errors"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -41,11 +41,11 @@ def targets(
     from sam4mllm import __version__
     from sam4mllm.atomic import check_folder
     from sam4mllm.builders import build_segmenter
-    from sam4mllm.engines import Work, engine
+    from sam4mllm.engines import engine
     from sam4mllm.fingerprints import weights
     from sam4mllm.recipe import Recipe
     from sam4mllm.samples import read_samples
-    from sam4mllm.target_run import find_targets
+    from sam4mllm.target_run import Searching, find_targets
     from sam4mllm.targets import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
@@ -53,7 +53,7 @@ def targets(
     crew = engine(workers, device, ray)
     check_folder(out)
     given = read_samples(samples, images)
-    work = Work(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
     made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
     about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
     with progress(sum(len(sample.masks) for sample in given), "searched") as advance:
