@@ -20,7 +20,7 @@ LAYERS = [
     ["builders", "row_plan"],
     ["finetune", "conversations", "predict", "calibration", "score", "diagnose"],
     ["costs", "tally", "signature", "peers"],
-    ["teaching"],
+    ["teaching", "prediction_files"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
     ["model_card"],

@@ -68,6 +68,11 @@ SureNo = Annotated[
 ]
 Ask = Annotated[str | None, typer.Option("--ask", help="pqpp: one point a question, or a list. Default one.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="oracle: of its random points. Default 0.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own models.")]
+OnRay = Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")]
+Devices = Annotated[
+    str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
+]
 Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)]
 Images = Annotated[Path | None, typer.Option("--images", help="Root of the pictures, where they were moved.")]
 
