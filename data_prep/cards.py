@@ -45,6 +45,11 @@ class Case:
         """The share of the picture that the masks cover, 0..1; masks that overlap count twice, up to all of it."""
         return min(sum(rle.area for rle in self.masks) / (self.sample.width * self.sample.height), 1.0)
 
+    @property
+    def prompted(self) -> bool:
+        """Whether its target keeps a prompt."""
+        return self.target is not None and bool(self.target.prompts)
+
 
 def cards_of(
     cases: Sequence[Case], samples: SampleSet, segmenter: Segmenter | None, advance: Callable[[], None]
@@ -70,7 +75,7 @@ def cards_of(
             if isinstance(seen, str):
                 found[number] = _card(case, (), seen, None)
             else:
-                if scene is None and segmenter is not None and _prompted(case):
+                if scene is None and segmenter is not None and case.prompted:
                     scene = segmenter.embed(seen)
                 found[number] = _seen(case, seen, scene)
             advance()
@@ -91,10 +96,6 @@ def _checked(image: Image, sample: Sample) -> Image | str:
     if (height, width) == (sample.height, sample.width):
         return image
     return f"the picture is {width} x {height} pixels, the sample says {sample.width} x {sample.height}"
-
-
-def _prompted(case: Case) -> bool:
-    return case.target is not None and bool(case.target.prompts)
 
 
 def _seen(case: Case, image: Image, scene: Scene | None) -> Card:

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Annotated, Any
 
 import typer
 
 from data_prep.command import Images, KeepLeaks, Out, Root, run
-from data_prep.instances import Instances, read_instances
+from data_prep.instances import TWICE, Instances, read_instances
 from data_prep.plain import as_text, as_whole
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
@@ -52,6 +53,7 @@ def prepare(root: Path, split: str = "train", images: Path | None = None) -> Rea
     noticed: dict[str, list[str]] = {
         "polygons that leave the picture, cut at its edge": [],
         "pictures of no object": [],
+        TWICE: [],
     }
     splits = {name: _samples(path, name, noticed) for name, path in found.items()}
     return Reading("coco", images or root / "images", splits, noticed=noticed)
@@ -72,15 +74,15 @@ def _samples(path: Path, split: str, noticed: dict[str, list[str]]) -> list[Samp
         for one, annotation in instances.annotations.items():
             meant.setdefault((annotation["image_id"], _words(annotation, instances)), []).append(one)
         samples = [_sample(instances, split, words, image, ids) for (image, words), ids in meant.items()]
+        asked = {image for image, _ in meant}
+        bare = [as_text(image["file_name"]) for one, image in instances.images.items() if one not in asked]
     except KeyError as error:
         raise UserError(f"{path} lacks what its annotations speak of: {error}") from error
     except (TypeError, UserError) as error:
         raise UserError(f"{path}: {error}") from error
     noticed["polygons that leave the picture, cut at its edge"] += [f"annotation {one}" for one in instances.beyond]
-    asked = {image for image, _ in meant}
-    noticed["pictures of no object"] += [
-        str(instances.images[one]["file_name"]) for one in instances.images if one not in asked
-    ]
+    noticed["pictures of no object"] += bare
+    noticed[TWICE] += instances.twice
     return samples
 
 
@@ -103,7 +105,7 @@ def _mask(instances: Instances, one: int) -> Any:
     try:
         return instances.mask(one)
     except UserError as error:
-        raise UserError(f"annotation {one!r}: {error}") from error
+        raise UserError(f"annotation {shown(one)}: {error}") from error
 
 
 def _words(annotation: Mapping[str, Any], instances: Instances) -> str:

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.leaks import held_out, identity, indices, own, pictures_in
+from data_prep.leaks import held_out, identities, indices, own, pictures_in
 from data_prep.reading import Reading, is_training
 from data_prep.report import NAME, make_report, mismatches, read_report, text, write_report
+from data_prep.sound import check_sound
 from sam4mllm import samples
 from sam4mllm.atomic import check_folder
 from sam4mllm.errors import UserError
@@ -41,9 +42,10 @@ def convert(
         say: shows the report.
 
     Raises:
-        UserError: for counts that are not the official ones, a folder that holds another set, or one that cannot be
-            written.
+        UserError: for what cannot be written whole (see `data_prep.sound`), counts that are not the official ones, a
+            folder that holds another set, or one that cannot be written.
     """
+    check_sound(reading)
     _check_home(reading, out)
     beside = _beside(out)
     held = set() if keep_leaks else held_out(reading, root, beside)
@@ -90,7 +92,7 @@ def _allowed(split: str, rows: Iterable[Row], images: Path, held: set[str]) -> S
     rows = list(rows)
     if not held or not is_training(split):
         return rows
-    leaks = {image for image in {row.image for row in rows} if identity(images, image) in held}
+    leaks = {image for image, known in identities(images, {row.image for row in rows}).items() if known in held}
     return [row for row in rows if row.image not in leaks]
 
 
@@ -122,13 +124,28 @@ def _prune(folder: Path, held: set[str]) -> list[str]:
     for part, index in indices(folder):
         if is_training(part.name):
             noted, names = pictures_in(part, index)
-            left = [name for name in names if identity(part / noted, name) not in held]
+            known = identities(part / noted, set(names))
+            left = [name for name in names if known[name] not in held]
             _note(report, part.name, index, left)
             if len(left) < len(names):
                 write_report(report, folder)
                 _rewrite(part, index, noted, set(left))
                 said.append(f"{part}: {len(names) - len(left):,} rows taken out, whose pictures are held out now")
+            _sweep_older(part, index, "samples" if index == samples.INDEX else "talks")
+    _sweep_older(folder, NAME, "report")
     return said
+
+
+def _sweep_older(folder: Path, index: str, stem: str) -> None:
+    """Remove what a run that was killed left of rewriting a folder: what its index does not name and is older than it.
+
+    What is newer may be another run's, which is about to name it.
+    """
+    written, named = (folder / index).stat().st_mtime_ns, (folder / index).read_text(encoding="utf-8")
+    for pattern in (f"{stem}-*.parquet", f".{stem}-*.part.*", f".{Path(index).stem}.*.part.*"):
+        for path in folder.glob(pattern):
+            if path.name not in named and path.stat().st_mtime_ns < written:
+                path.unlink()
 
 
 def _note(report: Mapping[str, Any], split: str, index: str, left: Sequence[str]) -> None:
@@ -138,7 +155,7 @@ def _note(report: Mapping[str, Any], split: str, index: str, left: Sequence[str]
 
 
 def _rewrite(part: Path, index: str, noted: str, left: set[str]) -> None:
-    images = Path(noted) if Path(noted).is_absolute() else Path(os.path.relpath(part / noted))
+    images = Path(noted) if Path(noted).is_absolute() else Path(os.path.relpath((part / noted).resolve()))
     if index == samples.INDEX:
         write_samples([row for row in read_samples(part) if row.image in left], part, images)
     else:

@@ -43,7 +43,7 @@ def download(
     bar: Bar,
     patience: Patience | None = None,
     free: Callable[[Path], int] = free_space,
-) -> None:
+) -> str:
     """Fetch and unpack all of a set that has an address.
 
     Args:
@@ -54,20 +54,19 @@ def download(
         patience: with the servers.
         free: how many bytes are free on the disk of a folder.
 
+    Returns:
+        In one line what is not there and has no address; empty where nothing is left.
+
     Raises:
-        UserError: in one line, where all does not fit on the disk, for the first file that cannot be had, and in the
-            end where files are left that have no address.
+        UserError: in one line, where all does not fit on the disk, and for the first file that cannot be had.
     """
     files = due(source, root)
     reachable = [file for file in files if file.url is not None]
     need_room(source.name, sum(_missing_bytes(file, root) for file in reachable), root, free)
     for file in reachable:
         _get(file, root, say, bar, patience, free)
-    by_hand = [file.path for file in files if file.url is None]
-    if by_hand:
-        raise UserError(
-            f"{source.name} has files without an address, see {source.page}; due in {root}: {', '.join(by_hand)}"
-        )
+    by_hand = ", ".join(file.path for file in files if file.url is None)
+    return by_hand and f"{source.name} has files without an address, see {source.page}; due in {root}: {by_hand}"
 
 
 def plan(source: Source, root: Path) -> str:
@@ -101,7 +100,9 @@ def main(
         if name not in SOURCES:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(SOURCES)}")
         if yes:
-            download(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
+            left = download(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
+            if left:
+                raise UserError(left)
         else:
             typer.echo(plan(SOURCES[name], root))
     except UserError as error:
@@ -112,7 +113,7 @@ def main(
 def _is_due(file: File, source: Source, root: Path) -> bool:
     target = root / file.path
     if not is_archive(file.path):
-        return not (target.is_dir() or is_whole(_remote(file), target))
+        return not (target.is_dir() or is_whole(_remote(file), target) or source.has_instead(root, file.path))
     if is_unpacked(target):
         return False
     if target.exists():

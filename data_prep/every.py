@@ -59,14 +59,26 @@ def _own(root: Path, name: str) -> Path:
 
 def _one(name: str, root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> str | None:
     """Convert a set, fetched first if wanted; what went wrong, if anything did."""
+    failed = None
     try:
         if name not in PREPARE:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(PREPARE)}")
         if download:
-            fetched(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
+            failed = _fetch(name, root)
         convert(PREPARE[name](root), root, out, partial, keep_leaks, typer.echo)
     except UserError as error:
+        return failed or str(error)
+    return failed
+
+
+def _fetch(name: str, root: Path) -> str | None:
+    """Fetch what can be; why something could not. What is there may be enough to be converted all the same."""
+    try:
+        left = fetched(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
+    except UserError as error:
         return str(error)
+    if left:
+        typer.echo(left)
     return None
 
 

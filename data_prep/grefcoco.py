@@ -2,7 +2,7 @@
 
     python -m data_prep.grefcoco --root downloads --out data/grefcoco
 
-    ROOT/grefcoco/grefs(unc).json   or grefs(unc).p; as released again in August 2023
+    ROOT/grefcoco/grefs(unc).json   or grefs(unc).p; as released again in August 2023; both may lie in ROOT itself
     ROOT/grefcoco/instances.json    COCO's
     ROOT/images/train2014/*.jpg
 
@@ -36,7 +36,7 @@ def prepare(root: Path, images: Path | None = None) -> Reading:
     """All samples, by split, in the order of the refs.
 
     Args:
-        root: holds the folder grefcoco.
+        root: holds the folder grefcoco, or is it.
         images: holds train2014, if that is not below ``root``.
 
     Raises:
@@ -47,7 +47,8 @@ def prepare(root: Path, images: Path | None = None) -> Reading:
 
 def refs_file(root: Path) -> Path:
     """Where the refs lie: the pickle where there is one, as in the official reader, else the JSON file."""
-    pickled = root / "grefcoco" / f"grefs({SPLIT_BY}).p"
+    home = root / "grefcoco" if (root / "grefcoco").is_dir() else root
+    pickled = home / f"grefs({SPLIT_BY}).p"
     return pickled if pickled.is_file() else pickled.with_suffix(".json")
 
 

@@ -10,15 +10,17 @@ A mask is painted once, however many sentences ask for it, and never decoded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 from data_prep.plain import as_text, as_whole, read_json
 from sam4mllm.errors import UserError
 from sam4mllm.rle import Rle
 
+TWICE = "images, annotations or categories that come twice, word for word"
 SLACK = 1.0  # pixels; COCO's own annotators click that far off the edge
 
 
@@ -30,12 +32,14 @@ class Instances:
         images: the pictures.
         annotations: the objects.
         categories: their names; empty where the file has none.
+        twice: what comes more than once, word for word, and counts once.
         beyond: which of the objects painted so far have a polygon that leaves the picture; it is cut at the edge.
     """
 
     images: Mapping[int, Any]
     annotations: Mapping[int, Any]
     categories: Mapping[int, str]
+    twice: Sequence[str] = ()
     beyond: list[int] = field(default_factory=list)
     _painted: dict[int, Rle] = field(default_factory=dict)
 
@@ -61,17 +65,35 @@ def read_instances(path: Path) -> Instances:
     """The instances of a file.
 
     Raises:
-        UserError: for a file that is missing, damaged, or of another form.
+        UserError: for a file that is missing, damaged, or of another form, and for an id that two different ones have.
     """
     document = read_json(path)
+    twice: list[str] = []
     try:
         return Instances(
-            images={image["id"]: image for image in document["images"]},
-            annotations={annotation["id"]: annotation for annotation in document["annotations"]},
-            categories={category["id"]: as_text(category["name"]) for category in document.get("categories", [])},
+            images=_by_id(document["images"], "image", twice),
+            annotations=_by_id(document["annotations"], "annotation", twice),
+            categories={
+                one: as_text(category["name"])
+                for one, category in _by_id(document.get("categories", []), "category", twice).items()
+            },
+            twice=twice,
         )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not of COCO's form: {type(error).__name__}: {error}") from error
+
+
+def _by_id(rows: Iterable[Any], what: str, twice: list[str]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for row in rows:
+        if found.setdefault(row["id"], row) is row:
+            continue
+        if found[row["id"]] != row:
+            raise UserError(f"two different ones are {what} {shown(row['id'])}")
+        twice.append(f"{what} {shown(row['id'])}")
+    return found
 
 
 def _leaves(polygon: list[float], height: int, width: int) -> bool:

@@ -3,7 +3,7 @@
     python -m data_prep.labelme --root my_photos --out data/my_photos
 
     ROOT/a.json, ROOT/a.jpg        one split, `--split` (train)
-    ROOT/val/b.json, ...           a first folder whose name begins with train, val or test is its own split
+    ROOT/val/b.json, ...           a first folder whose name begins with train, val, test, dev or minival is a split
 
 One file, and a sample that it becomes; shapes with the same label are what its words mean, one mask for each group:
 
@@ -34,13 +34,14 @@ from jaxtyping import Bool
 
 from data_prep.command import KeepLeaks, Out, Root, run
 from data_prep.plain import as_text, as_whole, read_json
-from data_prep.reading import Reading, is_held_out, is_training
+from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.rle import MAX_PIXELS, Rle
 from sam4mllm.samples import Sample
 
 # how many points each shape has; None: three or more
 AREAS = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
+SPLITS = ("train", "val", "test", "dev", "minival")
 LEFT_OUT = "shapes without an area, left out"
 FARTHEST = 2**15  # pixels; nobody clicks so far off a picture
 
@@ -67,7 +68,7 @@ def prepare(root: Path, split: str = "train") -> Reading:
 
 def _split(path: Path, root: Path) -> str | None:
     first = path.relative_to(root).parts[0]
-    return first if path.parent != root and (is_training(first) or is_held_out(first)) else None
+    return first if path.parent != root and first.startswith(SPLITS) else None
 
 
 def _samples(path: Path, root: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sample]:

@@ -1,14 +1,14 @@
 """The leakage guard: which pictures measure somewhere, so that nothing may be learned from them.
 
 RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO share COCO's pictures and split them differently: a picture of one set's val is
-in another set's train. Held out are the pictures of every val and test split
+in another set's train. Held out are the pictures of every split that is not for training
 
 - of the set that is being converted,
 - of the sets whose refs lie below the same root, split as papers report (unc; umd for RefCOCOg), converted or not,
 - of the sets that are converted already, beside each other in one folder.
 
-A picture is known by its COCO id where its name has one (``COCO_train2014_000000520199.jpg``, ``000000520199.jpg``: the
-years share their ids), else by where its file lies.
+A picture is known by its COCO id where its name has one (``COCO_train2014_000000520199.jpg``, ``000000520199.png``: the
+years share their ids), else by where its file lies, links to the image root followed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.reading import Reading, is_held_out, pictures
+from data_prep.reading import Reading, is_training, pictures
 from data_prep.refer import read_refs, splits_of
 from sam4mllm import samples, talks
 from sam4mllm.errors import UserError
@@ -36,13 +36,13 @@ REFS = (
     "grefcoco/grefs(unc).json",
 )
 INDICES = (samples.INDEX, talks.INDEX)
-_COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
+_COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.(?:jpe?g|png)", re.IGNORECASE)
 
 
-def identity(images: Path, image: str) -> str:
-    """What two sets call the same picture."""
-    named = _COCO.fullmatch(image.rpartition("/")[2])
-    return _coco(int(named[1])) if named else os.path.abspath(images / image)  # noqa: PTH100  resolve() asks the disk
+def identities(images: Path, names: Iterable[str]) -> dict[str, str]:
+    """What any two sets would call the same: for each picture below an image root."""
+    root = images.resolve()
+    return {name: _identity(root, name) for name in names}
 
 
 def held_out(reading: Reading, root: Path, beside: Iterable[Path]) -> set[str]:
@@ -67,11 +67,11 @@ def held_out(reading: Reading, root: Path, beside: Iterable[Path]) -> set[str]:
 
 
 def own(reading: Reading) -> set[str]:
-    """The identities of the pictures of a set's own val and test splits."""
-    asked = (pictures(rows) for split, rows in reading.splits.items() if is_held_out(split))
-    said = (pictures(rows) for split, rows in reading.talks.items() if is_held_out(split))
+    """The identities of the pictures of a set's own splits that measure."""
+    asked = (pictures(rows) for split, rows in reading.splits.items() if not is_training(split))
+    said = (pictures(rows) for split, rows in reading.talks.items() if not is_training(split))
     names = set[str]().union(*asked, *said)
-    return {identity(reading.images, name) for name in names}
+    return set(identities(reading.images, names).values())
 
 
 def pictures_in(folder: Path, index: str) -> tuple[str, list[str]]:
@@ -96,17 +96,22 @@ def indices(folder: Path) -> Iterator[tuple[Path, str]]:
 
 @lru_cache
 def _of_refs(path: Path, changed: int) -> frozenset[str]:  # noqa: ARG001  a file that changed is read again
-    held = (ref for ref in read_refs(path) if any(map(is_held_out, splits_of(ref))))
+    held = (ref for ref in read_refs(path) if not all(map(is_training, splits_of(ref))))
     return frozenset(_coco(ref["image_id"]) for ref in held)
 
 
 def _of_converted(folder: Path) -> set[str]:
     held = set()
     for part, index in indices(folder):
-        if is_held_out(part.name):
+        if not is_training(part.name):
             images, names = pictures_in(part, index)
-            held |= {identity(part / images, name) for name in set(names)}
+            held |= set(identities(part / images, set(names)).values())
     return held
+
+
+def _identity(root: Path, name: str) -> str:
+    named = _COCO.fullmatch(name.rpartition("/")[2])
+    return _coco(int(named[1])) if named else os.path.normpath(root / name)  # resolve() would ask the disk each time
 
 
 def _coco(number: int) -> str:

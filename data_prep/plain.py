@@ -11,7 +11,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any, NoReturn
 
 from sam4mllm.errors import UserError
@@ -19,9 +21,27 @@ from sam4mllm.errors import UserError
 MAX_PICKLE = 2**27
 """Bytes; the largest refs of the known sets have a third of it. A byte of a pickle can become 60 in memory."""
 
+MAX_BITS = 128
+"""Of a whole number; one of more than 4,300 digits could not even be shown."""
+
+
+_TUPLES = (pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
+
+
+def _listed(count: int) -> Callable[[Any], None]:
+    """What reads a tuple of so many values, as a list."""
+
+    def load(reader: Any) -> None:
+        cut = len(reader.stack) - count
+        reader.stack[cut:] = [reader.stack[cut:]]
+
+    return load
+
 
 class _Plain(pickle._Unpickler):
     """Reads lists, dictionaries, numbers and text; whatever else a pickle could name is refused, not imported.
+
+    Tuples are read as lists: one that holds another twice, and so on, takes for ever where it is a key.
 
     The unpickler that is written in Python: that in C sets aside room for as many values as a pickle claims to hold,
     so ten bytes can ask for all of the memory.
@@ -31,27 +51,35 @@ class _Plain(pickle._Unpickler):
         raise UserError(f"it names {module_name}.{global_name}, and refs hold plain lists, numbers and text alone")
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise UserError(f"it names the outside object {pid!r:.40}, and refs hold plain lists, numbers and text alone")
+        raise UserError(f"it names the outside object {shown(pid)}, and refs hold plain lists, numbers and text alone")
 
     def _buffer(self) -> None:
         raise UserError("it holds a byte array, and refs hold plain lists, numbers and text alone")
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _buffer}  # type: ignore[dict-item]  # noqa: RUF012  as the class above has it
+    dispatch = {  # noqa: RUF012  as the class above has it
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: _buffer,  # type: ignore[dict-item]
+        pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
+        **{code[0]: _listed(count) for count, code in enumerate(_TUPLES)},
+    }
 
 
 def read_pickle(path: Path) -> Any:
-    """The plain values of a pickle of any protocol; text of Python 2 is read as UTF-8.
+    """The plain values of a pickle of any protocol, tuples as lists; text of Python 2 is read as UTF-8.
 
     Raises:
-        UserError: in one line, for a file that is missing, too large or damaged, or holds anything but plain values.
+        UserError: in one line, for a file that is missing, too large or damaged, holds anything but plain values, or
+            would hold more values than bytes, written out: a list can hold another one twice, and so on.
     """
     data = _bytes(path)
     if len(data) > MAX_PICKLE:
         raise UserError(f"{path} has {len(data):,} bytes, more than the {MAX_PICKLE:,} that are read as a pickle")
     try:
-        return _Plain(io.BytesIO(data), encoding="utf-8").load()
+        value = _Plain(io.BytesIO(data), encoding="utf-8").load()
+        _check_bounded(value, len(data))
     except Exception as error:  # damage makes the unpickler stumble in a dozen ways
         raise UserError(f"cannot read the pickle {path}: {_reason(error)}") from error
+    return value
 
 
 def read_json(path: Path) -> Any:
@@ -71,11 +99,22 @@ def as_text(value: object) -> str:
     """A value of a foreign file, where text is due.
 
     Raises:
-        TypeError: for anything else.
+        TypeError: for anything else, and for halves of letters, which no file can hold.
     """
     if not isinstance(value, str):
-        raise TypeError(f"text is due, got {value!r:.60}")
+        raise TypeError(f"text is due, got {shown(value)}")
+    if not is_sound(value):
+        raise TypeError(f"text is due, got half a letter (a lone surrogate) in {shown(value)}")
     return value
+
+
+def is_sound(text: str) -> bool:
+    """Whether a text can be written: it holds no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_whole(value: object) -> int:
@@ -85,8 +124,24 @@ def as_whole(value: object) -> int:
         TypeError: for anything else.
     """
     if type(value) is not int:
-        raise TypeError(f"a whole number is due, got {value!r:.60}")
+        raise TypeError(f"a whole number is due, got {shown(value)}")
     return value
+
+
+def _check_bounded(value: Any, most: int) -> None:
+    """Make sure that a value can be walked through, and its numbers shown."""
+    waiting, seen = [value], 0
+    while waiting:
+        one = waiting.pop()
+        seen += 1
+        if seen > most:
+            raise UserError("it holds the same lists over and over, more values than it has bytes")
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | set | frozenset):
+            waiting += one
+        elif isinstance(one, int) and one.bit_length() > MAX_BITS:
+            raise UserError(f"it holds a whole number of {one.bit_length():,} bits, and refs need {MAX_BITS} at most")
 
 
 def _bytes(path: Path) -> bytes:

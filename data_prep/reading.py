@@ -45,10 +45,5 @@ def pictures(rows: Iterable[Sample | Talk]) -> set[str]:
 
 
 def is_training(split: str) -> bool:
-    """Whether a split is learned from: train, train2017, trainval."""
-    return split.startswith("train")
-
-
-def is_held_out(split: str) -> bool:
-    """Whether a split measures, so that its pictures must not be learned from: val, val2017, test, testA."""
-    return split.startswith(("val", "test"))
+    """Whether a split is learned from: train, train2017, trainval. Any other one measures: val, testA, dev, minival."""
+    return split.lower().startswith("train")

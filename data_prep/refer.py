@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
-from data_prep.instances import Instances, read_instances
+from data_prep.instances import TWICE, Instances, read_instances
 from data_prep.plain import as_text, as_whole, read_json, read_pickle
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
@@ -50,6 +51,7 @@ def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> Rea
         "refs without a sentence": [_name(ref) for ref in refs if not ref["sentences"]],
         "refs of which a crowd or a repeated object is left out": [_name(ref) for ref in refs if _less(ref, instances)],
         "polygons that leave the picture, cut at its edge": [f"annotation {one}" for one in instances.beyond],
+        TWICE: instances.twice,
     }
     return Reading(source, images, splits, split_by, dict(counts), noticed=noticed)
 
@@ -81,13 +83,13 @@ def splits_of(ref: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: for a word that REFER does not know.
     """
-    split = str(ref.get("split"))
+    split = ref.get("split")
     if split in ("train", "val", "test"):
         return [split]
-    letters = split.removeprefix("test")
-    if split != letters and set(letters) <= set("ABC"):
+    letters = split.removeprefix("test") if isinstance(split, str) else ""
+    if letters and letters != split and set(letters) <= set("ABC"):
         return [f"test{letter}" for letter in letters]
-    raise UserError(f"a ref has the split {split!r}: train, val, test and testA, testB, testC are known")
+    raise UserError(f"a ref has the split {shown(split)}: train, val, test and testA, testB, testC are known")
 
 
 def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_by: str, split: str) -> list[Sample]:
@@ -114,9 +116,10 @@ def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_
             for sentence in ref["sentences"]
         ]
     except UserError as error:
-        raise UserError(f"ref {ref.get('ref_id')!r}: {error}") from error
+        raise UserError(f"ref {shown(ref.get('ref_id'))}: {error}") from error
     except (KeyError, TypeError) as error:
-        raise UserError(f"ref {ref.get('ref_id')!r} is not as REFER has it: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"ref {shown(ref.get('ref_id'))} is not as REFER has it: {reason}") from error
 
 
 def _masks(ref: Mapping[str, Any], instances: Instances) -> tuple[Rle, ...]:
@@ -158,8 +161,8 @@ def _check_one_set(refs: Sequence[Mapping[str, Any]], instances: Instances, path
         first = strangers[0]
         raise UserError(
             f"{path} is of another data set or a part of it: {len(strangers)} of {len(refs)} refs speak of pictures or"
-            f" annotations that it does not have, the first is ref {first.get('ref_id')!r}: picture"
-            f" {first['image_id']!r}, annotation {first['ann_id']!r}"
+            f" annotations that it does not have, the first is ref {shown(first.get('ref_id'))}: picture"
+            f" {shown(first['image_id'])}, annotation {shown(first['ann_id'])}"
         )
 
 

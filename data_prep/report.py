@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.official import OFFICIAL, Counts
-from data_prep.reading import Reading, pictures
+from data_prep.reading import Reading, is_training, pictures
 from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
+from sam4mllm.images import image_size
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
 from sam4mllm.talks import Talk
 
 NAME = "report.json"
 FIRST = 5  # so many are named
+PLAIN = ("val", "test")  # what nobody takes for training
 
 
 def make_report(reading: Reading, kept: Reading, guard: bool) -> dict[str, Any]:
@@ -90,11 +92,14 @@ def text(report: Mapping[str, Any]) -> str:
             f"{split}: {part['talks']:,} talks about {part['pictures']:,} pictures",
             *_removed(part, "talks", split),
         ]
+    for split in {**report["splits"], **report["talks"]}:
+        if not is_training(split) and not split.startswith(PLAIN):
+            lines.append(f"{split}: taken to measure, as its name does not begin with train: nothing learns from it")
     if not report["guard"]:
-        lines.append("pictures of val and test splits were not looked for: leaks are kept")
+        lines.append("pictures of splits that measure were not looked for: leaks are kept")
     for what, who in report["noticed"].items():
         more = ", ..." if who["count"] > len(who["first"]) else ""
-        lines.append(f"{what}: {who['count']:,} ({', '.join(who['first'])}{more})")
+        lines.append(f"{what}: {who['count']:,} ({', '.join(map(_in_line, who['first']))}{more})")
     return "\n".join(lines)
 
 
@@ -128,13 +133,29 @@ def _noticed(reading: Reading) -> dict[str, Sequence[str]]:
     samples = list(chain.from_iterable(reading.splits.values()))
     talks = chain.from_iterable(reading.talks.values())
     about = dict.fromkeys([*(sample.image for sample in samples), *(talk.image for talk in talks)])
+    missing = [image for image in about if not (reading.images / image).is_file()]
     return {
         **reading.noticed,
-        "pictures that are missing": [image for image in about if not (reading.images / image).is_file()],
+        "pictures that are missing": missing,
+        **_other_sizes(samples, reading.images, set(missing)),
         "sentences of which a mask has no pixel": list(_empty(samples)),
         "sentences that come twice, with the same picture and masks": list(_twice(samples)),
         "sentences without a word": [sample.id for sample in samples if not sample.phrase.strip()],
     }
+
+
+def _other_sizes(samples: Iterable[Sample], images: Path, missing: set[str]) -> dict[str, list[str]]:
+    """Which pictures are not what the samples say they are; of photos the headers alone are read."""
+    unread, other = list[str](), list[str]()
+    for image, *due in dict.fromkeys((sample.image, sample.width, sample.height) for sample in samples):
+        try:
+            found = None if image in missing else image_size(images / image)
+        except UserError:
+            unread.append(image)
+        else:
+            if found not in (None, tuple(due)):
+                other.append(f"{image}: {found[0]} x {found[1]} instead of {due[0]} x {due[1]}")
+    return {"pictures that cannot be read": unread, "pictures of another size than the set says": other}
 
 
 def _empty(samples: Iterable[Sample]) -> Iterator[str]:
@@ -168,8 +189,12 @@ def _beside(found: int, what: str, due: int | None) -> str:
     return f"{found:,} {what}" + (f" (officially {due:,})" if due is not None and due != found else "")
 
 
+def _in_line(name: str) -> str:
+    return name if name.isprintable() else repr(name)
+
+
 def _removed(part: Mapping[str, Any], what: str, split: str) -> list[str]:
     less, pictures_less = part[what] - part["kept"][what], part["pictures"] - part["kept"]["pictures"]
     if not less:
         return []
-    return [f"{split}: {less:,} {what} kept out: their {pictures_less:,} pictures are in a val or test split"]
+    return [f"{split}: {less:,} {what} kept out: their {pictures_less:,} pictures are in a split that measures"]

@@ -28,6 +28,7 @@ from sam4mllm.segmenter import Segmenter
 from sam4mllm.target_shards import Target, read_targets
 
 WORST = 20
+_LOWEST = "By the best IoU that any candidate reached, lowest first."
 
 
 def cases_of(samples: Sequence[Sample], targets: Mapping[tuple[str, int], Target] | None) -> list[Case]:
@@ -44,15 +45,20 @@ def cases_of(samples: Sequence[Sample], targets: Mapping[tuple[str, int], Target
     ]
 
 
-def chosen(cases: Sequence[Case], limit: int) -> tuple[list[Case], list[Case]]:
-    """The cases with the lowest ceilings, worst first, equals in order; and of the others an even choice, in order."""
-    ranked = sorted(
-        ((case.target.ceiling, number) for number, case in enumerate(cases) if case.target is not None),
-    )[: min(WORST, limit)]
-    first = {number for _, number in ranked}
-    rest = [case for number, case in enumerate(cases) if number not in first]
-    count = min(limit - len(ranked), len(rest))
-    return [cases[number] for _, number in ranked], [rest[index * len(rest) // count] for index in range(count)]
+def chosen(cases: Sequence[Case], limit: int) -> tuple[list[Case], list[Case], list[Case]]:
+    """The worst that keep a prompt, the worst that keep none, and of all others an even choice, in order.
+
+    The worst have the lowest ceilings, lowest first, equals in order. Those that keep none have no prompt to look at:
+    they shall not crowd out the others.
+    """
+    ranked = sorted((case.target.ceiling, number) for number, case in enumerate(cases) if case.target is not None)
+    kept, lost = ([number for _, number in ranked if cases[number].prompted == keeps] for keeps in (True, False))
+    worst = kept[: min(WORST, limit)]
+    none = lost[: min(WORST, limit - len(worst))]
+    others = [case for number, case in enumerate(cases) if number not in {*worst, *none}]
+    count = min(limit - len(worst) - len(none), len(others))
+    rest = [others[index * len(others) // count] for index in range(count)]
+    return [cases[number] for number in worst], [cases[number] for number in none], rest
 
 
 def show(
@@ -77,10 +83,10 @@ def show(
         UserError: where the segmenter cannot take the prompts.
     """
     cases = cases_of(samples.samples, targets)
-    worst, rest = chosen(cases, limit)
-    cards = cards_of([*worst, *rest], samples, segmenter, advance)
-    first, others = cards[: len(worst)], cards[len(worst) :]
-    left = len(cases) - len(worst)
+    worst, none, rest = chosen(cases, limit)
+    cards = cards_of([*worst, *none, *rest], samples, segmenter, advance)
+    first, second, others = cards[: len(worst)], cards[len(worst) :][: len(none)], cards[len(worst) + len(none) :]
+    left = len(cases) - len(worst) - len(none)
     own = None if targets is None else [case.target for case in cases if case.target is not None]
     return page(
         title,
@@ -90,8 +96,9 @@ def show(
         _findings(samples, cases, targets, cards),
         _charts(cases, own),
         [
-            Section(f"The worst {len(first)}", "By the best IoU that any candidate reached, lowest first.", first),
-            Section("The rest" if worst else "Samples", _which(len(others), left), others),
+            Section(f"The worst {len(first)}", f"Of those that keep a prompt. {_LOWEST}", first),
+            Section(f"The worst {len(second)} that keep no prompt", _LOWEST, second),
+            Section("The rest" if worst or none else "Samples", _which(len(others), left), others),
         ],
     )
 

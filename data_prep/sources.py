@@ -60,6 +60,10 @@ class Source:
         """The first choice of each need that nothing below ``root`` meets."""
         return [ways[0] for ways in self.needs if not any(_is_there(root, way) for way in ways)]
 
+    def has_instead(self, root: Path, path: str) -> bool:
+        """Whether something else is there that meets the same need as a path."""
+        return any(_is_there(root, way) for ways in self.needs if path in ways for way in ways if way != path)
+
     def has_pictures(self, root: Path) -> bool:
         """Whether a folder of pictures is there."""
         return any((root / folder).is_dir() for folder in self.pictures)
@@ -101,7 +105,10 @@ _ALL = (
         "grefcoco",
         "gRefCOCO, as released again in 2023",
         page="https://github.com/henghuiding/gRefCOCO",
-        needs=(("grefcoco/grefs(unc).json", "grefcoco/grefs(unc).p"), ("grefcoco/instances.json",)),
+        needs=(
+            ("grefcoco/grefs(unc).json", "grefcoco/grefs(unc).p", "grefs(unc).json", "grefs(unc).p"),
+            ("grefcoco/instances.json", "instances.json"),
+        ),
         pictures=PICTURES,
         files=(
             File("grefcoco/grefs(unc).json", "the refs"),
@@ -151,7 +158,7 @@ _ALL = (
         "labelme",
         "your own data, as LabelMe's files",
         "docs/data.md",
-        (("labelme/*.json", "labelme/*/*.json"),),
+        (("labelme/**/*.json",),),
         ("labelme",),
     ),
 )

@@ -26,6 +26,7 @@ from sam4mllm.atomic import one_line, write_text
 from sam4mllm.errors import UserError
 
 CHUNK = 1 << 18
+MOST = 1 << 36  # bytes of a file whose size nobody says; the largest picture archives have a third of it
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # what a server says of its own state, not of the file
 
 
@@ -120,10 +121,11 @@ class Transfer:
         self._check_announced(size, response.chunked)
         due = self.remote.size if size is None else size
         with one_line(self.note):
+            most = min(MOST, self.file.tell() + self.free(self.note.parent)) if due is None else due
             need_room(self.remote.path, (due or 0) - self.file.tell(), self.note.parent, self.free)
             if not continued:
                 write_text(self.note, json.dumps(asdict(_Known(self.url, _stamp(response), size))) + "\n")
-        while due is None or self.file.tell() <= due:
+        while self.file.tell() <= most:
             # never beyond what was announced, and read1: what has come before a connection breaks is kept
             piece = response.read1(CHUNK if size is None else min(CHUNK, size - self.file.tell()))
             if not piece:
@@ -131,6 +133,11 @@ class Transfer:
             with one_line(self.note):
                 self.file.write(piece)
             self.progress(self.file.tell(), due)
+        if due is None and self.file.tell() > most:
+            self.start_again()
+            raise UserError(
+                f"cannot fetch {self.url}: nobody says how long it is, and it is longer than {most:,} bytes"
+            )
         if size is not None and self.file.tell() < size:
             raise FailedTryError(f"the connection ended after {self.file.tell():,} of {size:,} bytes")
 

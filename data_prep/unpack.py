@@ -84,12 +84,12 @@ def unpack(
         How many files it holds.
 
     Raises:
-        UserError: in one line, with nothing written, for a damaged archive, a name that leaves the folder or comes
-            twice, a link or a device, or what does not fit on the disk; where damage shows later, what came before it
-            is kept.
+        UserError: in one line, with nothing written, for a damaged archive, a name that leaves the folder, comes
+            twice or is the archive's own, a link or a device, or what does not fit on the disk; where damage shows
+            later, what came before it is kept.
     """
     with _told(archive), _opened(archive) as members:
-        _check(members, archive)
+        _check(members, archive, folder)
         missing = [each for each in members if not _is_there(each, folder)]
         need_room(f"{archive.name}, unpacked,", sum(each.size for each in missing), folder, free)
         total = sum(each.size for each in members)
@@ -155,12 +155,15 @@ def _tarred(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     return _Member(info.name, info.size, opened)
 
 
-def _check(members: Members, archive: Path) -> None:
+def _check(members: Members, archive: Path, folder: Path) -> None:
+    own, home = (archive.resolve(), _mark(archive).resolve()), folder.resolve()
     seen: set[PurePosixPath] = set()
     for each in members:
         path = PurePosixPath(each.name)
-        if not path.name or path.is_absolute() or ".." in path.parts or "\\" in each.name:
+        if not path.name or path.is_absolute() or ".." in path.parts or {"\\", "\0"} & {*each.name}:
             raise UserError(f"{archive}: the name {each.name!r} is not one of a file below the folder")
+        if home / path in own:
+            raise UserError(f"{archive}: the name {each.name!r} is that of the archive itself, or of its mark")
         if path in seen:
             raise UserError(f"{archive}: the name {each.name!r} comes twice")
         seen.add(path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sam4mllm.errors import UserError
 
+ANSWER = 10.0  # seconds that a Ray cluster may take to answer
 P_contra = TypeVar("P_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 P = TypeVar("P")
@@ -236,6 +238,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _check_answers(address: str) -> None:
+    """Make sure that somebody listens at HOST:PORT: Ray itself takes minutes, and then ends the process.
+
+    Raises:
+        UserError: where nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():  # local, auto, or a word that Ray refuses at once
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster at {address}: {error}") from error
+
+
 @contextmanager
 def _cluster(engine: Ray) -> Iterator[Any]:
     """Ray, connected."""
@@ -243,6 +260,7 @@ def _cluster(engine: Ray) -> Iterator[Any]:
         import ray
     except ImportError:
         raise UserError("the package ray is not installed: pip install 'sam4mllm[ray]'") from None
+    _check_answers(engine.address)
     local = {"num_cpus": engine.count, "include_dashboard": False} if engine.address == "local" else {}
     try:
         ray.init(engine.address, log_to_driver=False, **local)

@@ -252,6 +252,7 @@ def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         save_total_limit=None,  # `Keeping` does, once the newer one is whole
         max_length=None,  # TRL's default of 1024 would cut image tokens
         remove_unused_columns=False,  # the rows hold what our collator reads
+        train_sampling_strategy="sequential",  # they are shuffled epoch by epoch where they are made
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=on_cpu,
         report_to=list(training.report_to),

@@ -5,7 +5,7 @@ A run of one shard writes a file of its own beside the whole's; a run without a 
     val.jsonl            all predictions, in the samples' order once all are there
     val.2-of-4.jsonl     those of the second of four shards, until they are joined
     val.settings.json    what made them, one for all: two models never share a file
-    val.timings.jsonl    {"id": "refcoco-unc-5342-15215", "seconds": {"first": 0.31, "embed": 0.08}}, of no two runs alike
+    val.timings.jsonl    {"id": "refcoco-unc-5342-15215", "seconds": {"first": 0.31}}, of no two runs alike
 """
 
 from __future__ import annotations

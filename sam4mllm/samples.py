@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from reprlib import repr as shown
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -22,10 +23,11 @@ from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image
 from sam4mllm.images import read_image
-from sam4mllm.rle import Rle, union
+from sam4mllm.rle import MAX_PIXELS, Rle, union
 from sam4mllm.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
 
 VERSION = 1
+LONGEST_NAME = 255  # bytes; of a file or folder, on every common file system
 INDEX = "dataset.json"
 
 _SCHEMA = pa.schema(
@@ -65,7 +67,8 @@ class Sample:
         raw: the words before the data set cleaned them; empty where there is no such text.
 
     Raises:
-        UserError: for a mask of another size than the picture, or an image path that leaves the root.
+        UserError: for a mask of another size than the picture, a size that no picture has, or an image path that
+            leaves the root or that no file can have.
     """
 
     id: str
@@ -82,6 +85,10 @@ class Sample:
 
     def __post_init__(self) -> None:
         check_below_root(self.image, f"sample {self.id}")
+        if self.width < 1 or self.height < 1 or self.width * self.height > MAX_PIXELS:
+            raise UserError(
+                f"sample {self.id}: a picture has 1 to {MAX_PIXELS} pixels, got {self.width} x {self.height}"
+            )
         for rle in (*self.masks, *([self.ignore] if self.ignore else [])):
             if rle.size != (self.height, self.width):
                 raise UserError(
@@ -95,14 +102,16 @@ class Sample:
 
 
 def check_below_root(image: str, whose: str) -> None:
-    """Make sure that a picture's path cannot leave the image root.
+    """Make sure that a picture's path cannot leave the image root, and that a file can have it.
 
     Raises:
-        UserError: naming ``whose`` it is, where it could.
+        UserError: naming ``whose`` it is, where it could, or none can.
     """
     path = PurePosixPath(image)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in image or ":" in path.parts[0]:
         raise UserError(f"{whose}: an image is a path below the image root, got {image!r}")
+    if "\0" in image or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts):
+        raise UserError(f"{whose}: no file can be called {shown(image)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +193,7 @@ def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None
     Args:
         samples: any number of them, also none.
         folder: made if need be.
-        images: the image root. Kept as given if absolute, else noted relative to ``folder``.
+        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
 
     Raises:
         UserError: for an id that comes twice, or a folder that cannot be written.
@@ -209,6 +218,17 @@ def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
     return SampleSet(tuple(rows), images if images is not None else folder / index["images"])
 
 
+def check_ids(ids: Iterable[str], what: str) -> None:
+    """Make sure that no id comes twice.
+
+    Raises:
+        UserError: saying how many do, and ``what`` they are of, in one word.
+    """
+    doubles = [name for name, count in Counter(ids).items() if count > 1]
+    if doubles:
+        raise UserError(f"{len(doubles)} {what} ids come more than once, the first is {doubles[0]}")
+
+
 def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, images: Path) -> dict[str, Any]:
     """What the index of rows about pictures notes of them: where the pictures are, the sets and the splits.
 
@@ -216,14 +236,12 @@ def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, imag
         rows: the id, source and split of each.
         what: they are, in one word, for errors.
         folder: that will hold them.
-        images: the image root. Kept as given if absolute, else noted relative to ``folder``.
+        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
 
     Raises:
         UserError: for an id that comes twice.
     """
-    doubles = [name for name, count in Counter(name for name, _, _ in rows).items() if count > 1]
-    if doubles:
-        raise UserError(f"{len(doubles)} {what} ids come more than once, the first is {doubles[0]}")
+    check_ids((name for name, _, _ in rows), what)
     return {
         "images": images.as_posix() if images.is_absolute() else _relative(images, folder),
         "sources": sorted({source for _, source, _ in rows}),
@@ -256,5 +274,8 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 def _relative(images: Path, folder: Path) -> str:
-    """``images`` as seen from ``folder``, so that both can be moved together."""
-    return Path(os.path.relpath(images, folder)).as_posix()
+    """``images`` as seen from ``folder``, so that both can be moved together.
+
+    Links are followed first: ``..`` below a linked folder leads to where the link goes, not to where it lies.
+    """
+    return Path(os.path.relpath(images.resolve(), folder.resolve())).as_posix()

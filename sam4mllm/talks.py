@@ -99,7 +99,7 @@ def write_talks(talks: Iterable[Talk], folder: Path, images: Path) -> None:
     Args:
         talks: any number of them, also none.
         folder: made if need be; samples in it stay as they are.
-        images: the image root. Kept as given if absolute, else noted relative to ``folder``.
+        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
 
     Raises:
         UserError: for an id that comes twice, or a folder that cannot be written.

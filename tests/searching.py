@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Box
+from sam4mllm.geometry import Box, Image
 from sam4mllm.images import write_png
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet
-from sam4mllm.segmenter import Segmenter
+from sam4mllm.segmenter import Scene, Segmenter
 from sam4mllm.segmenter.box import fill
 from sam4mllm.segmenter.grabcut import GrabCutSegmenter
 
@@ -39,6 +40,22 @@ def noted(folder: Path, *, device: str | None) -> Segmenter:
     """Leaves a file that is named by the process and its device."""
     (folder / f"{os.getpid()} {device}").touch()
     return GrabCutSegmenter(size=64)
+
+
+class Counting:
+    """Notes how many threads torch has when a picture is embedded."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self._seen, self._inner = seen, GrabCutSegmenter(size=64)
+        self.takes = self._inner.takes
+
+    def embed(self, image: Image) -> Scene:
+        self._seen.append(torch.get_num_threads())
+        return self._inner.embed(image)
+
+
+def counted(seen: list[int], *, device: str | None) -> Segmenter:
+    return Counting(seen)
 
 
 def refused(*, device: str | None) -> Segmenter:

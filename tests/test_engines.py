@@ -2,16 +2,21 @@
 
 import importlib.util
 import multiprocessing
+import socket
+import sys
 from functools import partial
+from types import ModuleType
 
 import pytest
+import torch
 
+from sam4mllm import engines
 from sam4mllm.engines import Engine, Here, Ray, Work, Workers, engine
 from sam4mllm.errors import UserError
 from sam4mllm.samples import SampleSet
 from sam4mllm.target_run import Searching
 from sam4mllm.targets import Search, make_targets
-from tests.searching import broken, dying, grabcut, noted, pictures, refused
+from tests.searching import broken, counted, dying, grabcut, noted, pictures, refused
 
 SEARCH = Search(candidates=4, keep=2, least=0.0, fewer=1)
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the package ray is not installed")
@@ -62,9 +67,39 @@ def test_a_cluster_that_is_not_there_is_one_line(parts, ray_alone):
 
 
 def test_ray_that_is_not_installed_is_one_line_with_the_command(parts, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"ray is not installed: pip install 'sam4mllm\[ray\]'"):
         list(Ray("local").run(Searching(grabcut, SEARCH), parts))
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monkeypatch):
+    """Ray itself tries for minutes and ends the process; it is not asked, so it need not be installed."""
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"no Ray cluster at {address}: .*refused"):
+            list(Ray(address).run(Searching(grabcut, SEARCH), parts))
+
+    def silent(address, timeout):
+        assert (address, timeout) == (("::1", 6379), engines.ANSWER)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    with pytest.raises(UserError, match=r"no Ray cluster at \[::1\]:6379: timed out"):
+        list(Ray("[::1]:6379").run(Searching(grabcut, SEARCH), parts))
+
+
+def test_torch_has_one_thread_while_targets_are_searched_and_its_own_again_after(parts):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen: list[int] = []
+        for _ in Here().run(Searching(partial(counted, seen), SEARCH), {0: parts[0]}):
+            assert torch.get_num_threads() == 3
+        assert seen == [1]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_each_worker_builds_one_segmenter_on_the_device_that_is_its_turn(parts, tmp_path):

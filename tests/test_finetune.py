@@ -66,6 +66,17 @@ def test_all_weights_can_be_trained_and_the_whole_model_is_written(tmp_path):
     assert loss_of(load(out)) < first - 0.1
 
 
+def test_rows_come_in_the_order_of_their_numbers(tmp_path):
+    asked = []
+
+    def noted(index):
+        asked.append(index)
+        return row(index)
+
+    finetune(load(build("llava", tmp_path / "base")), noted, Training(steps=2, batch=2, accumulate=2), tmp_path / "out")
+    assert asked == list(range(8))
+
+
 def logged(out) -> dict[int, float]:
     """The losses of the last checkpoint's log, by step."""
     state = json.loads((last_whole(out / "checkpoints") / "trainer_state.json").read_text())

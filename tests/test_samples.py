@@ -92,6 +92,37 @@ def test_a_relative_image_root_moves_with_the_folder(tmp_path, monkeypatch):
     assert found.path(CAT).resolve() == (tmp_path / "there/images/train/1.jpg").resolve()
 
 
+@pytest.mark.parametrize("links", [["data"], ["images"], ["data", "images"]], ids=" and ".join)
+def test_pictures_are_found_where_folders_are_links(tmp_path, monkeypatch, links):
+    project, disk = tmp_path / "project", tmp_path / "disk" / "far" / "away"
+    project.mkdir()
+    for name in ("data", "images"):
+        place = (disk if name in links else project) / name
+        place.mkdir(parents=True)
+        if name in links:
+            (project / name).symlink_to(place)
+    (project / "images" / "train").mkdir()
+    (project / "images" / "train" / "1.jpg").touch()
+    monkeypatch.chdir(project)
+    write_samples(SAMPLES, Path("data/set/val"), Path("images"))
+    monkeypatch.chdir(tmp_path)
+    assert read_samples(project / "data/set/val").path(CAT).is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"image": "a" * 256}, "no file can be called 'aaa", id="too long"),
+        pytest.param({"image": "a/b\0.jpg"}, "no file can be called", id="a zero"),
+        pytest.param({"width": 0}, "a picture has 1 to", id="no width"),
+        pytest.param({"width": 2**40, "masks": ()}, "a picture has 1 to", id="too wide"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        replace(CAT, **change)
+
+
 def test_the_image_root_can_be_overridden(tmp_path):
     write_samples(SAMPLES, tmp_path, Path("/data/images"))
     assert read_samples(tmp_path, images=Path("/other")).path(CAT) == Path("/other/train/1.jpg")

@@ -17,7 +17,7 @@ from sam4mllm.geometry import Box, Image, Point, Prompt, iou
 from sam4mllm.images import read_image, write_png
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet, write_samples
-from sam4mllm.segmenter import ScoredMask, Takes
+from sam4mllm.segmenter import DraftingScene, ScoredMask, Takes
 from sam4mllm.segmenter.box import BoxSegmenter, fill
 from sam4mllm.segmenter.grabcut import GrabCutSegmenter
 from sam4mllm.target_shards import Target
@@ -280,6 +280,42 @@ def test_the_filter_above_drops_some_and_not_all(samples):
     assert 0 < sum(len(target.prompts) for target in found) < 5 * 8
     dropped = [target for target in found if target.ceiling > 0 and not target.prompts]
     assert all(target.ceiling < 0.75 for target in dropped)
+
+
+class Sketching(Nearest):
+    """Draws in full as `Nearest`; its drafts are told by a rank that is only nearly that of the masks in full."""
+
+    def embed(self, image: Image) -> "SketchingScene":
+        return SketchingScene(image.shape[:2], self.calls)
+
+
+class SketchingScene(NearestScene):
+    def draft(self, prompts: Sequence[Prompt]) -> "Sketches":
+        return Sketches(self, prompts)
+
+
+class Sketches:
+    def __init__(self, scene: SketchingScene, prompts: Sequence[Prompt]) -> None:
+        self.scene, self.prompts = scene, prompts
+
+    def ious(self, rows: Sequence[int], mask: np.ndarray) -> list[float]:
+        """As in full, but the second half of the best four change places with the first."""
+        full = [iou(self.scene.drawn(self.prompts[row]), mask) for row in rows]
+        order = sorted(range(len(full)), key=lambda one: -full[one])
+        swapped = order[2:4] + order[:2] + order[4:]
+        return [1 - swapped.index(one) / 100 for one in range(len(full))]
+
+    def masks(self, rows: Sequence[int]) -> list[ScoredMask]:
+        return [ScoredMask(self.scene.drawn(self.prompts[row]), 0.5) for row in rows]
+
+
+def test_twice_as_many_drafts_as_are_kept_are_compared_in_full(samples):
+    search = replace(SEARCH, keep=2, least=0.0)
+    assert isinstance(Sketching().embed(np.zeros((40, 50, 3), np.uint8)), DraftingScene)
+    assert list(make_targets(samples, Sketching(), search)) == list(make_targets(samples, Nearest(), search))
+    one = replace(search, keep=1)  # the best is the third draft: two are too few to see it
+    pairs = zip(make_targets(samples, Sketching(), one), make_targets(samples, Nearest(), one), strict=True)
+    assert any(mine.ious < its.ious for mine, its in pairs)
 
 
 def test_more_candidates_never_lower_the_ceiling(samples):

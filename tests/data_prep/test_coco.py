@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from data_prep import coco
 from data_prep.coco import prepare
+from data_prep.instances import TWICE
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box
 from sam4mllm.rle import Rle
@@ -73,9 +74,26 @@ def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     assert noticed == {
         "pictures of no object": ["6.jpg"],
         "polygons that leave the picture, cut at its edge": [],  # by one pixel: within the slack
+        TWICE: [],
     }
     noticed = prepare(write(tmp_path, [thing(1, 11)], images=images)).noticed
     assert noticed["polygons that leave the picture, cut at its edge"] == ["annotation 1"]
+
+
+def test_what_comes_twice_word_for_word_counts_once_and_is_told(tmp_path):
+    reading = prepare(write(tmp_path, [thing(1, 0), thing(1, 0)]))
+    assert [len(sample.masks) for sample in reading.splits["train"]] == [1]
+    assert reading.noticed[TWICE] == ["annotation 1"]
+
+
+@pytest.mark.parametrize("split", ["../../evil", "/evil", "a/b", "", ".", ".."])
+def test_a_split_cannot_leave_the_output(tmp_path, split):
+    root, out = write(tmp_path / "raw", [thing(1, 0)]), tmp_path / "a" / "b" / "c"
+    words = ["--root", root, "--out", out, "--split", split]
+    result = CliRunner().invoke(APP, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "a split is a folder of its own" in result.stderr
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +112,25 @@ def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
             id="leaves the root",
         ),
         pytest.param([thing(1, 0)], {"images": 5}, "is not of COCO's form: TypeError", id="another form"),
+        pytest.param([thing(1, 0), thing(1, 3)], {}, "two different ones are annotation 1", id="objects of one id"),
+        pytest.param(
+            [thing(1, 0)],
+            {"images": [{"id": 5, "file_name": f"{name}.jpg", "width": 12, "height": 4} for name in "ab"]},
+            "two different ones are image 5",
+            id="pictures of one id",
+        ),
+        pytest.param(
+            [thing(1, 0)],
+            {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
+            "two different ones are category 1",
+            id="categories of one id",
+        ),
+        pytest.param(
+            [thing(1, 0)],
+            {"images": [{"id": 5, "file_name": "b.jpg", "width": 12, "height": 4}, {"id": 6}]},
+            "lacks what its annotations speak of: 'file_name'",
+            id="a picture of no object and no name",
+        ),
     ],
 )
 def test_files_of_another_form_are_one_line_that_names_them(tmp_path, things, change, message):

@@ -1,9 +1,12 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from data_prep.convert import convert
@@ -11,7 +14,9 @@ from data_prep.every import PREPARE
 from data_prep.reading import Reading
 from data_prep.refcoco import prepare
 from sam4mllm.errors import UserError
-from sam4mllm.samples import read_samples, write_samples
+from sam4mllm.mllm import Turn
+from sam4mllm.samples import Sample, read_samples, write_samples
+from sam4mllm.talks import Talk
 from tests.data_prep import raw
 
 SPLITS = {"train": [1, 2], "val": [3]}
@@ -81,6 +86,69 @@ def test_pictures_that_are_missing_are_counted(tmp_path):
     assert report["noticed"]["pictures that are missing"] == {"count": 2, "first": missing}
 
 
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        pytest.param({"phrase": "\ud800"}, "half a letter", id="a lone surrogate"),
+        pytest.param({"id": "first"}, "1 val sample ids come more than once, the first is first", id="an id twice"),
+    ],
+)
+def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, message):
+    first = Sample("first", "a.jpg", 6, 4, "it", (), split="train")
+    splits = {
+        "train": [first],
+        "val": [replace(first, split="val"), replace(first, **{"id": "other", **later}, split="val")],
+    }
+    with pytest.raises(UserError, match=message):
+        convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, str)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2, 3], "val": [4]})
+    (root / "images" / "train2014").mkdir(parents=True)
+    for picture, size in ((1, (6, 4)), (2, (4, 6))):
+        PIL.Image.new("RGB", size).save(root / "images" / "train2014" / raw.file(picture))
+    (root / "images" / "train2014" / raw.file(3)).write_text("none")
+    make(root, tmp_path / "out")
+    noticed = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())["noticed"]
+    names = {picture: f"train2014/{raw.file(picture)}" for picture in (2, 3, 4)}
+    assert noticed == {
+        "pictures that are missing": {"count": 1, "first": [names[4]]},
+        "pictures that cannot be read": {"count": 1, "first": [names[3]]},
+        "pictures of another size than the set says": {"count": 1, "first": [f"{names[2]}: 4 x 6 instead of 6 x 4"]},
+    }
+
+
+def test_a_name_of_two_lines_is_told_in_one(tmp_path):
+    said: list[str] = []
+    splits = {"val": [Sample("x", "a\nb.jpg", 6, 4, "it", ())]}
+    convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
+    assert said[0].splitlines()[1:] == [r"pictures that are missing: 1 ('a\nb.jpg')"]
+
+
+def test_folders_may_be_links(tmp_path, monkeypatch):
+    """The output, the raw files and the pictures lie elsewhere, at other depths; a later set rewrites the first."""
+    far = tmp_path / "disk" / "a" / "b" / "c"
+    raw.write(far / "raw", "refcoco", SPLITS)
+    raw.write(far / "later", "refcoco+", {"train": [3], "val": [1]})
+    (far / "pictures" / "train2014").mkdir(parents=True)
+    for picture in (1, 2, 3):
+        (far / "pictures" / "train2014" / raw.file(picture)).touch()
+    for folder in (far / "data", tmp_path / "project"):
+        folder.mkdir()
+    (far / "raw" / "images").symlink_to(far / "pictures")
+    (tmp_path / "project" / "data").symlink_to(far / "data")
+    (tmp_path / "project" / "downloads").symlink_to(far / "raw")
+    monkeypatch.chdir(tmp_path / "project")
+    make(Path("downloads"), Path("data"))
+    make(far / "later", Path("data"), "refcoco+")
+    for split in ("train", "val"):
+        found = read_samples(Path("data/refcoco") / split)
+        assert len(found) == 2  # of training's two pictures one was taken out
+        assert all(found.path(sample).is_file() for sample in found)
+
+
 def test_what_a_killed_run_left_half_written_goes(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     make(root, tmp_path / "out")
@@ -133,12 +201,13 @@ def counted(self, target):
 
 atomic.Path.replace = counted
 from pathlib import Path
-every.main(None, Path(sys.argv[3]), Path(sys.argv[4]), partial=True)
+name, root, out = sys.argv[3:6]
+every.main(name or None, Path(root), Path(out), partial=True)
 """
 
 
-def run(root: Path, out: Path, kill_at: int, when: str) -> int:
-    words = [sys.executable, "-c", WAIT, str(kill_at), when, str(root), str(out)]
+def run(root: Path, out: Path, kill_at: int, when: str, name: str = "") -> int:
+    words = [sys.executable, "-c", WAIT, str(kill_at), when, name, str(root), str(out)]
     return subprocess.run(words, capture_output=True, cwd=Path(__file__).resolve().parents[2]).returncode
 
 
@@ -182,4 +251,33 @@ def test_killed_at_any_file_and_run_again_it_ends_in_the_same_bytes(tmp_path, un
     out = tmp_path / "data"
     assert run(root, out, kill_at, when) == -signal.SIGKILL
     assert run(root, out, 10**6, when) == 0
+    assert raw.content(tmp_path) == due
+
+
+@pytest.fixture(scope="module")
+def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """A set, and another that is converted alone after it and takes pictures out of two of its splits."""
+    folder = tmp_path_factory.mktemp("neighbours")
+    first = [Sample(f"{one}", raw.file(one), 6, 4, "it", (), source="toy") for one in range(1, 30)]
+    splits = {split: [replace(sample, split=split) for sample in first] for split in ("train", "train2")}
+    turns = (Turn("user", "?"), Turn("assistant", "!"))
+    talks = {"train": [Talk(f"{one}", raw.file(one), 6, 4, turns, "toy", "train") for one in (3, 5)]}
+    convert(Reading("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str)
+    raw.write(folder / "raw", "refcoco", {"val": [3, 4]})
+    shutil.copytree(folder / "start", folder / "peace" / "data")
+    assert run(folder / "raw", folder / "peace" / "data" / "refcoco", 10**6, "after", "refcoco") == 0
+    return folder, raw.content(folder / "peace")
+
+
+# the second set alone is 3 files; then come report, shard and index for each of the three splits of the first
+@pytest.mark.parametrize(
+    ("kill_at", "when"),
+    [(4, "before"), (6, "before"), (6, "after"), (11, "after"), (12, "before"), (12, "after")],
+)
+def test_killed_while_it_takes_pictures_out_of_another_set_and_run_again_alone(tmp_path, neighbours, kill_at, when):
+    folder, due = neighbours
+    out = tmp_path / "data" / "refcoco"
+    shutil.copytree(folder / "start", tmp_path / "data")
+    assert run(folder / "raw", out, kill_at, when, "refcoco") == -signal.SIGKILL
+    assert run(folder / "raw", out, 10**6, when, "refcoco") == 0
     assert raw.content(tmp_path) == due

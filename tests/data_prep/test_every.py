@@ -1,9 +1,11 @@
 import json
+import pickle
 import re
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
+import PIL.Image
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -13,7 +15,7 @@ from data_prep.every import PREPARE, overview
 from data_prep.sources import SOURCES, File
 from sam4mllm.samples import read_samples
 from tests.data_prep import raw
-from tests.data_prep.server import sends, serving
+from tests.data_prep.server import says, sends, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = typer.Typer()
@@ -100,10 +102,46 @@ def test_one_set_is_converted_by_its_name(tmp_path, name):
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
-@pytest.mark.parametrize("name", ["coco", "labelme"])
-def test_the_root_itself_may_be_ones_own_data(tmp_path, name):
+@pytest.mark.parametrize("name", ["coco", "labelme", "grefcoco"])
+def test_the_root_itself_may_be_the_folder_of_the_set(tmp_path, name):
     root = put_everything(tmp_path / "raw") / name
-    assert run("--name", name, "--root", root, "--out", tmp_path / "here").exit_code == 0
+    assert run("--name", name, "--root", root, "--out", tmp_path / "here", "--partial").exit_code == 0
+    assert len(read_samples(tmp_path / "here" / "train"))
+
+
+def test_labelme_files_of_any_depth_are_found_without_a_name_too(tmp_path):
+    root = put_everything(tmp_path / "raw")
+    (root / "labelme" / "one" / "two" / "three").mkdir(parents=True)
+    (root / "labelme" / "a.json").rename(root / "labelme" / "one" / "two" / "three" / "a.json")
+    assert f"labelme ({SOURCES['labelme'].what}): found" in overview(root)
+
+
+@pytest.mark.parametrize("name", ["refcoco", "grefcoco", "reasonseg"])
+def test_a_set_that_is_there_is_converted_whatever_else_could_be_fetched(tmp_path, monkeypatch, name):
+    """gRefCOCO as a pickle; ReasonSeg's one split without the explanations; RefCOCO, whose pictures nobody sends."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    root = put_everything(tmp_path / "raw")
+    refs = json.loads((root / "grefcoco" / "grefs(unc).json").read_text())
+    (root / "grefcoco" / "grefs(unc).json").unlink()
+    (root / "grefcoco" / "grefs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    write_val(root / "ReasonSeg" / "val")
+    if name != "refcoco":
+        (root / "images" / "train2014").mkdir(parents=True)
+    with serving(says(404)) as server:
+        files = [replace(f, url=f.url and f"{server.address}/x.zip", bytes=None) for f in SOURCES[name].files]
+        monkeypatch.setattr(every, "SOURCES", {name: replace(SOURCES[name], files=tuple(files))})
+        result = run("--name", name, "--root", root, "--out", tmp_path / "here", "--partial", "--download")
+    assert result.exit_code == (2 if name == "refcoco" else 0), result.output
+    assert ("404" in result.stderr) == (name == "refcoco")
+    assert ("explanatory/train.json" in result.stdout) == (name == "reasonseg")
+    assert len(read_samples(tmp_path / "here" / "val"))
+
+
+def write_val(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    PIL.Image.new("RGB", (6, 4)).save(folder / "a.jpg")
+    shape = {"label": "target", "points": [[1, 1], [4, 1], [4, 3]]}
+    (folder / "a.json").write_text(json.dumps({"text": ["it"], "is_sentence": False, "shapes": [shape]}))
 
 
 @pytest.mark.parametrize(

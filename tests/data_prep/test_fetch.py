@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from data_prep import transfer
 from data_prep.fetch import Patience, fetch
 from data_prep.remote import Remote, is_whole
 from sam4mllm.errors import UserError
@@ -298,6 +299,26 @@ def test_a_full_disk_is_told_before_the_first_byte(tmp_path, known):
     ):
         got(server, tmp_path, free=lambda folder: SIZE - 1, **known)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "room"), [(SIZE - 1, 10**12), (10**12, SIZE - 1)], ids=["at most so much", "no more room than that"]
+)
+def test_a_file_of_unknown_size_is_bounded(tmp_path, monkeypatch, most, room):
+    monkeypatch.setattr(transfer, "MOST", most)
+    with (
+        serving(chunked()) as server,
+        pytest.raises(UserError, match="nobody says how long it is, and it is longer than 699,999 bytes"),
+    ):
+        got(server, tmp_path, free=lambda folder: room)
+    assert names(tmp_path) == []
+    assert len(server.asked) == 1
+
+
+def test_a_file_of_unknown_size_may_take_all_that_is_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "MOST", SIZE)
+    with serving(chunked()) as server:
+        assert got(server, tmp_path, free=lambda folder: SIZE)
 
 
 def test_what_has_come_needs_no_more_room(tmp_path):

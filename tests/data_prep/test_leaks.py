@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import refcoco
+from data_prep import coco, refcoco
 from data_prep.convert import convert
 from data_prep.every import PREPARE
-from data_prep.leaks import identity
+from data_prep.leaks import identities
+from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Turn
-from sam4mllm.samples import read_samples
+from sam4mllm.samples import Sample, read_samples
 from sam4mllm.talks import Talk, read_talks
 from tests.data_prep import raw
 
@@ -130,13 +131,58 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path):
         ("a/photo.jpg", "b/photo.jpg", False),
         ("a/0520199.jpg", "b/0520199.jpg", False),
         ("a/x000000520199.jpg", "b/000000520199.jpg", False),
+        ("COCO_train2014_000000520199.png", "COCO_train2014_000000520199.JPG", True),
+        ("000000520199.jpeg", "000000520199.jpg", True),
     ],
 )
 def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):
-    assert (identity(Path("images"), one) == identity(Path("images"), other)) == same
+    known = identities(Path("images"), [one, other])
+    assert (known[one] == known[other]) == same
     if "520199" in one and same:
-        assert identity(Path("here"), one) == identity(Path("there"), other)
+        assert identities(Path("here"), [one])[one] == identities(Path("there"), [other])[other]
 
 
 def test_pictures_of_the_same_name_below_two_roots_are_two():
-    assert identity(Path("here"), "photo.jpg") != identity(Path("there"), "photo.jpg")
+    assert identities(Path("here"), ["photo.jpg"]) != identities(Path("there"), ["photo.jpg"])
+
+
+def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name, split in (("one", "train"), ("two", "val")):
+        own = tmp_path / name
+        own.mkdir()
+        (own / "images").symlink_to(tmp_path / "photos")
+        document = {
+            "images": [{"id": 1, "file_name": "p.jpg", "width": 6, "height": 4}],
+            "annotations": [{"id": 1, "image_id": 1, "segmentation": raw.SQUARE, "phrase": "it"}],
+        }
+        (own / f"instances_{split}.json").write_text(json.dumps(document))
+    for order in (("one", "two"), ("two", "one")):
+        out = tmp_path / "-".join(order)
+        for name in order:
+            convert(coco.prepare(tmp_path / name), tmp_path / name, out / name, False, False, str)
+        assert len(read_samples(out / "one" / "train")) == 0
+
+
+@pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
+def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_said(tmp_path, split):
+    images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))
+    training = Reading("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
+    said: list[str] = []
+    convert(training, tmp_path, tmp_path / "out" / "own", False, False, said.append)
+    assert len(read_samples(tmp_path / "out" / "own" / "Train2")) == 0
+    assert [sample.id for sample in read_samples(tmp_path / "out" / "own" / "train")] == ["b"]
+    assert (f"{split}: taken to measure" in said[0]) == (split != "test-dev")
+
+
+def test_the_other_way_to_split_a_set_is_guarded_against_too(tmp_path):
+    root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2], "val": [3]})
+    (root / "refcoco" / "refs(unc).p").rename(root / "refcoco" / "refs(google).p")
+    raw.write(root, "refcoco", {"train": [2, 3], "val": [1]})
+    both = [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in (1, 2, 3)]
+    objects = [{"id": one, "image_id": one, "segmentation": raw.SQUARE} for one in (1, 2, 3)]
+    (root / "refcoco" / "instances.json").write_text(json.dumps({"images": both, "annotations": objects}))
+    convert(refcoco.prepare(root, "refcoco", "google"), root, tmp_path / "google", True, False, str)
+    assert trained(tmp_path / "google") == {2}
+    convert(refcoco.prepare(root, "refcoco"), root, tmp_path / "other" / "unc", True, False, str)
+    assert trained(tmp_path / "other" / "unc") == {2, 3}

@@ -15,11 +15,14 @@ from data_prep.every import PREPARE
 from sam4mllm.errors import UserError
 from tests.data_prep import raw
 
+GONE = object()
 ODD = [None, True, -1, 2**40, 1e300, float("nan"), "", "../x", "é\n", [], [[]], {}, {"a": []}, [None, "x", 5]]
+ODD += ["x\ud800y", "x" * 300, "a\0b", GONE]
+HUGE = 10**5000  # JSON cannot hold it
 SHAPES = [{"label": "t", "shape_type": "polygon", "group_id": 1, "points": [[1, 1], [4, 1], [4, 3]]}]
 TALK = [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "!"}]
 INSTANCES = {
-    "images": [{"id": 5, "file_name": raw.file(5), "width": 6, "height": 4}],
+    "images": [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in (5, 6)],
     "annotations": [{"id": 7, "image_id": 5, "category_id": 1, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 3]]}],
     "categories": [{"id": 1, "name": "cat"}],
 }
@@ -31,6 +34,10 @@ FILES: dict[str, dict[str, Any]] = {
     "refcoco": {"refcoco/refs(unc).p": REFS, "refcoco/instances.json": INSTANCES},
     "refcoco+": {"refcoco+/instances.json": INSTANCES, "refcoco+/refs(unc).p": REFS},
     "grefcoco": {"grefcoco/grefs(unc).json": [{**REFS[0], "ann_id": [7]}], "grefcoco/instances.json": INSTANCES},
+    "refcocog": {
+        "refcocog/instances.json": {**INSTANCES, "annotations": []},
+        "refcocog/refs(umd).p": [{**REFS[0], "ann_id": -1}],
+    },
     "reasonseg": {"train/a.json": {"text": ["x"], "is_sentence": True, "shapes": SHAPES}},
     "llava_instruct": {"llava_instruct_150k.json": [{"id": "1", "image": "000000000005.jpg", "conversations": TALK}]},
     "coco": {"instances.json": INSTANCES},
@@ -48,12 +55,15 @@ def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
 
 def replaced(value: Any, path: tuple, odd: Any) -> Any:
     if not path:
-        return odd
+        return None if odd is GONE else odd
     changed = copy.deepcopy(value)
     at = changed
     for key in path[:-1]:
         at = at[key]
-    at[path[-1]] = odd
+    if odd is GONE:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = odd
     return changed
 
 
@@ -75,7 +85,7 @@ def test_an_odd_value_anywhere_ends_in_a_reading_or_in_one_line(tmp_path, name):
     first, whole = next(iter(FILES[name].items()))
     ended = 0
     for path in places(whole):
-        for odd in ODD:
+        for odd in [*ODD, HUGE] if first.endswith(".p") else ODD:
             put(tmp_path, {first: replaced(whole, path, odd)})
             try:
                 convert(PREPARE[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)

@@ -11,6 +11,7 @@ from data_prep.plain import read_json, read_pickle
 from sam4mllm.errors import UserError
 
 REFS = [{"ref_id": 1, "area": 2.5, "big": 2**70, "sentences": [{"sent": "die Löwen"}], "none": None, "t": (1, True)}]
+LISTED = [{**REFS[0], "t": [1, True]}]
 
 
 def write(folder: Path, content: bytes) -> Path:
@@ -21,7 +22,7 @@ def write(folder: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_values_of_every_protocol_are_read(tmp_path, protocol):
-    assert read_pickle(write(tmp_path, pickle.dumps(REFS, protocol=protocol))) == REFS
+    assert read_pickle(write(tmp_path, pickle.dumps(REFS, protocol=protocol))) == LISTED
 
 
 def test_text_of_python_2_is_read_both_as_str_and_as_unicode(tmp_path):
@@ -88,6 +89,49 @@ def test_a_pickle_larger_than_any_set_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(plain, "MAX_PICKLE", 10)
     with pytest.raises(UserError, match="has 11 bytes, more than the 10 that are read"):
         read_pickle(write(tmp_path, b"\x80\x02]........"))
+
+
+def doubled(inner, times: int):
+    for _ in range(times):
+        inner = type(inner)([inner, inner])
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param(doubled(["x"], 32), "the same lists over and over", id="lists"),
+        pytest.param({"a": doubled(("x",), 40)}, "the same lists over and over", id="tuples"),
+        pytest.param([10**5000], "a whole number of 16,610 bits", id="a number that cannot be shown"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_a_small_pickle_does_not_keep_its_reader_busy(tmp_path, value, message, protocol):
+    with pytest.raises(UserError, match=message) as caught:
+        read_pickle(write(tmp_path, pickle.dumps(value, protocol=protocol)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_tuples_is_not_worked_out(tmp_path):
+    """{((...), (...)): None}, forty deep: Python itself would take for ever to make its hash."""
+    content = b"\x80\x02}X\x01\x00\x00\x00x" + 40 * b"2\x86" + b"Ns."
+    with pytest.raises(UserError, match="unhashable"):
+        read_pickle(write(tmp_path, content))
+
+
+def test_a_list_that_holds_itself_is_refused(tmp_path):
+    value: list = []
+    value.append(value)
+    with pytest.raises(UserError, match="the same lists over and over"):
+        read_pickle(write(tmp_path, pickle.dumps(value)))
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_tuples_of_every_length_are_lists(tmp_path, count):
+    value = [tuple(range(count)), (tuple("ab"[:count]), 5)]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        found = read_pickle(write(tmp_path, pickle.dumps(value, protocol=protocol)))
+        assert found == [list(range(count)), [list("ab"[:count]), 5]]
 
 
 def test_a_pickle_cut_short_anywhere_is_one_line(tmp_path):

@@ -78,7 +78,7 @@ def test_a_split_keeps_the_order_of_its_refs(tmp_path):
         pytest.param({"annotation": {"image_id": 6}}, "another data set", id="an annotation of another picture"),
         pytest.param({"ref": {"ann_id": [[8]]}}, "not as REFER has them: TypeError", id="an annotation without a name"),
         pytest.param({"ref": {"split": "testD"}}, "has the split 'testD'", id="unknown split"),
-        pytest.param({"ref": {"split": None}}, "has the split 'None'", id="no split"),
+        pytest.param({"ref": {"split": None}}, "has the split None", id="no split"),
         pytest.param({"ref": {"sentences": [{"sent_id": 1}]}}, "KeyError: 'sent'", id="no words"),
         pytest.param(
             {"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "text is due, got 5", id="a number"

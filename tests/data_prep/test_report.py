@@ -140,8 +140,8 @@ def test_what_the_guard_kept_out_is_told():
     reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
     kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})
     told = text(make_report(reading, kept, True))
-    assert "train: 2 sentences kept out: their 1 pictures are in a val or test split" in told
-    assert "train: 1 talks kept out: their 1 pictures are in a val or test split" in told
+    assert "train: 2 sentences kept out: their 1 pictures are in a split that measures" in told
+    assert "train: 1 talks kept out: their 1 pictures are in a split that measures" in told
     assert "leaks are kept" not in told
     assert "leaks are kept" in text(make_report(reading, reading, False))
 

@@ -1,5 +1,6 @@
 import base64
 import io
+import math
 import re
 from html.parser import HTMLParser
 
@@ -166,22 +167,52 @@ def test_the_worst_come_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scores", "limit", "worst", "rest"),
+    ("scores", "limit", "worst", "none", "rest"),
     [
-        ([None] * 4, 2, [], [0, 2]),
-        ([None] * 4, 9, [], [0, 1, 2, 3]),
-        ([0.5, None, 0.2, 0.5], 9, [2, 0, 3], [1]),
-        ([0.5, None, 0.2, 0.5], 2, [2, 0], []),
-        ([], 5, [], []),
+        ([None] * 4, 2, [], [], [0, 2]),
+        ([None] * 4, 9, [], [], [0, 1, 2, 3]),
+        ([0.5, None, 0.2, 0.5], 9, [2, 0, 3], [], [1]),
+        ([0.5, None, 0.2, 0.5], 2, [2, 0], [], []),
+        ([-0.1, 0.6, -0.0, 0.5], 9, [3, 1], [2, 0], []),
+        ([-0.1, 0.6, -0.0, 0.5], 3, [3, 1], [2], []),
+        ([-0.3] * 25 + [0.5, None], 60, [25], list(range(20)), [*range(20, 25), 26]),
+        ([], 5, [], [], []),
     ],
-    ids=["an even choice", "all", "equals in order", "a limit below the worst", "nothing"],
+    ids=[
+        "an even choice",
+        "all",
+        "equals in order",
+        "a limit below the worst",
+        "that keep a prompt first",
+        "a limit among those that keep none",
+        "many that keep none",
+        "nothing",
+    ],
 )
-def test_what_is_chosen(scores, limit, worst, rest):
+def test_what_is_chosen(scores, limit, worst, none, rest):
+    """A minus stands for a mask that keeps no prompt."""
     cases = [
-        Case(sample(number), 0, None if score is None else target(number, score)) for number, score in enumerate(scores)
+        Case(
+            sample(number),
+            0,
+            None if score is None else target(number, abs(score), prompts=int(math.copysign(1, score) > 0)),
+        )
+        for number, score in enumerate(scores)
     ]
     found = chosen(cases, limit)
-    assert [[cases.index(case) for case in part] for part in found] == [worst, rest]
+    assert [[cases.index(case) for case in part] for part in found] == [worst, none, rest]
+
+
+@pytest.mark.parametrize("missing", [0, 3])
+def test_masks_that_keep_no_prompt_have_their_own_part_of_the_page(tmp_path, missing):
+    samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(6 + missing)))
+    targets = by_mask(*(target(number, 0.1 * number, prompts=int(number > 2)) for number in range(6)))
+    page = Page(show(samples, "", targets))
+    rest = ["The rest"] if missing else []
+    assert page.text("h2") == ["The worst 3", "The worst 3 that keep no prompt", *rest]
+    order = [3, 4, 5, 0, 1, 2, *range(6, 6 + missing)]
+    assert page.text("bdi") == [f"phrase {number}" for number in order]
+    assert sum("nothing is kept" in text for text in page.text("p")) >= 3
 
 
 def test_every_mask_and_every_empty_expression_is_a_case():

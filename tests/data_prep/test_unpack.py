@@ -110,6 +110,26 @@ def test_links_and_devices_are_refused(tmp_path, kind, how):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_name_with_a_zero_is_refused(tmp_path):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as packed:
+        info = tarfile.TarInfo("x")
+        info.size, info.pax_headers = 1, {"path": "a\0b"}
+        packed.addfile(info, io.BytesIO(b"1"))
+    with pytest.raises(UserError, match=r"the name 'a\\x00b' is not one of a file"):
+        unpack(path, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("name", ["set.{}", "./set.{}", "set.{}.unpacked"])
+def test_an_archive_cannot_write_over_itself(tmp_path, kind, name):
+    path = archive(tmp_path, kind, {name.format(kind): b"other", "b": b"2"})
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="is that of the archive itself, or of its mark"):
+        unpack(path, tmp_path)
+    assert found(tmp_path) == {path.name: before}
+
+
 def test_a_name_that_comes_twice_is_refused(tmp_path):
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         for name in ("a", "./a"):
