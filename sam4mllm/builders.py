@@ -72,6 +72,7 @@ def build_mllm(
     attention: str | None = None,
     four_bits: bool = False,
     trust_remote_code: bool = False,
+    chat_template: str | None = None,
 ) -> MLLM:
     """The talker that ``spec`` names.
 
@@ -86,6 +87,7 @@ def build_mllm(
         attention: the attention implementation, as transformers names it.
         four_bits: whether to pack its weights for a training on one small GPU.
         trust_remote_code: whether code that comes with the model may run.
+        chat_template: a Jinja text in place of the model's own; the one that the adapter was taught by default.
 
     Raises:
         UserError: for a name that means nothing, a model that cannot be used, or options that a replay has no use for.
@@ -100,7 +102,7 @@ def build_mllm(
     from sam4mllm.mllm.hf import HfMLLM
 
     return HfMLLM.load(
-        EMBEDDED / "mllm" if spec == TINY else spec,
+        model_at(spec),
         adapter=adapter,
         dialect=dialect,
         dtype=dtype,
@@ -109,7 +111,13 @@ def build_mllm(
         attention=attention,
         four_bits=four_bits,
         trust_remote_code=trust_remote_code,
+        chat_template=chat_template,
     )
+
+
+def model_at(spec: str) -> str | Path:
+    """Where transformers finds the model that ``spec`` names: one that comes with the package has a folder there."""
+    return EMBEDDED / "mllm" if spec == TINY else spec
 
 
 def check_segmenter(spec: str, single_mask: bool = False) -> None:

@@ -102,6 +102,12 @@ class Conversations:
         """How many rows the first epoch has; the others have about as many."""
         return len(self.epoch(0))
 
+    def rows_in(self, epochs: float) -> int:
+        """How many rows the first so many epochs have; a part of an epoch has that part of its rows."""
+        whole = int(epochs)
+        part = round((epochs - whole) * len(self.epoch(whole))) if epochs > whole else 0
+        return sum(len(self.epoch(number)) for number in range(whole)) + part
+
     def plan(self, index: int) -> Plan:
         """What row ``index`` is about; no picture is read."""
         epoch, at = self._place(index)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Training:
     """How to train.
 
     Attributes:
-        steps: optimizer steps.
+        steps: optimizer steps, or
+        epochs: how often the data is gone through; whoever has rows turns it into steps.
         batch: conversations a step, on each device.
         accumulate: batches a step.
         learning_rate: the highest; reached after ``warmup`` of the steps, and falling to nothing by the end.
@@ -68,7 +70,8 @@ class Training:
         UserError: for a value that is not allowed.
     """
 
-    steps: int
+    steps: int | None = None
+    epochs: float | None = None
     batch: int = 8
     accumulate: int = 1
     learning_rate: float = 1e-4
@@ -88,8 +91,12 @@ class Training:
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "accumulate", "log_every", "save_every", "keep")
+        if (self.steps is None) is (self.epochs is None):
+            raise UserError(f"a training has either steps or epochs, got {self.steps} and {self.epochs}")
+        counts = ("batch", "accumulate", "log_every", "save_every", "keep")
         for name, allowed, sound in (
+            ("steps", "1 or more", self.steps is None or self.steps >= 1),
+            ("epochs", "above 0", self.epochs is None or 0 < self.epochs < inf),
             *((name, "1 or more", getattr(self, name) >= 1) for name in counts),
             ("learning_rate", "above 0", 0 < self.learning_rate < inf),
             ("schedule", f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES),
@@ -107,6 +114,16 @@ class Training:
             if not sound:
                 raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
 
+    def in_steps(self, rows_in: Callable[[float], int], processes: int = 1) -> Training:
+        """The same with its steps counted; ``rows_in`` says how many rows so many epochs are."""
+        if self.epochs is None:
+            return self
+        return replace(self, steps=ceil(rows_in(self.epochs) / self.rows_a_step(processes)), epochs=None)
+
+    def rows_a_step(self, processes: int = 1) -> int:
+        """How many conversations are learned from in a step."""
+        return self.batch * self.accumulate * processes
+
 
 def check_reports(names: Sequence[str]) -> None:
     """Refuse places for the log that transformers does not know, or whose package is missing.
@@ -120,6 +137,11 @@ def check_reports(names: Sequence[str]) -> None:
         if importlib.util.find_spec(name) is None:
             extra = "sam4mllm[tensorboard]" if name == "tensorboard" else name
             raise UserError(f"reports to {name} need its package: pip install {extra}")
+
+
+def process_count() -> int:
+    """How many processes train together, as their launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def finetune(
@@ -148,13 +170,16 @@ def finetune(
         ``out``.
 
     Raises:
-        UserError: where ``out`` holds a run that was begun on another base, and where memory runs out.
+        UserError: where ``out`` holds a run that was begun on another base, where epochs are not yet counted in steps,
+            and where memory runs out.
         KeyboardInterrupt: after an interrupt, once a checkpoint is written.
     """
+    if training.steps is None:
+        raise UserError("how many steps the epochs are is not counted: give Training.in_steps of the rows")
     base = fingerprint(mllm.model)
     card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
     args = _arguments(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
-    count = training.steps * training.batch * training.accumulate * args.world_size  # which finds the other processes
+    count = training.steps * training.rows_a_step(args.world_size)  # which finds the other processes
     with PartialState().main_process_first():
         _check_base(card, out / CHECKPOINTS)
         sweep(out / CHECKPOINTS)

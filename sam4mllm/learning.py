@@ -14,16 +14,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from sam4mllm import __version__
 from sam4mllm.atomic import check_folder, write_text
-from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm
+from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_prompter
 from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune
+from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune, process_count
 from sam4mllm.fingerprints import data
 from sam4mllm.held_out import HeldOut, watcher
 from sam4mllm.mllm.card import Card
@@ -35,6 +36,25 @@ from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
 
 RECIPE = "recipe.yaml"
 LIBRARIES = ("torch", "transformers", "peft", "trl")
+
+
+@dataclass(frozen=True)
+class PqppOptions:
+    """How `infer` and `predict` ask an adapter by PQPP where nothing else is said; its own defaults where None."""
+
+    layout: str | None = None
+    points: int | None = None
+    sure_yes: float | None = None
+    sure_no: float | None = None
+    ask: str | None = None
+
+    def __post_init__(self) -> None:
+        check_prompter("pqpp", self.given)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are said."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,9 @@ class FinetuneRecipe:
         dtype: of the base's weights, as torch names it, or ``auto`` for the checkpoint's own.
         attention: the attention implementation, as transformers names it.
         trust_remote_code: whether code that comes with the MLLM may run.
+        chat_template: a Jinja file in place of the MLLM's own template; an adapter keeps its text.
         rows: what the rows hold.
+        pqpp: how an adapter is asked by PQPP.
         held_out: samples that are asked while it runs; none where None.
     """
 
@@ -64,7 +86,9 @@ class FinetuneRecipe:
     dtype: str = "auto"
     attention: str | None = None
     trust_remote_code: bool = False
+    chat_template: str | None = None
     rows: Rows = field(default_factory=Rows)
+    pqpp: PqppOptions = field(default_factory=PqppOptions)
     held_out: HeldOut | None = None
 
 
@@ -93,11 +117,14 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
         attention=recipe.attention,
         four_bits=recipe.training.quantize is not None,
         trust_remote_code=recipe.trust_remote_code,
+        chat_template=template_of(recipe),
     )
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
-    conversations, training = Conversations(taught, recipe.rows, mllm, mllm.lengths), recipe.training
-    conversations.check_pictures(training.steps * training.batch * training.accumulate)
+    conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
+    processes = process_count()
+    training = recipe.training.in_steps(conversations.rows_in, processes)
+    conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes))
     out, card = Path(recipe.out), card_of(recipe)
     write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
     if recipe.held_out is None or held_out is None:
@@ -111,7 +138,8 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
 def card_of(recipe: FinetuneRecipe) -> Card:
     """What an adapter of this recipe says of itself; its base's fingerprint and its dialect are added in training.
 
-    PQPP's thresholds have their place beside PPG's numbers of points; none are known before they are measured.
+    PQPP's options stand beside PPG's numbers of points; thresholds that nobody said are not known before they are
+    measured.
     """
     local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
     folders = (folder for one in recipe.data for folder in (one.samples, one.targets, one.talks) if folder)
@@ -119,10 +147,25 @@ def card_of(recipe: FinetuneRecipe) -> Card:
         base="",
         dialect="",
         base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
-        prompters={"ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative}, "pqpp": {}},
+        prompters={"ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative}, "pqpp": recipe.pqpp.given},
         data=data(folders),
         versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
+        chat_template=template_of(recipe),
     )
+
+
+def template_of(recipe: FinetuneRecipe) -> str | None:
+    """The text of the recipe's chat template, where it has one.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
+    if recipe.chat_template is None:
+        return None
+    try:
+        return Path(recipe.chat_template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the chat template {recipe.chat_template}: {error}") from error
 
 
 def prepared(recipe: FinetuneRecipe) -> Corpus:
@@ -131,12 +174,22 @@ def prepared(recipe: FinetuneRecipe) -> Corpus:
     Raises:
         UserError: as `run` does.
     """
-    check_mllm(recipe.mllm, dialect=recipe.dialect)
-    check_dtype(recipe.dtype)
     check_reports(recipe.training.report_to)
     if recipe.training.quantize is not None:
         check_four_bits()
     _check_out(recipe)
+    return taught_by(recipe)
+
+
+def taught_by(recipe: FinetuneRecipe) -> Corpus:
+    """What the recipe teaches, once its names are checked, and that the files are there.
+
+    Raises:
+        UserError: for whatever of that cannot be used.
+    """
+    check_mllm(recipe.mllm, dialect=recipe.dialect)
+    check_dtype(recipe.dtype)
+    template_of(recipe)
     found = corpus(read_sources(recipe.data), recipe.rows)
     check_files(found)
     return found

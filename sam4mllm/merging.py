@@ -41,7 +41,13 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
     check_folder(out)
     check_dtype(dtype)
     check_mllm(mllm or card.base_name, str(adapter))
-    base = build_mllm(mllm or card.base_name, device="cpu", dtype=dtype, trust_remote_code=trust_remote_code)
+    base = build_mllm(
+        mllm or card.base_name,
+        device="cpu",
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        chat_template=card.chat_template,
+    )
     if not isinstance(base, HfMLLM):
         raise UserError(f"{mllm} is no model, and nothing can be merged into it")
     model, card = merged(base.model, adapter)

@@ -8,7 +8,9 @@ No picture is read. Knows nothing of models and of how it is printed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -30,10 +32,11 @@ class RowCount:
 
 @dataclass(frozen=True, slots=True)
 class LongRow:
-    """A row by its number, its tokens, and the ids of what is in it."""
+    """A row by its number, its tokens with those of its picture, and the ids of what is in it."""
 
     index: int
     tokens: int
+    picture: int
     ids: tuple[str, ...]
 
 
@@ -43,15 +46,17 @@ class RowPlan:
 
     Attributes:
         rows: of the first epoch, by source and kind, as the sources and `KINDS` are ordered.
-        tokens: of each row that was counted, from the user's first word on; the picture's own come on top.
-        supervised: the share of these tokens that is learned from.
-        longest: of the epoch, the longest first.
+        tokens: of each row that was counted, from the user's first word on, of which there is a budget.
+        pictures: the tokens of each of these rows' picture, and what else comes before that word.
+        supervised: how many of all these tokens are learned from.
+        longest: of the epoch, the longest first; chosen by what was planned of their text.
         left_out: what is not used, and why.
     """
 
     rows: tuple[RowCount, ...]
     tokens: tuple[int, ...]
-    supervised: float
+    pictures: tuple[int, ...]
+    supervised: int
     longest: tuple[LongRow, ...]
     left_out: tuple[LeftOut, ...]
 
@@ -68,12 +73,13 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
     """
     some = range(len(conversations) if counted is None else min(counted, len(conversations)))
     sizes = [lengths.conversation(conversations.turns(index)) for index in some]
-    tokens = tuple(total for total, _ in sizes)
+    pictures = cache(lengths.picture)
     return RowPlan(
         _counts(conversations),
-        tokens,
-        sum(learned for _, learned in sizes) / max(sum(tokens), 1),
-        _longest(conversations, lengths, longest),
+        tuple(total for total, _ in sizes),
+        tuple(pictures(*_shown(conversations, index)) for index in some),
+        sum(learned for _, learned in sizes),
+        _longest(conversations, lengths, pictures, longest),
         conversations.corpus.left_out,
     )
 
@@ -89,14 +95,23 @@ def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
     )
 
 
-def _longest(conversations: Conversations, lengths: Lengths, count: int) -> tuple[LongRow, ...]:
+def _shown(conversations: Conversations, index: int) -> tuple[int, int]:
+    """The width and the height of a row's picture."""
+    item = conversations.plan(index).items[0]
+    return item.width, item.height
+
+
+def _longest(
+    conversations: Conversations, lengths: Lengths, pictures: Callable[[int, int], int], count: int
+) -> tuple[LongRow, ...]:
     planned = np.argsort(-conversations.epoch(0).cost, kind="stable")[:count].tolist()
     found = [
         LongRow(
             index,
             lengths.conversation(conversations.turns(index))[0],
+            pictures(*_shown(conversations, index)),
             tuple(item.id for item in conversations.plan(index).items),
         )
         for index in planned
     ]
-    return tuple(sorted(found, key=lambda row: -row.tokens))
+    return tuple(sorted(found, key=lambda row: -row.tokens - row.picture))

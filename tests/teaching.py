@@ -32,6 +32,9 @@ class Words:
         sizes = [len(turn.text.split()) + 1 for turn in turns]
         return sum(sizes), sum(sizes[1::2])
 
+    def picture(self, width: int, height: int) -> int:
+        return width // 10
+
 
 def disc(left: int) -> Rle:
     """A disc of 30 pixels across, so that its box holds pixels off it."""

@@ -15,9 +15,11 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 # a file imports only from the lines below its own, and from its own folder
 LAYERS = [
     ["cli", "tiny"],
+    ["plan_page"],
+    ["training_plan"],
     ["infer", "prediction_run", "score_run", "calibration_run", "learning", "merging", "target_run"],
     ["recipe", "held_out", "fingerprints"],
-    ["builders", "row_plan"],
+    ["builders", "row_plan", "memory"],
     ["finetune", "conversations", "predict", "calibration", "score", "diagnose"],
     ["costs", "tally", "signature", "peers"],
     ["teaching", "prediction_files"],

@@ -36,10 +36,11 @@ def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversati
     sizes = [words.conversation(conversations.turns(index)) for index in range(len(conversations))]
     assert plan.tokens == tuple(total for total, _ in sizes)
     assert max(plan.tokens) <= 250
-    assert plan.supervised == pytest.approx(np.sum(sizes, axis=0)[1] / np.sum(sizes, axis=0)[0])
+    assert plan.supervised == np.sum(sizes, axis=0)[1]
+    assert plan.pictures == (WIDTH // 10,) * len(conversations)
     assert [row.tokens for row in plan.longest] == sorted(plan.tokens, reverse=True)[:3]
     for row in plan.longest:
-        assert row.tokens == plan.tokens[row.index]
+        assert (row.tokens, row.picture) == (plan.tokens[row.index], WIDTH // 10)
         assert row.ids == tuple(item.id for item in conversations.plan(row.index).items)
 
 

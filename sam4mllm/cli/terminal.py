@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
 
 from sam4mllm.errors import UserError
+
+if TYPE_CHECKING:
+    from sam4mllm.plan_page import Section
 
 
 @contextlib.contextmanager
@@ -30,6 +36,34 @@ def progress(total: int, done: str) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield partial(bar.advance, task)
+
+
+def show(sections: Sequence[Section]) -> None:
+    """A page on standard output: tables on a terminal, plain lines elsewhere."""
+    if not sys.stdout.isatty():
+        from sam4mllm.plan_page import text
+
+        typer.echo(text(sections), nl=False)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    for section in sections:
+        table = Table(
+            *section.heads,
+            title=section.title,
+            caption=section.note,
+            show_header=bool(section.heads),
+            box=box.SIMPLE,
+            title_justify="left",
+            caption_justify="left",
+            title_style="bold",
+        )
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ class Card:
         prompters: for a strategy's name, options that it is built with where nothing else is said.
         data: fingerprints of what it was taught, by its place.
         versions: of the libraries that trained it.
+        chat_template: the Jinja text that it was taught with, where its base has another one or none.
     """
 
     base: str
@@ -49,6 +50,7 @@ class Card:
     prompters: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    chat_template: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the card beside a model's weights."""
@@ -91,8 +93,9 @@ class Card:
             )
 
     def of_same_base(self, other: Card) -> bool:
-        """Whether what both describe was trained from one base, in one dialect and wording."""
-        return (self.base, self.dialect, self.wording) == (other.base, other.dialect, other.wording)
+        """Whether what both describe was trained from one base, in one dialect, wording and chat template."""
+        mine, others = ((card.base, card.dialect, card.wording, card.chat_template) for card in (self, other))
+        return mine == others
 
     def options(self, prompter: str) -> dict[str, Any]:
         """What a strategy is built with where nothing else is said."""

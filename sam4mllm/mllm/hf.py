@@ -7,14 +7,16 @@ differs between them follows from their configuration, image processor, chat tem
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from sam4mllm.dialects import Dialect, dialect_for
@@ -89,6 +91,7 @@ class HfMLLM:
         kv_tokens: int = 65536,
         pack: bool = True,
         trust_remote_code: bool = False,
+        chat_template: str | None = None,
     ) -> HfMLLM:
         """Load a model through the Auto classes.
 
@@ -105,6 +108,7 @@ class HfMLLM:
             kv_tokens: the bound on the tokens that one forward pass of `choose` may hold.
             pack: whether the questions of `choose` may share a row.
             trust_remote_code: whether to run code that comes with the model.
+            chat_template: a Jinja text in place of the model's own; the one that the adapter was taught by default.
 
         Raises:
             UserError: for a model that is not found, not causal, not image-text-to-text or without a chat template;
@@ -117,7 +121,8 @@ class HfMLLM:
             raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
         spoken = None if dialect is None else dialect_named(dialect)
         config = _config(name, trust_remote_code)
-        processor = _processor(name, trust_remote_code)
+        card = Card.read(Path(adapter or name))
+        processor = _processor(name, trust_remote_code, chat_template or (card.chat_template if card else None))
         packed = {"quantization_config": four_bit_config(config, trust_remote_code)} if four_bits else {}
         spread = device_map or ({"": place} if four_bits else None)
         model = _model(name, config, dtype, spread, attention, trust_remote_code, **packed)
@@ -126,10 +131,48 @@ class HfMLLM:
         if adapter is not None:
             model, card = adapted(model, Path(adapter))
             spoken = spoken or (dialect_named(card.dialect) if card else None)
-        elif (own := Card.read(Path(name))) is not None:
-            own.warn_of_wording(Path(name))
+        elif card is not None:
+            card.warn_of_wording(Path(name))
         spoken = spoken or _own_dialect(config)
         return cls(model.eval(), processor, spoken, max_new_tokens, kv_tokens, pack)
+
+    @classmethod
+    def outline(
+        cls,
+        name: str | Path,
+        *,
+        dialect: str | None = None,
+        dtype: str = "auto",
+        attention: str | None = None,
+        trust_remote_code: bool = False,
+        chat_template: str | None = None,
+    ) -> HfMLLM:
+        """A model without its weights, for which its configuration and its processor are enough: it tells how it sees
+        pictures and how long texts are, and its parameters have names, shapes and types, but it cannot be asked.
+
+        Args:
+            name: as for `load`, and so the others.
+            dialect: how places are written.
+            dtype: of the weights.
+            attention: what matters is only whether it is eager: no other one need be installed here.
+            trust_remote_code: whether to run code that comes with the model.
+            chat_template: a Jinja text in place of the model's own.
+
+        Raises:
+            UserError: as `load` does.
+        """
+        spoken = None if dialect is None else dialect_named(dialect)
+        config = _config(name, trust_remote_code)
+        processor = _processor(name, trust_remote_code, chat_template)
+        held = (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
+        how = {"attn_implementation": "eager"} if attention == "eager" else {}
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(
+                config, dtype=held, trust_remote_code=trust_remote_code, **how
+            )
+        with suppress(OSError):  # which need not come with a model
+            model.generation_config = GenerationConfig.from_pretrained(name)
+        return cls(model.eval(), processor, spoken or _own_dialect(config))
 
     @property
     def dialect(self) -> Dialect:
@@ -137,8 +180,8 @@ class HfMLLM:
 
     @property
     def lengths(self) -> TemplateLengths:
-        """How many tokens texts and conversations are."""
-        return TemplateLengths(self._speaker.template)
+        """How many tokens texts, conversations and pictures are."""
+        return TemplateLengths(self._speaker.template, self._sight)
 
     def open(self, images: Images, keys: Sequence[str] = ()) -> HfChat:  # noqa: ARG002  the protocol's
         """Begin one conversation per picture; each is encoded at its first question. ``keys`` do not matter."""
@@ -166,7 +209,9 @@ def _own_dialect(config: Any) -> Dialect:
 
 def _device(name: str | None) -> torch.device:
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # of processes that train together each has its own GPU, by the launcher's number
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        device = torch.device(name or (own if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"unknown device {name!r}: give cpu, cuda, cuda:1 ...") from error
     if device.type == "meta":
@@ -198,13 +243,15 @@ def _refuse_encoder_decoder(config: Any) -> None:
         raise UserError(f"a model of type {config.model_type} is an encoder-decoder: only causal models can be asked")
 
 
-def _processor(name: str | Path, trust: bool) -> Any:
+def _processor(name: str | Path, trust: bool, chat_template: str | None) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"the model {str(name)!r} has no processor that loads: {_first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):
         raise UserError(f"the model {str(name)!r} has no processor of images, only a {type(processor).__name__}")
+    if chat_template:
+        processor.chat_template = chat_template
     return processor
 
 

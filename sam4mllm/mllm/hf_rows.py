@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from PIL import Image as PilImage
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf_frames import Sight
 from sam4mllm.mllm.hf_template import Template
 
 IGNORED = -100  # the label that torch's cross-entropy passes over
@@ -58,6 +60,7 @@ class TemplateLengths:
     """How many tokens texts and conversations are, without a picture's own and what else comes before its text."""
 
     template: Template
+    sight: Sight
 
     def texts(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text by itself."""
@@ -76,6 +79,12 @@ class TemplateLengths:
         """
         after = tail(self.template, turns)
         return len(self.template.opening(turns[0].text)) + len(after.ids), sum(after.supervised)
+
+    def picture(self, width: int, height: int) -> int:
+        """The tokens of all that comes before the user's first word, for a picture of this size."""
+        blank = self.sight.prepare(np.zeros((height, width, 3), dtype=np.uint8))
+        opened = self.template.open(["?"], [blank])["input_ids"]
+        return int(opened.shape[1]) - len(self.template.opening("?"))
 
 
 def rows(

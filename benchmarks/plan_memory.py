@@ -1,0 +1,125 @@
+"""How far the memory that a plan names is from what a training step takes.
+
+    python benchmarks/plan_memory.py               the estimate against two real steps, on a CPU
+    python benchmarks/plan_memory.py --defaults    plans of classes whose default configuration has a common size
+
+Small random models of real classes, whose language model has twelve layers and wide MLPs, so that activations count.
+What a step takes is the most that torch's allocator held at one time, by its own profiler, and the model itself. On a
+CPU the head scores all tokens and copies each tile, which a GPU's kernels do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as tf
+
+from sam4mllm.finetune import Training, finetune
+from sam4mllm.memory import Memory, shape_of
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.trainable import Lora
+from tests.families import FAMILIES
+
+CLASSES = ("llava", "qwen2_5_vl", "internvl", "smolvlm")
+WAYS = {
+    "float32": Training(steps=2, batch=1, accumulate=2, lora=Lora(32, 32)),
+    "float32, dropout": Training(steps=2, batch=1, accumulate=2, lora=Lora(32, 32, 0.05)),
+    "float32, checkpointing": Training(steps=2, batch=1, accumulate=2, lora=Lora(32, 32), gradient_checkpointing=True),
+    "bfloat16, batch of 2": Training(steps=2, batch=2, lora=Lora(32, 32), bf16=True),
+    "bfloat16, checkpointing": Training(
+        steps=2, batch=2, accumulate=2, lora=Lora(32, 32), bf16=True, gradient_checkpointing=True
+    ),
+}
+# classes whose defaults fit together; those of the others mix sizes
+DEFAULTS = (tf.PaliGemmaConfig, tf.LlavaNextConfig, tf.Molmo2Config)
+
+
+def built(name: str, folder: Path) -> Path:
+    model, processor = FAMILIES[name]()
+    config = model.config
+    text = config.get_text_config()
+    text.num_hidden_layers, text.intermediate_size, text.layer_types = 12, 1024, None
+    type(model)(config.__class__.from_dict(config.to_dict())).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def most_held(mllm: HfMLLM, training: Training, out: Path, said: list[Turn]) -> int:
+    """The bytes of the model, and the most that was allocated besides while it was trained."""
+    picture = np.full((60, 80, 3), 90, np.uint8)
+    model = sum(one.numel() * one.element_size() for one in [*mllm.model.parameters(), *mllm.model.buffers()])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        finetune(mllm, lambda _: (picture, said), training, out)
+    events = [one for one in seen.profiler.kineto_results.events() if one.name() == "[memory]"]
+    held = np.cumsum([one.nbytes() for one in sorted(events, key=lambda one: one.start_ns())])
+    return model + int(held.max())
+
+
+def compare(name: str, folder: Path) -> None:
+    base = built(name, folder / name)
+    for way, training in WAYS.items():
+        dtype = way.split(",")[0]
+        mllm = HfMLLM.load(base, device="cpu", dtype=dtype)
+        said = [Turn("user", "Where is the cat? " * 20), Turn("assistant", "[100,200,300,400] " * 20)]
+        tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(80, 60)
+        told = shape_of(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
+        took = most_held(mllm, training, folder / f"{name} {way}", said)
+        print(
+            f"| {name} | {way} | {tokens} | {told / 2**20:.0f} | {took / 2**20:.0f} | {told / took - 1:+.0%} |",
+            flush=True,
+        )
+
+
+def gib(memory: Memory) -> str:
+    parts = (memory.weights, memory.trained + memory.gradients + memory.moments, memory.activations + memory.passing)
+    return " | ".join(f"{part / 2**30:.1f}" for part in (*parts, memory.peak))
+
+
+def defaults(tokens: int) -> None:
+    print("| class | parameters | in | weights | what is trained | activations, head | at the most |")
+    print("|---|---:|---|---:|---:|---:|---:|")
+    for kind in DEFAULTS:
+        for way, packed in (("bfloat16", None), ("4 bits", "4bit")):
+            how = Training(
+                steps=1,
+                batch=1,
+                accumulate=8,
+                lora=Lora(128, 128, 0.05),
+                bf16=True,
+                gradient_checkpointing=True,
+                quantize=packed,
+            )
+            found = shape_of(outlined(kind()), how, tokens)
+            print(f"| `{kind.__name__}()` | {found.parameters / 1e9:.2f}e9 | {way} | {gib(found.memory)} |", flush=True)
+
+
+def outlined(config: Any) -> Any:
+    with torch.device("meta"):
+        return tf.AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--defaults", action="store_true")
+    parser.add_argument("--classes", nargs="*", default=CLASSES, choices=CLASSES)
+    parser.add_argument("--tokens", type=int, default=4096, help="of a row of the defaults")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+    if options.defaults:
+        return defaults(options.tokens)
+    print("| class | way | tokens | told, MiB | took, MiB | error |\n|---|---|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.classes:
+            compare(name, Path(folder))
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""No recipe rots: each is loaded, its commands too, and trained for two steps on a small random model of its class."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from safetensors.torch import load_file
+
+from sam4mllm.images import write_png
+from sam4mllm.learning import FinetuneRecipe
+from sam4mllm.samples import write_samples
+from sam4mllm.settings import load
+from sam4mllm.shapes import Level, draw_split
+from sam4mllm.shapes.shards import samples_of
+from tests import families
+
+# peft and trl ask transformers for properties by names that it deprecates
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    # a processor of transformers calls np.array on a tensor, and torch's tensors do not know numpy's new keyword
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+CLASSES = {
+    "lora": "qwen2_5_vl",
+    "llava-next-8b_pqpp": "llava_next",
+    "llava-next-8b_ppg": "llava_next",
+    "qwen2.5-vl-7b_ppg": "qwen2_5_vl",
+    "qwen2.5-vl-7b_pqpp": "qwen2_5_vl",
+    "qwen2.5-vl-7b_ppg_pqpp_24gb": "qwen2_5_vl",
+    "qwen3-vl-8b_ppg_pqpp": "qwen3_vl",
+    "internvl3-8b_ppg_pqpp": "internvl",
+    "smolvlm2_ppg_pqpp": "smolvlm",
+    "gemma3_ppg_pqpp": "gemma3",
+    "paligemma2_ppg_pqpp": "paligemma",
+    "molmo2_ppg_pqpp": "molmo2",
+}
+TUNING = sorted(CLASSES)
+ELSEWHERE = {"tiny/demo", "tiny/longer", "tiny/mllm", "tiny/sam", "fsdp"}  # tests/tiny, and the last test of this file
+SMALL = ["mllm=model", "out=out", "data=[{samples: set}]", "dtype=float32", "training.bf16=false"]
+SMALL += ["training.epochs=null", "training.steps=2", "training.batch=2", "training.accumulate=1"]
+SMALL += ["training.quantize=null", "rows.asked={mean: 2, deviation: 0}"]
+
+
+def path(name: str) -> Path:
+    return RECIPES / f"{name}.yaml"
+
+
+def test_every_recipe_has_its_test():
+    there = {file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml")}
+    assert there == {*CLASSES, *ELSEWHERE}
+
+
+def commands(name: str) -> list[list[str]]:
+    """The commands that a recipe's story names; a line that is set in goes on with the one before."""
+    story = re.sub(r"\n#   ", " ", path(name).read_text(encoding="utf-8").split("\n\n")[0])
+    found = re.findall(r"(?:sam4mllm|-m sam4mllm\.cli) finetune (recipes/\S+\.yaml[^;\n]*)", story)
+    return [[word for word in shlex.split(one) if not word.startswith("--")] for one in found]
+
+
+@pytest.mark.parametrize("name", TUNING)
+def test_the_commands_of_its_story_load(name, monkeypatch):
+    monkeypatch.chdir(RECIPES.parent)
+    said = commands(name)
+    assert [f"recipes/{name}.yaml"] in said
+    assert any(len(words) > 1 for words in said), "no override is shown"
+    for file, *overrides in said:
+        assert load(Path(file), FinetuneRecipe, overrides)
+
+
+@pytest.mark.parametrize("name", sorted({*CLASSES} - {"lora"}))
+def test_it_says_that_the_weights_of_that_name_were_not_run(name):
+    assert "were not run here" in path(name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A folder of samples, and of each class a model that is built once."""
+    root = tmp_path_factory.mktemp("built")
+    samples = []
+    for index in range(2):
+        drawing = draw_split("train", index, Level(objects=(2, 3)), size=64)
+        write_png(root / f"images/{index}.png", drawing.image)
+        samples += samples_of(drawing, f"{index}.png", "train")
+    write_samples(samples, root / "set", root / "images")
+
+    def model(family: str) -> Path:
+        return root / family if (root / family).is_dir() else families.build(family, root / family)
+
+    return root, model
+
+
+@pytest.fixture
+def beside(built, tmp_path, monkeypatch):
+    """A working folder with the samples, the recipes, and the model of a class as ``model``."""
+    root, model = built
+
+    def placed(family: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name, target in (
+            ("set", root / "set"),
+            ("images", root / "images"),
+            ("recipes", RECIPES),
+            ("model", model(family)),
+        ):
+            Path(name).symlink_to(target)
+
+    return placed
+
+
+@pytest.mark.parametrize("name", TUNING)
+def test_it_trains_a_small_model_of_its_class(name, beside, command):
+    beside(CLASSES[name])
+    code, out, err = command("finetune", path(name), *SMALL)
+    assert (code, out.splitlines()[-1:]) == (0, ["written to out"]), err
+    learned = load_file("out/adapter_model.safetensors")
+    assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
+    card = json.loads(Path("out/sam4mllm.json").read_text())
+    assert card["prompters"]["pqpp"] == load(path(name), FinetuneRecipe).pqpp.given
+
+
+def test_a_model_without_a_chat_template_is_taught_and_asked_with_the_recipes(beside, command):
+    beside("paligemma")
+    Path("bare").mkdir()
+    for file in Path("model").iterdir():
+        if file.name != "chat_template.jinja":
+            (Path("bare") / file.name).symlink_to(file.resolve())
+    words = ["finetune", path("paligemma2_ppg_pqpp"), *SMALL, "mllm=bare"]
+    code, _, err = command(*words, "chat_template=null")
+    assert (code, err.splitlines()[-1].startswith("error: the model has no chat template")) == (2, True)
+    code, _, err = command(*words, "chat_template=nowhere")
+    assert (code, err.splitlines()[-1].startswith("error: cannot read the chat template nowhere")) == (2, True)
+    assert command(*words)[0] == 0
+    asked = ["infer", "images/0.png", "--phrase", "the disc", "--segmenter", "grabcut", "--json"]
+    code, out, _ = command(*asked, "--adapter", "out")
+    assert code == 0
+    assert command("merge", "out", "--out", "merged")[0] == 0
+    assert command(*asked, "--mllm", "merged")[:2] == (0, out)
+    # its own template in the tests is of the same shape
+    assert command(*asked, "--mllm", "model", "--adapter", "out")[:2] == (0, out)
+
+
+def test_the_launcher_reads_the_fsdp_configuration():
+    config = load_config_from_file(str(path("fsdp")))
+    assert (config.distributed_type, config.fsdp_config["fsdp_version"]) == ("FSDP", 2)
+    assert set(config.fsdp_config) <= vars(launch_command_parser().parse_args(["script"])).keys()
