@@ -1,5 +1,7 @@
 """What `sam4mllm calibrate` does: an adapter and a validation split in, PQPP's options into the adapter's card.
 
+Adaptive PQPP lays its own points; it is given the thresholds.
+
 Beside the adapter, or wherever `out` is, lie what was asked, from which a stopped run goes on, and what was found:
 
     calibration/asked.jsonl   a survey of the validation split, as predictions
@@ -22,12 +24,14 @@ from sam4mllm import __version__
 from sam4mllm.atomic import check_file, check_folder, write_text
 from sam4mllm.calibration import PAPER, Setting, Survey, Swept, sweep
 from sam4mllm.dialogue import WORDING
+from sam4mllm.engines import Here
 from sam4mllm.errors import UserError
 from sam4mllm.fingerprints import data
 from sam4mllm.metrics import profile_named
 from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.predict import predict
+from sam4mllm.predict import Answering, predict_parts
+from sam4mllm.prediction_files import Shard
 from sam4mllm.predictions import read_predictions
 from sam4mllm.prompters.points import Layout, Sure
 from sam4mllm.ratios import Bootstrap, differences
@@ -150,7 +154,7 @@ def calibrate(
     check_file(folder / CARD)
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
-    warnings = _warnings(validation, held_out)
+    warnings = (*_warnings(validation, held_out), *_listed(card))
     asking = _Asking(recipe, choice.profile, batch_size, progress)
     swept = asking.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
@@ -166,7 +170,9 @@ def calibrate(
         warnings,
     )
     write_text(out / "report.json", json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
-    replace(card, prompters={**card.prompters, "pqpp": chosen.options}).write(folder)
+    sure = {"sure_yes": chosen.sure.yes, "sure_no": chosen.sure.no}
+    asked = {**card.prompters, "pqpp": chosen.options, "adaptive": {**card.prompters.get("adaptive", {}), **sure}}
+    replace(card, prompters=asked).write(folder)
     return found
 
 
@@ -183,11 +189,12 @@ class _Asking:
         """The survey of a split, gone on with where it was stopped, and what each setting draws of it."""
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
-        pipeline = Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter)
+        work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
         made = {**asdict(self.recipe), "prompter": "survey", "options": [asdict(layout) for layout in layouts]}
-        made |= {"images": str(samples.images), "wording": WORDING, "sam4mllm": __version__}
+        made |= {"batch_size": self.batch_size, "images": str(samples.images), "wording": WORDING}
+        made |= {"sam4mllm": __version__}
         with self.progress(len(samples), "asked") as advance:
-            predict(samples, pipeline, file, batch_size=self.batch_size, settings=made, progress=lambda _: advance())
+            predict_parts(samples, work, Here(), file, Shard(), settings=made, progress=lambda _: advance())
         with self.progress(len(samples), "drawn") as advance:
             return sweep(samples, read_predictions(file), segmenter, settings, self.profile, advance)
 
@@ -230,6 +237,13 @@ def _warnings(validation: SampleSet, test: SampleSet | None) -> tuple[str, ...]:
     if test and (both := {one.image for one in validation} & {one.image for one in test}):
         said.append(f"{len(both)} pictures are in both splits, {min(both)} for one: the gain may be too high")
     return tuple(said)
+
+
+def _listed(card: Card) -> tuple[str, ...]:
+    """A warning for an adapter that was asked about all points in one turn: such answers have no probabilities."""
+    if card.prompters.get("pqpp", {}).get("ask", "one") == "one":
+        return ()
+    return ("the adapter was asked by lists, whose answers have no thresholds: it is now asked about each point alone",)
 
 
 def _numbers(swept: Swept | None, beside: Mapping[str, Setting], metric: str) -> dict[str, float]:

@@ -3,16 +3,18 @@
 A run of one shard writes a file of its own beside the whole's; a run without a shard takes over what they hold:
 
     val.jsonl            all predictions, in the samples' order once all are there
-    val.2-of-4.jsonl     those of the second of four shards, until they are joined
-    val.settings.json    what made them, one for all: two models never share a file
+    val-2-of-4.jsonl     those of the second of four shards, until they are joined
+    val.settings.json    what made them; two models never share a file
     val.timings.jsonl    {"id": "refcoco-unc-5342-15215", "seconds": {"first": 0.31}}, of no two runs alike
+
+A shard's file has its own settings and timings beside it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +61,12 @@ class Shard:
 
     def file(self, out: Path) -> Path:
         """Where its predictions are, beside those of the whole."""
-        return out.with_name(f"{out.stem}.{self.number}-of-{self.count}{out.suffix}") if self.count > 1 else out
+        return out.with_name(f"{out.stem}-{self.number}-of-{self.count}{out.suffix}") if self.count > 1 else out
 
 
 def shard_files(out: Path) -> list[Path]:
     """The files of shards that lie beside a file."""
-    shape = re.compile(re.escape(out.stem) + r"\.[1-9]\d*-of-[1-9]\d*" + re.escape(out.suffix))
+    shape = re.compile(re.escape(out.stem) + r"-[1-9]\d*-of-[1-9]\d*" + re.escape(out.suffix))
     return sorted(path for path in out.parent.glob("*-of-*") if shape.fullmatch(path.name))
 
 
@@ -95,35 +97,44 @@ def growing(
         samples: whose predictions they are.
         out: the whole's file; its folder is made if need be.
         shard: which part of it is written.
-        settings: what makes them; compared with what made those that are there.
+        settings: what makes them; compared with what made those that are there, of the whole and of every shard.
 
     Raises:
         UserError: for a file that holds something else, is being written, or cannot be; lines that were written stay.
     """
     own = shard.file(out)
     others = shard_files(out) if own == out else []
-    kept = {file: _kept(file, samples) for file in [own, *others]}
-    there = {one.id: one for found, _ in reversed(kept.values()) for one in found}
-    if settings is not None:
-        going_on = bool(there) or any(file.exists() for file in [out, *shard_files(out)])
-        _note(out.with_suffix(".settings.json"), settings, going_on)
+    made = None if settings is None else json.dumps(settings, indent=2) + "\n"
+    if made is not None:
+        _check_made(made, {out, own, *shard_files(out)})
     with ExitStack() as stack:
-        lines, *_ = [stack.enter_context(Lines(file, size)) for file, (_, size) in kept.items()]
-        times = own.with_suffix(".timings.jsonl")
-        timings = stack.enter_context(Lines(times, _whole(times) if there else 0))
-        for file in others:
-            _join(timings, file.with_suffix(".timings.jsonl"))
-        yield Growing(there, lines, timings)
+        lines = {file: stack.enter_context(Lines(file)) for file in [own, *others]}
+        found = {file: _kept(file, samples) for file in lines}
+        for file, (_, size) in found.items():
+            lines[file].keep(size)
+        there = {one.id: one for some, _ in reversed(found.values()) for one in some}
+        if made is not None:
+            write_text(_made(own), made)
+        timings = stack.enter_context(Lines(_times(own)))
+        timings.keep(_whole(_times(own)) if there else 0)
+        yield Growing(there, lines[own], timings)
         _put_in_order(own, [there[sample.id] for sample in samples if sample.id in there])
         for file in others:
-            file.unlink()
-            file.with_suffix(".timings.jsonl").unlink(missing_ok=True)
+            _take_over(file, timings)
+
+
+def _check_made(made: str, files: Iterable[Path]) -> None:
+    """See that the predictions that are there were made as these will be."""
+    for file in sorted(files):
+        begun = file.exists() and file.stat().st_size > 0
+        if begun and _made(file).exists() and _made(file).read_text(encoding="utf-8") != made:
+            raise UserError(
+                f"the predictions were begun with other settings, see {_made(file)}: give those, or another file"
+            )
 
 
 def _kept(file: Path, samples: SampleSet) -> tuple[list[Prediction], int]:
     """The predictions that a stopped run left, and the bytes of their whole lines."""
-    if not file.exists():
-        return [], 0
     found, size = read_whole(file)
     known, seen = {sample.id for sample in samples}, set[str]()
     for one in found:
@@ -135,20 +146,6 @@ def _kept(file: Path, samples: SampleSet) -> tuple[list[Prediction], int]:
     return found, size
 
 
-def _note(path: Path, settings: Mapping[str, Any], going_on: bool) -> None:
-    """Keep the settings, or see that a run goes on with those it began with."""
-    text = json.dumps(settings, indent=2) + "\n"
-    if going_on and path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"the predictions were begun with other settings, see {path}: give those, or another file")
-    write_text(path, text)
-
-
-def _join(timings: Lines, file: Path) -> None:
-    if file.exists():
-        for line in file.read_bytes()[: _whole(file)].decode(errors="replace").splitlines():
-            timings.append(line)
-
-
 def _put_in_order(file: Path, predictions: Sequence[Prediction]) -> None:
     """Whole or not at all; the same lines, so nothing is lost where a kill comes between."""
     text = "".join(f"{one.to_line()}\n" for one in predictions)
@@ -156,6 +153,23 @@ def _put_in_order(file: Path, predictions: Sequence[Prediction]) -> None:
         write_text(file, text)
 
 
+def _take_over(file: Path, timings: Lines) -> None:
+    """Remove a shard's files, whose predictions are in the whole's by now; its timings are added to the others."""
+    if _times(file).exists():
+        for line in _times(file).read_bytes()[: _whole(_times(file))].decode(errors="replace").splitlines():
+            timings.append(line)
+    for each in (file, _times(file), _made(file)):
+        each.unlink(missing_ok=True)
+
+
+def _made(file: Path) -> Path:
+    return file.with_suffix(".settings.json")
+
+
+def _times(file: Path) -> Path:
+    return file.with_suffix(".timings.jsonl")
+
+
 def _whole(path: Path) -> int:
     """The bytes of a file's whole lines."""
-    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+    return path.read_bytes().rfind(b"\n") + 1

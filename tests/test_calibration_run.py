@@ -27,10 +27,17 @@ def talker(monkeypatch) -> Leaning:
 
 @pytest.fixture
 def adapter(tmp_path, samples) -> Path:  # noqa: F811
-    """An adapter's card, and three splits beside it: train, val and test."""
+    """An adapter's card, and splits beside it: train, val, test, and two pictures with four samples each."""
     for split, some in (("train", samples.samples), ("val", samples.samples[:2]), ("test", samples.samples[2:])):
         own = [replace(one, id=f"{one.id}-{split}", split=split) for one in some]
         write_samples(own, tmp_path / split, samples.images)
+    many = [
+        replace(one, id=f"{one.id}-{image}-{n}", image=image, split="val")
+        for one in samples.samples[:2]
+        for image in ("p.png", "q.png")
+        for n in range(2)
+    ]
+    write_samples(many, tmp_path / "two", samples.images)
     card = Card("b", "sam4mllm", "a/b", prompters={"ppg": {"positive": 2}, "pqpp": {}})
     replace(card, data=data([str(tmp_path / "train")])).write(tmp_path / "adapter")
     return tmp_path / "adapter"
@@ -41,8 +48,10 @@ def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapte
     assert code == 0
     report = json.loads((adapter / "calibration" / "report.json").read_text())
     card = Card.read(adapter)
-    assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"]}
+    sure = {name: report["chosen"][name] for name in ("sure_yes", "sure_no")}
+    assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"], "adaptive": sure}
     assert Recipe(adapter=str(adapter), prompter="pqpp").resolved().options == report["chosen"]
+    assert Recipe(adapter=str(adapter), prompter="adaptive").resolved().options == sure
     assert report["chosen"]["sure_yes"] < PAPER.sure.yes
     assert report["validation"]["calibrated"] > report["validation"]["the paper's thresholds"]
     assert (report["counts"]["settings"], report["counts"]["samples"], report["gains"]) == (4 * 64, 2, {})
@@ -63,16 +72,27 @@ def test_the_gain_is_measured_on_other_samples(command, adapter, talker):
     assert f"{100 * report['gains']['uncalibrated'][0]:+.2f}" in out
 
 
-def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker):
-    words = ["calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, "--batch-size", 1]
+def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker, monkeypatch):
+    words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS, "--batch-size", 1]
     assert command(*words)[0] == 0
     file, card = adapter / "calibration" / "asked.jsonl", (adapter / "sam4mllm.json").read_bytes()
     whole, asked = file.read_bytes(), dict(talker.asked)
-    file.write_bytes(whole[: whole.index(b"\n") + 20])
+    file.write_bytes(b"".join(line for line in whole.splitlines(keepends=True) if b"-p.png" in line) + b'{"vers')
     talker.asked.clear()
     assert command(*words)[0] == 0
     assert (file.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, card)
-    assert 0 < len(talker.asked) < len(asked)
+    assert {key for key, _ in asked} - {key for key, _ in talker.asked} == {key for key, _ in asked if "-p.png" in key}
+    assert talker.asked
+    monkeypatch.setattr(Recipe, "build_mllm", lambda self: pytest.fail("loaded"))
+    assert command(*words)[0] == 0
+
+
+def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
+    replace(Card.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
+    code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
+    assert code == 0
+    assert "warning: the adapter was asked by lists" in err
+    assert "ask" not in Card.read(adapter).prompters["pqpp"]
 
 
 @pytest.mark.parametrize(
