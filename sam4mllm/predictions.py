@@ -87,19 +87,25 @@ class Prediction:
         return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle)
 
     def to_line(self) -> str:
-        """The record as one line of JSON, in ASCII: no reply can break the line or the encoding."""
+        """The record as one line of JSON, in ASCII: no reply can break the line or the encoding.
+
+        What was read from a line is written as that line again.
+        """
         record: dict[str, Any] = {
             "version": VERSION,
             "id": self.id,
             "prompts": [
-                {"box": list(prompt.box.xyxy), "points": [[p.x, p.y, int(p.positive)] for p in prompt.points]}
+                {
+                    "box": [float(edge) for edge in prompt.box.xyxy],
+                    "points": [[float(p.x), float(p.y), int(p.positive)] for p in prompt.points],
+                }
                 for prompt in self.prompts
             ],
             "rle": self.mask.to_json(),
             "replies": [reply.text for reply in self.replies],
             "finished": [reply.finished for reply in self.replies],
             "readable": self.readable,
-            "asked": [[asked.object, asked.x, asked.y, asked.yes] for asked in self.asked],
+            "asked": [[one.object, float(one.x), float(one.y), float(one.yes)] for one in self.asked],
             "error": self.error,
         }
         return json.dumps({**record, "oracle": True} if self.oracle else record)

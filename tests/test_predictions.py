@@ -25,7 +25,9 @@ EMPTY = Prediction("b", (), Rle.empty(2, 2))
 
 @pytest.mark.parametrize("prediction", [FULL, EMPTY], ids=["full", "empty"])
 def test_a_prediction_is_the_same_there_and_back(prediction):
-    assert Prediction.from_line(prediction.to_line()) == prediction
+    line = prediction.to_line()
+    assert Prediction.from_line(line) == prediction
+    assert Prediction.from_line(line).to_line() == line
 
 
 @given(st.text(st.characters(codec=None)))
