@@ -23,7 +23,6 @@ from typing import Any
 from sam4mllm import __version__
 from sam4mllm.atomic import check_file, check_folder, write_text
 from sam4mllm.calibration import PAPER, Setting, Survey, Swept, sweep
-from sam4mllm.dialogue import WORDING
 from sam4mllm.engines import Here
 from sam4mllm.errors import UserError
 from sam4mllm.fingerprints import data
@@ -32,6 +31,7 @@ from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import Answering, predict_parts
 from sam4mllm.prediction_files import Shard
+from sam4mllm.prediction_run import settings_of
 from sam4mllm.predictions import read_predictions
 from sam4mllm.prompters.points import Layout, Sure
 from sam4mllm.ratios import Bootstrap, differences
@@ -190,9 +190,8 @@ class _Asking:
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
         work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
-        made = {**asdict(self.recipe), "prompter": "survey", "options": [asdict(layout) for layout in layouts]}
-        made |= {"batch_size": self.batch_size, "images": str(samples.images), "wording": WORDING}
-        made |= {"sam4mllm": __version__}
+        asks = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
+        made = settings_of(replace(self.recipe, prompter="survey", options=asks), samples, self.batch_size)
         with self.progress(len(samples), "asked") as advance:
             predict_parts(samples, work, Here(), file, Shard(), settings=made, progress=lambda _: advance())
         with self.progress(len(samples), "drawn") as advance:

@@ -16,6 +16,7 @@ from sam4mllm.atomic import check_file
 from sam4mllm.builders import ORACLE
 from sam4mllm.dialogue import WORDING
 from sam4mllm.engines import Engine, Here
+from sam4mllm.fingerprints import within
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import Answering, predict_parts
 from sam4mllm.prediction_files import Shard
@@ -74,10 +75,14 @@ def predict_set(
 
 
 def settings_of(recipe: Recipe, samples: SampleSet, batch_size: int) -> dict[str, Any]:
-    """What makes predictions: all but who makes them, so of the devices only their kind."""
+    """What makes predictions: all but who makes them, so of the devices only their kind.
+
+    Of an adapter also what it holds, for one is often trained again in its place.
+    """
     kind = recipe.device.split(",")[0].split(":")[0] if recipe.device else None
     made = {**asdict(replace(recipe, device=kind)), "batch_size": batch_size, "images": str(samples.images)}
-    return {**made, "wording": WORDING, "sam4mllm": __version__}
+    learned = within(Path(recipe.adapter)) if recipe.adapter else []
+    return {**made, "learned": learned, "wording": WORDING, "sam4mllm": __version__}
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,15 @@ def test_settings_say_what_answers_and_not_who(samples, device):
     assert one != settings_of(replace(TINY, device="cuda"), samples, 5)
 
 
+def test_an_adapter_that_was_trained_again_in_its_place_is_another(samples, tmp_path):
+    recipe, weights = replace(TINY, adapter=str(tmp_path)), tmp_path / "adapter_model.safetensors"
+    made = []
+    for data in (b"one", b"two", b"one"):
+        weights.write_bytes(data)
+        made.append(settings_of(recipe, samples, 4))
+    assert made[0] == made[2] != made[1]
+
+
 def test_batches_of_another_size_are_not_mixed(samples, tmp_path):
     predict_set(ORACLE, samples, tmp_path / "p.jsonl", 2, progress, shard=Shard(1, 2))
     with pytest.raises(UserError, match="begun with other settings"):
