@@ -1,6 +1,6 @@
 """cIoU against the number of questions about a box: adaptive PQPP beside the plain grid.
 
-    python benchmarks/adaptive.py [--scenes 60] [--mllm]
+    python benchmarks/adaptive.py [--scenes 60] [--mllm] [--chart docs/adaptive.svg]
 
 The scenes are those of `shapes` and the segmenter is tiny's. Without ``--mllm`` a perfect talker answers, who says the
 true box and knows of every point on which side it lies, so that nothing but the places of the points differs; with it
@@ -15,6 +15,8 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from chart import curves
 
 from sam4mllm.builders import EMBEDDED, build_mllm, build_segmenter
 from sam4mllm.dialects import dialect
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--mllm", action="store_true", help="ask the tiny MLLM in place of the perfect talker")
+    parser.add_argument("--chart", type=Path, help="where to leave an SVG of the curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
@@ -56,7 +59,9 @@ def main() -> None:
         )
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
-        curves(samples, mllm, Path(name))
+        drawn = strategies(samples, mllm, Path(name))
+    if options.chart:
+        options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
 
 
 def tiny() -> MLLM:
@@ -79,18 +84,21 @@ def knowing(samples: SampleSet) -> MLLM:
     return ScriptedMLLM(says, leans, row)
 
 
-def curves(samples: SampleSet, mllm: MLLM, folder: Path) -> None:
+def strategies(samples: SampleSet, mllm: MLLM, folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """A line of the table each; returns questions and cIoU, by the name of the curve that they are on."""
     box, _ = asked(samples, BoxPrompter(mllm), folder / "box.jsonl")
-    line("box", 0.0, box)
+    drawn: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
     plain: dict[int, Tally] = {}
     for points in GRIDS:
         plain[points], questions = asked(samples, PQPP(mllm, points=points), folder / f"grid-{points}.jsonl")
-        line(f"grid {points}", questions, plain[points])
+        drawn["plain grid"].append(line(f"grid {points}", questions, plain[points]))
     for coarse in COARSE:
         for budget in (one for one in BUDGETS if one > coarse):
             file = folder / f"adaptive-{coarse}-{budget}.jsonl"
             found, questions = asked(samples, AdaptivePQPP(mllm, coarse, budget), file)
-            line(f"adaptive {coarse}, budget {budget}", questions, found, plain)
+            place = line(f"adaptive {coarse}, budget {budget}", questions, found, plain)
+            drawn.setdefault(f"adaptive from {coarse}", []).append(place)
+    return drawn
 
 
 def asked(samples: SampleSet, prompter: Prompter, file: Path) -> tuple[Tally, float]:
@@ -101,13 +109,15 @@ def asked(samples: SampleSet, prompter: Prompter, file: Path) -> tuple[Tally, fl
     return tally(samples.samples, predictions, "lavt"), sum(len(one.asked) for one in predictions) / max(1, boxes)
 
 
-def line(name: str, questions: float, found: Tally, plain: Mapping[int, Tally] | None = None) -> None:
+def line(name: str, questions: float, found: Tally, plain: Mapping[int, Tally] | None = None) -> tuple[float, float]:
+    """Printed; returns questions and cIoU."""
     value, rest = 100 * found.ratios["cIoU"].value, "- | -"
     if plain:
         fair = min((points for points in plain if points >= questions - 0.5), default=max(plain))
         apart, low, high = (100 * one for one in compared(found, plain[fair], Bootstrap())["cIoU"])
         rest = f"{apart:+.1f} (grid {fair}) | {low:+.1f} to {high:+.1f}"
     print(f"| {name} | {questions:.1f} | {value:.1f} | {rest} |", flush=True)
+    return questions, value
 
 
 SEGMENTER = build_segmenter("tiny", device="cpu")

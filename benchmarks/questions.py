@@ -88,7 +88,9 @@ def tokenizer() -> FastTokenizer:
     )
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(said, trainers.BpeTrainer(special_tokens=[*SPECIAL], initial_alphabet=alphabet))
+    core.train_from_iterator(
+        said, trainers.BpeTrainer(special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False)
+    )
     roles = {"image_token": "<image>", "user_token": "<user>", "reply_token": "<reply>"}
     return FastTokenizer(tokenizer_object=core, pad_token="<pad>", eos_token="<end>", extra_special_tokens=roles)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from sam4mllm.prediction_files import Shard
 from sam4mllm.predictions import Prediction
 from sam4mllm.recipe import Recipe
 from sam4mllm.samples import SampleSet
+
+LIBRARIES = ("peft", "torch", "transformers")
+"""Whose versions predictions may depend on in a last bit."""
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
@@ -82,7 +86,8 @@ def settings_of(recipe: Recipe, samples: SampleSet, batch_size: int) -> dict[str
     kind = recipe.device.split(",")[0].split(":")[0] if recipe.device else None
     made = {**asdict(replace(recipe, device=kind)), "batch_size": batch_size, "images": str(samples.images)}
     learned = within(Path(recipe.adapter)) if recipe.adapter else []
-    return {**made, "learned": learned, "wording": WORDING, "sam4mllm": __version__}
+    versions = {"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}}
+    return {**made, "learned": learned, "wording": WORDING, "versions": versions}
 
 
 @dataclass(frozen=True, slots=True)
