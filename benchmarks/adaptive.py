@@ -1,8 +1,8 @@
 """cIoU against the number of questions about a box: adaptive PQPP beside the plain grid.
 
-    python benchmarks/adaptive.py [--scenes 60] [--mllm] [--chart docs/adaptive.svg]
+    python benchmarks/adaptive.py [--scenes 60] [--mllm] [--segmenter tiny] [--chart docs/adaptive.svg]
 
-The scenes are those of `shapes` and the segmenter is tiny's. Without ``--mllm`` a perfect talker answers, who says the
+The scenes are those of `shapes`. Without ``--mllm`` a perfect talker answers, who says the
 true box and knows of every point on which side it lies, so that nothing but the places of the points differs; with it
 the tiny MLLM is asked, with the adapter that comes with the package. Differences are paired, of the same scenes, with
 the 95% interval over pictures.
@@ -27,20 +27,20 @@ from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import read_predictions
-from sam4mllm.prompters import Prompter
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.samples import SampleSet
 from sam4mllm.score import compared
+from sam4mllm.segmenter import Segmenter
 from sam4mllm.shapes import Level
 from sam4mllm.tally import Tally, tally
 from sam4mllm.tiny.demo import write_scenes
 
 GRIDS = (4, 9, 16, 25, 36, 49, 81)
-BUDGETS = (12, 16, 25, 36, 49, 81)
-COARSE = (9, 16)
+BUDGETS = (6, 9, 12, 16, 25, 36, 49, 81)
+COARSE = (4, 9, 16)
 PLACE = re.compile(r"\((\d+),(\d+)\)")
 
 
@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--mllm", action="store_true", help="ask the tiny MLLM in place of the perfect talker")
+    parser.add_argument("--segmenter", default="tiny")
     parser.add_argument("--chart", type=Path, help="where to leave an SVG of the curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -59,7 +60,7 @@ def main() -> None:
         )
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
-        drawn = strategies(samples, mllm, Path(name))
+        drawn = strategies(samples, mllm, build_segmenter(options.segmenter, device="cpu"), Path(name))
     if options.chart:
         options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
 
@@ -84,26 +85,30 @@ def knowing(samples: SampleSet) -> MLLM:
     return ScriptedMLLM(says, leans, row)
 
 
-def strategies(samples: SampleSet, mllm: MLLM, folder: Path) -> dict[str, list[tuple[float, float]]]:
+def strategies(
+    samples: SampleSet, mllm: MLLM, segmenter: Segmenter, folder: Path
+) -> dict[str, list[tuple[float, float]]]:
     """A line of the table each; returns questions and cIoU, by the name of the curve that they are on."""
-    box, _ = asked(samples, BoxPrompter(mllm), folder / "box.jsonl")
+    box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
     drawn: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
     plain: dict[int, Tally] = {}
     for points in GRIDS:
-        plain[points], questions = asked(samples, PQPP(mllm, points=points), folder / f"grid-{points}.jsonl")
+        plain[points], questions = asked(
+            samples, Pipeline(PQPP(mllm, points=points), segmenter), folder / f"grid-{points}.jsonl"
+        )
         drawn["plain grid"].append(line(f"grid {points}", questions, plain[points]))
     for coarse in COARSE:
         for budget in (one for one in BUDGETS if one > coarse):
             file = folder / f"adaptive-{coarse}-{budget}.jsonl"
-            found, questions = asked(samples, AdaptivePQPP(mllm, coarse, budget), file)
+            found, questions = asked(samples, Pipeline(AdaptivePQPP(mllm, coarse, budget), segmenter), file)
             place = line(f"adaptive {coarse}, budget {budget}", questions, found, plain)
             drawn.setdefault(f"adaptive from {coarse}", []).append(place)
     return drawn
 
 
-def asked(samples: SampleSet, prompter: Prompter, file: Path) -> tuple[Tally, float]:
+def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[Tally, float]:
     """What is counted, and the mean number of questions about a box."""
-    predict(samples, Pipeline(prompter, SEGMENTER), file, batch_size=16)
+    predict(samples, pipeline, file, batch_size=16)
     predictions = read_predictions(file)
     boxes = sum(len(one.prompts) for one in predictions)
     return tally(samples.samples, predictions, "lavt"), sum(len(one.asked) for one in predictions) / max(1, boxes)
@@ -119,8 +124,6 @@ def line(name: str, questions: float, found: Tally, plain: Mapping[int, Tally] |
     print(f"| {name} | {questions:.1f} | {value:.1f} | {rest} |", flush=True)
     return questions, value
 
-
-SEGMENTER = build_segmenter("tiny", device="cpu")
 
 if __name__ == "__main__":
     main()

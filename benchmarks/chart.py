@@ -22,7 +22,7 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str,
         words: of what lies along x and along y.
         log: whether y is logarithmic; then it is above 0.
     """
-    xs, ys = ([place[axis] for places in lines.values() for place in places] for axis in (0, 1))
+    xs, ys = ([place[axis] for line in lines.values() for place in line] for axis in (0, 1))
     scale = math.log10 if log else float
     low, high = min(0.0 if log else min(ys), *map(scale, ys)), max(map(scale, ys))
     ticks = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)] if log else _even(low, high)
@@ -37,10 +37,13 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str,
     for tick in ticks:
         y = at(min(xs), tick)[1]
         drawn += [f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="#ddd"/>', _text(LEFT - 6, y + 4, f"{tick:g}", "end")]
-    drawn += [_text(at(x, ticks[0])[0], FLOOR + 16, f"{x:g}") for x in sorted(set(xs))]
-    for number, (name, places) in enumerate(lines.items()):
+    places = sorted(set(xs))
+    if len(places) > 8:
+        places = [x for x in _even(min(xs), max(xs)) if min(xs) <= x <= max(xs)]
+    drawn += [_text(at(x, ticks[0])[0], FLOOR + 16, f"{x:g}") for x in places]
+    for number, (name, line) in enumerate(lines.items()):
         colour, dash = COLOURS[number % len(COLOURS)], ' stroke-dasharray="5 4"' if name.endswith("*") else ""
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*place) for place in places))
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*place) for place in line))
         drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         y = TOP + 18 * number + 6
         drawn.append(f'<path d="M{RIGHT + 12} {y}h22" stroke="{colour}" stroke-width="2"{dash}/>')
