@@ -1,8 +1,9 @@
 """`sam4mllm targets` killed at random moments, then run to its end: the bytes must be those of a run left alone.
 
 Every run but the last is ended by `kill -9` at a moment drawn from the time that the undisturbed run took, most often
-on two workers; what is found done is done once. Prints how many parts each killed run left, and exits with 1 if a byte
-differs.
+on two workers; what is found done is done once. Where that is all before enough kills have landed, it is compared, and
+begun anew. Prints how many parts each killed run left; exits with 1 if a byte differs, or if fewer kills landed than
+were asked for.
 
     python benchmarks/killed_targets.py [--kills 20] [--scenes 400] [--segmenter grabcut] [--seed 0]
 """
@@ -11,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
-import subprocess
+import shutil
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter, sleep
+
+from killing import check_same, is_killed, land, whole_run
 
 from sam4mllm.shapes import Level
 from sam4mllm.tiny.demo import write_scenes
@@ -34,34 +35,29 @@ def main() -> None:
         write_scenes(folder / "shapes", "test", options.scenes, Level())
         words = [sys.executable, "-m", "sam4mllm.cli", "targets", str(folder / "shapes" / "test")]
         words += ["--segmenter", options.segmenter, "--device", "cpu", "--candidates", "8", "--out"]
-        start = perf_counter()
-        subprocess.run([*words, folder / "whole"], check=True, stderr=subprocess.DEVNULL)
-        whole = perf_counter() - start
-        disturb([*words, str(folder / "out")], folder / "out", options.kills, whole, random.Random(options.seed))
-        subprocess.run([*words, folder / "out"], check=True, stderr=subprocess.DEVNULL)
-        same = content(folder / "out") == content(folder / "whole")
-    print("the same bytes" if same else "OTHER BYTES")
-    raise SystemExit(not same)
+        seconds = whole_run([*words, str(folder / "whole")])
+        print(f"{options.scenes} scenes, undisturbed {seconds:.1f} s", flush=True)
+        disturb(words, folder / "out", folder / "whole", seconds, options.kills, random.Random(options.seed))
+        whole_run([*words, str(folder / "out")])
+        check_same(folder / "out", folder / "whole")
+    print("the same bytes")
 
 
-def disturb(words: list[str], out: Path, kills: int, whole: float, moments: random.Random) -> None:
-    """Start and kill, each run a bounded while; one that is done before its moment counts as no kill."""
-    killed = 0
-    while killed < kills and not (out / "targets.json").exists():
+def disturb(words: list[str], out: Path, whole: Path, seconds: float, kills: int, moments: random.Random) -> None:
+    """Start and kill, each run a bounded while, going on where the last was killed."""
+
+    def attempt(_: int) -> str | None:
+        if (out / "targets.json").exists():
+            check_same(out, whole)
+            shutil.rmtree(out)
         workers = ["--workers", str(moments.choice([1, 2, 2]))]
-        moment = moments.uniform(0, 4 * whole / kills + 1.5)
-        running = subprocess.Popen([*words, *workers], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        sleep(moment)
-        running.kill()
-        if running.wait() == -signal.SIGKILL:
-            killed += 1
-            parts = len(list((out / "parts").glob("[0-9]*.json")))
-            print(f"kill {killed} after {moment:.2f} s, {' '.join(workers)}: {parts} parts done")
-    print(f"{killed} kills; undisturbed {whole:.1f} s")
+        moment = moments.uniform(0, 4 * seconds / kills + 1.5)
+        if not is_killed([*words, str(out), *workers], moment):
+            return None
+        parts = len(list((out / "parts").glob("[0-9]*.json")))
+        return f"after {moment:.2f} s, {' '.join(workers)}: {parts} parts done"
 
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    land(kills, attempt)
 
 
 if __name__ == "__main__":

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
-import cv2
-import PIL.Image
-
-from data_prep.sheet import Card, Panel
-from sam4mllm.draw import AnySize, overlay
-from sam4mllm.errors import UserError
+from sam4mllm.draw import overlay
 from sam4mllm.geometry import Image, iou
-from sam4mllm.images import read_image
+from sam4mllm.page.panels import checked, panel, picture_or_why
+from sam4mllm.page.sheet import Card, Panel
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.segmenter import Scene, Segmenter
 from sam4mllm.target_shards import Target
 
-SIDE = 480  # pixels of a panel's longer side; shown at about half of that, so it is sharp on any screen
-QUALITY = 85  # of the JPEGs
 SAME = 0.01  # machines differ by less in the IoU of one prompt
 UNLIKE = "redrawn unlike what is stored: the targets are of another segmenter"
 
@@ -68,10 +60,10 @@ def cards_of(
     paths = [samples.path(case.sample) for case in cases]
     found: dict[int, Card] = {}
     for path, numbers in groupby(sorted(range(len(cases)), key=paths.__getitem__), paths.__getitem__):
-        image, scene = _picture(path), None
+        image, scene = picture_or_why(path), None
         for number in numbers:
             case = cases[number]
-            seen = image if isinstance(image, str) else _checked(image, case.sample)
+            seen = image if isinstance(image, str) else checked(image, case.sample.width, case.sample.height)
             if isinstance(seen, str):
                 found[number] = _card(case, (), seen, None)
             else:
@@ -82,44 +74,17 @@ def cards_of(
     return [found[number] for number in range(len(cases))]
 
 
-def _picture(path: Path) -> Image | str:
-    """The picture, or why it cannot be read."""
-    try:
-        return read_image(path)
-    except UserError as error:
-        return str(error)
-
-
-def _checked(image: Image, sample: Sample) -> Image | str:
-    """The picture where it is of the size that the sample says, or what is wrong."""
-    height, width, _ = image.shape
-    if (height, width) == (sample.height, sample.width):
-        return image
-    return f"the picture is {width} x {height} pixels, the sample says {sample.width} x {sample.height}"
-
-
 def _seen(case: Case, image: Image, scene: Scene | None) -> Card:
     """The card of a picture that can be read: the truth beside the best prompts and what they draw."""
     masks = [rle.mask for rle in case.masks]
-    panels = [_panel(overlay(image, [], masks), "true mask" if masks else "nothing is meant")]
+    panels = [panel(overlay(image, [], masks), "true mask" if masks else "nothing is meant")]
     redrawn = None
     if case.target is not None and case.target.prompts:
         best = case.target.prompts[:1]
         drawn = [] if scene is None else [each.mask for each in scene.segment(best)]
-        panels.append(_panel(overlay(image, best, drawn), "prompts and what they redraw" if drawn else "prompts"))
+        panels.append(panel(overlay(image, best, drawn), "prompts and what they redraw" if drawn else "prompts"))
         redrawn = iou(drawn[0], masks[0]) if drawn else None
     return _card(case, tuple(panels), _fault(case), redrawn)
-
-
-def _panel(picture: AnySize, word: str) -> Panel:
-    height, width, _ = picture.shape
-    scale = min(SIDE / max(height, width), 1.0)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    packed = io.BytesIO()
-    PIL.Image.fromarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)).save(
-        packed, "JPEG", quality=QUALITY, subsampling=0
-    )
-    return Panel(packed.getvalue(), *size, word)
 
 
 def _card(case: Case, panels: tuple[Panel, ...], fault: str, redrawn: float | None) -> Card:

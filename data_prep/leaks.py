@@ -7,8 +7,9 @@ in another set's train. Held out are the pictures of every split that is not for
 - of the sets whose refs lie below the same root, split as papers report (unc; umd for RefCOCOg), converted or not,
 - of the sets that are converted already, beside each other in one folder.
 
-A picture is known by its COCO id where its name has one (``COCO_train2014_000000520199.jpg``, ``000000520199.png``: the
-years share their ids), else by where its file lies, links to the image root followed.
+A picture is known by its COCO id where its name, or that of the file that it is a link to, has one
+(``COCO_train2014_000000520199.jpg``, ``000000520199.png``: the years share their ids), else by where its file lies,
+all links followed.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.(?:jpe?g|png)",
 
 def identities(images: Path, names: Iterable[str]) -> dict[str, str]:
     """What any two sets would call the same: for each picture below an image root."""
-    root = images.resolve()
-    return {name: _identity(root, name) for name in names}
+    folders: dict[str, Path] = {}
+    return {name: _coco(name) or _place(images, name, folders) for name in names}
 
 
 def held_out(reading: Reading, root: Path, beside: Iterable[Path]) -> set[str]:
@@ -97,7 +98,7 @@ def indices(folder: Path) -> Iterator[tuple[Path, str]]:
 @lru_cache
 def _of_refs(path: Path, changed: int) -> frozenset[str]:  # noqa: ARG001  a file that changed is read again
     held = (ref for ref in read_refs(path) if not all(map(is_training, splits_of(ref))))
-    return frozenset(_coco(ref["image_id"]) for ref in held)
+    return frozenset(_of_number(ref["image_id"]) for ref in held)
 
 
 def _of_converted(folder: Path) -> set[str]:
@@ -109,10 +110,22 @@ def _of_converted(folder: Path) -> set[str]:
     return held
 
 
-def _identity(root: Path, name: str) -> str:
+def _coco(name: str) -> str | None:
     named = _COCO.fullmatch(name.rpartition("/")[2])
-    return _coco(int(named[1])) if named else os.path.normpath(root / name)  # resolve() would ask the disk each time
+    return _of_number(int(named[1])) if named else None
 
 
-def _coco(number: int) -> str:
+def _place(images: Path, name: str, folders: dict[str, Path]) -> str:
+    """Where a file lies, or the COCO id of what it is a link to; of a folder the disk is asked once for its place."""
+    folder, _, own = name.rpartition("/")
+    if folder not in folders:
+        folders[folder] = (images / folder).resolve()
+    place = folders[folder] / own
+    if not place.is_symlink():
+        return str(place)
+    target = os.path.realpath(place)  # resolve() raises where links go round in a circle
+    return _coco(target) or target
+
+
+def _of_number(number: int) -> str:
     return f"coco:{number}"

@@ -18,11 +18,11 @@ from typing import Annotated
 import typer
 
 from data_prep.cards import Case, cards_of
-from data_prep.charts import histogram, numbers, shares
-from data_prep.sheet import Card, Finding, Section, Table, page
 from sam4mllm.atomic import check_file, write_text
 from sam4mllm.cli.terminal import progress
 from sam4mllm.errors import UserError
+from sam4mllm.page.charts import histogram, numbers, shares
+from sam4mllm.page.sheet import Card, Finding, Section, Table, beside, findings, page, section, table, tiles
 from sam4mllm.samples import Sample, SampleSet, read_samples
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.target_shards import Target, read_targets
@@ -91,14 +91,14 @@ def show(
     return page(
         title,
         _notes(targets, segmenter),
-        _tiles(samples.samples, own or []),
-        _table(samples.samples),
-        _findings(samples, cases, targets, cards),
-        _charts(cases, own),
         [
-            Section(f"The worst {len(first)}", f"Of those that keep a prompt. {_LOWEST}", first),
-            Section(f"The worst {len(second)} that keep no prompt", _LOWEST, second),
-            Section("The rest" if worst or none else "Samples", _which(len(others), left), others),
+            tiles(_tiles(samples.samples, own or [])),
+            findings(_findings(samples, cases, targets, cards)),
+            beside(_charts(cases, own)),
+            table(_table(samples.samples)),
+            section(Section(f"The worst {len(first)}", f"Of those that keep a prompt. {_LOWEST}", first)),
+            section(Section(f"The worst {len(second)} that keep no prompt", _LOWEST, second)),
+            section(Section("The rest" if worst or none else "Samples", _which(len(others), left), others)),
         ],
     )
 
@@ -152,7 +152,9 @@ def _table(samples: Sequence[Sample]) -> Table:
             sum(not sample.masks for sample in own),
         )
         rows.append([source, split, *(f"{count:,}" for count in counts)])
-    return Table(["set", "split", "expressions", "pictures", "masks", "of several objects", "of nothing"], rows)
+    return Table(
+        ["set", "split", "expressions", "pictures", "masks", "of several objects", "of nothing"], rows, words=2
+    )
 
 
 def _findings(

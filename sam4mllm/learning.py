@@ -147,7 +147,10 @@ def card_of(recipe: FinetuneRecipe) -> Card:
         base="",
         dialect="",
         base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
-        prompters={"ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative}, "pqpp": recipe.pqpp.given},
+        prompters={
+            "ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative},
+            "pqpp": recipe.pqpp.given,
+        },
         data=data(folders),
         versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
         chat_template=template_of(recipe),

@@ -169,7 +169,10 @@ def _saved(decoder: nn.Module, shape: torch.Size, dtype: torch.dtype, mixed: boo
             torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         ):
-            kept = torch.func.functional_call(decoder, held, kwargs={"inputs_embeds": hidden, "use_cache": False})
+            # as padded rows have it: without one transformers leaves the mask out on real tensors, and not on these
+            mask = torch.ones(shape[:2], dtype=torch.long)
+            given = {"inputs_embeds": hidden, "attention_mask": mask, "use_cache": False}
+            kept = torch.func.functional_call(decoder, held, kwargs=given)
         own = {one.untyped_storage()._cdata for one in held.values()}
         total = sum(size for storage, size in found.items() if storage not in own)
         del kept  # until here the graph holds what was counted, so that no storage's number is used twice

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from functools import partial
 from types import MappingProxyType
 
@@ -118,11 +119,19 @@ class Profile:
         metrics: by name, in the order in which they are printed.
         count: from truths and predicted masks to pixels.
         warning: how this differs from the protocol's own code, for a profile that only serves to compare.
+        empty: the IoU, 1 or 0, where nothing is true and nothing predicted.
     """
 
     metrics: Mapping[str, Metric]
     count: Callable[[Sequence[Truth], Sequence[Encoded]], Pixels]
     warning: str = ""
+    empty: int = 1
+
+    def iou(self, counts: Counts) -> Fraction:
+        """The IoU of one expression, exactly: without the epsilon that a protocol's code may add."""
+        if counts.union:
+            return Fraction(counts.intersection, counts.union)
+        return Fraction(0 if counts.truth else self.empty)
 
     def ratios(self, pixels: Pixels) -> dict[str, Ratio]:
         """The numbers as sums over sums, by name."""
@@ -240,6 +249,7 @@ lavt = Profile(
         **_at((0.5, 0.6, 0.7, 0.8, 0.9), targeted=False),
     },
     count_all,
+    empty=0,
 )
 """cIoU, mIoU and Pr@0.5 ... Pr@0.9 as LAVT's evaluation counts them.
 

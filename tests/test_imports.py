@@ -18,11 +18,13 @@ LAYERS = [
     ["plan_page"],
     ["training_plan"],
     ["calibration_run"],
-    ["infer", "prediction_run", "score_run", "learning", "merging", "target_run"],
-    ["recipe", "held_out", "fingerprints"],
+    ["infer", "prediction_run", "diagnose_run", "report_run", "learning", "merging", "target_run"],
+    ["recipe", "held_out", "fingerprints", "score_run"],
     ["builders", "row_plan", "memory"],
-    ["finetune", "conversations", "predict", "calibration", "score", "diagnose"],
-    ["costs", "tally", "signature", "peers"],
+    ["diagnose", "report"],
+    ["ledger", "reliability"],
+    ["finetune", "conversations", "predict", "calibration", "score"],
+    ["costs", "tally", "signature", "peers", "swaps"],
     ["teaching", "prediction_files"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
@@ -30,7 +32,7 @@ LAYERS = [
     ["trainable", "checkpoints", "stopping", "watching"],
     ["prompters"],
     ["mllm", "segmenter"],
-    ["dialogue", "strata"],
+    ["dialogue", "strata", "page"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
     ["notation", "rle", "counting", "images", "shards"],
     ["runs", "geometry", "ratios", "engines", "atomic", "settings", "rows"],
@@ -84,7 +86,20 @@ def test_importing_the_package_loads_nothing_heavy():
     "words",
     [
         ["--help"],
-        *([name, "--help"] for name in ("infer", "predict", "score", "calibrate", "targets", "finetune", "merge")),
+        *(
+            [name, "--help"]
+            for name in (
+                "infer",
+                "predict",
+                "score",
+                "calibrate",
+                "diagnose",
+                "report",
+                "targets",
+                "finetune",
+                "merge",
+            )
+        ),
     ],
 )
 def test_help_loads_nothing_heavy(words):

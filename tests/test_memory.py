@@ -17,7 +17,8 @@ LORA = Training(steps=1, batch=1, lora=Lora(4, 8))
 
 def on_meta(family: str, dtype: torch.dtype = torch.bfloat16):
     model, _ = FAMILIES[family]()
-    return type(model)(model.config).to("meta", dtype)
+    with torch.device("meta"):  # moved there, words that are tied would come apart
+        return type(model)(model.config).to(dtype)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,7 +61,7 @@ def test_in_four_bits_only_the_language_models_layers_are_smaller_but_for_the_la
     whole = shape_of(on_meta("llava"), LORA, 32).memory.weights
     smaller = shape_of(model, replace(LORA, quantize="4bit"), 32).memory.weights
     assert smaller == pytest.approx(whole - packed * (2 - PACKED), rel=1e-4)
-    assert PACKED == pytest.approx(4.127 / 8, rel=1e-3)  # bits a weight, in QLoRA's section 3
+    assert pytest.approx(4.127 / 8, rel=1e-3) == PACKED  # bits a weight, in QLoRA's section 3
 
 
 def test_activations_grow_with_tokens_and_rows_alike_and_shrink_with_checkpointing():
@@ -68,7 +69,7 @@ def test_activations_grow_with_tokens_and_rows_alike_and_shrink_with_checkpointi
         tokens = changes.pop("tokens", 64)
         return shape_of(on_meta("llava"), replace(LORA, **changes), tokens).memory.activations
 
-    assert kept(batch=2) == pytest.approx(kept(tokens=128), rel=0.02)
+    assert kept(batch=2) == pytest.approx(kept(tokens=128), rel=0.05)  # a mask holds a number for two tokens each
     assert 1.8 < kept(tokens=128) / kept() < 2.2
     # of each of the two blocks what enters it: 64 tokens, 64 wide, of 2 bytes
     assert kept(gradient_checkpointing=True) == 2 * 64 * 64 * 2 < kept() / 4
@@ -94,7 +95,8 @@ def test_what_has_no_values_is_counted_like_what_has(family):
 
     hidden = torch.randn(1, 48, 64, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
-        kept = decoder(inputs_embeds=hidden, use_cache=False)
+        padded = (torch.arange(48) < 47).long()[None]
+        kept = decoder(inputs_embeds=hidden, attention_mask=padded, use_cache=False)
     own = {one.untyped_storage()._cdata for one in (*adapted.parameters(), *adapted.buffers())}
     real = sum(size for storage, size in found.items() if storage not in own)
     assert kept is not None

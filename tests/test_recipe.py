@@ -206,7 +206,7 @@ def test_a_name_goes_to_transformers(monkeypatch):
     assert stand.loaded == [(("owner/name",), {**how, "multimask": True})]
 
     asked = {"adapter": None, "dialect": "qwen2-vl", "trust_remote_code": True, **how}
-    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True}
+    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True, "chat_template": "{{ x }}"}
     inspect.signature(talker.HfMLLM.load).bind("x", **asked)
     given = {}
     monkeypatch.setattr(talker.HfMLLM, "load", lambda name, **kwargs: given.update(kwargs) or MUTE)

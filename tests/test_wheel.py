@@ -16,7 +16,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sam4mllm"}
     weights = {f"sam4mllm/tiny/weights/{model}/model.safetensors" for model in ("mllm", "sam")}
     adapter = {f"sam4mllm/tiny/weights/adapter/{name}" for name in ("adapter_model.safetensors", "sam4mllm.json")}
-    assert {"sam4mllm/tiny/architecture.json", *weights, *adapter} <= names
+    assert {"sam4mllm/tiny/architecture.json", "sam4mllm/page/sheet.css", *weights, *adapter} <= names
 
 
 def test_the_constraints_are_names_and_versions_only():

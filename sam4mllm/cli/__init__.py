@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from sam4mllm.cli import calibrate, finetune, infer, merge, predict, score, targets
+from sam4mllm.cli import calibrate, diagnose, finetune, infer, merge, predict, report, score, targets
 from sam4mllm.errors import UserError
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ for command in (
     predict.predict,
     score.score,
     calibrate.calibrate,
+    diagnose.diagnose,
+    report.report,
     targets.targets,
     finetune.finetune,
     merge.merge,

@@ -74,6 +74,18 @@ Devices = Annotated[
     str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
 ]
 Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="lavt for RES, rela for GRES, lisa for ReasonSeg; to compare: gsva, bool-ignore.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option("--by", help="A table more: by size, share, aspect, words, targets or kind; repeatable."),
+]
 Images = Annotated[Path | None, typer.Option("--images", help="Root of the pictures, where they were moved.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import Samples
+from sam4mllm.cli.options import By, Profile, Samples
 
 
 def score(
@@ -17,18 +17,8 @@ def score(
         Path,
         typer.Argument(help="What predict made, a folder of PNGs, or a list of COCO RLE as JSON.", show_default=False),
     ],
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile",
-            help="lavt for RES, rela for GRES, lisa for ReasonSeg; to compare: gsva, bool-ignore.",
-            show_default=False,
-        ),
-    ],
-    by: Annotated[
-        list[str] | None,
-        typer.Option("--by", help="A table more: by size, share, aspect, words, targets or kind; repeatable."),
-    ] = None,
+    profile: Profile,
+    by: By = None,
     against: Annotated[
         Path | None, typer.Option("--against", help="Other predictions of the same samples: the difference, paired.")
     ] = None,

@@ -86,7 +86,10 @@ def test_what_comes_twice_word_for_word_counts_once_and_is_told(tmp_path):
     assert reading.noticed[TWICE] == ["annotation 1"]
 
 
-@pytest.mark.parametrize("split", ["../../evil", "/evil", "a/b", "", ".", ".."])
+@pytest.mark.parametrize(
+    "split",
+    ["../../evil", "/evil", "a/b", "a/", "", ".", "..", ".hidden", "a\\b", "c:a", "a\nb", "a\0b", "report.json"],
+)
 def test_a_split_cannot_leave_the_output(tmp_path, split):
     root, out = write(tmp_path / "raw", [thing(1, 0)]), tmp_path / "a" / "b" / "c"
     words = ["--root", root, "--out", out, "--split", split]
@@ -138,6 +141,17 @@ def test_files_of_another_form_are_one_line_that_names_them(tmp_path, things, ch
         prepare(write(tmp_path, things, **change))
     assert "instances.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_name_of_two_lines_is_refused_in_one(tmp_path):
+    images = [{"id": 5, "file_name": "a\nb.jpg", "width": 12, "height": 4}]
+    root, out = write(tmp_path / "raw", [thing(1, 0)], images=images), tmp_path / "out"
+    result = CliRunner().invoke(APP, ["--root", str(root), "--out", str(out)])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: coco-train-5-1: a picture's path is one line without control characters, got 'a\\nb.jpg'\n"
+    )
+    assert not out.exists()
 
 
 def test_a_folder_without_instances_is_one_line(tmp_path):

@@ -90,6 +90,10 @@ def test_pictures_that_are_missing_are_counted(tmp_path):
     ("later", "message"),
     [
         pytest.param({"phrase": "\ud800"}, "half a letter", id="a lone surrogate"),
+        pytest.param(
+            {"image": "a\nb.jpg"}, r"other: a picture's path is one line .*, got 'a\\nb\.jpg'", id="a line break"
+        ),
+        pytest.param({"image": "a\x1b[2J.jpg"}, "without control characters", id="an escape"),
         pytest.param({"id": "first"}, "1 val sample ids come more than once, the first is first", id="an id twice"),
     ],
 )
@@ -120,11 +124,11 @@ def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_
     }
 
 
-def test_a_name_of_two_lines_is_told_in_one(tmp_path):
+def test_an_id_of_two_lines_is_told_in_one(tmp_path):
     said: list[str] = []
-    splits = {"val": [Sample("x", "a\nb.jpg", 6, 4, "it", ())]}
+    splits = {"val": [Sample("x\ny", "a.jpg", 6, 4, "", ())]}
     convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
-    assert said[0].splitlines()[1:] == [r"pictures that are missing: 1 ('a\nb.jpg')"]
+    assert r"sentences without a word: 1 ('x\ny')" in said[0].splitlines()
 
 
 def test_folders_may_be_links(tmp_path, monkeypatch):

@@ -187,3 +187,13 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
 def test_a_folder_without_files_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no LabelMe files in"):
         prepare(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["../evil", "a/b", ".."])
+def test_a_split_cannot_leave_the_output(tmp_path, split):
+    out = tmp_path / "a" / "b"
+    words = ["--root", write(tmp_path / "raw", [shape("mug", 0)]), "--out", out, "--split", split]
+    result = CliRunner().invoke(APP, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "a split is a folder of its own" in result.stderr
+    assert not (tmp_path / "a").exists()

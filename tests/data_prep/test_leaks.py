@@ -164,6 +164,34 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_pat
         assert len(read_samples(out / "one" / "train")) == 0
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param("photos/p.jpg", "photos/p.jpg", True, id="itself"),
+        pytest.param("photos/p.jpg", "photos/q.jpg", False, id="another"),
+        pytest.param("photos/p.jpg", "photos/../photos/p.jpg", True, id="another way to it"),
+        pytest.param("photos/p.jpg", "photos/a link.jpg", True, id="a link to it"),
+        pytest.param("photos/p.jpg", "far/p.jpg", True, id="in a folder that is a link"),
+        pytest.param("photos/p.jpg", "far/a link.jpg", True, id="a link in a folder that is one"),
+        pytest.param("photos/p.jpg", "copy/p.jpg", False, id="the same name elsewhere"),
+        pytest.param("photos/000000000009.jpg", "photos/mine.jpg", True, id="a link to COCO's, which is missing"),
+        pytest.param("photos/000000000009.jpg", "photos/p.jpg", False, id="not COCO's"),
+        pytest.param("photos/round.jpg", "photos/p.jpg", False, id="a link in a circle"),
+    ],
+)
+def test_a_picture_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_path, one, other, same):
+    for folder in ("photos", "copy"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p.jpg").touch()
+    (tmp_path / "far").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "a link.jpg").symlink_to("p.jpg")
+    (tmp_path / "photos" / "mine.jpg").symlink_to("COCO_train2014_000000000009.jpg")
+    (tmp_path / "photos" / "round.jpg").symlink_to("round.jpg")
+    first = identities(tmp_path, [one])[one]
+    root, name = tmp_path / other.rpartition("/")[0], other.rpartition("/")[2]
+    assert (first == identities(tmp_path, [other])[other] == identities(root, [name])[name]) == same
+
+
 @pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
 def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_said(tmp_path, split):
     images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))

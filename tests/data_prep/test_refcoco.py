@@ -195,9 +195,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
 )
 def test_all_real_sentences_come_out(real_data, tmp_path, dataset, expected):
     root = real_data / "refcoco_real"
-    assert run("--dataset", dataset, "--root", root, "--out", tmp_path, "--partial").exit_code == 0
+    assert run("--dataset", dataset, "--root", root, "--out", tmp_path / "out", "--partial").exit_code == 0
     for split, count in expected.items():
-        found = read_samples(tmp_path / split)
+        found = read_samples(tmp_path / "out" / split)
         assert len(found) == count
         assert all(found.path(sample).is_file() for sample in found)
         assert all(sample.truth.area > 0 and sample.phrase for sample in found)

@@ -118,6 +118,37 @@ def test_official_totals_are_those_in_print():
         assert sum(counts.pictures or 0 for counts in OFFICIAL[name].values()) == pictures
 
 
+def test_official_refs_are_those_of_the_files_whole():
+    """RefCOCO's 50,000, RefCOCO+'s 49,856 and RefCOCOg's 49,822 refs, however they are split; google's test is not out.
+
+    gRefCOCO's: as its makers' reader counts them.
+    """
+    totals = {name: sum(counts.refs or 0 for counts in splits.values()) for name, splits in OFFICIAL.items()}
+    assert totals == {
+        "refcoco-unc": 50000,
+        "refcoco-google": 50000,
+        "refcoco+-unc": 49856,
+        "refcocog-umd": 49822,
+        "refcocog-google": 49822,
+        "grefcoco-unc": 97977,
+        "reasonseg": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "due"),
+    [
+        ("refcoco-google", "pictures", {"train": 19213, "val": 4559, "test": 4527}),
+        ("refcocog-google", "pictures", {"train": 24698, "val": 4650}),
+        ("grefcoco-unc", "sentences", {"train": 209344, "val": None, "testA": None, "testB": None}),
+        ("reasonseg", "pictures", {"train": 239, "val": 200, "test": 779}),
+        ("reasonseg", "sentences", {"train": None, "val": 200, "test": 779}),
+    ],
+)
+def test_official_counts_that_have_no_total_in_print_are_as_their_makers_gave_them(name, what, due):
+    assert {split: getattr(counts, what) for split, counts in OFFICIAL[name].items()} == due
+
+
 def test_a_report_is_the_same_there_and_back_and_in_bytes(tmp_path):
     reading = Reading("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
     report = make_report(reading, reading, True)

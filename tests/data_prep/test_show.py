@@ -1,18 +1,12 @@
-import base64
-import io
 import math
-import re
-from html.parser import HTMLParser
 
 import numpy as np
-import PIL.Image
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from data_prep import show as command
 from data_prep.cards import Case
-from data_prep.charts import Bar, histogram, numbers, shares
 from data_prep.show import WORST, cases_of, chosen, show
 from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.images import write_png
@@ -20,11 +14,11 @@ from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.segmenter.box import BoxSegmenter
 from sam4mllm.target_shards import Target, write_targets
+from tests.page.parsed import Page, picture_sizes, plain, stands_alone
 
 APP = typer.Typer()
 APP.command()(command.main)
 EVIL = "<script>alert('x')</script> & \"quotes\""
-REACHING = ("src", "href", "action", "data", "poster", "srcset", "formaction", "background")
 
 
 def mask(x0=2, y0=3, x1=10, y1=9, height=16, width=20):
@@ -56,62 +50,14 @@ def given(folder, *samples, missing=()):
     return SampleSet(samples, folder)
 
 
-class Page(HTMLParser):
-    """What stands in a page: tags with their attributes, text, and the cards in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(text)
-        assert self.open == [], "a tag was left open"
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "line", "rect"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        if tag != "rect":
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append((self.open[-1] if self.open else "", data))
-
-    def text(self, *tags):
-        return [words for tag, words in self.words if tag in tags]
-
-    @property
-    def pictures(self):
-        return [each["src"] for tag, each in self.tags if tag == "img"]
-
-
-def plain(text):
-    """The words of a page as a person reads them."""
-    return " ".join(" ".join(words for tag, words in Page(text).words if tag != "style").split())
-
-
 def test_the_page_stands_alone(tmp_path):
     samples = given(tmp_path, sample(0), sample(1))
-    text = show(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5)))
-    page = Page(text)
-    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"} == set()
-    for _, attributes in page.tags:
-        assert not any(name.startswith("on") for name in attributes)
-        assert all(attributes[name].startswith("data:image/jpeg;base64,") for name in REACHING if name in attributes)
-    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
-    assert "default-src 'none'" in text
+    assert stands_alone(show(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5))))
 
 
 def test_every_picture_can_be_read(tmp_path):
-    page = Page(show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
-    assert len(page.pictures) == 2  # the true mask, the prompts
-    for source in page.pictures:
-        with PIL.Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as picture:
-            picture.load()
-            assert max(picture.size) == 480
+    sizes = picture_sizes(show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
+    assert [max(size) for size in sizes] == [480, 480]  # the true mask, the prompts
 
 
 @pytest.mark.parametrize("place", ["phrase", "raw", "kind", "source", "split", "id", "image"])
@@ -294,31 +240,6 @@ def test_the_redrawn_mask_is_drawn(tmp_path):
 def test_a_set_of_nothing_is_a_page_too(tmp_path):
     for targets in (None, {}):
         assert "0 expressions" in plain(show(SampleSet((), tmp_path), "", targets))
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])],
-)
-def test_shares_are_counted_in_equal_parts(values, expected):
-    assert [bar.count for bar in shares(values, 4)] == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "expected", "last"),
-    [([], [0], "0"), ([2, 0, 2], [1, 0, 2], "2"), ([0, 23, 24, 90], [1, *[0] * 22, 3], "23 or more")],
-)
-def test_numbers_are_counted_one_by_one(values, expected, last):
-    assert [bar.count for bar in numbers(values)] == expected
-    assert numbers(values)[-1].label == last
-
-
-def test_bars_are_as_high_as_their_counts_and_a_single_one_shows():
-    drawn = histogram("t", [Bar("a", 0), Bar("b", 1), Bar("c", 500), Bar("d", 1000)], ("a", "d"))
-    heights = [float(each) for each in re.findall(r'<rect[^>]* height="([\d.]+)"', drawn)]
-    assert heights[0] == 0
-    assert heights[1] == 1
-    assert heights[3] == pytest.approx(2 * heights[2])
 
 
 def written(folder, *targets):

@@ -1,6 +1,6 @@
-"""A contact sheet as one HTML page: no scripts, nothing fetched, light and dark, every text escaped.
+"""A page of pictures and figures as one HTML file: no scripts, nothing fetched, light and dark, every text escaped.
 
-Takes what is to be seen as plain values; knows nothing of samples, targets and models.
+Takes what is to be seen as plain values, each made HTML by a function of its name; knows nothing of samples and models.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Card:
         fault: what is wrong with it, in words; empty where nothing is.
         iou: 0..1, drawn as a bar; None where there is none.
         iou_word: what kind of IoU it is.
+        replies: what a model said, word for word.
     """
 
     phrase: str
@@ -48,6 +49,7 @@ class Card:
     fault: str = ""
     iou: float | None = None
     iou_word: str = ""
+    replies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,47 +71,65 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A head, and rows of as many cells."""
+    """A head, and rows of as many cells; the first ``words`` columns hold words, the others figures."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: int = 1
 
 
-def page(
-    title: str,
-    notes: Sequence[str],
-    tiles: Sequence[tuple[str, str]],
-    table: Table,
-    findings: Sequence[Finding],
-    charts: Sequence[str],
-    sections: Sequence[Section],
-) -> str:
+def page(title: str, notes: Sequence[str], parts: Sequence[str]) -> str:
     """The whole page; the same values give the same text.
 
     Args:
         title: of the page.
         notes: sentences below it.
-        tiles: figures, and what each counts.
-        table: below the tiles.
-        findings: those that name nothing are passed over.
-        charts: HTML, from `data_prep.charts`.
-        sections: those without cards are passed over.
+        parts: HTML, from the functions below and from `charts`, `curves` and `bars`; empty ones leave nothing.
     """
-    parts = [
-        f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{escape(note)}</p>' for note in notes)}</header>",
-        f'<div class="tiles">{"".join(map(_tile, tiles))}</div>',
-        *(_finding(each) for each in findings if each.names),
-        f'<div class="charts">{"".join(charts)}</div>',
-        _table(table),
-        *(_section(each) for each in sections if each.cards),
-    ]
+    header = f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{escape(note)}</p>' for note in notes)}</header>"
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(parts)
+        + "\n".join([header, *filter(None, parts)])
         + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def tiles(figures: Sequence[tuple[str, str]]) -> str:
+    """Figures, and what each counts."""
+    return f'<div class="tiles">{"".join(map(_tile, figures))}</div>'
+
+
+def beside(figures: Sequence[str]) -> str:
+    """Charts beside each other, as far as there is room."""
+    return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """Lists that can be unfolded; those that name nothing are passed over."""
+    return "\n".join(_finding(each) for each in found if each.names)
+
+
+def table(rows: Table) -> str:
+    """A table that is scrolled where it is too wide."""
+    head = "".join(f"<th{_kind(rows, column)}>{escape(cell)}</th>" for column, cell in enumerate(rows.head))
+    lines = "".join(
+        f"<tr>{''.join(f'<td{_kind(rows, column)}>{escape(cell)}</td>' for column, cell in enumerate(row))}</tr>"
+        for row in rows.rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def section(content: Section) -> str:
+    """Cards below their heading; nothing for no cards."""
+    if not content.cards:
+        return ""
+    cards = "\n".join(map(_card, content.cards))
+    return (
+        f"<section><h2>{escape(content.heading)}</h2><p>{escape(content.line)}</p>\n"
+        f'<div class="cards">\n{cards}\n</div></section>'
     )
 
 
@@ -127,18 +147,8 @@ def _finding(finding: Finding) -> str:
     )
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.head)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _section(section: Section) -> str:
-    cards = "\n".join(map(_card, section.cards))
-    return (
-        f"<section><h2>{escape(section.heading)}</h2><p>{escape(section.line)}</p>\n"
-        f'<div class="cards">\n{cards}\n</div></section>'
-    )
+def _kind(rows: Table, column: int) -> str:
+    return ' class="word"' if column < rows.words else ""
 
 
 def _card(card: Card) -> str:
@@ -147,8 +157,13 @@ def _card(card: Card) -> str:
     fault = f'<p class="fault">{escape(card.fault)}</p>' if card.fault else ""
     return (
         f'<article><div class="panels">{"".join(_panel(each, card.phrase) for each in card.panels)}</div>{fault}'
-        f'<h3>{words}</h3>{_score(card)}<ul class="facts">{facts}</ul><code>{escape(card.name)}</code></article>'
+        f'<h3>{words}</h3>{_score(card)}<ul class="facts">{facts}</ul>{_replies(card)}'
+        f"<code>{escape(card.name)}</code></article>"
     )
+
+
+def _replies(card: Card) -> str:
+    return "".join(f"<blockquote>{escape(reply)}</blockquote>" for reply in card.replies)
 
 
 def _score(card: Card) -> str:

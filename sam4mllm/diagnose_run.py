@@ -1,0 +1,96 @@
+"""What `sam4mllm diagnose` does: samples and predictions in, a file of entries, tables and what to know of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from sam4mllm.atomic import check_file, write_text
+from sam4mllm.builders import build_segmenter, check_segmenter
+from sam4mllm.diagnose import ALIKE, diagnose
+from sam4mllm.ledger import Entry, by_label, table
+from sam4mllm.metrics import profile_named
+from sam4mllm.predictions import read_predictions
+from sam4mllm.reliability import Reliability, answered, reliability
+from sam4mllm.samples import SampleSet
+from sam4mllm.strata import STRATA, stratum_named
+from sam4mllm.swaps import REDRAWN
+
+Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Where the IoU of one file of predictions was lost.
+
+    Attributes:
+        entries: one for each sample, in their order.
+        samples: what they are of.
+        points: how right the model was about points.
+    """
+
+    entries: list[Entry]
+    samples: SampleSet
+    points: Reliability
+
+    def text(self, by: Sequence[str] = ()) -> str:
+        """Markdown tables: of all expressions, by each of the strata, and of the points that were asked about."""
+        parts = [table({"all": self.entries})]
+        for name in by:
+            labels = {sample.id: STRATA[name].of(sample) for sample in self.samples}
+            parts.append(table(by_label(self.entries, labels, STRATA[name]), f"lost to, by {name}"))
+        return "\n".join([*parts, self.points.text()] if self.points.count else parts)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What has to be known of the entries, one line each."""
+        unlike = [one.id for one in self.entries if abs(one.lost.get(REDRAWN, Fraction())) > ALIKE]
+        if not unlike:
+            return []
+        return [
+            f"{len(unlike)} masks are redrawn unlike what was predicted, the first is {unlike[0]}: the predictions are "
+            f"of another segmenter, and what it would have made of the truth is not known"
+        ]
+
+
+def diagnose_set(
+    samples: SampleSet,
+    predictions: Path,
+    segmenter: str,
+    profile: str,
+    out: Path,
+    progress: Progress,
+    by: Sequence[str] = (),
+    single_mask: bool = False,
+    device: str | None = None,
+) -> Diagnosis:
+    """Make ``out`` hold one entry for each sample; all names and files are checked before a model is loaded.
+
+    Args:
+        samples: with the truth.
+        predictions: as `predict` left them.
+        segmenter: that drew them, as `build_segmenter` takes it.
+        profile: whose rules, a key of `metrics.PROFILES`.
+        out: a JSON Lines file.
+        progress: makes a bar of so many steps.
+        by: names of strata that will be asked for.
+        single_mask: the segmenter's one mask, and not its best of three.
+        device: of the segmenter, as torch names it.
+
+    Raises:
+        UserError: for an unknown name, files that cannot be read or written, and as `diagnose` does.
+    """
+    for name in by:
+        stratum_named(name)
+    profile_named(profile)
+    check_segmenter(segmenter, single_mask)
+    check_file(out)
+    said = read_predictions(predictions)
+    drawer = build_segmenter(segmenter, device=device, single_mask=single_mask)
+    with progress(len(samples), "diagnosed") as advance:
+        entries = diagnose(samples, said, drawer, profile, advance)
+    write_text(out, "".join(f"{one.to_line()}\n" for one in entries))
+    return Diagnosis(entries, samples, reliability(answered(samples.samples, {one.id: one for one in said})))

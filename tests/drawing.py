@@ -1,0 +1,53 @@
+"""A segmenter whose masks can be told from its prompts by hand, and small samples to draw."""
+
+import numpy as np
+
+from sam4mllm.images import write_png
+from sam4mllm.rle import Rle
+from sam4mllm.samples import Sample, SampleSet
+from sam4mllm.segmenter import ScoredMask, Takes
+from sam4mllm.segmenter.box import fill
+
+HEIGHT, WIDTH = 10, 20
+
+
+class Painter:
+    """Fills the box, without the columns that a negative point lies in; counts what it is given."""
+
+    takes = Takes()
+
+    def __init__(self):
+        self.embedded, self.drawn = 0, []
+
+    def embed(self, image):
+        self.embedded += 1
+        return self
+
+    def segment(self, prompts):
+        self.drawn += prompts
+        return [ScoredMask(painted(prompt), 1.0) for prompt in prompts]
+
+
+def painted(prompt):
+    mask = fill(prompt.box, HEIGHT, WIDTH)
+    for point in prompt.points:
+        if not point.positive:
+            mask[:, int(point.x)] = False
+    return mask
+
+
+def filled(x0, y0, x1, y1):
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return Rle.from_mask(mask)
+
+
+def sample(name, *masks, image="a.png", phrase="the cat", ignore=None):
+    return Sample(name, image, WIDTH, HEIGHT, phrase, masks, ignore, "set", "val")
+
+
+def given(folder, *samples):
+    """The samples with their pictures."""
+    for name in {one.image for one in samples}:
+        write_png(folder / name, np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    return SampleSet(samples, folder)

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.diagnose import diagnose
+from sam4mllm.samples import write_samples
+from tests.drawing import Painter
+from tests.page.parsed import Page, plain, stands_alone
+from tests.report.made import OTHERS, PREDICTIONS, samples
+
+
+@pytest.fixture
+def run(command, monkeypatch, tmp_path):
+    """The console entry, in ``tmp_path``, where a set, two files of predictions and their diagnoses stand."""
+    monkeypatch.chdir(tmp_path)
+    there = samples(tmp_path / "images")
+    write_samples(there, Path("set"), Path("images"))
+    for name, said in (("mine", PREDICTIONS), ("other", OTHERS)):
+        Path(f"{name}.jsonl").write_text("".join(f"{one.to_line()}\n" for one in said))
+        entries = diagnose(there, said, Painter(), "rela")
+        Path(f"{name}.lost").write_text("".join(f"{one.to_line()}\n" for one in entries))
+    return command
+
+
+def test_a_report_of_two_runs(run):
+    words = ["--profile", "rela", "--diagnosis", "mine.lost", "--against", "other.jsonl"]
+    words += ["--against-diagnosis", "other.lost", "--by", "targets", "--cards", 2, "--draws", 50]
+    code, out, _ = run("report", "set", "mine.jsonl", *words, "--out", "x/page.html")
+    assert code == 0
+    assert out.startswith("x/page.html: ")
+    text = Path("x/page.html").read_text()
+    assert stands_alone(text)
+    assert Page(text).text("h1") == ["set: mine and other"]
+    assert Page(text).text("h2")[:4] == ["Better than other", "Worse than other", "The best", "The worst"]
+
+
+def test_predictions_alone_are_a_page_too(run):
+    assert run("report", "set", "mine.jsonl", "--profile", "lavt", "--out", "page.html")[0] == 0
+    text = Path("page.html").read_text()
+    assert "Where the IoU was lost" not in plain(text)
+    assert "mIoU" in plain(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["mine.jsonl", "--against", "mine.jsonl"], "mine.jsonl is given twice"),
+        (["mine.jsonl", "--against-diagnosis", "other.lost"], "give --against too"),
+        (["mine.jsonl", "--diagnosis", "other.lost"], "of other predictions, or by another profile"),
+        (["mine.jsonl", "--diagnosis", "mine.jsonl"], "mine.jsonl, line 1: no record of a diagnosis"),
+        (["mine.jsonl", "--by", "colour"], "choose from size"),
+        (["mine.jsonl", "--out", "set"], "cannot write set"),
+        (["missing.jsonl"], "cannot read missing.jsonl"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):
+    out = [] if "--out" in words else ["--out", "page.html"]
+    code, _, err = run("report", "set", *words, "--profile", "rela", "--draws", 10, *out)
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
+    assert not Path("page.html").exists()
+
+
+def test_runs_of_the_same_name_are_told_apart(run):
+    Path("b").mkdir()
+    Path("other.jsonl").rename("b/mine.jsonl")
+    words = ["report", "set", "mine.jsonl", "--against", "b/mine.jsonl", "--profile", "rela", "--draws", 10]
+    assert run(*words, "--out", "page.html")[0] == 0
+    assert Page(Path("page.html").read_text()).text("h1") == ["set: mine.jsonl and b/mine.jsonl"]
