@@ -35,6 +35,8 @@ REFS = (
     "refcocog/refs(umd).p",
     "grefcoco/grefs(unc).p",
     "grefcoco/grefs(unc).json",
+    "grefs(unc).p",  # where the root is gRefCOCO's own folder
+    "grefs(unc).json",
 )
 INDICES = (samples.INDEX, talks.INDEX)
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.(?:jpe?g|png)", re.IGNORECASE)

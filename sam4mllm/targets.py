@@ -8,7 +8,6 @@ of how targets are kept (`sam4mllm.target_shards`).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -41,8 +40,8 @@ class Search:
         seed: of the clicks and edges, 0 or more.
         fewer: how many clicks of each sign a candidate may lack, 0 or more; drawn anew for each, every number as
             likely, and none left without a click on the mask that was to have one.
-        deep: how much likelier clicks are far from the edges (see `sampling.clicks`), 0 or more.
-        lattice: clicks are at the centres of so many by so many cells of the box; 0 for any pixel.
+        deep: how much likelier clicks are far from the edges (see `sampling.clicks`), 0 to 100.
+        lattice: clicks are at the centres of so many by so many cells of the box, at most 1000; 0 for any pixel.
 
     Raises:
         UserError: for a value that is not allowed.
@@ -69,8 +68,8 @@ class Search:
             ("least", self.least, 0 <= self.least <= 1, "0 to 1"),
             ("seed", self.seed, self.seed >= 0, "0 or more"),
             ("fewer", self.fewer, self.fewer >= 0, "0 or more"),
-            ("deep", self.deep, 0 <= self.deep < math.inf, "0 or more"),
-            ("lattice", self.lattice, self.lattice >= 0, "0 or more"),
+            ("deep", self.deep, 0 <= self.deep <= 100, "0 to 100"),
+            ("lattice", self.lattice, 0 <= self.lattice <= 1000, "0 to 1000"),
         ):
             if not sound:
                 raise UserError(f"a search's {name} is {allowed}, got {value}")

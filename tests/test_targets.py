@@ -373,6 +373,8 @@ def test_a_picture_that_cannot_be_used_is_one_line_with_its_sample(samples):
         ("least", 1.1),
         ("least", float("nan")),
         ("seed", -1),
+        ("deep", 400.0),
+        ("lattice", 10**9),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(name, value):

@@ -57,6 +57,14 @@ def test_pictures_that_any_set_below_the_root_measures_on_are_not_learned_from(t
     }
 
 
+def test_refs_that_lie_in_the_root_itself_are_guarded_against(tmp_path):
+    root = write_all(tmp_path / "raw", ("refcoco", "grefcoco"))
+    [refs] = (root / "grefcoco").glob("grefs(unc).*")
+    refs.rename(root / refs.name)
+    make("refcoco", root, tmp_path / "out")
+    assert trained(tmp_path / "out" / "refcoco") == {1, 2, 9}
+
+
 def test_evaluation_splits_stay_whole(tmp_path):
     root = write_all(tmp_path / "raw")
     make("refcoco", root, tmp_path / "out")
