@@ -2,9 +2,9 @@
 
     python benchmarks/adaptive.py [--scenes 60] [--mllm] [--segmenter tiny] [--chart docs/adaptive.svg]
 
-The scenes are those of `shapes`. Without ``--mllm`` a perfect talker answers, who says the
-true box and knows of every point on which side it lies, so that nothing but the places of the points differs; with it
-the tiny MLLM is asked, with the adapter that comes with the package. Differences are paired, of the same scenes, with
+The scenes are those of `shapes`. Without ``--mllm`` a perfect talker answers, who says the true box and knows of every
+point on which side it lies, so that nothing but the places of the points differs; with it the tiny MLLM is asked, with
+the adapter for PQPP that comes with the package and its thresholds. Differences are paired, of the same scenes, with
 the 95% interval over pictures.
 """
 
@@ -29,8 +29,10 @@ from sam4mllm.predict import predict
 from sam4mllm.predictions import read_predictions
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.prompters.points import Sure
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.ratios import Bootstrap
+from sam4mllm.recipe import Recipe
 from sam4mllm.samples import SampleSet
 from sam4mllm.score import compared
 from sam4mllm.segmenter import Segmenter
@@ -54,19 +56,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
-        mllm = tiny() if options.mllm else knowing(samples)
+        mllm, sure = tiny() if options.mllm else (knowing(samples), Sure())
         print(
             f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect talker'}\n"
         )
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
-        drawn = strategies(samples, mllm, build_segmenter(options.segmenter, device="cpu"), Path(name))
+        drawn = strategies(samples, mllm, sure, build_segmenter(options.segmenter, device="cpu"), Path(name))
     if options.chart:
         options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
 
 
-def tiny() -> MLLM:
-    return build_mllm("tiny", adapter=str(EMBEDDED / "adapter"), device="cpu")
+def tiny() -> tuple[MLLM, Sure]:
+    own = Recipe(adapter=str(EMBEDDED / "pqpp"), prompter="adaptive").resolved().options
+    return build_mllm("tiny", adapter=str(EMBEDDED / "pqpp"), device="cpu"), Sure(own["sure_yes"], own["sure_no"])
 
 
 def knowing(samples: SampleSet) -> MLLM:
@@ -86,7 +89,7 @@ def knowing(samples: SampleSet) -> MLLM:
 
 
 def strategies(
-    samples: SampleSet, mllm: MLLM, segmenter: Segmenter, folder: Path
+    samples: SampleSet, mllm: MLLM, sure: Sure, segmenter: Segmenter, folder: Path
 ) -> dict[str, list[tuple[float, float]]]:
     """A line of the table each; returns questions and cIoU, by the name of the curve that they are on."""
     box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
@@ -94,13 +97,15 @@ def strategies(
     plain: dict[int, Tally] = {}
     for points in GRIDS:
         plain[points], questions = asked(
-            samples, Pipeline(PQPP(mllm, points=points), segmenter), folder / f"grid-{points}.jsonl"
+            samples, Pipeline(PQPP(mllm, "grid", points, sure.yes, sure.no), segmenter), folder / f"grid-{points}.jsonl"
         )
         drawn["plain grid"].append(line(f"grid {points}", questions, plain[points]))
     for coarse in COARSE:
         for budget in (one for one in BUDGETS if one > coarse):
             file = folder / f"adaptive-{coarse}-{budget}.jsonl"
-            found, questions = asked(samples, Pipeline(AdaptivePQPP(mllm, coarse, budget), segmenter), file)
+            found, questions = asked(
+                samples, Pipeline(AdaptivePQPP(mllm, coarse, budget, sure.yes, sure.no), segmenter), file
+            )
             place = line(f"adaptive {coarse}, budget {budget}", questions, found, plain)
             drawn.setdefault(f"adaptive from {coarse}", []).append(place)
     return drawn

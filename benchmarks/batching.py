@@ -1,4 +1,4 @@
-"""Predictions a second with and without batching, of the tiny models on the scenes of `shapes`.
+"""Predictions a second with and without batching, of the tiny models and their adapters on the scenes of `shapes`.
 
     python benchmarks/batching.py [--scenes 16] [--prompters box ppg pqpp] [--batches 1 4 16] [--rounds 3]
 
@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    mllm = build_mllm("tiny", adapter=str(EMBEDDED / "adapter"), device="cpu")
     segmenter = build_segmenter("tiny", device="cpu")
     with tempfile.TemporaryDirectory() as name:
         samples = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
@@ -48,6 +47,8 @@ def main() -> None:
         print(f"| prompter | one by one | {sizes} | other replies | IoU |")
         print("|---|" + "---:|" * (len(options.batches) + 3))
         for prompter in options.prompters:
+            taught = EMBEDDED / ("ppg" if prompter == "ppg" else "pqpp")
+            mllm = build_mllm("tiny", adapter=str(taught), device="cpu")
             pipeline = Pipeline(build_prompter(prompter, mllm, {}), segmenter)
             print(line(prompter, samples, pipeline, Path(name), options.batches, options.rounds), flush=True)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py [--scenes 100] [--objects 2 3] [--points 9 16 25]
 
-The adapter is a copy of the one that comes with the package, so that its card is not written. Printed is the table of
+The adapter is a copy of PQPP's that comes with the package, so that its card is not written. Printed is the table of
 the command, and the seconds that asking and drawing took.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
         folder, level = Path(name), Level(objects=tuple(options.objects))
         for split in ("val", "test"):
             write_scenes(folder / split, split, options.scenes, level)
-        shutil.copytree(EMBEDDED / "adapter", folder / "adapter")
+        shutil.copytree(EMBEDDED / "pqpp", folder / "adapter")
         recipe = Recipe(mllm="tiny", adapter=str(folder / "adapter"), segmenter="tiny", device="cpu")
         choice = Choice(tuple(Layout(layout, points) for layout in options.layouts for points in options.points))
         val, test = folder / "val" / "val", folder / "test" / "test"
