@@ -28,6 +28,7 @@ from sam4mllm.samples import Sample, SampleSet
 T = TypeVar("T")
 R = TypeVar("R")
 _LONGEST_REASON = 300
+SETTINGS = ".settings.json"  # in place of the predictions' own suffix
 
 
 def predict(
@@ -60,7 +61,7 @@ def predict(
     tell = progress or _nobody
     there, kept = _there(out, samples)
     if settings is not None:
-        _note(out.with_suffix(".settings.json"), settings, going_on=bool(there))
+        _note(out.with_suffix(SETTINGS), settings, going_on=bool(there))
     for prediction in there:
         tell(prediction)
     times = out.with_suffix(".timings.jsonl")
@@ -73,6 +74,21 @@ def predict(
                 lines.append(prediction.to_line())
                 timings.append(json.dumps({"id": prediction.id, "seconds": dict(seconds)}))
                 tell(prediction)
+
+
+def settings_of(out: Path) -> dict[str, Any]:
+    """What ``out`` was made with, as `predict` noted it beside it; nothing where that is not there.
+
+    Raises:
+        UserError: for a note that is no JSON object.
+    """
+    path = out.with_suffix(SETTINGS)
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} does not say what made the predictions: {error}") from error
 
 
 def _nobody(prediction: Prediction) -> None:
