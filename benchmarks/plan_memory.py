@@ -1,7 +1,6 @@
 """How far the memory that a plan names is from what a training step takes.
 
-    python benchmarks/plan_memory.py               the estimate against two real steps, on a CPU
-    python benchmarks/plan_memory.py --defaults    plans of classes whose default configuration has a common size
+    python benchmarks/plan_memory.py    the estimate against two real steps, on a CPU
 
 Small random models of real classes, whose language model has twelve layers and wide MLPs, so that activations count.
 What a step takes is the most that torch's allocator held at one time, by its own profiler, and the model itself. On a
@@ -14,14 +13,12 @@ import argparse
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import transformers as tf
 
 from sam4mllm.finetune import Training, finetune
-from sam4mllm.memory import Memory, shape_of
+from sam4mllm.memory import shape_of
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.trainable import Lora
@@ -37,8 +34,6 @@ WAYS = {
         steps=2, batch=2, accumulate=2, lora=Lora(32, 32), bf16=True, gradient_checkpointing=True
     ),
 }
-# classes whose defaults fit together; those of the others mix sizes
-DEFAULTS = (tf.PaliGemmaConfig, tf.LlavaNextConfig, tf.Molmo2Config)
 
 
 def built(name: str, folder: Path) -> Path:
@@ -77,48 +72,15 @@ def compare(name: str, folder: Path) -> None:
         )
 
 
-def gib(memory: Memory) -> str:
-    parts = (memory.weights, memory.trained + memory.gradients + memory.moments, memory.activations + memory.passing)
-    return " | ".join(f"{part / 2**30:.1f}" for part in (*parts, memory.peak))
-
-
-def defaults(tokens: int) -> None:
-    print("| class | parameters | in | weights | what is trained | activations, head | at the most |")
-    print("|---|---:|---|---:|---:|---:|---:|")
-    for kind in DEFAULTS:
-        for way, packed in (("bfloat16", None), ("4 bits", "4bit")):
-            how = Training(
-                steps=1,
-                batch=1,
-                accumulate=8,
-                lora=Lora(128, 128, 0.05),
-                bf16=True,
-                gradient_checkpointing=True,
-                quantize=packed,
-            )
-            found = shape_of(outlined(kind()), how, tokens)
-            print(f"| `{kind.__name__}()` | {found.parameters / 1e9:.2f}e9 | {way} | {gib(found.memory)} |", flush=True)
-
-
-def outlined(config: Any) -> Any:
-    with torch.device("meta"):
-        return tf.AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--defaults", action="store_true")
     parser.add_argument("--classes", nargs="*", default=CLASSES, choices=CLASSES)
-    parser.add_argument("--tokens", type=int, default=4096, help="of a row of the defaults")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-    if options.defaults:
-        return defaults(options.tokens)
     print("| class | way | tokens | told, MiB | took, MiB | error |\n|---|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.classes:
             compare(name, Path(folder))
-    return None
 
 
 if __name__ == "__main__":

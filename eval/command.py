@@ -17,13 +17,15 @@ from sam4mllm.cli.options import (
     Ask,
     Attention,
     BatchSize,
-    Device,
+    Budget,
     DeviceMap,
+    Devices,
     Dialect,
     Dtype,
     Layout,
     Mllm,
     Negative,
+    OnRay,
     Points,
     Positive,
     Prompter,
@@ -33,9 +35,11 @@ from sam4mllm.cli.options import (
     SureNo,
     SureYes,
     TrustRemoteCode,
+    Workers,
     recipe_of,
 )
 from sam4mllm.cli.terminal import progress
+from sam4mllm.engines import Engine, Here, engine
 from sam4mllm.errors import UserError
 from sam4mllm.prediction_run import predict_set
 from sam4mllm.ratios import Bootstrap
@@ -61,6 +65,7 @@ def main(protocol: Protocol) -> None:
         negative: Negative = None,
         layout: Layout = None,
         points: Points = None,
+        budget: Budget = None,
         sure_yes: SureYes = None,
         sure_no: SureNo = None,
         ask: Ask = None,
@@ -68,7 +73,9 @@ def main(protocol: Protocol) -> None:
         segmenter: Segmenter = "",
         single_mask: SingleMask = False,
         batch_size: BatchSize = 4,
-        device: Device = None,
+        workers: Workers = 1,
+        ray: OnRay = None,
+        device: Devices = None,
         dtype: Dtype = "auto",
         device_map: DeviceMap = None,
         attention: Attention = None,
@@ -78,8 +85,8 @@ def main(protocol: Protocol) -> None:
         if shown not in FORMATS:
             raise UserError(f"there is no format {shown!r}: choose from {', '.join(FORMATS)}")
         if predict:
-            predict_missing(protocol, recipe, samples, predictions, batch_size)
-        elif recipe != Recipe():
+            predict_missing(protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray))
+        elif recipe != Recipe() or workers != 1 or ray:
             raise UserError("models are for --predict: without it, predictions are only scored")
         ours = measured(protocol, samples, predictions, Bootstrap(draws))
         typer.echo(FORMATS[shown](protocol, published(protocol), ours, name), nl=False)
@@ -94,7 +101,9 @@ def main(protocol: Protocol) -> None:
         raise SystemExit(2) from None
 
 
-def predict_missing(protocol: Protocol, recipe: Recipe, samples: Path, predictions: Path, batch_size: int) -> None:
+def predict_missing(
+    protocol: Protocol, recipe: Recipe, samples: Path, predictions: Path, batch_size: int, crew: Engine
+) -> None:
     """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
 
     Raises:
@@ -105,10 +114,11 @@ def predict_missing(protocol: Protocol, recipe: Recipe, samples: Path, predictio
         raise UserError(f"none of the samples of {protocol.name} are below {samples}: {', '.join(protocol.places)}")
     recipe.check(truth=True)
     check_folder(predictions)
-    shared = None if recipe.prompter == ORACLE else recipe.build()  # an oracle is of its samples, and loads no MLLM
+    # an oracle is of its samples, and loads no MLLM; workers load their own
+    shared = recipe.build() if isinstance(crew, Here) and recipe.prompter != ORACLE else None
     for place, folder in there.items():
         asked = read_samples(folder)
         typer.echo(f"{place}: {len(asked)} samples", err=True)
-        errors = predict_set(recipe, asked, predictions_at(predictions, place), batch_size, progress, shared)
+        errors = predict_set(recipe, asked, predictions_at(predictions, place), batch_size, progress, shared, crew)
         if errors:
             typer.echo(f"{place}: {len(errors)} failed and count as empty; the first: {errors[0]}", err=True)

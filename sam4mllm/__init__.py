@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "AdaptivePQPP": "prompters.adaptive",
     "Box": "geometry",
     "BoxSegmenter": "segmenter.box",
     "Frame": "geometry",

@@ -22,7 +22,7 @@ Option = str | int | float
 TINY = "tiny"
 SEGMENTERS = ("box", "grabcut", TINY, "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
 ORACLE = "oracle"
-PROMPTERS = ("ppg", "pqpp", "box", ORACLE)
+PROMPTERS = ("ppg", "pqpp", "adaptive", "verified", "box", ORACLE)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CHECKPOINT = ("vit_b", "vit_l", "vit_h")
 _REPLAY = "replay:"
@@ -227,6 +227,14 @@ def _strategy(name: str) -> Callable[..., Prompter]:
             from sam4mllm.prompters.pqpp import PQPP
 
             return PQPP
+        case "adaptive":
+            from sam4mllm.prompters.adaptive import AdaptivePQPP
+
+            return AdaptivePQPP
+        case "verified":
+            from sam4mllm.prompters.pqpp import verified
+
+            return verified
         case "box":
             from sam4mllm.prompters.box import BoxPrompter
 

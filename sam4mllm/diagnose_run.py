@@ -14,7 +14,7 @@ from sam4mllm.diagnose import ALIKE, diagnose
 from sam4mllm.errors import UserError
 from sam4mllm.ledger import Entry, by_label, table
 from sam4mllm.metrics import profile_named
-from sam4mllm.predict import settings_of
+from sam4mllm.prediction_files import settings_beside
 from sam4mllm.predictions import read_predictions
 from sam4mllm.recipe import Recipe
 from sam4mllm.reliability import Reliability, answered, reliability
@@ -108,7 +108,7 @@ def drawer_of(predictions: Path, segmenter: str = "", single_mask: bool = False)
     """
     if segmenter:
         return Recipe(segmenter=segmenter, single_mask=single_mask)
-    noted = settings_of(predictions)
+    noted = settings_beside(predictions)
     if not noted.get("segmenter"):
         raise UserError(f"nothing beside {predictions} says which segmenter drew it: give --segmenter")
     one = single_mask or bool(noted.get("single_mask"))

@@ -1,10 +1,10 @@
-"""Where the search for targets runs: in this process, in several on this machine, or on a Ray cluster.
+"""Where parts of a long work are done: in this process, in several on this machine, or on a Ray cluster.
 
-Pictures come in parts, and a part's targets are the same whoever finds them. The last bits of a product of matrices
-depend on how many threads share it, so every engine gives torch one thread: more processors are used by more workers,
-which is also faster than more threads for models of any size that a CPU can run. Knows nothing of files but pictures.
+What a part gives is the same whoever does it. The last bits of a product of matrices depend on how many threads share
+it, so every engine gives torch one thread: more processors are used by more workers, which is also faster than more
+threads for models of any size that a CPU can run. Knows nothing of what is done.
 
-    >>> for number, targets in Workers(count=4).run(work, parts): ...
+    >>> for number, found in Workers(count=4).run(work, parts): ...
 """
 
 from __future__ import annotations
@@ -17,64 +17,59 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sam4mllm.errors import UserError
-from sam4mllm.samples import SampleSet
-from sam4mllm.segmenter import Segmenter
-from sam4mllm.target_shards import Target
-from sam4mllm.targets import Search, make_targets
 
 ANSWER = 10.0  # seconds that a Ray cluster may take to answer
-Build = Callable[..., Segmenter]
-Done = tuple[int, list[Target]]
+P_contra = TypeVar("P_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+P = TypeVar("P")
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What each worker is told once; it must survive pickling.
+@runtime_checkable
+class Work(Protocol[P_contra, R_co]):
+    """What each worker is told once; it must survive pickling, as parts and what they give must."""
 
-    Attributes:
-        build: makes the segmenter; called with the one argument ``device``, as torch names it, or None for the best.
-        search: what is tried, and what is kept.
-    """
+    def begin(self, device: str | None) -> Callable[[P_contra], R_co]:
+        """What does a part, with models of its own on a device as torch names it, or on the best where None.
 
-    build: Build
-    search: Search
+        Raises:
+            UserError: for a model or device that cannot be used; what does a part may raise it too.
+        """
+        ...
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Who finds the targets."""
+    """Who does the work."""
 
-    def run(self, work: Work, parts: Mapping[int, SampleSet]) -> Iterator[Done]:
-        """The targets of each part by its number, in any order; ended early, it leaves no process behind.
+    def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
+        """What each part gives, by its number, in any order; ended early, it leaves no process behind.
 
         Raises:
-            UserError: as `make_targets` does, whoever met it, and for a worker that is lost.
+            UserError: as the work does, whoever met it, and for a worker that is lost.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """This process; the segmenter is built when the first part is due."""
+    """This process; the work is begun when the first part is due."""
 
     device: str | None = None
 
-    def run(self, work: Work, parts: Mapping[int, SampleSet]) -> Iterator[Done]:
+    def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
         """In the order of the parts."""
-        segmenter = work.build(device=self.device) if parts else None
+        servant = _Servant(work, self.device)
         for number, part in parts.items():
-            assert segmenter is not None
-            with _one_thread():
-                found = list(make_targets(part, segmenter, work.search))
-            yield number, found
+            yield number, servant.done(part)
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Processes on this machine, each with a segmenter of its own.
+    """Processes on this machine, each with models of its own.
 
     Attributes:
         count: how many, 1 or more.
@@ -88,7 +83,7 @@ class Workers:
         if self.count < max(1, len(self.devices)):
             raise UserError(f"{len(self.devices)} devices need as many workers or more, got {self.count}")
 
-    def run(self, work: Work, parts: Mapping[int, SampleSet]) -> Iterator[Done]:
+    def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
         """Each worker is given a part when it has done its last one."""
         context = multiprocessing.get_context("spawn")  # a forked torch hangs in its threads, or has no CUDA
         waiting = iter(parts.items())
@@ -121,7 +116,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """A Ray cluster, whose machines have this package and see the pictures by the same paths.
+    """A Ray cluster, whose machines have this package and see files by the same paths.
 
     Attributes:
         address: ``local`` for one on this machine, which ends with the run, ``auto``, or ``HOST:PORT``.
@@ -133,7 +128,7 @@ class Ray:
     count: int = 1
     device: str | None = None
 
-    def run(self, work: Work, parts: Mapping[int, SampleSet]) -> Iterator[Done]:
+    def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
         """Each worker is given a part when it has done its last one.
 
         Raises:
@@ -144,7 +139,7 @@ class Ray:
             actor = ray.remote(num_cpus=1, num_gpus=gpus)(_Servant)
             crew = [actor.remote(work, self.device) for _ in range(min(self.count, len(parts)))]
             waiting = iter(parts.items())
-            busy = {one.find.remote(*next(waiting)): one for one in crew}
+            busy = {one.told.remote(*next(waiting)): one for one in crew}
             while busy:
                 [ready], _ = ray.wait(list(busy))
                 servant = busy.pop(ready)
@@ -157,12 +152,12 @@ class Ray:
                 if isinstance(done, UserError):
                     raise done
                 if (more := next(waiting, None)) is not None:
-                    busy[servant.find.remote(*more)] = servant
+                    busy[servant.told.remote(*more)] = servant
                 yield done
 
 
 def engine(workers: int = 1, device: str | None = None, ray: str | None = None) -> Here | Workers | Ray:
-    """Who finds the targets, from words on a command line.
+    """Who does the work, from words on a command line.
 
     Args:
         workers: how many, 1 or more.
@@ -183,32 +178,35 @@ def engine(workers: int = 1, device: str | None = None, ray: str | None = None) 
 class _Servant:
     """A worker, wherever it is."""
 
-    def __init__(self, work: Work, device: str | None) -> None:
+    def __init__(self, work: Work[Any, Any], device: str | None) -> None:
         self._work, self._device = work, device
-        self._segmenter: Segmenter | None = None
+        self._do: Callable[[Any], Any] | None = None
 
-    def find(self, number: int, part: SampleSet) -> Done | UserError:
+    def done(self, part: Any) -> Any:
+        self._do = self._do or self._work.begin(self._device)
+        with _one_thread():
+            return self._do(part)
+
+    def told(self, number: int, part: Any) -> tuple[int, Any] | UserError:
         """A user's mistake is handed over as a value: Ray would wrap it in its own."""
         try:
-            self._segmenter = self._segmenter or self._work.build(device=self._device)
-            with _one_thread():
-                return number, list(make_targets(part, self._segmenter, self._work.search))
+            return number, self.done(part)
         except UserError as error:
             return error
 
 
-def _serve(connection: Connection, work: Work, device: str | None) -> None:
+def _serve(connection: Connection, work: Work[Any, Any], device: str | None) -> None:
     """A worker's life: it ends when there is no more to do, or whoever gave it work is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interrupt is the parent's to handle
     servant = _Servant(work, device)
     try:
         for number, part in iter(connection.recv, None):
-            connection.send(servant.find(number, part))
+            connection.send(servant.told(number, part))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _next(busy: Mapping[Connection, Any]) -> tuple[Connection, Done]:
+def _next(busy: Mapping[Connection, Any]) -> tuple[Connection, tuple[int, Any]]:
     """The next result, and the connection of the worker that now has nothing to do."""
     [ours, *_] = wait(list(busy))
     assert isinstance(ours, Connection)
@@ -227,7 +225,7 @@ def _next(busy: Mapping[Connection, Any]) -> tuple[Connection, Done]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The block with one thread of torch's; nothing where the segmenter has loaded none."""
+    """The block with one thread of torch's; nothing where no model has loaded it."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield

@@ -26,7 +26,11 @@ def weights(spec: str, embedded: str) -> list[str]:
     _, colon, path = spec.partition(":")
     if colon:
         return [_hashed(Path(path))]
-    folder = EMBEDDED / embedded if spec == TINY else Path(spec)
+    return within(EMBEDDED / embedded if spec == TINY else Path(spec))
+
+
+def within(folder: Path) -> list[str]:
+    """The SHA-256 of each weights file of a folder, by name."""
     return [_hashed(file) for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
 
 

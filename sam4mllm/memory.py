@@ -10,17 +10,18 @@ The peak of a step is, in bytes,
   all of one type. Without accumulation gradients come while activations go, so the larger of the two counts.
 - activations: what autograd keeps of the decoder's forward pass for its backward pass. That is counted, and not told
   from a formula: the decoder with its adapters is run on tensors that have shapes and no values
-  (`torch._subclasses.FakeTensorMode`), and every storage that autograd saves is counted once. The closed
-  form of Korthikanti et al. (2022, "Reducing Activation Recomputation", equation 2) knows neither adapters, each of
-  which keeps an input of its own, nor gated layers and norms in float32. With gradient checkpointing only what enters
-  each of the L blocks is kept, L x tokens x h, and one block's share at a time (Chen et al., 2016,
+  (`torch._subclasses.FakeTensorMode`), and every storage that autograd saves is counted once. A row that is alone in
+  its batch needs no attention mask, unless attention slides; where several are, some are padded, and each block keeps
+  one. The closed form of Korthikanti et al. (2022, "Reducing Activation Recomputation", equation 2) knows neither
+  adapters, each of which keeps an input of its own, nor gated layers and norms in float32. With gradient checkpointing
+  only what enters each of the L blocks is kept, L x tokens x h, and one block's share at a time (Chen et al., 2016,
   "Training Deep Nets with Sublinear Memory Cost").
 - head: TRL scores the tokens against the vocabulary in tiles, of which one is held, and sums the hidden states'
   gradient in float32: min(tokens, 4096) x 32768 + tokens x h x (1 + 4 / size). With checkpointing it and a block's
   share are never there together, so the larger of the two counts.
 
-Not counted: pictures and what encoder and projector hold of them, the blocks' temporaries, what the device's libraries
-take, and holes between allocations. Knows no recipe and no rows.
+Not counted: pictures and what encoder and projector hold of them, masks by which a picture's tokens attend both ways,
+the blocks' temporaries, what the device's libraries take, and holes between allocations. Knows no recipe and no rows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sam4mllm.finetune import Training
 from sam4mllm.mllm.hf_adapter import last_matrix
@@ -39,6 +42,9 @@ from sam4mllm.trainable import laid, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits
 TOKENS_AT_ONCE, WORDS_AT_ONCE = 4096, 32768  # a tile of TRL's head
+# a name that transformers makes no mask for: whether one is needed is a matter of values, which tensors here have not
+UNMASKED = "sdpa_unmasked"
+AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def shape_of(model: Any, training: Training, tokens: int) -> Shape:
     trained.train()
     kept, passing = _activations(model, training, tokens)
     memory = Memory(weights, new if training.lora else 0, new, 2 * new, kept, passing, training.accumulate > 1)
-    return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items() if some}, memory)
+    return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items()}, memory)
 
 
 def _size(tensor: Tensor) -> int:
@@ -121,22 +127,22 @@ def _weights(model: Any, parameters: list[Tensor], packed: bool) -> int:
 
 
 def _groups(trained: Any, decoder: nn.Module) -> dict[str, list[Tensor]]:
-    """What asks for a gradient, by where it lies and how it is trained."""
-    groups: dict[str, list[Tensor]] = {
-        "language model, LoRA": [],
-        "projector, LoRA": [],
-        "projector, full copies": [],
-        "all weights": [],
-    }
+    """What asks for a gradient, by where it lies and how it is trained; a LoRA of the language model by its layers."""
+    groups: dict[str, list[Tensor]] = {}
     inside = {id(one) for one in decoder.parameters()}
     for name, one in trained.named_parameters():
-        if one.requires_grad and "modules_to_save" in name:
-            groups["projector, full copies"].append(one)
-        elif one.requires_grad and "lora_" in name:
-            groups["language model, LoRA" if id(one) in inside else "projector, LoRA"].append(one)
-        elif one.requires_grad:
-            groups["all weights"].append(one)
+        if one.requires_grad:
+            groups.setdefault(_group(name, id(one) in inside), []).append(one)
     return groups
+
+
+def _group(name: str, inside: bool) -> str:
+    if "modules_to_save" in name:
+        return "projector, full copies"
+    layer, adapter, _ = name.partition(".lora_")
+    if not adapter:
+        return "all weights"
+    return f"language model, LoRA on {layer.rpartition('.')[2]}" if inside else "projector, LoRA"
 
 
 def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]:
@@ -144,6 +150,9 @@ def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]
     decoder, width = model.get_decoder(), model.config.get_text_config(decoder=True).hidden_size
     dtype, rows = model.get_input_embeddings().weight.dtype, training.batch * tokens
     computing = 2 if training.bf16 else dtype.itemsize
+    slides = "sliding_attention" in (decoder.config.to_dict().get("layer_types") or ())
+    if training.batch == 1 and not slides and decoder.config._attn_implementation == "sdpa":
+        decoder.config._attn_implementation = UNMASKED
     saved = _saved(decoder, torch.Size((training.batch, tokens, width)), dtype, training.bf16)
     head = min(rows, TOKENS_AT_ONCE) * WORDS_AT_ONCE * computing + rows * width * (dtype.itemsize + 4)
     if not training.gradient_checkpointing:
@@ -169,7 +178,7 @@ def _saved(decoder: nn.Module, shape: torch.Size, dtype: torch.dtype, mixed: boo
             torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         ):
-            # as padded rows have it: without one transformers leaves the mask out on real tensors, and not on these
+            # as rows are fed; without one transformers looks for several sequences in a row, which it never sees here
             mask = torch.ones(shape[:2], dtype=torch.long)
             given = {"inputs_embeds": hidden, "attention_mask": mask, "use_cache": False}
             kept = torch.func.functional_call(decoder, held, kwargs=given)

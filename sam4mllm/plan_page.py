@@ -16,7 +16,7 @@ from sam4mllm.training_plan import TrainingPlan
 
 BINS, BAR = 10, 40  # of the histogram: its rows, and how many signs its longest bar has
 NAMED = 3  # ids in a row
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def _tokens(rows: RowPlan, budget: int) -> Section:
         ("", name, f"{np.quantile(whole, at):,.0f}")
         for name, at in (("least", 0), ("median", 0.5), ("95%", 0.95), ("most", 1))
     ]
-    pictures = f"{min(rows.pictures):,} to {max(rows.pictures):,} of a row are its picture's"
+    least, most = min(rows.pictures), max(rows.pictures)
+    pictures = f"{least:,}{f' to {most:,}' if most > least else ''} of a row are its picture's"
     of_all, of_text = rows.supervised / whole.sum(), rows.supervised / sum(rows.tokens)
     learned = f"{of_all:.1%} of all are learned from, {of_text:.1%} of the text's"
     note = f"Of {len(whole):,} rows: {pictures}; the text's budget is {budget:,}; {learned}."
@@ -122,13 +123,18 @@ def _memory(memory: Memory) -> Section:
         "the head, or a block computed again": memory.passing,
         "at the most": memory.peak,
     }
-    rows = tuple((name, f"{size / GIB:.2f} GiB") for name, size in named.items())
+    rows = tuple((name, size_of(size, memory.peak)) for name, size in named.items())
     return Section(
         "Memory of a step on the longest row, on each device",
         (),
         rows,
         "An estimate: without pictures and what the image encoder holds, and as if no device shared weights.",
     )
+
+
+def size_of(size: int, among: int) -> str:
+    """Bytes to read, in the unit that suits the largest of those they stand among."""
+    return f"{size / GIB:.2f} GiB" if among >= GIB else f"{size / MIB:.1f} MiB"
 
 
 def _some(ids: Sequence[str]) -> str:

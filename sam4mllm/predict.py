@@ -1,34 +1,36 @@
-"""From samples to predictions: every sample is answered or its failure recorded, one line each, in order.
+"""From samples to predictions: every sample is answered or its failure recorded.
 
-A run that was stopped goes on where it stopped and ends in the same bytes: batches are cut at fixed places, so a
-sample always has the same neighbours. Knows nothing of truth and numbers; those are `score`'s.
-
-Beside ``predictions.jsonl`` lie ``predictions.settings.json`` (what made them, so that two models never share a file)
-and ``predictions.timings.jsonl`` (seconds by stage, of no two runs alike).
+The samples are sorted, pictures of like sizes together, and cut into parts of whole pictures and the parts into
+batches, before it is seen what is done already and whose part is whose: a sample always has the same neighbours, so a
+run that was stopped, or shared by many, ends in the same bytes. Each picture is read and embedded once for all that is
+said about it. Knows nothing of truth and numbers; those are `score`'s.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sam4mllm.atomic import write_text
+from sam4mllm.engines import Engine, Here
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Image
 from sam4mllm.images import read_image
 from sam4mllm.pipeline import Answer, Pipeline, drawn
-from sam4mllm.predictions import Lines, Prediction, read_whole
+from sam4mllm.prediction_files import Shard, growing
+from sam4mllm.predictions import Prediction
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet
 
 T = TypeVar("T")
 R = TypeVar("R")
+Answered = list[tuple[Prediction, Mapping[str, float]]]
 _LONGEST_REASON = 300
-SETTINGS = ".settings.json"  # in place of the predictions' own suffix
+BATCHES = 4
+"""In a part, as a rule: what a killed run loses at most. Pictures are whole, so a part's last batch may be smaller."""
 
 
 def predict(
@@ -51,44 +53,138 @@ def predict(
         out: a JSON Lines file, made if need be.
         batch_size: how many samples the model is asked about at once, 1 or more.
         settings: what the pipeline was built of, as JSON; kept beside ``out`` and compared when a run goes on.
-        progress: told of every prediction in order, also of those that were there already.
+        progress: told of every prediction as it is written, at first of those that were there already.
 
     Raises:
         UserError: where ``out`` holds something else, or cannot be written; lines that were written stay.
     """
-    if batch_size < 1:
-        raise UserError(f"the batch size is 1 or more, got {batch_size}")
-    tell = progress or _nobody
-    there, kept = _there(out, samples)
-    if settings is not None:
-        _note(out.with_suffix(SETTINGS), settings, going_on=bool(there))
-    for prediction in there:
-        tell(prediction)
-    times = out.with_suffix(".timings.jsonl")
-    with Lines(out, kept) as lines, Lines(times, _whole(times) if there else 0) as timings:
-        for start in range(0, len(samples), batch_size):
-            batch = samples.samples[start : start + batch_size]
-            if start + len(batch) <= len(there):
-                continue
-            for prediction, seconds in _predicted(samples, batch, pipeline)[max(len(there) - start, 0) :]:
-                lines.append(prediction.to_line())
-                timings.append(json.dumps({"id": prediction.id, "seconds": dict(seconds)}))
-                tell(prediction)
+    work = Answering(lambda _: pipeline, batch_size)
+    predict_parts(samples, work, Here(), out, Shard(), settings=settings, progress=progress)
 
 
-def settings_of(out: Path) -> dict[str, Any]:
-    """What ``out`` was made with, as `predict` noted it beside it; nothing where that is not there.
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Predicting, as a worker is told of it.
+
+    Attributes:
+        build: makes what answers, on a device.
+        batch_size: how many samples the model is asked about at once.
 
     Raises:
-        UserError: for a note that is no JSON object.
+        UserError: for a batch of none.
     """
-    path = out.with_suffix(SETTINGS)
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} does not say what made the predictions: {error}") from error
+
+    build: Callable[[str | None], Pipeline]
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"the batch size is 1 or more, got {self.batch_size}")
+
+    def begin(self, device: str | None) -> Callable[[SampleSet], Answered]:
+        """What answers a part, with models of its own."""
+        return partial(answered, pipeline=self.build(device), batch_size=self.batch_size)
+
+
+def predict_parts(
+    samples: SampleSet,
+    work: Answering,
+    engine: Engine,
+    out: Path,
+    shard: Shard,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Prediction], None] | None = None,
+) -> None:
+    """As `predict`, by any engine, or one shard of it; what shards left is taken over by a run that is none.
+
+    Args:
+        samples: all that are to be answered, by whatever shard.
+        work: what answers.
+        engine: who does it.
+        out: the whole's file; a shard's own lies beside it.
+        shard: which parts are answered.
+        settings: as of `predict`, the same for all shards.
+        progress: as of `predict`.
+
+    Raises:
+        UserError: as `predict` does, and for whatever the engine meets.
+    """
+    tell = progress or _nobody
+    parts = {number: part for number, part in parted(samples, work.batch_size).items() if shard.owns(number)}
+    with growing(samples, out, shard, settings) as file:
+        for sample in samples:
+            if sample.id in file.there:
+                tell(file.there[sample.id])
+        left = {number: part for number, part in parts.items() if any(one.id not in file.there for one in part)}
+        for _, found in engine.run(work, left):
+            for prediction, seconds in found:
+                if prediction.id not in file.there:
+                    file.add(prediction, seconds)
+                    tell(prediction)
+
+
+def parted(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
+    """The samples by the number of their part, the largest pictures first; the same in whatever order they come.
+
+    A picture that has more expressions than a part's batches hold is a part of its own.
+    """
+    about: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda one: (-one.height * one.width, -one.height, one.image, one.id)):
+        about.setdefault(sample.image, []).append(sample)
+    parts: list[list[Sample]] = []
+    for some in about.values():
+        if not parts or len(parts[-1]) + len(some) > BATCHES * batch_size:
+            parts.append([])
+        parts[-1].extend(some)
+    return {number: SampleSet(tuple(part), samples.images) for number, part in enumerate(parts)}
+
+
+def answered(part: SampleSet, pipeline: Pipeline, batch_size: int) -> Answered:
+    """The predictions of a part, in its order, and each one's seconds by stage."""
+    rows: dict[str, list[int]] = {}
+    for row, sample in enumerate(part):
+        rows.setdefault(sample.image, []).append(row)
+    paths = {image: part.path(part.samples[some[0]]) for image, some in rows.items()}
+    read = _each(lambda some: [read_image(path) for path in some], list(paths.values()))
+    images = dict(zip(paths, read, strict=True))
+    queries = [_query(sample, images[sample.image]) for sample in part]
+    promptings = [
+        prompting
+        for start in range(0, len(queries), batch_size)
+        for prompting in _each(pipeline.prompter, queries[start : start + batch_size])
+    ]
+    answers: list[Answer | _Failed] = [_Failed("") for _ in queries]
+    for some in rows.values():
+        for row, answer in zip(some, _drawn(pipeline, queries, promptings, some), strict=True):
+            answers[row] = answer
+    return [
+        (_prediction(sample, prompting, answer), {} if isinstance(answer, _Failed) else answer.timings)
+        for sample, prompting, answer in zip(part, promptings, answers, strict=True)
+    ]
+
+
+def _drawn(
+    pipeline: Pipeline,
+    queries: Sequence[Query | _Failed],
+    promptings: Sequence[Prompting | _Failed],
+    rows: Sequence[int],
+) -> list[Answer | _Failed]:
+    """The answers of some rows about one picture: one embedding, and one call of the decoder, if all goes well."""
+
+    def draw(some: Sequence[tuple[Query, Prompting]]) -> list[Answer]:
+        return drawn(pipeline.segmenter, [query for query, _ in some], [prompting for _, prompting in some])
+
+    pairs: list[tuple[Query, Prompting] | _Failed] = []
+    for row in rows:
+        query, prompting = queries[row], promptings[row]
+        if isinstance(query, _Failed):
+            pairs.append(query)
+        elif isinstance(prompting, _Failed):
+            pairs.append(prompting)
+        else:
+            pairs.append((query, prompting))
+    return _each(draw, pairs)
 
 
 def _nobody(prediction: Prediction) -> None:
@@ -100,28 +196,6 @@ class _Failed:
     """Why one of many could not be done."""
 
     reason: str
-
-
-def _predicted(
-    samples: SampleSet, batch: Sequence[Sample], pipeline: Pipeline
-) -> list[tuple[Prediction, Mapping[str, float]]]:
-    """The predictions of one batch, and each one's seconds by stage."""
-
-    def draw(some: Sequence[tuple[Query, Prompting]]) -> list[Answer]:
-        return drawn(pipeline.segmenter, [query for query, _ in some], [prompting for _, prompting in some])
-
-    paths = list(dict.fromkeys(samples.path(sample) for sample in batch))
-    images = dict(zip(paths, _each(lambda some: [read_image(path) for path in some], paths), strict=True))
-    queries = [_query(sample, images[samples.path(sample)]) for sample in batch]
-    promptings = _each(pipeline.prompter, queries)
-    pairs = [
-        query if isinstance(query, _Failed) else prompting if isinstance(prompting, _Failed) else (query, prompting)
-        for query, prompting in zip(queries, promptings, strict=True)
-    ]
-    return [
-        (_prediction(sample, prompting, answer), {} if isinstance(answer, _Failed) else answer.timings)
-        for sample, prompting, answer in zip(batch, promptings, _each(draw, pairs), strict=True)
-    ]
 
 
 def _query(sample: Sample, image: Image | _Failed) -> Query | _Failed:
@@ -173,29 +247,3 @@ def _reason(error: Exception) -> str:
     """One line of bounded length; the type too, where it is not written for the user."""
     said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return " ".join(said.split())[:_LONGEST_REASON]
-
-
-def _there(out: Path, samples: SampleSet) -> tuple[list[Prediction], int]:
-    """The predictions that a stopped run left, and the bytes of their whole lines."""
-    if not out.exists():
-        return [], 0
-    there, kept = read_whole(out)
-    if len(there) > len(samples):
-        raise UserError(f"{out} holds {len(there)} predictions for {len(samples)} samples: it is of another set")
-    for prediction, sample in zip(there, samples, strict=False):
-        if prediction.id != sample.id:
-            raise UserError(f"{out} is of another set: it holds {prediction.id} where {sample.id} is due")
-    return there, kept
-
-
-def _note(path: Path, settings: Mapping[str, Any], going_on: bool) -> None:
-    """Keep the settings, or see that a run goes on with those it began with."""
-    text = json.dumps(settings, indent=2) + "\n"
-    if going_on and path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"the predictions were begun with other settings, see {path}: give those, or another file")
-    write_text(path, text)
-
-
-def _whole(path: Path) -> int:
-    """The bytes of a file's whole lines."""
-    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0

@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from sam4mllm import __version__
 from sam4mllm.atomic import check_file
+from sam4mllm.builders import ORACLE
 from sam4mllm.dialogue import WORDING
+from sam4mllm.engines import Engine, Here
+from sam4mllm.fingerprints import within
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.predict import predict
+from sam4mllm.predict import Answering, predict_parts
+from sam4mllm.prediction_files import Shard
 from sam4mllm.predictions import Prediction
 from sam4mllm.recipe import Recipe
 from sam4mllm.samples import SampleSet
+
+LIBRARIES = ("peft", "torch", "transformers")
+"""Whose versions predictions may depend on in a last bit."""
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
@@ -29,18 +38,22 @@ def predict_set(
     batch_size: int,
     progress: Progress,
     pipeline: Pipeline | None = None,
+    engine: Engine | None = None,
+    shard: Shard | None = None,
 ) -> list[str]:
     """Make ``out`` hold one prediction per sample, going on where a stopped run left it.
 
-    Names and the file are checked before a model is loaded.
+    Names and the file are checked before a model is loaded; none is loaded where nothing is left to do.
 
     Args:
         recipe: what answers.
         samples: what to answer.
         out: a JSON Lines file, made if need be.
         batch_size: how many samples the model is asked about at once, 1 or more.
-        progress: makes a bar of so many steps, entered when the models are loaded.
+        progress: makes a bar of so many steps.
         pipeline: what ``recipe`` builds, where that was done already.
+        engine: who answers; this process, on the recipe's device, where None.
+        shard: which part of the samples is answered; all where None.
 
     Returns:
         The samples that failed, and why: ``id: reason`` each.
@@ -48,11 +61,11 @@ def predict_set(
     Raises:
         UserError: for a recipe that cannot be built, or a file that cannot be written or holds something else.
     """
-    recipe = recipe.resolved()
+    recipe, shard = recipe.resolved(), shard or Shard()
     recipe.check(truth=True)
-    check_file(out)
-    pipeline = pipeline or recipe.build(samples)
-    settings = {**asdict(recipe), "images": str(samples.images), "wording": WORDING, "sam4mllm": __version__}
+    check_file(shard.file(out))
+    build = _Building(recipe, samples if recipe.prompter == ORACLE else None)
+    work = Answering(build if pipeline is None else lambda _: pipeline, batch_size)
     errors: list[str] = []
     with progress(len(samples), "answered") as advance:
 
@@ -60,5 +73,29 @@ def predict_set(
             advance()
             errors.extend([f"{prediction.id}: {prediction.error}"] if prediction.error else [])
 
-        predict(samples, pipeline, out, batch_size=batch_size, settings=settings, progress=tell)
+        settings = settings_of(recipe, samples, batch_size)
+        predict_parts(samples, work, engine or Here(recipe.device), out, shard, settings=settings, progress=tell)
     return errors
+
+
+def settings_of(recipe: Recipe, samples: SampleSet, batch_size: int) -> dict[str, Any]:
+    """What makes predictions: all but who makes them, so of the devices only their kind.
+
+    Of an adapter also what it holds, for one is often trained again in its place.
+    """
+    kind = recipe.device.split(",")[0].split(":")[0] if recipe.device else None
+    made = {**asdict(replace(recipe, device=kind)), "batch_size": batch_size, "images": str(samples.images)}
+    learned = within(Path(recipe.adapter)) if recipe.adapter else []
+    versions = {"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}}
+    return {**made, "learned": learned, "wording": WORDING, "versions": versions}
+
+
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """Builds what answers, on a worker's device; the truth goes along for the oracle alone."""
+
+    recipe: Recipe
+    samples: SampleSet | None
+
+    def __call__(self, device: str | None) -> Pipeline:
+        return replace(self.recipe, device=device).build(self.samples)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,19 +87,25 @@ class Prediction:
         return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle)
 
     def to_line(self) -> str:
-        """The record as one line of JSON, in ASCII: no reply can break the line or the encoding."""
+        """The record as one line of JSON, in ASCII: no reply can break the line or the encoding.
+
+        What was read from a line is written as that line again.
+        """
         record: dict[str, Any] = {
             "version": VERSION,
             "id": self.id,
             "prompts": [
-                {"box": list(prompt.box.xyxy), "points": [[p.x, p.y, int(p.positive)] for p in prompt.points]}
+                {
+                    "box": [float(edge) for edge in prompt.box.xyxy],
+                    "points": [[float(p.x), float(p.y), int(p.positive)] for p in prompt.points],
+                }
                 for prompt in self.prompts
             ],
             "rle": self.mask.to_json(),
             "replies": [reply.text for reply in self.replies],
             "finished": [reply.finished for reply in self.replies],
             "readable": self.readable,
-            "asked": [[asked.object, asked.x, asked.y, asked.yes] for asked in self.asked],
+            "asked": [[one.object, float(one.x), float(one.y), float(one.yes)] for one in self.asked],
             "error": self.error,
         }
         return json.dumps({**record, "oracle": True} if self.oracle else record)
@@ -161,27 +168,37 @@ def read_outcomes(path: Path) -> Iterator[Outcome]:
 
 
 class Lines:
-    """A file that grows by whole lines; a line that cannot be written whole is taken back.
+    """A file that grows by whole lines, and is nobody else's until it is closed; a line that cannot be written whole is
+    taken back.
 
     Args:
-        path: its folder is made if need be.
-        keep: how many bytes of what is there to keep.
+        path: its folder, and an empty file, are made if need be; what is there stays.
 
     Raises:
-        UserError: where the system refuses, here and at each line.
+        UserError: where the system refuses, here and at each line; where another run is writing the file, or has just
+            put another in its place.
     """
 
-    def __init__(self, path: Path, keep: int) -> None:
-        self._path, self._size = path, keep
+    def __init__(self, path: Path) -> None:
+        self._path = path
         with one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = path.exists() and os.path.samestat(os.fstat(self._file.fileno()), path.stat())
             except BlockingIOError:
+                ours = False
+            if not ours:
                 self._file.close()
-                raise UserError(f"cannot write {path}: another run is writing it") from None
-            self._file.truncate(keep)
+                raise UserError(f"cannot write {path}: another run is writing it")
+            self._size = os.fstat(self._file.fileno()).st_size
+
+    def keep(self, size: int) -> None:
+        """Drop what comes after so many bytes."""
+        with one_line(self._path):
+            self._file.truncate(size)
+        self._size = size
 
     def append(self, line: str) -> None:
         data = f"{line}\n".encode()

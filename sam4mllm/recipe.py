@@ -22,6 +22,7 @@ from sam4mllm.builders import (
     check_together,
 )
 from sam4mllm.errors import UserError
+from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.samples import Sample
@@ -118,17 +119,24 @@ class Recipe:
         segmenter = recipe.build_segmenter()
         if samples is not None and recipe.prompter == ORACLE:
             return Pipeline(build_prompter(ORACLE, None, recipe.options, samples), segmenter)
-        mllm = build_mllm(
-            recipe.mllm,
-            adapter=recipe.adapter,
-            dialect=recipe.dialect,
-            device=recipe.device,
-            dtype=recipe.dtype,
-            device_map=recipe.device_map,
-            attention=recipe.attention,
-            trust_remote_code=recipe.trust_remote_code,
+        return Pipeline(build_prompter(recipe.prompter, recipe.build_mllm(), recipe.options), segmenter)
+
+    def build_mllm(self) -> MLLM:
+        """Load the MLLM alone.
+
+        Raises:
+            UserError: for a name that means nothing, or a model that cannot be loaded.
+        """
+        return build_mllm(
+            self.mllm,
+            adapter=self.adapter,
+            dialect=self.dialect,
+            device=self.device,
+            dtype=self.dtype,
+            device_map=self.device_map,
+            attention=self.attention,
+            trust_remote_code=self.trust_remote_code,
         )
-        return Pipeline(build_prompter(recipe.prompter, mllm, recipe.options), segmenter)
 
     def check_by_hand(self) -> None:
         """Refuse a segmenter that cannot be built, and whatever is about an MLLM: none is asked by hand.

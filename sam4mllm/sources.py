@@ -275,11 +275,11 @@ def _check_targets(part: Part, targets: Targets, rows: Rows) -> None:
     prompts = [prompt for target in targets.values() for prompt in target.prompts]
     for name, sign, asked in (("positive", True, rows.positive), ("negative", False, rows.negative)):
         most = max((sum(point.positive is sign for point in prompt.points) for prompt in prompts), default=asked)
-        if most != asked:
-            raise UserError(
-                f"the rows ask for {asked} {name} points, and the targets of {part.name} have {most}: set "
-                f"rows.{name} to {most}"
-            )
+        said = f"the rows ask for {asked} {name} points, and the targets of {part.name} have {most}"
+        if most > asked:
+            raise UserError(f"{said}: set rows.{name} to {most}")
+        if most < asked:  # on a lattice no mask need have as many places on it as are looked for
+            log.warning("%s at the most.", said)
 
 
 def _said(left_out: Sequence[LeftOut]) -> str:

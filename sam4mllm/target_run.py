@@ -17,25 +17,45 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sam4mllm.atomic import one_line, write_text
-from sam4mllm.engines import Engine, Work
+from sam4mllm.engines import Engine
 from sam4mllm.errors import UserError
 from sam4mllm.samples import SampleSet
-from sam4mllm.target_shards import INDEX, about_of, json_of, read_targets, target_of, write_rows
-from sam4mllm.targets import report
+from sam4mllm.segmenter import Segmenter
+from sam4mllm.target_shards import INDEX, Target, about_of, json_of, read_targets, target_of, write_rows
+from sam4mllm.targets import Search, make_targets, report
 
 PARTS = "parts"
 PICTURES = 16
 """In a part: what a killed worker loses at most, and has to be done for a file to be worth its while."""
 
 
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """A search, as a worker is told of it.
+
+    Attributes:
+        build: makes the segmenter; called with the one argument ``device``.
+        search: what is tried, and what is kept.
+    """
+
+    build: Callable[..., Segmenter]
+    search: Search
+
+    def begin(self, device: str | None) -> Callable[[SampleSet], list[Target]]:
+        """What finds the targets of a part, with a segmenter of its own."""
+        segmenter = self.build(device=device)
+        return lambda part: list(make_targets(part, segmenter, self.search))
+
+
 def find_targets(
     samples: SampleSet,
     engine: Engine,
-    work: Work,
+    work: Searching,
     out: Path,
     about: Mapping[str, Any],
     progress: Callable[[int], None] = lambda _: None,

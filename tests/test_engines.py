@@ -14,6 +14,7 @@ from sam4mllm import engines
 from sam4mllm.engines import Engine, Here, Ray, Work, Workers, engine
 from sam4mllm.errors import UserError
 from sam4mllm.samples import SampleSet
+from sam4mllm.target_run import Searching
 from sam4mllm.targets import Search, make_targets
 from tests.searching import broken, counted, dying, grabcut, noted, pictures, refused
 
@@ -42,7 +43,8 @@ def ray_alone(monkeypatch):
 @pytest.mark.parametrize("one", [Here(), Workers(1), Workers(3)], ids=["here", "1 worker", "3 workers"])
 def test_every_engine_finds_what_a_plain_loop_finds(samples, parts, one):
     assert isinstance(one, Engine)
-    found = dict(one.run(Work(grabcut, SEARCH), parts))
+    assert isinstance(Searching(grabcut, SEARCH), Work)
+    found = dict(one.run(Searching(grabcut, SEARCH), parts))
     assert sorted(found) == sorted(parts)
     loop = list(make_targets(samples, grabcut(device=None), SEARCH))
     assert [target for number in sorted(found) for target in found[number]] == loop
@@ -51,23 +53,23 @@ def test_every_engine_finds_what_a_plain_loop_finds(samples, parts, one):
 @needs_ray
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_ray_finds_the_same_and_says_the_same(samples, parts, ray_alone):
-    found = dict(Ray("local", 2).run(Work(grabcut, SEARCH), parts))
-    assert found == dict(Here().run(Work(grabcut, SEARCH), parts))
+    found = dict(Ray("local", 2).run(Searching(grabcut, SEARCH), parts))
+    assert found == dict(Here().run(Searching(grabcut, SEARCH), parts))
     with pytest.raises(UserError, match=r"^the device None cannot be used$"):
-        list(Ray("local", 1).run(Work(refused, SEARCH), parts))
+        list(Ray("local", 1).run(Searching(refused, SEARCH), parts))
 
 
 @needs_ray
 def test_a_cluster_that_is_not_there_is_one_line(parts, ray_alone):
     with pytest.raises(UserError, match="no Ray cluster at nowhere") as caught:
-        list(Ray("nowhere").run(Work(grabcut, SEARCH), parts))
+        list(Ray("nowhere").run(Searching(grabcut, SEARCH), parts))
     assert "\n" not in str(caught.value)
 
 
 def test_ray_that_is_not_installed_is_one_line_with_the_command(parts, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"ray is not installed: pip install 'sam4mllm\[ray\]'"):
-        list(Ray("local").run(Work(grabcut, SEARCH), parts))
+        list(Ray("local").run(Searching(grabcut, SEARCH), parts))
 
 
 def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monkeypatch):
@@ -77,7 +79,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monke
         bound.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(UserError, match=f"no Ray cluster at {address}: .*refused"):
-            list(Ray(address).run(Work(grabcut, SEARCH), parts))
+            list(Ray(address).run(Searching(grabcut, SEARCH), parts))
 
     def silent(address, timeout):
         assert (address, timeout) == (("::1", 6379), engines.ANSWER)
@@ -85,7 +87,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monke
 
     monkeypatch.setattr(socket, "create_connection", silent)
     with pytest.raises(UserError, match=r"no Ray cluster at \[::1\]:6379: timed out"):
-        list(Ray("[::1]:6379").run(Work(grabcut, SEARCH), parts))
+        list(Ray("[::1]:6379").run(Searching(grabcut, SEARCH), parts))
 
 
 def test_torch_has_one_thread_while_targets_are_searched_and_its_own_again_after(parts):
@@ -93,7 +95,7 @@ def test_torch_has_one_thread_while_targets_are_searched_and_its_own_again_after
     torch.set_num_threads(3)
     try:
         seen: list[int] = []
-        for _ in Here().run(Work(partial(counted, seen), SEARCH), {0: parts[0]}):
+        for _ in Here().run(Searching(partial(counted, seen), SEARCH), {0: parts[0]}):
             assert torch.get_num_threads() == 3
         assert seen == [1]
     finally:
@@ -101,17 +103,17 @@ def test_torch_has_one_thread_while_targets_are_searched_and_its_own_again_after
 
 
 def test_each_worker_builds_one_segmenter_on_the_device_that_is_its_turn(parts, tmp_path):
-    list(Workers(4, ("cuda:0", "cuda:1")).run(Work(partial(noted, tmp_path), SEARCH), parts))
+    list(Workers(4, ("cuda:0", "cuda:1")).run(Searching(partial(noted, tmp_path), SEARCH), parts))
     found = [path.name.split() for path in tmp_path.iterdir()]
     assert len({process for process, _ in found}) == len(found) == 4
     assert sorted(device for _, device in found) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
 
 
 def test_there_are_no_more_workers_than_parts(parts, tmp_path):
-    list(Workers(5).run(Work(partial(noted, tmp_path), SEARCH), {0: parts[0]}))
+    list(Workers(5).run(Searching(partial(noted, tmp_path), SEARCH), {0: parts[0]}))
     assert len(list(tmp_path.iterdir())) == 1
-    assert list(Workers(5).run(Work(partial(noted, tmp_path), SEARCH), {})) == []
-    assert list(Here().run(Work(refused, SEARCH), {})) == []
+    assert list(Workers(5).run(Searching(partial(noted, tmp_path), SEARCH), {})) == []
+    assert list(Here().run(Searching(refused, SEARCH), {})) == []
 
 
 @pytest.mark.parametrize(
@@ -124,13 +126,13 @@ def test_there_are_no_more_workers_than_parts(parts, tmp_path):
 )
 def test_what_befalls_a_worker_is_one_line_and_ends_them_all(parts, build, says, capfd):
     with pytest.raises(UserError, match=says) as caught:
-        list(Workers(2).run(Work(build, SEARCH), parts))
+        list(Workers(2).run(Searching(build, SEARCH), parts))
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
 
 
 def test_a_run_that_is_left_early_leaves_no_process(parts):
-    running = Workers(2).run(Work(grabcut, SEARCH), parts)
+    running = Workers(2).run(Searching(grabcut, SEARCH), parts)
     next(running)
     assert len(multiprocessing.active_children()) == 2
     running.close()
@@ -140,7 +142,7 @@ def test_a_run_that_is_left_early_leaves_no_process(parts):
 def test_a_picture_that_cannot_be_used_is_named_from_a_worker_too(samples, parts):
     gone = SampleSet(parts[0].samples, samples.images / "elsewhere")
     with pytest.raises(UserError, match=r"^sample s0: no such file: .*elsewhere"):
-        list(Workers(1).run(Work(grabcut, SEARCH), {0: gone}))
+        list(Workers(1).run(Searching(grabcut, SEARCH), {0: gone}))
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,15 @@ LAYERS = [
     ["cli", "tiny"],
     ["plan_page"],
     ["training_plan"],
+    ["calibration_run"],
     ["infer", "prediction_run", "diagnose_run", "report_run", "learning", "merging", "target_run"],
     ["recipe", "held_out", "fingerprints", "score_run"],
     ["builders", "row_plan", "memory"],
     ["diagnose", "report"],
     ["ledger", "reliability"],
-    ["finetune", "conversations", "predict", "score", "engines"],
+    ["finetune", "conversations", "predict", "calibration", "score"],
     ["costs", "tally", "signature", "peers", "swaps"],
-    ["teaching"],
+    ["teaching", "prediction_files"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
     ["model_card"],
@@ -34,7 +35,7 @@ LAYERS = [
     ["dialogue", "strata", "page"],
     ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
     ["notation", "rle", "counting", "images", "shards"],
-    ["runs", "geometry", "ratios", "atomic", "settings", "rows"],
+    ["runs", "geometry", "ratios", "engines", "atomic", "settings", "rows"],
     ["errors"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -87,7 +88,17 @@ def test_importing_the_package_loads_nothing_heavy():
         ["--help"],
         *(
             [name, "--help"]
-            for name in ("infer", "predict", "score", "diagnose", "report", "targets", "finetune", "merge")
+            for name in (
+                "infer",
+                "predict",
+                "score",
+                "calibrate",
+                "diagnose",
+                "report",
+                "targets",
+                "finetune",
+                "merge",
+            )
         ),
     ],
 )

@@ -58,11 +58,6 @@ def kept() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_recipe_loads(file):
-    assert load(file, FinetuneRecipe)
-
-
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "idefics3"])
 def test_the_same_three_commands_teach_any_model_and_ask_it(samples, command, family):
     families.build(family, Path("model"))

@@ -6,12 +6,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from sam4mllm.engines import Here
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Image, Prompt
+from sam4mllm.mllm import Reply
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.predict import predict
+from sam4mllm.predict import BATCHES, Answering, parted, predict, predict_parts
+from sam4mllm.prediction_files import Shard
 from sam4mllm.predictions import read_predictions
+from sam4mllm.prompters import Prompting
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.segmenter.box import BoxScene, BoxSegmenter
@@ -137,8 +141,9 @@ def test_timings_lie_beside_and_survive_a_cut(tmp_path, samples):
     times.write_bytes(times.read_bytes()[:-60])
     predict(samples, pipeline(), out)
     records = [json.loads(line) for line in times.read_text().splitlines()]
-    assert records[0]["id"] == "first"
-    assert set(records[0]["seconds"]) == {"first", "embed", "segment"}
+    seconds = {record["id"]: set(record["seconds"]) for record in records}
+    assert seconds["first"] == {"first", "embed", "segment"}
+    assert seconds["gone"] == set()
     assert len(records) >= len(samples) - 1
 
 
@@ -171,11 +176,22 @@ def test_predictions_of_another_set_are_left_alone(tmp_path, samples):
     out = tmp_path / "p.jsonl"
     predict(samples, pipeline(), out)
     before = out.read_bytes()
-    with pytest.raises(UserError, match="of another set: it holds first where last is due"):
-        predict(SampleSet(samples.samples[::-1], samples.images), pipeline(), out)
-    with pytest.raises(UserError, match="10 predictions for 1 samples"):
+    with pytest.raises(UserError, match="of another set: it holds none, which is none of these 1 samples"):
         predict(SampleSet(samples.samples[:1], samples.images), pipeline(), out)
     assert out.read_bytes() == before
+    out.write_bytes(before + before[: before.index(b"\n") + 1])
+    with pytest.raises(UserError, match="holds first twice"):
+        predict(samples, pipeline(), out)
+
+
+def test_the_order_of_the_samples_changes_the_order_of_the_lines_alone(tmp_path, samples):
+    turned = SampleSet(samples.samples[::-1], samples.images)
+    predict(samples, pipeline(), tmp_path / "one.jsonl", batch_size=3)
+    predict(turned, pipeline(), tmp_path / "two.jsonl", batch_size=3)
+    lines = (tmp_path / "one.jsonl").read_bytes().splitlines()
+    assert (tmp_path / "two.jsonl").read_bytes().splitlines() == lines[::-1]
+    predict(turned, pipeline(), tmp_path / "one.jsonl", batch_size=3)
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
 def test_a_recording_of_a_run_replays_it(tmp_path, samples):
@@ -206,3 +222,79 @@ def test_the_box_that_is_said_is_drawn(tmp_path, samples):
     (prompt,) = first.prompts
     assert isinstance(prompt, Prompt)
     assert first.mask.box == Box(2, 2, 10, 8)
+
+
+class Batched:
+    """A prompter that fills the box and says who was asked together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def __call__(self, queries):
+        self.batches.append([query.key for query in queries])
+        heard = Reply("+".join(self.batches[-1]))
+        return [Prompting((Prompt(Box(2, 2, 10, 8)),), (heard,)) for _ in queries]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> SampleSet:
+    """Pictures of three sizes with 1 to 5 samples each, 27 in all, mingled."""
+    samples = []
+    for number in range(9):
+        height = (HEIGHT, 2 * HEIGHT, 3 * HEIGHT)[number % 3]
+        PIL.Image.fromarray(np.zeros((height, WIDTH, 3), np.uint8)).save(tmp_path / f"{number}.png")
+        samples += [
+            Sample(f"{number}-{row}", f"{number}.png", WIDTH, height, "it", ()) for row in range(number % 5 + 1)
+        ]
+    return SampleSet(tuple(sorted(samples, key=lambda one: one.id[::-1])), tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_parts_hold_every_sample_once_whole_pictures_and_like_sizes(many, batch_size):
+    parts = parted(many, batch_size)
+    assert list(parts) == list(range(len(parts)))
+    samples = [sample for part in parts.values() for sample in part]
+    assert sorted(sample.id for sample in samples) == sorted(sample.id for sample in many)
+    assert [sample.height for sample in samples] == sorted((sample.height for sample in samples), reverse=True)
+    for part in parts.values():
+        pictures = {sample.image for sample in part}
+        assert len(part) <= BATCHES * batch_size or len(pictures) == 1
+        assert all(part.samples.count(sample) == 1 for sample in many if sample.image in pictures)
+    assert parted(SampleSet(many.samples[::-1], many.images), batch_size) == parts
+    assert parted(SampleSet((), many.images), batch_size) == {}
+
+
+def test_batches_and_pictures_are_the_same_wherever_a_run_was_cut(many, tmp_path):
+    """Who is asked together is said in each reply, so equal bytes are equal batches."""
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    prompter, segmenter = Batched(), Fussy()
+    predict(many, Pipeline(prompter, segmenter), whole, batch_size=2)
+    assert max(map(len, prompter.batches)) == 2
+    assert segmenter.embedded == 9
+    lines = whole.read_bytes().splitlines(keepends=True)
+    for kept in (lines[::2], lines[20:], lines[:1], lines[5:9]):
+        cut.write_bytes(b"".join(kept))
+        predict(many, Pipeline(Batched(), Fussy()), cut, batch_size=2)
+        assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_shards_in_any_order_and_their_joining_end_in_the_same_bytes(many, tmp_path):
+    predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
+    out, seen = tmp_path / "shards.jsonl", []
+    for number in (3, 1, 4, 2):
+        prompter = Batched()
+        work = Answering(lambda _, own=prompter: Pipeline(own, Fussy()), 2)
+        predict_parts(many, work, Here(), out, Shard(number, 4))
+        seen += [key for batch in prompter.batches for key in batch]
+    assert sorted(seen) == sorted(sample.id for sample in many)
+    assert not out.exists()
+    predict_parts(many, Answering(lambda _: pytest.fail("built"), 2), Here(), out, Shard())
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_what_shards_left_undone_is_done_by_who_joins_them(many, tmp_path):
+    predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
+    out = tmp_path / "shards.jsonl"
+    predict_parts(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), Here(), out, Shard(1, 3))
+    predict(many, Pipeline(Batched(), Fussy()), out, batch_size=2)
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

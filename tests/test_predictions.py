@@ -25,7 +25,9 @@ EMPTY = Prediction("b", (), Rle.empty(2, 2))
 
 @pytest.mark.parametrize("prediction", [FULL, EMPTY], ids=["full", "empty"])
 def test_a_prediction_is_the_same_there_and_back(prediction):
-    assert Prediction.from_line(prediction.to_line()) == prediction
+    line = prediction.to_line()
+    assert Prediction.from_line(line) == prediction
+    assert Prediction.from_line(line).to_line() == line
 
 
 @given(st.text(st.characters(codec=None)))
@@ -73,10 +75,11 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 def test_lines_grow_after_what_is_kept(tmp_path):
     path = tmp_path / "new" / "p.jsonl"
-    with Lines(path, 0) as lines:
+    with Lines(path) as lines:
         lines.append("one")
         lines.append("two")
-    with Lines(path, 4) as lines:
+    with Lines(path) as lines:
+        lines.keep(4)
         lines.append("zwei")
     assert path.read_text() == "one\nzwei\n"
 
@@ -84,7 +87,7 @@ def test_lines_grow_after_what_is_kept(tmp_path):
 def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
     resource = pytest.importorskip("resource")
     path, old = tmp_path / "p.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Lines(path, 0) as lines:
+    with Lines(path) as lines:
         lines.append("one")
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, old[1]))  # the system then writes a part, and refuses the rest
         try:
@@ -98,11 +101,25 @@ def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
 
 
 def test_two_runs_do_not_write_one_file(tmp_path):
-    with Lines(tmp_path / "p.jsonl", 0) as one:
+    with Lines(tmp_path / "p.jsonl") as one:
         with pytest.raises(UserError, match="another run is writing it"):
-            Lines(tmp_path / "p.jsonl", 0)
+            Lines(tmp_path / "p.jsonl")
         one.append("{}")
     assert (tmp_path / "p.jsonl").read_text() == "{}\n"
+
+
+def test_a_file_that_was_just_replaced_is_not_written(tmp_path, monkeypatch):
+    """Another run may end, and put its file in order, between the opening of the old one and its lock."""
+    path = tmp_path / "p.jsonl"
+    path.write_text("{}\n")
+
+    def replaced(*_):
+        (tmp_path / "new").write_text("{}\n{}\n")
+        (tmp_path / "new").replace(path)
+
+    monkeypatch.setattr("sam4mllm.predictions.fcntl.flock", replaced)
+    with pytest.raises(UserError, match="another run is writing it"):
+        Lines(path)
 
 
 def test_a_device_is_no_file_of_predictions():

@@ -9,8 +9,10 @@ from sam4mllm.errors import UserError
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
+from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.oracle import Oracle
+from sam4mllm.prompters.points import Sure
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.recipe import Recipe
@@ -104,21 +106,23 @@ def test_a_replay_speaks_the_papers_dialect_by_default(replay):
     assert build_mllm(replay).dialect.name == "sam4mllm"
 
 
-@pytest.mark.parametrize(("name", "kind"), [*zip(PROMPTERS, [PPG, PQPP, BoxPrompter, Oracle], strict=True)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [*zip(PROMPTERS, [PPG, PQPP, AdaptivePQPP, PQPP, BoxPrompter, Oracle], strict=True)]
+)
 def test_a_prompter_is_built_by_its_name(name, kind):
     assert isinstance(build_prompter(name, MUTE, {}), kind)
 
 
 def test_a_prompter_gets_its_options():
     built = build_prompter("pqpp", MUTE, {"points": 9, "sure_no": 0.6})
-    assert (built.points, built.sure_no, built.sure_yes) == (9, 0.6, 0.75)
+    assert (built.layout.points, built.sure) == (9, Sure(0.75, 0.6))
 
 
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
         ("pgg", {}, "unknown prompter 'pgg': did you mean ppg"),
-        ("xyz", {}, "choose from ppg, pqpp, box, oracle"),
+        ("xyz", {}, "choose from ppg, pqpp, adaptive, verified, box, oracle"),
         ("ppg", {"points": 9}, "no option 'points'; it takes positive, negative"),
         ("box", {"sure_yes": 0.5}, "no option 'sure-yes'; it takes no options"),
         ("ppg", {"positive": -1}, "0 or more points"),
@@ -202,7 +206,7 @@ def test_a_name_goes_to_transformers(monkeypatch):
     assert stand.loaded == [(("owner/name",), {**how, "multimask": True})]
 
     asked = {"adapter": None, "dialect": "qwen2-vl", "trust_remote_code": True, **how}
-    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True}
+    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True, "chat_template": "{{ x }}"}
     inspect.signature(talker.HfMLLM.load).bind("x", **asked)
     given = {}
     monkeypatch.setattr(talker.HfMLLM, "load", lambda name, **kwargs: given.update(kwargs) or MUTE)

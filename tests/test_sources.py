@@ -105,9 +105,6 @@ def test_what_is_barred_later_is_left_out_and_a_way_needs_some(caplog):
         pytest.param(
             "a", Rows(positive=2), target("a"), "ask for 2 positive points, and the targets of set have 3", id="more"
         ),
-        pytest.param(
-            "a", Rows(negative=4), target("a"), "ask for 4 negative points, and the targets of set have 3", id="less"
-        ),
         pytest.param("a", Rows(), target("a", kept=()), "no sample can be used for ppg: 1 .no prompt", id="none kept"),
         pytest.param("", Rows(), None, "no sample can be used for ppg: there is none", id="no samples"),
     ],
@@ -115,6 +112,11 @@ def test_what_is_barred_later_is_left_out_and_a_way_needs_some(caplog):
 def test_what_cannot_be_taught_is_refused(names, rows, targets, says):
     with pytest.raises(UserError, match=says):
         corpus([part(*map(sample, names), targets=targets)], rows)
+
+
+def test_targets_of_fewer_points_than_are_asked_for_are_told(caplog):
+    assert len(corpus([part(sample("a"), targets=target("a"))], Rows(negative=4)).items) == 1
+    assert caplog.messages == ["the rows ask for 4 negative points, and the targets of set have 3 at the most."]
 
 
 def test_targets_that_no_way_needs_do_not_matter():

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from sam4mllm import target_run as module
-from sam4mllm.engines import Done, Here, Work, Workers
+from sam4mllm.engines import Here, Workers
 from sam4mllm.errors import UserError
 from sam4mllm.samples import SampleSet, write_samples
-from sam4mllm.target_run import find_targets, fingerprint, parted
-from sam4mllm.target_shards import read_targets, write_targets
+from sam4mllm.target_run import Searching, find_targets, fingerprint, parted
+from sam4mllm.target_shards import Target, read_targets, write_targets
 from sam4mllm.targets import Search, make_targets
 from tests.searching import grabcut, pictures
 
 SEARCH = Search(candidates=4, keep=2, least=0.0)
-WORK = Work(grabcut, SEARCH)
+WORK = Searching(grabcut, SEARCH)
 ABOUT = {"search": {"candidates": 4}, "segmenter": "grabcut"}
 
 
@@ -44,7 +44,7 @@ class Stopping:
     after: int
     asked: list[int]
 
-    def run(self, work: Work, parts: Mapping[int, SampleSet]) -> Iterator[Done]:
+    def run(self, work: Searching, parts: Mapping[int, SampleSet]) -> Iterator[tuple[int, list[Target]]]:
         for number in list(reversed(parts))[: self.after]:
             self.asked.append(number)
             yield from Here().run(work, {number: parts[number]})
@@ -120,7 +120,7 @@ def test_other_samples_are_refused_too(samples, tmp_path):
 def test_targets_of_other_settings_stay_until_the_new_ones_are_complete(samples, tmp_path):
     find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
     before = read_targets(tmp_path / "out")
-    other = Work(grabcut, replace(SEARCH, seed=1))
+    other = Searching(grabcut, replace(SEARCH, seed=1))
     with pytest.raises(KeyboardInterrupt):
         find_targets(samples, Stopping(1, []), other, tmp_path / "out", {"seed": 1})
     assert read_targets(tmp_path / "out") == before

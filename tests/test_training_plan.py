@@ -12,7 +12,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.images import write_png
 from sam4mllm.learning import FinetuneRecipe
 from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.plan_page import Section, page, text
+from sam4mllm.plan_page import Section, page, size_of, text
 from sam4mllm.samples import write_samples
 from sam4mllm.settings import load
 from sam4mllm.shapes import Level, draw_split
@@ -126,12 +126,29 @@ def test_the_page_is_plain_lines_and_names_all_that_the_plan_holds(folder):
     whole = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.pictures, strict=True)]
     assert any(line.split() == ["most", f"{max(whole):,}"] for line in lines)
     assert any(", ".join(plan.rows.longest[0].ids[:3]) in line for line in lines)
-    assert any(f"{plan.shape.memory.peak / 2**30:.2f} GiB" in line for line in lines)
+    assert f"  at the most                          {size_of(plan.shape.memory.peak, plan.shape.memory.peak)}" in lines
     bars = [line.split() for line in lines if "#" in line]
     assert sum(int(bar[-1].replace(",", "")) for bar in bars) == len(whole)
     assert max(len(bar[-2]) for bar in bars) == 40
     for left_out in plan.rows.left_out:
         assert any(left_out.reason in line and left_out.ids[0] in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("size", "among", "read"),
+    [(2**30, 2**30, "1.00 GiB"), (2**29, 2**30, "0.50 GiB"), (2**29, 2**29, "512.0 MiB"), (0, 2**20, "0.0 MiB")],
+)
+def test_sizes_that_stand_together_have_one_unit(size, among, read):
+    assert size_of(size, among) == read
+
+
+def test_one_number_is_said_once(folder):
+    plan = planned(recipe())
+    rows = plan.rows
+    assert len(set(rows.pictures)) > 1
+    alike = replace(plan, rows=replace(rows, pictures=(7,) * len(rows.pictures)))
+    assert f"rows: {min(rows.pictures)} to {max(rows.pictures)} of a row are its picture's" in text(page(plan))
+    assert "rows: 7 of a row are its picture's" in text(page(alike))
 
 
 def test_columns_stand_below_each_other_and_an_empty_section_has_its_note():
@@ -141,7 +158,7 @@ def test_columns_stand_below_each_other_and_an_empty_section_has_its_note():
 
 def test_nothing_left_out_is_said(folder):
     plan = planned(recipe("rows.tokens=5000"))
-    assert text(page(replace(plan))).endswith("Left out\n  Nothing is left out.\n")
+    assert text(page(plan)).endswith("Left out\n  Nothing is left out.\n")
 
 
 def test_the_command_prints_a_page_or_json(folder, command, monkeypatch):

@@ -15,8 +15,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sam4mllm"}
     weights = {f"sam4mllm/tiny/weights/{model}/model.safetensors" for model in ("mllm", "sam")}
-    adapter = {f"sam4mllm/tiny/weights/adapter/{name}" for name in ("adapter_model.safetensors", "sam4mllm.json")}
-    assert {"sam4mllm/tiny/architecture.json", "sam4mllm/page/sheet.css", *weights, *adapter} <= names
+    files = ("adapter_model.safetensors", "sam4mllm.json")
+    adapters = {f"sam4mllm/tiny/weights/{way}/{name}" for way in ("ppg", "pqpp") for name in files}
+    assert {"sam4mllm/tiny/architecture.json", "sam4mllm/page/sheet.css", *weights, *adapters} <= names
 
 
 def test_the_constraints_are_names_and_versions_only():

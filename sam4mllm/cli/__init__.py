@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from sam4mllm.cli import diagnose, finetune, infer, merge, predict, report, score, targets
+from sam4mllm.cli import calibrate, diagnose, finetune, infer, merge, predict, report, score, targets
 from sam4mllm.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for command in (
     infer.infer,
     predict.predict,
     score.score,
+    calibrate.calibrate,
     diagnose.diagnose,
     report.report,
     targets.targets,

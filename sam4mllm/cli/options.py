@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from sam4mllm.recipe import Recipe
 
-PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "sure_yes", "sure_no", "ask", "seed")
+PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "budget", "sure_yes", "sure_no", "ask", "seed")
 
 Mllm = Annotated[
     str,
@@ -31,7 +31,8 @@ Prompter = Annotated[
     str,
     typer.Option(
         "--prompter",
-        help="ppg: box and points at once; pqpp: box, then yes or no per point; box; oracle: from the true masks.",
+        help="ppg: box and points at once; pqpp: box, then yes or no per point; adaptive: the same, more near edges; "
+        "verified: pqpp without fine-tuning; box; oracle: from the true masks.",
     ),
 ]
 Adapter = Annotated[str | None, typer.Option("--adapter", help="Folder of a LoRA trained for the MLLM.")]
@@ -54,13 +55,24 @@ TrustRemoteCode = Annotated[
 Positive = Annotated[int | None, typer.Option("--positive", help="ppg, oracle: points on the object. Default 3.")]
 Negative = Annotated[int | None, typer.Option("--negative", help="ppg, oracle: points off the object. Default 3.")]
 Layout = Annotated[str | None, typer.Option("--layout", help="pqpp: grid, low-discrepancy or interior. Default grid.")]
-Points = Annotated[int | None, typer.Option("--points", help="pqpp: how many points are asked about. Default 25.")]
-SureYes = Annotated[
-    float | None, typer.Option("--sure-yes", help="pqpp: a point is on above this P(yes). Default .75.")
+Points = Annotated[
+    int | None,
+    typer.Option("--points", help="pqpp: how many are asked about, default 25; adaptive, verified: at first, 9."),
 ]
-SureNo = Annotated[float | None, typer.Option("--sure-no", help="pqpp: a point is off above this P(no). Default .9.")]
+Budget = Annotated[int | None, typer.Option("--budget", help="adaptive: points of a box at most. Default 25.")]
+SureYes = Annotated[
+    float | None, typer.Option("--sure-yes", help="pqpp, adaptive: a point is on above this P(yes). Default .75.")
+]
+SureNo = Annotated[
+    float | None, typer.Option("--sure-no", help="pqpp, adaptive: a point is off above this P(no). Default .9.")
+]
 Ask = Annotated[str | None, typer.Option("--ask", help="pqpp: one point a question, or a list. Default one.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="oracle: of its random points. Default 0.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own models.")]
+OnRay = Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")]
+Devices = Annotated[
+    str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
+]
 Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)]
 Profile = Annotated[
     str,

@@ -12,14 +12,16 @@ from sam4mllm.cli.options import (
     Ask,
     Attention,
     BatchSize,
-    Device,
+    Budget,
     DeviceMap,
+    Devices,
     Dialect,
     Dtype,
     Images,
     Layout,
     Mllm,
     Negative,
+    OnRay,
     Points,
     Positive,
     Prompter,
@@ -30,6 +32,7 @@ from sam4mllm.cli.options import (
     SureNo,
     SureYes,
     TrustRemoteCode,
+    Workers,
     recipe_of,
 )
 from sam4mllm.cli.terminal import progress
@@ -47,6 +50,7 @@ def predict(
     negative: Negative = None,
     layout: Layout = None,
     points: Points = None,
+    budget: Budget = None,
     sure_yes: SureYes = None,
     sure_no: SureNo = None,
     ask: Ask = None,
@@ -54,7 +58,12 @@ def predict(
     segmenter: Segmenter = "",
     single_mask: SingleMask = False,
     batch_size: BatchSize = 4,
-    device: Device = None,
+    workers: Workers = 1,
+    ray: OnRay = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="NUMBER/COUNT: that share of the work; without it all are joined.")
+    ] = None,
+    device: Devices = None,
     dtype: Dtype = "auto",
     device_map: DeviceMap = None,
     attention: Attention = None,
@@ -62,10 +71,13 @@ def predict(
 ) -> None:
     """Answer every sample of a set, one line each."""
     recipe = recipe_of(locals())
+    from sam4mllm.engines import engine
+    from sam4mllm.prediction_files import Shard
     from sam4mllm.prediction_run import predict_set
     from sam4mllm.samples import read_samples
 
+    crew, share = engine(workers, device, ray), Shard.of(shard) if shard else None
     asked = read_samples(samples, images)
-    errors = predict_set(recipe, asked, out, batch_size, progress)
+    errors = predict_set(recipe, asked, out, batch_size, progress, engine=crew, shard=share)
     if errors:
         typer.echo(f"{len(errors)} of {len(asked)} samples failed and count as empty; the first: {errors[0]}", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import Dtype, Images, Samples, Segmenter, SingleMask
+from sam4mllm.cli.options import Devices, Dtype, Images, OnRay, Samples, Segmenter, SingleMask, Workers
 from sam4mllm.cli.terminal import progress
 
 
@@ -25,13 +25,11 @@ def targets(
     fewer: Annotated[int, typer.Option("--fewer", help="How many points of each sign a prompt may lack.")] = 0,
     deep: Annotated[float, typer.Option("--deep", help="How much likelier points are far from edges; 0: not.")] = 0.0,
     lattice: Annotated[int, typer.Option("--lattice", help="Points at the centres of N x N cells of a box.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own segmenter.")] = 1,
-    ray: Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")] = None,
+    workers: Workers = 1,
+    ray: OnRay = None,
     segmenter: Segmenter = "",
     single_mask: SingleMask = False,
-    device: Annotated[
-        str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
-    ] = None,
+    device: Devices = None,
     dtype: Dtype = "auto",
 ) -> None:
     """Find for each mask the prompts that redraw it best: what PPG learns to say. A stopped run goes on."""
@@ -41,11 +39,11 @@ def targets(
     from sam4mllm import __version__
     from sam4mllm.atomic import check_folder
     from sam4mllm.builders import build_segmenter
-    from sam4mllm.engines import Work, engine
+    from sam4mllm.engines import engine
     from sam4mllm.fingerprints import weights
     from sam4mllm.recipe import Recipe
     from sam4mllm.samples import read_samples
-    from sam4mllm.target_run import find_targets
+    from sam4mllm.target_run import Searching, find_targets
     from sam4mllm.targets import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
@@ -53,7 +51,7 @@ def targets(
     crew = engine(workers, device, ray)
     check_folder(out)
     given = read_samples(samples, images)
-    work = Work(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
     made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
     about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
     with progress(sum(len(sample.masks) for sample in given), "searched") as advance:

@@ -55,7 +55,7 @@ def show(sections: Sequence[Section]) -> None:
             *section.heads,
             title=section.title,
             caption=section.note,
-            show_header=bool(section.heads),
+            show_header=bool(section.heads and section.rows),
             box=box.SIMPLE,
             title_justify="left",
             caption_justify="left",

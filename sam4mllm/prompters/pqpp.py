@@ -7,27 +7,16 @@ alone.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
-import numpy as np
-from jaxtyping import Float
-
-from sam4mllm import sampling
-from sam4mllm.dialogue import YES_NO, ask_boxes, ask_point, ask_points, read_boxes, read_labels
+from sam4mllm.dialogue import ask_boxes, ask_points, read_boxes, read_labels
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.first_turn import first_turn
-
-LAYOUTS: Mapping[str, Callable[[Box, int], Float[np.ndarray, "n 2"]]] = {
-    "grid": lambda box, points: sampling.grid(box, math.isqrt(points)),
-    "low-discrepancy": sampling.low_discrepancy,
-    "interior": sampling.interior_of_box,
-}
+from sam4mllm.prompters.points import Layout, Sure, ask_each, shared
 
 
 class PQPP:
@@ -55,16 +44,9 @@ class PQPP:
         sure_no: float = 0.9,
         ask: str = "one",
     ) -> None:
-        if layout not in LAYOUTS:
-            raise UserError(f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}")
         if ask not in ("one", "list"):
             raise UserError(f"unknown way of asking {ask!r}: choose from one, list")
-        if points < 1 or (layout == "grid" and math.isqrt(points) ** 2 != points):
-            raise UserError(f"{points} points cannot be laid as {layout}: give 1 or more, a square number for the grid")
-        if not (0.5 <= sure_yes <= 1 and 0.5 <= sure_no <= 1):
-            raise UserError(f"thresholds must lie within .5 and 1, got sure_yes={sure_yes} and sure_no={sure_no}")
-        self.mllm, self.layout, self.points = mllm, layout, points
-        self.sure_yes, self.sure_no, self.ask = sure_yes, sure_no, ask
+        self.mllm, self.layout, self.sure, self.ask = mllm, Layout(layout, points), Sure(sure_yes, sure_no), ask
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; its ``asked`` holds every point that was answered, kept or not."""
@@ -77,43 +59,28 @@ class PQPP:
         found = self._ask_each(chat, phrases, found) if self.ask == "one" else self._ask_lists(chat, phrases, found)
         seconds = (perf_counter() - start) / len(queries)
         return [
-            replace(prompting, prompts=self._kept(prompting), timings={**prompting.timings, "points": seconds})
+            replace(
+                prompting,
+                prompts=self.sure.kept(prompting.prompts, prompting.asked),
+                timings={**prompting.timings, "points": seconds},
+            )
             for prompting in found
         ]
 
     def _ask_each(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
         laid = [
-            [(index, point) for index, prompt in enumerate(prompting.prompts) for point in self._lay(prompt.box)]
-            for prompting in found
+            [(index, point) for index, prompt in enumerate(one.prompts) for point in self.layout.lay(prompt.box)]
+            for one in found
         ]
-        questions = [
-            [
-                ask_point(point, phrase, self.mllm.dialect, frame, _shared(prompting.prompts, index))
-                for index, point in points
-            ]
-            for points, phrase, frame, prompting in zip(laid, phrases, chat.frames, found, strict=True)
-        ]
-        chances = chat.choose(questions, YES_NO)
-        return [
-            replace(
-                prompting,
-                asked=tuple(
-                    Asked(index, point.x, point.y, float(chance[0]))
-                    for (index, point), chance in zip(points, rows, strict=True)
-                ),
-            )
-            for prompting, points, rows in zip(found, laid, chances, strict=True)
-        ]
+        return ask_each(chat, self.mllm.dialect, phrases, found, laid)
 
     def _ask_lists(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
         """One turn per object; a picture with fewer objects than another is not asked in the later rounds."""
         found = list(found)
         for index in range(max(len(prompting.prompts) for prompting in found)):
-            laid = [self._lay(p.prompts[index].box) if index < len(p.prompts) else () for p in found]
+            laid = [self.layout.lay(p.prompts[index].box) if index < len(p.prompts) else () for p in found]
             texts = [
-                ask_points(points, phrase, self.mllm.dialect, frame, _shared(prompting.prompts, index))
-                if points
-                else ""
+                ask_points(points, phrase, self.mllm.dialect, frame, shared(prompting.prompts, index)) if points else ""
                 for points, phrase, frame, prompting in zip(laid, phrases, chat.frames, found, strict=True)
             ]
             for row, reply in enumerate(chat.answer(texts)):
@@ -132,24 +99,10 @@ class PQPP:
                     )
         return found
 
-    def _lay(self, box: Box) -> tuple[Point, ...]:
-        return tuple(Point(float(x), float(y)) for x, y in LAYOUTS[self.layout](box, self.points))
 
-    def _kept(self, prompting: Prompting) -> tuple[Prompt, ...]:
-        """The boxes with their sure points."""
-        return tuple(
-            Prompt(
-                prompt.box,
-                tuple(
-                    Point(asked.x, asked.y, positive=asked.yes > self.sure_yes)
-                    for asked in prompting.asked
-                    if asked.object == index and (asked.yes > self.sure_yes or 1 - asked.yes > self.sure_no)
-                ),
-            )
-            for index, prompt in enumerate(prompting.prompts)
-        )
+def verified(mllm: MLLM, points: int = 9) -> PQPP:
+    """The baseline without fine-tuning: a model's box, and points of its interior that the same model has verified.
 
-
-def _shared(prompts: Sequence[Prompt], index: int) -> Box | None:
-    """The object's box where the phrase means several objects, and the question must say which."""
-    return prompts[index].box if len(prompts) > 1 else None
+    The points are always the same ones of the box's inner half, and each gets the sign that is likelier.
+    """
+    return PQPP(mllm, "interior", points, 0.5, 0.5)

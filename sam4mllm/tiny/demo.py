@@ -7,7 +7,7 @@ of the commands targets, finetune, predict and score.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -32,13 +32,12 @@ from sam4mllm.fingerprints import weights
 from sam4mllm.images import read_image, write_png
 from sam4mllm.learning import FinetuneRecipe
 from sam4mllm.learning import run as finetune
+from sam4mllm.mllm.card import Card
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
 from sam4mllm.prompters import Prompter
-from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.oracle import Oracle
-from sam4mllm.prompters.ppg import PPG
 from sam4mllm.rows import Rows
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.segmenter import Segmenter
@@ -51,9 +50,23 @@ from sam4mllm.tiny.command import command
 from sam4mllm.tiny.table import difference, table
 
 log = logging.getLogger(__name__)
-SHOWN = ("box", "ppg", "pqpp")
-LONGER = "longer-"
+WAYS = ("box", "ppg", "pqpp")
+BASE, LONGER = "base-", "longer-"
 AMBIGUOUS = "-ambiguous"
+
+
+@dataclass(frozen=True)
+class Longer:
+    """Adapters that were taught one way each, and for longer; ``tiny`` for the package's own, None for none."""
+
+    ppg: str | None = None
+    pqpp: str | None = None
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Where each lies, by the way that it was taught."""
+        given = {"ppg": self.ppg, "pqpp": self.pqpp}
+        return {way: str(EMBEDDED / way) if spec == TINY else spec for way, spec in given.items() if spec is not None}
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,8 @@ class Demo:
     sure_no: float = 0.9
     pictures: int = 8
     seed: int = 0
-    longer: str | None = None
+    asked_by: tuple[str, ...] = WAYS
+    longer: Longer = field(default_factory=Longer)
 
     def __post_init__(self) -> None:
         Level(objects=self.objects)
@@ -85,14 +99,13 @@ class Demo:
             )
 
     @property
-    def sure(self) -> dict[str, Option]:
-        """How PQPP asks."""
-        return {"points": self.points, "sure_yes": self.sure_yes, "sure_no": self.sure_no}
-
-    @property
-    def longer_adapter(self) -> str | None:
-        """The folder of an adapter that was taught for longer, if one is to be asked beside."""
-        return str(EMBEDDED / "adapter") if self.longer == TINY else self.longer
+    def options(self) -> dict[str, dict[str, Option]]:
+        """How each way asks."""
+        return {
+            "box": {},
+            "ppg": {"positive": self.rows.positive, "negative": self.rows.negative},
+            "pqpp": {"points": self.points, "sure_yes": self.sure_yes, "sure_no": self.sure_no},
+        }
 
     def check(self) -> None:
         """Refuse what cannot be built, before anything is written.
@@ -100,11 +113,18 @@ class Demo:
         Raises:
             UserError: for the first slip.
         """
-        if self.longer == TINY and self.mllm != TINY:
-            raise UserError(f"the adapter that comes with the package is of tiny, and not of {self.mllm}: longer=null")
-        check_mllm(self.mllm, self.longer_adapter)
+        if TINY in (self.longer.ppg, self.longer.pqpp) and self.mllm != TINY:
+            raise UserError(
+                f"the adapters that come with the package are of tiny, and not of {self.mllm}: "
+                f"longer.ppg=null longer.pqpp=null"
+            )
+        for adapter in (None, *self.longer.folders.values()):
+            check_mllm(self.mllm, adapter)
         check_segmenter(self.segmenter)
-        check_prompter("pqpp", self.sure)
+        for way in self.asked_by:
+            if way not in WAYS:
+                raise UserError(f"a demonstration asks by {', '.join(WAYS)}, got {way!r}")
+            check_prompter(way, self.options[way])
         check_folder(Path(self.out))
 
 
@@ -142,16 +162,15 @@ def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> 
 
 
 def ways(recipe: Demo, samples: SampleSet, adapter: Path) -> dict[str, Prompter]:
-    """The base and what it was taught, each asked in every way, and the oracle."""
-    adapters = {"base-": None, "": str(adapter)}
-    if recipe.longer is not None:
-        adapters[LONGER] = recipe.longer_adapter
+    """The base and what it was taught, each asked in every way, what was taught for longer, and the oracle."""
     found: dict[str, Prompter] = {}
-    for name, folder in adapters.items():
+    for name, folder in ((BASE, None), ("", str(adapter))):
         mllm = build_mllm(recipe.mllm, adapter=folder, device="cpu")
-        found[f"{name}box"] = BoxPrompter(mllm)
-        found[f"{name}ppg"] = PPG(mllm)
-        found[f"{name}pqpp"] = build_prompter("pqpp", mllm, recipe.sure)
+        found |= {f"{name}{way}": build_prompter(way, mllm, recipe.options[way]) for way in recipe.asked_by}
+    for way, folder in recipe.longer.folders.items():
+        mllm = build_mllm(recipe.mllm, adapter=folder, device="cpu")
+        card = Card.read(Path(folder))
+        found[f"{LONGER}{way}"] = build_prompter(way, mllm, card.options(way) if card else recipe.options[way])
     return {**found, "oracle": Oracle.of(samples, seed=recipe.seed)}
 
 
@@ -167,11 +186,17 @@ def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) 
             f"Differences of cIoU, with the 95% interval over the {len({one.image for one in ambiguous})} pictures of "
             f"the test (one training each):"
         )
-        for taught in [name for name in ("", LONGER) if f"{name}box" in found]:
-            for better, worse in (("ppg", "box"), ("pqpp", "ppg"), ("pqpp", "box")):
-                apart, low, high = difference(ambiguous, found[taught + better], found[taught + worse])
-                parts.append(f"- {taught}{better} less {taught}{worse}: {apart:+.1f} ({low:+.1f} to {high:+.1f})")
+        for better, worse in pairs(found):
+            apart, low, high = difference(ambiguous, found[better], found[worse])
+            parts.append(f"- {better} less {worse}: {apart:+.1f} ({low:+.1f} to {high:+.1f})")
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def pairs(found: Iterable[str]) -> list[tuple[str, str]]:
+    """Which ways are held against each other: points against the base's own box, and PQPP against PPG."""
+    names = [f"{taught}{way}" for taught in ("", LONGER) for way in ("ppg", "pqpp")]
+    against = [(name, f"{BASE}box") for name in names] + [("pqpp", "ppg"), (f"{LONGER}pqpp", f"{LONGER}ppg")]
+    return [pair for pair in against if set(pair) <= set(found)]
 
 
 def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictures: int) -> AnySize:
@@ -179,7 +204,8 @@ def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictu
 
     Of what was taught for longer, where it was asked.
     """
-    columns = [LONGER + name if LONGER + name in predictions else name for name in SHOWN] + ["oracle"]
+    columns = [LONGER + name if LONGER + name in predictions else name for name in WAYS if name in predictions]
+    columns.append("oracle")
     by_id = {name: {one.id: one for one in predictions[name]} for name in columns}
     targeted = sorted((one for one in samples if one.masks), key=lambda one: not one.id.endswith(AMBIGUOUS))
     tiles = [

@@ -1,6 +1,7 @@
 """The protocols from samples to table: on small sets of the real names and splits."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -130,6 +131,14 @@ def test_short_and_long_are_parts_of_one_split(run, data):
     assert found["test"]["signature"]["profile"] == "lisa"
 
 
+def test_workers_predict_the_same_files(run, data, tmp_path):
+    assert run(GRES, *ORACLE)[0] == 0
+    alone = (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    assert run(GRES, *ORACLE, "--workers", 2)[0] == 0
+    assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == alone
+
+
 def test_one_command_predicts_what_is_missing_and_scores_it_and_an_oracle_says_so(run, data, tmp_path):
     code, shown, err = run(GRES, *ORACLE, "--positive", 2, "--seed", 5)
     assert code == 0
@@ -157,6 +166,8 @@ def cut(file):
         pytest.param((), lambda file: file.write_text(""), "holds no predictions: 4 samples", id="empty"),
         pytest.param(("--format", "html"), None, "choose from markdown, latex, json", id="format"),
         pytest.param(("--mllm", "tiny"), None, "models are for --predict", id="a model without --predict"),
+        pytest.param(("--workers", 2), None, "models are for --predict", id="workers without --predict"),
+        pytest.param(("--predict", "--device", "cpu,cpu"), None, "2 devices need as many workers", id="devices"),
         pytest.param(("--predict",), None, "no MLLM is named", id="no model"),
         pytest.param((*ORACLE, "--mllm", "tiny"), None, "oracle asks no MLLM", id="an oracle and a model"),
         pytest.param((*ORACLE, "--points", 9), None, "it takes positive, negative, seed", id="an option of another"),

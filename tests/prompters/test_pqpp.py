@@ -9,7 +9,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Frame
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Query
-from sam4mllm.prompters.pqpp import PQPP
+from sam4mllm.prompters.pqpp import PQPP, verified
 
 IMAGE = np.zeros((60, 80, 3), dtype=np.uint8)
 CAT, DOG = Box(8.0, 6.0, 40.0, 30.0), Box(44.0, 6.0, 72.0, 54.0)
@@ -111,3 +111,12 @@ def test_every_layout_lays_its_points_inside_the_box(layout):
     [found] = PQPP(mllm, layout=layout, points=7)([Query(IMAGE, "dog")])
     assert len(found.asked) == 7
     assert all(43.9 <= asked.x <= 72.1 and 5.9 <= asked.y <= 54.1 for asked in found.asked)
+
+
+@pytest.mark.parametrize(("yes", "kept"), [(0.51, True), (0.5, None), (0.49, False)])
+def test_verified_points_take_the_likelier_sign_and_lie_in_the_boxs_inner_half(yes, kept):
+    mllm = ScriptedMLLM(lambda key, image, turns: says(CAT), lambda *_: [yes, 1 - yes])
+    [found] = verified(mllm, points=5)([Query(IMAGE, "cat")])
+    assert [point.positive for point in found.prompts[0].points] == ([] if kept is None else [kept] * 5)
+    assert len(found.asked) == 5
+    assert all(15.9 < asked.x < 32.1 and 11.9 < asked.y < 24.1 for asked in found.asked)

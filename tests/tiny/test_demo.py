@@ -16,7 +16,7 @@ from sam4mllm.tiny.demo import Demo, run
 from sam4mllm.tiny.mllm import MllmTraining
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "tiny"
-KINDS = {"demo": Demo, "longer": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
+KINDS = {"demo": Demo, "ppg": Demo, "pqpp": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
@@ -37,12 +37,14 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
         "training.batch=2",
         "search.least=0.0",
         "training.learning_rate=1e-5",
-        f"longer={EMBEDDED / 'adapter'}",
+        *(f"longer.{way}={EMBEDDED / way}" for way in ("ppg", "pqpp")),
     ]
     recipe = load(RECIPES / "demo.yaml", Demo, [*places, *small])
     shown = run(recipe)
-    assert all(shown.count(f"| {name} |") == 2 for name in ("base-ppg", "ppg", "pqpp", "longer-pqpp", "oracle"))
-    assert "- pqpp less ppg: " in shown
+    assert all(
+        shown.count(f"| {name} |") == 2 for name in ("base-ppg", "ppg", "pqpp", "longer-ppg", "longer-pqpp", "oracle")
+    )
+    assert all(f"- {pair}: " in shown for pair in ("pqpp less ppg", "longer-ppg less base-box"))
     assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
     before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
     assert run(recipe) == shown
@@ -60,9 +62,10 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     [
         ("points=5", "points"),
         ("test_scenes=0", "1 or more scenes"),
-        ("mllm=nix longer=null", "unknown model 'nix'"),
-        ("mllm=nix", "longer=null"),
-        ("longer=nix", "no such folder: nix"),
+        ("mllm=nix longer.ppg=null longer.pqpp=null", "unknown model 'nix'"),
+        ("mllm=nix", "longer.ppg=null longer.pqpp=null"),
+        ("longer.ppg=nix", "no such folder: nix"),
+        ("asked_by=[box,nix]", "asks by box, ppg, pqpp"),
         ("segmenter=nix", "unknown segmenter 'nix'"),
         ("training.steps=0", "steps is 1 or more"),
         ("seeds=1", "did you mean seed?"),

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import sam4mllm
-from sam4mllm.builders import build_mllm, build_segmenter
+from sam4mllm.builders import build_mllm, build_prompter, build_segmenter
 from sam4mllm.geometry import on_mask
 from sam4mllm.prompters import Query
-from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.shapes import Level, draw_split
 from sam4mllm.tiny.mllm import found
 from sam4mllm.tiny.sam import TWINS, measure
@@ -31,12 +30,16 @@ def test_the_mllm_finds_boxes(most):
 
 # peft asks transformers for properties by names that it deprecates
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_the_adapter_knows_what_lies_inside_a_box():
-    """Of the points of which it is sure, on figures whose boxes another figure shares."""
-    mllm = build_mllm("tiny", adapter=str(FOLDER / "adapter"), device="cpu")
+@pytest.mark.parametrize(
+    ("way", "options", "least"),
+    [("ppg", {"positive": 9, "negative": 9}, 0.8), ("pqpp", {"points": 16, "sure_yes": 0.7, "sure_no": 0.8}, 0.75)],
+)
+def test_the_adapters_know_what_lies_inside_a_box(way, options, least):
+    """Of the points that are given, on figures whose boxes another figure shares."""
+    mllm = build_mllm("tiny", adapter=str(FOLDER / way), device="cpu")
     drawings = [draw_split("test", index, Level(objects=(2, 2), kinds=("res",), twins=0.85)) for index in range(12)]
     pairs = [(drawing, expression) for drawing in drawings for expression in drawing.ambiguous]
-    answers = PQPP(mllm, points=16, sure_yes=0.7, sure_no=0.8)([Query(one.image, said.text) for one, said in pairs])
+    answers = build_prompter(way, mllm, options)([Query(one.image, said.text) for one, said in pairs])
     right = [
         on_mask(drawing.masks(expression)[0], point.x, point.y) is point.positive
         for (drawing, expression), answer in zip(pairs, answers, strict=True)
@@ -44,7 +47,7 @@ def test_the_adapter_knows_what_lies_inside_a_box():
         for point in prompt.points
     ]
     assert len(right) > 50
-    assert np.mean(right) > 0.7
+    assert np.mean(right) > least
 
 
 def test_the_segmenter_reads_points_where_a_box_says_too_little():

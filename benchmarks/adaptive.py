@@ -1,0 +1,129 @@
+"""cIoU against the number of questions about a box: adaptive PQPP beside the plain grid.
+
+    python benchmarks/adaptive.py [--scenes 60] [--mllm] [--segmenter tiny] [--chart docs/adaptive.svg]
+
+The scenes are those of `shapes`. Without ``--mllm`` a perfect talker answers, who says the
+true box and knows of every point on which side it lies, so that nothing but the places of the points differs; with it
+the tiny MLLM is asked, with the adapter that comes with the package. Differences are paired, of the same scenes, with
+the 95% interval over pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from chart import curves
+
+from sam4mllm.builders import EMBEDDED, build_mllm, build_segmenter
+from sam4mllm.dialects import dialect
+from sam4mllm.dialogue import say_boxes
+from sam4mllm.geometry import Frame, Image, on_mask
+from sam4mllm.mllm import MLLM
+from sam4mllm.mllm.scripted import ScriptedMLLM
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.predict import predict
+from sam4mllm.predictions import read_predictions
+from sam4mllm.prompters.adaptive import AdaptivePQPP
+from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.prompters.pqpp import PQPP
+from sam4mllm.ratios import Bootstrap
+from sam4mllm.samples import SampleSet
+from sam4mllm.score import compared
+from sam4mllm.segmenter import Segmenter
+from sam4mllm.shapes import Level
+from sam4mllm.tally import Tally, tally
+from sam4mllm.tiny.demo import write_scenes
+
+GRIDS = (4, 9, 16, 25, 36, 49, 81)
+BUDGETS = (6, 9, 12, 16, 25, 36, 49, 81)
+COARSE = (4, 9, 16)
+PLACE = re.compile(r"\((\d+),(\d+)\)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--mllm", action="store_true", help="ask the tiny MLLM in place of the perfect talker")
+    parser.add_argument("--segmenter", default="tiny")
+    parser.add_argument("--chart", type=Path, help="where to leave an SVG of the curves")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
+        samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
+        mllm = tiny() if options.mllm else knowing(samples)
+        print(
+            f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect talker'}\n"
+        )
+        print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
+        print("|---|---:|---:|---:|---:|")
+        drawn = strategies(samples, mllm, build_segmenter(options.segmenter, device="cpu"), Path(name))
+    if options.chart:
+        options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
+
+
+def tiny() -> MLLM:
+    return build_mllm("tiny", adapter=str(EMBEDDED / "adapter"), device="cpu")
+
+
+def knowing(samples: SampleSet) -> MLLM:
+    """A talker that reads the truth."""
+    masks = {sample.id: sample.masks[0].mask for sample in samples}
+    boxes = {sample.id: sample.masks[0].box for sample in samples}
+    row = dialect("sam4mllm")
+
+    def says(key: str, image: Image, *_: object) -> str:
+        return say_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
+
+    def leans(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
+        x, y = (int(one) / 1000 for one in PLACE.findall(question)[0])
+        return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
+
+    return ScriptedMLLM(says, leans, row)
+
+
+def strategies(
+    samples: SampleSet, mllm: MLLM, segmenter: Segmenter, folder: Path
+) -> dict[str, list[tuple[float, float]]]:
+    """A line of the table each; returns questions and cIoU, by the name of the curve that they are on."""
+    box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
+    drawn: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
+    plain: dict[int, Tally] = {}
+    for points in GRIDS:
+        plain[points], questions = asked(
+            samples, Pipeline(PQPP(mllm, points=points), segmenter), folder / f"grid-{points}.jsonl"
+        )
+        drawn["plain grid"].append(line(f"grid {points}", questions, plain[points]))
+    for coarse in COARSE:
+        for budget in (one for one in BUDGETS if one > coarse):
+            file = folder / f"adaptive-{coarse}-{budget}.jsonl"
+            found, questions = asked(samples, Pipeline(AdaptivePQPP(mllm, coarse, budget), segmenter), file)
+            place = line(f"adaptive {coarse}, budget {budget}", questions, found, plain)
+            drawn.setdefault(f"adaptive from {coarse}", []).append(place)
+    return drawn
+
+
+def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[Tally, float]:
+    """What is counted, and the mean number of questions about a box."""
+    predict(samples, pipeline, file, batch_size=16)
+    predictions = read_predictions(file)
+    boxes = sum(len(one.prompts) for one in predictions)
+    return tally(samples.samples, predictions, "lavt"), sum(len(one.asked) for one in predictions) / max(1, boxes)
+
+
+def line(name: str, questions: float, found: Tally, plain: Mapping[int, Tally] | None = None) -> tuple[float, float]:
+    """Printed; returns questions and cIoU."""
+    value, rest = 100 * found.ratios["cIoU"].value, "- | -"
+    if plain:
+        fair = min((points for points in plain if points >= questions - 0.5), default=max(plain))
+        apart, low, high = (100 * one for one in compared(found, plain[fair], Bootstrap())["cIoU"])
+        rest = f"{apart:+.1f} (grid {fair}) | {low:+.1f} to {high:+.1f}"
+    print(f"| {name} | {questions:.1f} | {value:.1f} | {rest} |", flush=True)
+    return questions, value
+
+
+if __name__ == "__main__":
+    main()

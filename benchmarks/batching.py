@@ -1,0 +1,93 @@
+"""Predictions a second with and without batching, of the tiny models on the scenes of `shapes`.
+
+    python benchmarks/batching.py [--scenes 16] [--prompters box ppg pqpp] [--batches 1 4 16] [--rounds 3]
+
+"one by one" is a loop that asks a `Pipeline` about each sample: its picture is read and embedded for every phrase, and
+the model is asked about one phrase at a time. The others are `predict` with batches of so many samples, which embeds
+each picture once for all its phrases. One thread; files are written and read by all. The sides take turns, and the
+median of the rounds counts. Replies and masks are compared with those of the loop: batches of another size round
+otherwise in the last bits of a float, so that a reply or a pixel may differ, and how many do is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+import torch
+
+from sam4mllm.builders import EMBEDDED, build_mllm, build_prompter, build_segmenter
+from sam4mllm.pipeline import Answer, Pipeline
+from sam4mllm.predict import predict
+from sam4mllm.predictions import Prediction, read_predictions
+from sam4mllm.rle import Rle
+from sam4mllm.samples import SampleSet
+from sam4mllm.shapes import Level
+from sam4mllm.tiny.demo import write_scenes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=16)
+    parser.add_argument("--prompters", nargs="+", default=["box", "ppg", "pqpp"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    mllm = build_mllm("tiny", adapter=str(EMBEDDED / "adapter"), device="cpu")
+    segmenter = build_segmenter("tiny", device="cpu")
+    with tempfile.TemporaryDirectory() as name:
+        samples = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
+        pictures = len({sample.image for sample in samples})
+        sizes = " | ".join(f"batches of {batch}" for batch in options.batches)
+        print(f"{len(samples)} expressions on {pictures} pictures; predictions a second of processor time (clock)\n")
+        print(f"| prompter | one by one | {sizes} | other replies | IoU |")
+        print("|---|" + "---:|" * (len(options.batches) + 3))
+        for prompter in options.prompters:
+            pipeline = Pipeline(build_prompter(prompter, mllm, {}), segmenter)
+            print(line(prompter, samples, pipeline, Path(name), options.batches, options.rounds), flush=True)
+
+
+def line(name: str, samples: SampleSet, pipeline: Pipeline, folder: Path, batches: list[int], rounds: int) -> str:
+    """A row of the table."""
+    seconds: dict[int, list[tuple[float, float]]] = {batch: [] for batch in (0, *batches)}
+    for turn in range(rounds):
+        answers, spent = timed(lambda: [pipeline(samples.path(one), one.phrase) for one in samples])
+        seconds[0].append(spent)
+        for batch in batches:
+            file = folder / f"{name}-{batch}-{turn}.jsonl"
+            _, spent = timed(lambda to=file, size=batch: predict(samples, pipeline, to, batch_size=size))
+            seconds[batch].append(spent)
+    cells = []
+    for spent in seconds.values():
+        processor, wall = (median(each) for each in zip(*spent, strict=True))
+        cells.append(f"{len(samples) / processor:.1f} ({len(samples) / wall:.1f})")
+    other, alike = differences(answers, read_predictions(file))
+    return f"| {name} | {' | '.join(cells)} | {other} of {len(samples)} | {alike:.4f} |"
+
+
+def timed(call: Callable[[], list[Answer] | None]) -> tuple[list[Answer] | None, tuple[float, float]]:
+    processor, wall = process_time(), perf_counter()
+    found = call()
+    return found, (process_time() - processor, perf_counter() - wall)
+
+
+def differences(answers: list[Answer] | None, predictions: list[Prediction]) -> tuple[int, float]:
+    """How many replies differ, and the mean IoU of the masks of the largest batches with those of the loop."""
+    pairs = list(zip(answers or [], predictions, strict=True))
+    other = sum(answer.replies != prediction.replies for answer, prediction in pairs)
+    ious = [overlap(Rle.from_mask(answer.mask), prediction.mask) for answer, prediction in pairs]
+    return other, sum(ious) / len(ious)
+
+
+def overlap(one: Rle, other: Rle) -> float:
+    both, either = (one.mask & other.mask).sum(), (one.mask | other.mask).sum()
+    return float(both / either) if either else 1.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Curves as an SVG picture that stands alone: the figures of the other files here. Knows nothing of what is drawn.
+
+>>> Path("ratio.svg").write_text(curves({"prefix 100": [(9, 2.0), (81, 6.1)]}, ("points", "times as fast"), log=True))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 640, 400
+LEFT, RIGHT, TOP, FLOOR = 56, WIDTH - 190, 16, HEIGHT - 44
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+
+
+def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str, str], log: bool = False) -> str:
+    """One line for each name through its places; dashed where the name ends in an asterisk.
+
+    Args:
+        lines: places (x, y) from left to right.
+        words: of what lies along x and along y.
+        log: whether y is logarithmic; then it is above 0.
+    """
+    xs, ys = ([place[axis] for line in lines.values() for place in line] for axis in (0, 1))
+    scale = math.log10 if log else float
+    low, high = min(0.0 if log else min(ys), *map(scale, ys)), max(map(scale, ys))
+    ticks = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)] if log else _even(low, high)
+    low, high = min(low, scale(ticks[0])), max(high, scale(ticks[-1]))
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = (x - min(xs)) / (max(xs) - min(xs) or 1)
+        up = (scale(y) - low) / (high - low or 1)
+        return LEFT + across * (RIGHT - LEFT), FLOOR - up * (FLOOR - TOP)
+
+    drawn = [_text((LEFT + RIGHT) / 2, HEIGHT - 8, words[0]), _text(LEFT, TOP - 4, words[1], "start")]
+    for tick in ticks:
+        y = at(min(xs), tick)[1]
+        drawn += [f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="#ddd"/>', _text(LEFT - 6, y + 4, f"{tick:g}", "end")]
+    places = sorted(set(xs))
+    if len(places) > 8:
+        places = [x for x in _even(min(xs), max(xs)) if min(xs) <= x <= max(xs)]
+    drawn += [_text(at(x, ticks[0])[0], FLOOR + 16, f"{x:g}") for x in places]
+    for number, (name, line) in enumerate(lines.items()):
+        colour, dash = COLOURS[number % len(COLOURS)], ' stroke-dasharray="5 4"' if name.endswith("*") else ""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*place) for place in line))
+        drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        y = TOP + 18 * number + 6
+        drawn.append(f'<path d="M{RIGHT + 12} {y}h22" stroke="{colour}" stroke-width="2"{dash}/>')
+        drawn.append(_text(RIGHT + 40, y + 4, name, "start"))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -10 {WIDTH} {HEIGHT + 10}" font-family="sans-serif" '
+        f'font-size="12"><rect y="-10" width="{WIDTH}" height="{HEIGHT + 10}" fill="#fff"/>{"".join(drawn)}</svg>\n'
+    )
+
+
+def _even(low: float, high: float) -> list[float]:
+    """Five or so round numbers around a range."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 4 or 1))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    return [step * count for count in range(math.floor(low / step), math.ceil(high / step) + 1)]
+
+
+def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -1,0 +1,275 @@
+"""PQPP's questions over the cached prefix, against two ways of asking the same without one.
+
+    python benchmarks/questions.py [--points 9 25 49 81] [--sides 40 120 184] [--chart docs/questions.svg]
+    python benchmarks/questions.py --device cuda --dtype bfloat16 --hidden 2560 --layers 28 --heads 20
+
+The picture, the phrase and the turn about the box are the same for all, and the model has random weights:
+
+- ours: `HfChat.choose` after the turn about the box, whose prefix is cached, from texts to probabilities;
+- a list: the official way, one question that lists the points, after a full prefill of picture, first turn and list;
+  transformers' `generate` then says as many tokens as the answers take;
+- separate: for each point a full forward pass of picture, first turn and question, whose probabilities of yes must
+  be ours. The bound on what a cache can gain on it is (prefix + question) / question, in tokens.
+
+What the other two are given is prepared before the clock runs; ours renders and tokenizes its questions in it. The
+sides take turns, and the best of the rounds counts: processor seconds on a CPU, seconds of the clock on a GPU. Of the
+separate passes only some are timed where they are many, as each takes the same. Exits with 1 where a probability
+differs, or a goal is missed with the most points: half of the bound against separate questions, and never slower than
+the list.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import torch
+from chart import curves
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import PreTrainedTokenizerFast as FastTokenizer
+
+from sam4mllm.builders import EMBEDDED
+from sam4mllm.dialects import dialect
+from sam4mllm.dialogue import YES_NO, ask_boxes, ask_point, ask_points, say_boxes, say_labels
+from sam4mllm.geometry import Box, Frame, Image
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.mllm.hf_rows import IGNORED
+from sam4mllm.prompters.points import Layout
+from sam4mllm.tiny.model import PATCH, SPECIAL, TEMPLATE
+
+ROW = dialect("sam4mllm")
+PHRASE = "the red ring on the left"
+BOX = Box(20, 30, 80, 90)
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+SEPARATE = 16  # passes that are timed
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one number of points took, in seconds, and how far the probabilities lie apart."""
+
+    prefix: int
+    question: float
+    ours: float
+    listed: float
+    separate: float
+    apart: float
+    spread: float
+
+    @property
+    def bound(self) -> float:
+        return (self.prefix + self.question) / self.question
+
+    @property
+    def gains(self) -> tuple[float, float]:
+        return self.separate / self.ours, self.listed / self.ours
+
+
+def tokenizer() -> FastTokenizer:
+    """Words, digits and marks as the large models' tokenizers have them, learned from our own questions."""
+    frame = Frame.whole(112, 112)
+    points = Layout("grid", 81).lay(BOX)
+    said = [ask_boxes(PHRASE, ROW), say_boxes([BOX], PHRASE, ROW, frame), say_labels([True, False])]
+    said += [ask_points(points, PHRASE, ROW, frame), *(ask_point(point, PHRASE, ROW, frame) for point in points)]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|\s|[^\sA-Za-z\d]+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    core.train_from_iterator(
+        said, trainers.BpeTrainer(special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False)
+    )
+    roles = {"image_token": "<image>", "user_token": "<user>", "reply_token": "<reply>"}
+    return FastTokenizer(tokenizer_object=core, pad_token="<pad>", eos_token="<end>", extra_special_tokens=roles)
+
+
+def built(side: int, options: argparse.Namespace) -> HfMLLM:
+    """The class of the tiny MLLM with another language model, random weights, and pictures of so many pixels."""
+    words, old = tokenizer(), AutoProcessor.from_pretrained(EMBEDDED / "mllm")
+    old.image_processor.size = {"height": side, "width": side}
+    processor = type(old)(
+        image_processor=old.image_processor,
+        tokenizer=words,
+        patch_size=PATCH,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=0,
+        chat_template=TEMPLATE,
+    )
+    config = AutoConfig.from_pretrained(EMBEDDED / "mllm")
+    config.vision_config.image_size, config.image_seq_length = side, (side // PATCH) ** 2
+    config.image_token_index = config.image_token_id = words.convert_tokens_to_ids("<image>")
+    ends = {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
+    config.text_config.update(
+        {
+            "vocab_size": len(words),
+            "hidden_size": options.hidden,
+            "intermediate_size": options.hidden * 8 // 3,
+            "num_hidden_layers": options.layers,
+            "num_attention_heads": options.heads,
+            "num_key_value_heads": options.heads,
+            "layer_types": ["full_attention"] * options.layers,
+            "max_position_embeddings": 8192,
+            "initializer_range": 2.5 / options.hidden**0.5,  # answers of the usual size would be all alike
+            **ends,
+        }
+    )
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, options.dtype)).to(options.device)
+    model.generation_config = GenerationConfig(**ends)
+    return HfMLLM(model.eval(), processor, ROW, max_new_tokens=1)
+
+
+def conversation(*texts: str) -> list[Turn]:
+    """User and assistant in turns."""
+    return [Turn(role, text) for role, text in zip(cycle(("user", "assistant")), texts, strict=False)]
+
+
+def cut(mllm: HfMLLM, image: Image, texts: Sequence[str]) -> dict[str, Any]:
+    """The model's inputs for a conversation up to where its last reply begins."""
+    inputs = mllm.rows([(image, conversation(*texts))])
+    labels = inputs.pop("labels")[0].tolist()
+    begins = len(labels)
+    while labels[begins - 1] != IGNORED:
+        begins -= 1
+    kept = {name: value[:, :begins] if value.shape[1:2] == (len(labels),) else value for name, value in inputs.items()}
+    return {name: value.to(mllm.model.device) for name, value in kept.items()}
+
+
+class Case:
+    """One picture with its first turn, asked about so many points."""
+
+    def __init__(self, mllm: HfMLLM, image: Image, points: int) -> None:
+        self.mllm, self.model = mllm, mllm.model
+        [frame] = mllm.open([image]).frames
+        laid, first = Layout("grid", points).lay(BOX), ask_boxes(PHRASE, ROW)
+        reply = say_boxes([BOX], PHRASE, ROW, frame)
+        self.chat = mllm.open([image])
+        self.chat.answer([first])
+        # what a random model says is noise that no text spells: the box is put into its mouth
+        self.chat._rows[0].tail = mllm._speaker.template.reply(reply)
+        before = (first, reply)
+        self.texts = [ask_point(point, PHRASE, ROW, frame) for point in laid]
+        self.full = [cut(mllm, image, (*before, text, YES_NO[0])) for text in self.texts]
+        self.list = cut(mllm, image, (*before, ask_points(laid, PHRASE, ROW, frame), "Yes"))
+        ids = mllm.processor.tokenizer
+        self.answers = len(ids(say_labels([True] * points), add_special_tokens=False)["input_ids"]) + 1
+        self.yes_no = [ids(option, add_special_tokens=False)["input_ids"][0] for option in YES_NO]
+        asked = mllm.rows([(image, conversation(*before))])["input_ids"].shape[1] - 1  # all but the end of the reply
+        self.prefix = asked
+        self.question = float(np.mean([each["input_ids"].shape[1] for each in self.full])) - asked
+
+    def ours(self) -> np.ndarray:
+        [found] = self.chat.choose([self.texts], YES_NO)
+        return found[:, 0]
+
+    @torch.inference_mode()
+    def listed(self) -> None:
+        wanted = {"max_new_tokens": self.answers, "min_new_tokens": self.answers, "do_sample": False}
+        said = self.model.generate(**self.list, **wanted)
+        assert said.shape[1] == self.list["input_ids"].shape[1] + self.answers
+
+    @torch.inference_mode()
+    def separate(self, many: int | None = None) -> np.ndarray:
+        found = []
+        for inputs in self.full[:many]:
+            logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[0, -1].float()
+            found.append(logits[self.yes_no].softmax(dim=-1)[0].item())
+        return np.array(found)
+
+
+def compared(case: Case, rounds: int, clock: Callable[[], float]) -> Asked:
+    """Each way in turn, after one go of each that is not counted."""
+    points = len(case.texts)
+    ours, separate = case.ours(), case.separate()
+    case.listed()
+    some = min(points, SEPARATE)
+    ways: Mapping[str, tuple[Callable[[], object], float]] = {
+        "ours": (case.ours, 1.0),
+        "listed": (case.listed, 1.0),
+        "separate": (lambda: case.separate(some), points / some),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, (way, times) in ways.items():
+            start = clock()
+            way()
+            best[name] = min(best[name], (clock() - start) * times)
+    apart = float(np.abs(ours - separate).max())
+    return Asked(case.prefix, case.question, **best, apart=apart, spread=float(ours.std()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, nargs="+", default=[9, 25, 49, 81])
+    parser.add_argument("--sides", type=int, nargs="+", default=[40, 120, 184], help="of the picture, in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--layers", type=int, default=14)
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=sorted(TOLERANCE))
+    parser.add_argument("--chart", type=Path, help="where to leave an SVG of the ratios")
+    options = parser.parse_args()
+
+    def clock() -> float:
+        if options.device == "cpu":
+            return process_time()
+        torch.cuda.synchronize()
+        return perf_counter()
+
+    image = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    lines: dict[str, list[tuple[float, float]]] = {}
+    missed = []
+    for side in options.sides:
+        mllm = built(side, options)
+        if not lines:
+            heading(mllm, options)
+        for points in options.points:
+            case = Case(mllm, image, points)
+            found = compared(case, options.rounds, clock)
+            show(points, found)
+            for name, gain in zip(("separate", "a list *"), found.gains, strict=True):
+                lines.setdefault(f"{found.prefix}, {name}", []).append((points, gain))
+            if found.apart > TOLERANCE[options.dtype]:
+                missed.append(f"{points} points over {found.prefix}: probabilities {found.apart:.1e} apart")
+            if points == max(options.points) and (found.gains[0] < found.bound / 2 or found.gains[1] < 1):
+                missed.append(f"{points} points over {found.prefix}: too slow")
+        del mllm
+    if options.chart:
+        options.chart.write_text(curves(lines, ("points", "times as fast as (tokens of prefix, way)"), log=True))
+    print("\n" + ("; ".join(missed) or "the same probabilities, and both goals met"))
+    raise SystemExit(bool(missed))
+
+
+def heading(mllm: HfMLLM, options: argparse.Namespace) -> None:
+    count = sum(weights.numel() for weights in mllm.model.parameters())
+    where = torch.cuda.get_device_name() if options.device != "cpu" else f"{torch.get_num_threads()} thread(s)"
+    print(f"{count / 1e6:.1f} million weights, {options.dtype}, {where}\n")
+    print(
+        "| prefix | question | points | ours, ms | list, ms | separate, ms | separate / ours | bound | list / ours ",
+        end="",
+    )
+    print("| P(yes) apart | P(yes) spread |\n|" + "---:|" * 11)
+
+
+def show(points: int, found: Asked) -> None:
+    seconds = " | ".join(f"{1000 * each:.0f}" for each in (found.ours, found.listed, found.separate))
+    gains = f"{found.gains[0]:.1f} | {found.bound:.1f} | {found.gains[1]:.1f}"
+    print(f"| {found.prefix} | {found.question:.1f} | {points} | {seconds} | {gains} ", end="")
+    print(f"| {found.apart:.0e} | {found.spread:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

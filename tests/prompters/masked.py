@@ -1,0 +1,41 @@
+"""A talker that knows the mask: it says its box, and is sure of every point."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from sam4mllm.dialects import dialect
+from sam4mllm.dialogue import say_boxes
+from sam4mllm.geometry import Frame, Mask, box_of, on_mask
+from sam4mllm.mllm.scripted import ScriptedMLLM
+
+ROW = dialect("sam4mllm")
+PLACE = re.compile(r"\((\d+),(\d+)\)")
+
+
+def knowing(masks: Mapping[str, Mask]) -> ScriptedMLLM:
+    """Answers by the mask of each key."""
+
+    def says(key, image, turns):
+        box = box_of(masks[key])
+        return say_boxes((box,), "it", ROW, Frame.whole(image.shape[1], image.shape[0])) if box else ROW.none
+
+    def leans(key, image, turns, question, options):
+        x, y = (int(one) / 1000 for one in PLACE.findall(question)[0])
+        return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
+
+    return ScriptedMLLM(says, leans)
+
+
+def disk(side: int = 200, centre: tuple[float, float] = (100.0, 90.0), radius: float = 80.0) -> Mask:
+    rows, columns = np.indices((side, side)) + 0.5
+    return np.hypot(columns - centre[0], rows - centre[1]) < radius
+
+
+def half(side: int = 200) -> Mask:
+    """A triangle, whose box is half empty."""
+    rows, columns = np.indices((side, side))
+    return (columns > 20) & (rows < 180) & (columns < rows)
