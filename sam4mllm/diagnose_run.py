@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from sam4mllm.atomic import check_file, write_text
-from sam4mllm.builders import build_segmenter, check_segmenter
+from sam4mllm.builders import check_segmenter
 from sam4mllm.diagnose import ALIKE, diagnose
+from sam4mllm.errors import UserError
 from sam4mllm.ledger import Entry, by_label, table
 from sam4mllm.metrics import profile_named
+from sam4mllm.prediction_files import settings_beside
 from sam4mllm.predictions import read_predictions
+from sam4mllm.recipe import Recipe
 from sam4mllm.reliability import Reliability, answered, reliability
 from sam4mllm.samples import SampleSet
 from sam4mllm.strata import STRATA, stratum_named
@@ -72,12 +75,12 @@ def diagnose_set(
     Args:
         samples: with the truth.
         predictions: as `predict` left them.
-        segmenter: that drew them, as `build_segmenter` takes it.
+        segmenter: that drew them, as `build_segmenter` takes it; where empty, the one that `predict` noted beside them.
         profile: whose rules, a key of `metrics.PROFILES`.
         out: a JSON Lines file.
         progress: makes a bar of so many steps.
         by: names of strata that will be asked for.
-        single_mask: the segmenter's one mask, and not its best of three.
+        single_mask: its one mask, and not its best of three; so too where that was noted.
         device: of the segmenter, as torch names it.
 
     Raises:
@@ -86,11 +89,27 @@ def diagnose_set(
     for name in by:
         stratum_named(name)
     profile_named(profile)
-    check_segmenter(segmenter, single_mask)
+    recipe = drawer_of(predictions, segmenter, single_mask)
+    check_segmenter(recipe.segmenter, recipe.single_mask)
     check_file(out)
     said = read_predictions(predictions)
-    drawer = build_segmenter(segmenter, device=device, single_mask=single_mask)
+    drawer = replace(recipe, device=device).build_segmenter()
     with progress(len(samples), "diagnosed") as advance:
         entries = diagnose(samples, said, drawer, profile, advance)
     write_text(out, "".join(f"{one.to_line()}\n" for one in entries))
     return Diagnosis(entries, samples, reliability(answered(samples.samples, {one.id: one for one in said})))
+
+
+def drawer_of(predictions: Path, segmenter: str = "", single_mask: bool = False) -> Recipe:
+    """The segmenter to draw with, and no more of a recipe: the one that is named, else the one that drew.
+
+    Raises:
+        UserError: where none is named and the predictions have no note of what made them.
+    """
+    if segmenter:
+        return Recipe(segmenter=segmenter, single_mask=single_mask)
+    noted = settings_beside(predictions)
+    if not noted.get("segmenter"):
+        raise UserError(f"nothing beside {predictions} says which segmenter drew it: give --segmenter")
+    one = single_mask or bool(noted.get("single_mask"))
+    return Recipe(segmenter=str(noted["segmenter"]), single_mask=one, dtype=str(noted.get("dtype", "auto")))

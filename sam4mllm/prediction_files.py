@@ -162,6 +162,20 @@ def _take_over(file: Path, timings: Lines) -> None:
         each.unlink(missing_ok=True)
 
 
+def settings_beside(file: Path) -> dict[str, Any]:
+    """What made the predictions, as it was noted; nothing where it was not.
+
+    Raises:
+        UserError: for a note that is no JSON object.
+    """
+    if not _made(file).exists():
+        return {}
+    try:
+        return dict(json.loads(_made(file).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{_made(file)} does not say what made the predictions: {error}") from error
+
+
 def _made(file: Path) -> Path:
     return file.with_suffix(".settings.json")
 

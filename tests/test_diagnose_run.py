@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from sam4mllm.diagnose_run import drawer_of
 from sam4mllm.ledger import read_ledger
 from sam4mllm.predictions import Prediction
+from sam4mllm.recipe import Recipe
 from sam4mllm.samples import write_samples
 from tests.drawing import filled
 from tests.report.made import PREDICTIONS, SAMPLES, samples
@@ -19,6 +21,8 @@ def run(command, monkeypatch, tmp_path):
     boxes = PREDICTIONS[:-1]
     last = Prediction("mislabelled", (), filled(0, 0, 8, 10))
     Path("p.jsonl").write_text("".join(f"{one.to_line()}\n" for one in (*boxes, last)))
+    Path("noted.jsonl").write_text(Path("p.jsonl").read_text())
+    Path("noted.settings.json").write_text("[1]")
     Path("points.jsonl").write_text("".join(f"{one.to_line()}\n" for one in PREDICTIONS))
     return command
 
@@ -38,6 +42,24 @@ def test_a_diagnosis_is_a_file_and_tables(run):
     assert Path("d.jsonl").read_bytes() == first
 
 
+def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
+    words = ["predict", "set", "--prompter", "oracle", "--segmenter", "grabcut"]
+    assert run(*words, "--out", "drawn.jsonl")[0] == 0
+    code, out, err = run("diagnose", "set", "drawn.jsonl", "--profile", "rela", "--out", "d.jsonl")
+    assert code == 0
+    assert "warning" not in err
+    assert "| redrawn | 0 (0) |" in out
+    named = ["--segmenter", "box", "--profile", "rela", "--out", "d.jsonl"]
+    assert "takes boxes only" in run("diagnose", "set", "drawn.jsonl", *named)[2]
+
+
+def test_how_the_segmenter_was_built_is_noted_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.settings.json").write_text('{"segmenter": "tiny", "single_mask": true, "dtype": "bfloat16"}')
+    assert drawer_of(Path("a.jsonl")) == Recipe(segmenter="tiny", single_mask=True, dtype="bfloat16")
+    assert drawer_of(Path("a.jsonl"), "box") == Recipe(segmenter="box")
+
+
 def test_points_that_were_asked_about_are_held_against_the_truth(run):
     code, out, _ = run(
         "diagnose", "set", "points.jsonl", "--segmenter", "grabcut", "--profile", "rela", "--out", "d.jsonl"
@@ -50,7 +72,8 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["set", "p.jsonl"], "no segmenter is named"),
+        (["set", "p.jsonl"], "nothing beside p.jsonl says which segmenter drew it: give --segmenter"),
+        (["set", "noted.jsonl"], "noted.settings.json does not say what made the predictions"),
         (["set", "p.jsonl", "--segmenter", "grabcat"], "did you mean grabcut"),
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
         (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),
