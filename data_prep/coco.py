@@ -60,11 +60,21 @@ def prepare(root: Path, split: str = "train", images: Path | None = None) -> Rea
 
 
 def files(root: Path, split: str = "train") -> dict[str, Path]:
-    """The instances that are there, by split."""
+    """The instances that are there, by split.
+
+    Raises:
+        UserError: naming both, for two files of one split.
+    """
     one = root / "instances.json"
-    several = sorted([*root.glob("instances_*.json"), *(root / "annotations").glob("instances_*.json")])
-    named = {path.stem.removeprefix("instances_"): path for path in several}
-    return {split: one, **named} if one.is_file() else named
+    found = [(split, one)] if one.is_file() else []
+    for path in sorted([*root.glob("instances_*.json"), *(root / "annotations").glob("instances_*.json")]):
+        found.append((path.stem.removeprefix("instances_"), path))
+    by_split: dict[str, Path] = {}
+    for name, path in found:
+        if name in by_split:
+            raise UserError(f"{by_split[name]} and {path} are both of the split {name}: leave one of them")
+        by_split[name] = path
+    return by_split
 
 
 def _samples(path: Path, split: str, noticed: dict[str, list[str]]) -> list[Sample]:

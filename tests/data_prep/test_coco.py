@@ -62,6 +62,13 @@ def test_files_are_splits(tmp_path):
     assert set(prepare(tmp_path, split="mine").splits) == {"mine", "train2017", "val"}
 
 
+@pytest.mark.parametrize("other", ["instances_train.json", "annotations/instances_train.json"])
+def test_two_files_of_one_split_are_refused_by_name(tmp_path, other):
+    write(write(tmp_path, [thing(1, 0)]), [thing(1, 0), thing(2, 3)], other)
+    with pytest.raises(UserError, match=f"instances.json and .*{other} are both of the split train"):
+        prepare(tmp_path)
+
+
 def test_a_crowd_is_a_mask_like_others(tmp_path):
     crowd = thing(1, 0, iscrowd=1, segmentation={"size": [4, 12], "counts": [4, 4, 40]})
     [sample] = prepare(write(tmp_path, [crowd])).splits["train"]
