@@ -109,6 +109,15 @@ def test_the_root_itself_may_be_the_folder_of_the_set(tmp_path, name):
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
+@pytest.mark.parametrize("home", ["ReasonSeg", "."])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_any_split_of_reasonseg_is_found_wherever_its_reader_looks(tmp_path, home, split):
+    (tmp_path / home / split).mkdir(parents=True)
+    assert SOURCES["reasonseg"].missing(tmp_path)
+    (tmp_path / home / split / "1.json").write_text("{}")
+    assert not SOURCES["reasonseg"].missing(tmp_path)
+
+
 def test_labelme_files_of_any_depth_are_found_without_a_name_too(tmp_path):
     root = put_everything(tmp_path / "raw")
     (root / "labelme" / "one" / "two" / "three").mkdir(parents=True)
