@@ -1,10 +1,10 @@
-"""What a step of each recipe takes, as `--plan` counts it, for models of the sizes that their names say, without weights.
+"""What a step of each recipe takes, as `--plan` counts it, for models of the sizes that their names say, no weights.
 
     python benchmarks/recipe_memory.py    the table of docs/finetune.md
 
-Sizes and the tokens of a picture are as recalled: the models' own configurations and processors were out of reach. Where
-no size is said, it is the class's default. A row is the longest that a recipe allows: its budget of text, and a picture of
-640 x 480. `--plan` on a model's folder needs no such table.
+Sizes and the tokens of a picture are as recalled: the models' own configurations and processors were out of reach.
+Where no size is said, it is the class's default. A row is the longest that a recipe allows: its budget of text, and a
+picture of 640 x 480. `--plan` on a model's folder needs no such table.
 """
 
 from __future__ import annotations
