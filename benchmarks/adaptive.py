@@ -1,10 +1,10 @@
 """cIoU against the number of questions about a box: adaptive PQPP beside the plain grid.
 
-    python benchmarks/adaptive.py [--scenes 60] [--mllm] [--segmenter tiny] [--chart docs/adaptive.svg]
+    python benchmarks/adaptive.py [--scenes 60] [--mllm [--sure 0.75 0.9]] [--segmenter tiny] [--chart FILE.svg]
 
 The scenes are those of `shapes`. Without ``--mllm`` a perfect talker answers, who says the true box and knows of every
 point on which side it lies, so that nothing but the places of the points differs; with it the tiny MLLM is asked, with
-the adapter for PQPP that comes with the package and its thresholds. Differences are paired, of the same scenes, with
+the adapter for PQPP that comes with the package. Differences are paired, of the same scenes, with
 the 95% interval over pictures.
 """
 
@@ -32,7 +32,6 @@ from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.points import Sure
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.ratios import Bootstrap
-from sam4mllm.recipe import Recipe
 from sam4mllm.samples import SampleSet
 from sam4mllm.score import compared
 from sam4mllm.segmenter import Segmenter
@@ -50,13 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--mllm", action="store_true", help="ask the tiny MLLM in place of the perfect talker")
+    parser.add_argument("--sure", type=float, nargs=2, default=[0.75, 0.9], help="thresholds of yes and no")
     parser.add_argument("--segmenter", default="tiny")
     parser.add_argument("--chart", type=Path, help="where to leave an SVG of the curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
-        mllm, sure = tiny() if options.mllm else (knowing(samples), Sure())
+        mllm, sure = tiny() if options.mllm else knowing(samples), Sure(*options.sure)
         print(
             f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect talker'}\n"
         )
@@ -67,9 +67,8 @@ def main() -> None:
         options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
 
 
-def tiny() -> tuple[MLLM, Sure]:
-    own = Recipe(adapter=str(EMBEDDED / "pqpp"), prompter="adaptive").resolved().options
-    return build_mllm("tiny", adapter=str(EMBEDDED / "pqpp"), device="cpu"), Sure(own["sure_yes"], own["sure_no"])
+def tiny() -> MLLM:
+    return build_mllm("tiny", adapter=str(EMBEDDED / "pqpp"), device="cpu")
 
 
 def knowing(samples: SampleSet) -> MLLM:

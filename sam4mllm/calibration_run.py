@@ -1,6 +1,7 @@
 """What `sam4mllm calibrate` does: an adapter and a validation split in, PQPP's options into the adapter's card.
 
-Adaptive PQPP lays its own points; it is given the thresholds.
+Adaptive PQPP keeps its own: it asks where answers are least sure, and thresholds that are chosen for points laid evenly
+let too many wrong ones of those through.
 
 Beside the adapter, or wherever `out` is, lie what was asked, from which a stopped run goes on, and what was found:
 
@@ -170,9 +171,7 @@ def calibrate(
         warnings,
     )
     write_text(out / "report.json", json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
-    sure = {"sure_yes": chosen.sure.yes, "sure_no": chosen.sure.no}
-    asked = {**card.prompters, "pqpp": chosen.options, "adaptive": {**card.prompters.get("adaptive", {}), **sure}}
-    replace(card, prompters=asked).write(folder)
+    replace(card, prompters={**card.prompters, "pqpp": chosen.options}).write(folder)
     return found
 
 

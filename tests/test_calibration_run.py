@@ -48,10 +48,8 @@ def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapte
     assert code == 0
     report = json.loads((adapter / "calibration" / "report.json").read_text())
     card = Card.read(adapter)
-    sure = {name: report["chosen"][name] for name in ("sure_yes", "sure_no")}
-    assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"], "adaptive": sure}
+    assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"]}
     assert Recipe(adapter=str(adapter), prompter="pqpp").resolved().options == report["chosen"]
-    assert Recipe(adapter=str(adapter), prompter="adaptive").resolved().options == sure
     assert report["chosen"]["sure_yes"] < PAPER.sure.yes
     assert report["validation"]["calibrated"] > report["validation"]["the paper's thresholds"]
     assert (report["counts"]["settings"], report["counts"]["samples"], report["gains"]) == (4 * 64, 2, {})
