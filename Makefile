@@ -28,4 +28,4 @@ eval: setup ## make eval PROTOCOL=res|gres|reasonseg [SAMPLES=data] [OUT=out/eva
 	$(BIN)/python -m eval.$(PROTOCOL) --samples "$(or $(SAMPLES),data)" --predictions "$(or $(OUT),out/eval)" $(ARGS)
 
 bench: setup ## what is fast, as ratios measured side by side in one run
-	for file in benchmarks/*.py; do $(CPU) $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/ablations.py,$(wildcard benchmarks/*.py)); do $(CPU) $(BIN)/python $$file || exit 1; done

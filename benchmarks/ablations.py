@@ -1,8 +1,10 @@
 """What each part of a lesson is worth on the embedded base, three trainings each: the paper's ablations at this scale.
 
-Scenes, targets, adapters and predictions are kept in OUT, and what is there is not made again; arms may be made by
-several processes side by side, each naming its own. Every expression of the 2,000 train scenes can be asked; all is
-measured on the first 100 test scenes. The last table is of the base's other skill: saying what is at a place.
+Lessons are those of `recipes/tiny`, but for what is said here. Scenes, targets, adapters and predictions are kept in
+OUT, and what is there is not made again; arms may be made by several processes side by side, each naming its own. Every
+expression of the 2,000 train scenes can be asked; all is measured on the first 100 test scenes. The last table is of
+the base's other skill: saying what is at a place. All of it takes some three hours of a core, and `make bench` leaves
+it out.
 
     python benchmarks/ablations.py [--out out/ablations] [ARM …] [--seeds 0 1 2]
 """
@@ -13,7 +15,7 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -21,68 +23,70 @@ import numpy as np
 
 from sam4mllm.atomic import write_text
 from sam4mllm.builders import Option, build_mllm, build_prompter, build_segmenter
-from sam4mllm.finetune import Training
 from sam4mllm.learning import FinetuneRecipe
 from sam4mllm.learning import run as finetune
 from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
-from sam4mllm.rows import Asking, Mixture, Rows
-from sam4mllm.samples import Sample, SampleSet
+from sam4mllm.rows import Mixture
+from sam4mllm.samples import Sample
 from sam4mllm.score import score
+from sam4mllm.settings import load
 from sam4mllm.shapes import Level, draw_split
 from sam4mllm.sources import Source
 from sam4mllm.talks import Talk, write_talks
-from sam4mllm.target_shards import write_targets
-from sam4mllm.targets import Search, make_targets
-from sam4mllm.tiny.demo import AMBIGUOUS, write_scenes
+from sam4mllm.tiny.demo import AMBIGUOUS, Demo, search_targets, write_scenes
 from sam4mllm.tiny.lessons import naming
-from sam4mllm.trainable import Lora
 
-TRAIN, TEST, PLACES = 2000, 100, 3
-LEVEL = Level(objects=(1, 3))
-SEARCHES = {
-    "filtered": Search(candidates=8, positive=9, negative=9, lattice=3, jitter=0.04, keep=3, least=0.6),
-    "unfiltered": Search(candidates=8, positive=9, negative=9, lattice=3, jitter=0.04, keep=8, least=0),
-    "four": Search(candidates=8, positive=4, negative=4, lattice=2, jitter=0.04, keep=3, least=0.6),
-}
-ASKED = Asking(mean=8, deviation=0, single=0, hard=0)
-PPG = Rows(Mixture(ppg=1, pqpp=0, box=0.1), positive=9, negative=9, per_image=4, tokens=400)
-PQPP = Rows(Mixture(ppg=0, pqpp=1, box=0.15), asked=ASKED, per_image=3, tokens=360)
-MIXED = replace(PPG, mixture=Mixture(ppg=1, pqpp=0.5, box=0.1), asked=ASKED)
-SIDED = {"sure_yes": 0.6, "sure_no": 0.7}
+TEST, PLACES = 100, 3
+RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "tiny"
+PPG = load(RECIPES / "ppg.yaml", Demo, ["train_scenes=2000", "training.steps=700"])
+LEVEL = Level(objects=PPG.objects)
+# the same scenes and boxes; its own search looks for other clicks, which PQPP does not say
+PQPP = replace(load(RECIPES / "pqpp.yaml", Demo, ["training.steps=350"]), search=PPG.search)
+MIXED = replace(
+    PPG,
+    rows=replace(PPG.rows, mixture=Mixture(ppg=1, pqpp=0.5, box=0.1), asked=PQPP.rows.asked),
+    training=replace(PPG.training, steps=1050),
+)
+FOUR = replace(
+    PPG,
+    search=replace(PPG.search, positive=4, negative=4, lattice=2),
+    rows=replace(PPG.rows, positive=4, negative=4),
+)
 GRIDS: dict[str, dict[str, Option]] = {
-    "pqpp": {"points": 25, **SIDED},
-    "pqpp, none dropped": {"points": 25, "sure_yes": 0.5, "sure_no": 0.5},
-    "pqpp, the paper's thresholds": {"points": 25, "sure_yes": 0.75, "sure_no": 0.9},
-    "pqpp, 9 points": {"points": 9, **SIDED},
-    "pqpp, 49 points": {"points": 49, **SIDED},
+    "pqpp": PQPP.options["pqpp"],
+    "pqpp, none dropped": {**PQPP.options["pqpp"], "sure_yes": 0.5, "sure_no": 0.5},
+    "pqpp, the paper's thresholds": {**PQPP.options["pqpp"], "sure_yes": 0.75, "sure_no": 0.9},
+    "pqpp, 9 points": {**PQPP.options["pqpp"], "points": 9},
+    "pqpp, 49 points": {**PQPP.options["pqpp"], "points": 49},
 }
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One lesson: its rows, its targets, for how many steps, a share of talks beside it, and how it is asked."""
+    """One lesson, a share of talks beside it, the name of its targets, and how it is asked beside for boxes."""
 
-    rows: Rows
-    steps: int
-    search: str = "filtered"
+    lesson: Demo
     talks: float = 0.0
+    targets: str = "filtered"
     asked: Mapping[str, dict[str, Option]] = field(default_factory=dict)
 
 
-def _said(points: int) -> dict[str, dict[str, Option]]:
-    return {"ppg": {"positive": points, "negative": points}}
-
-
 ARMS = {
-    "ppg": Arm(PPG, 700, asked=_said(9)),
-    "ppg-unfiltered": Arm(PPG, 700, "unfiltered", asked=_said(9)),
-    "ppg-4-points": Arm(replace(PPG, positive=4, negative=4), 700, "four", asked=_said(4)),
-    "pqpp": Arm(PQPP, 350, asked=GRIDS),
-    "pqpp-vqa": Arm(PQPP, 400, talks=0.2, asked={"pqpp": GRIDS["pqpp"]}),
-    "mixed": Arm(MIXED, 1050, asked={**_said(9), "pqpp": GRIDS["pqpp"]}),
+    "ppg": Arm(PPG, asked={"ppg": PPG.options["ppg"]}),
+    "ppg-unfiltered": Arm(
+        replace(PPG, search=replace(PPG.search, keep=PPG.search.candidates, least=0)),
+        targets="unfiltered",
+        asked={"ppg": PPG.options["ppg"]},
+    ),
+    "ppg-4-points": Arm(FOUR, targets="four", asked={"ppg": FOUR.options["ppg"]}),
+    "pqpp": Arm(PQPP, asked=GRIDS),
+    "pqpp-vqa": Arm(
+        replace(PQPP, training=replace(PQPP.training, steps=400)), talks=0.2, asked={"pqpp": GRIDS["pqpp"]}
+    ),
+    "mixed": Arm(MIXED, asked={"ppg": PPG.options["ppg"], "pqpp": GRIDS["pqpp"]}),
 }
 
 
@@ -126,43 +130,30 @@ def measured(out: Path, name: str, seed: int) -> dict[str, list[float]]:
 def taught(out: Path, arm: Arm, seed: int, adapter: Path) -> str:
     """The folder of an arm's adapter, trained unless it is there."""
     if not (adapter / "sam4mllm.json").exists():
-        samples = write_scenes(out / "shapes", "train", TRAIN, LEVEL)
-        sources = [Source(str(out / "shapes" / "train"), str(targets(out, samples, arm.search)))]
-        if arm.talks:
-            sources.append(Source(talks=str(talks(out)), weight=arm.talks))
-        training = Training(
-            learning_rate=2e-3,
-            steps=arm.steps,
-            batch=8,
-            schedule="cosine",
-            warmup=0.05,
-            lora=Lora(rank=32, alpha=64),
-            log_every=25,
-            save_every=400,
-            keep=1,
-            seed=seed,
-        )
-        recipe = FinetuneRecipe(
-            str(adapter), "tiny", tuple(sources), training, device="cpu", rows=replace(arm.rows, seed=seed)
-        )
-        finetune(recipe)
+        finetune(recipe_of(out, arm, seed, adapter))
     return str(adapter)
 
 
-def targets(out: Path, samples: SampleSet, name: str) -> Path:
-    folder = out / f"targets-{name}"
-    if not (folder / "targets.json").exists():
-        found = list(make_targets(samples, build_segmenter("tiny", device="cpu"), SEARCHES[name]))
-        write_targets(found, folder, {"search": asdict(SEARCHES[name]), "segmenter": "tiny"})
-    return folder
+def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneRecipe:
+    """What trains an arm's adapter; its scenes, targets and talks are made unless they are there."""
+    samples, folder = (
+        write_scenes(out / "shapes", "train", arm.lesson.train_scenes, LEVEL),
+        out / f"targets-{arm.targets}",
+    )
+    search_targets(arm.lesson, samples, build_segmenter("tiny", device="cpu"), folder)
+    sources = [Source(str(out / "shapes" / "train"), str(folder))]
+    if arm.talks:
+        sources.append(Source(talks=str(talks(out, arm.lesson.train_scenes)), weight=arm.talks))
+    training, rows = replace(arm.lesson.training, seed=seed), replace(arm.lesson.rows, seed=seed)
+    return FinetuneRecipe(str(adapter), "tiny", tuple(sources), training, device="cpu", rows=rows)
 
 
-def talks(out: Path) -> Path:
+def talks(out: Path, scenes: int) -> Path:
     """What is at some places of each train scene, as a set without masks."""
     folder, dialect = out / "talks", build_mllm("tiny", device="cpu").dialect
     if not (folder / "talks.json").exists():
         told = []
-        for index in range(TRAIN):
+        for index in range(scenes):
             drawing, rng = draw_split("train", index, LEVEL), np.random.default_rng([1, index])
             height, width, _ = drawing.image.shape
             for place in range(PLACES):

@@ -20,12 +20,12 @@ from time import perf_counter, process_time
 
 import torch
 
-from sam4mllm.builders import EMBEDDED, build_mllm, build_prompter, build_segmenter
+from sam4mllm.builders import EMBEDDED
 from sam4mllm.geometry import iou
-from sam4mllm.mllm.card import Card
 from sam4mllm.pipeline import Answer, Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
+from sam4mllm.recipe import Recipe
 from sam4mllm.samples import SampleSet
 from sam4mllm.shapes import Level
 from sam4mllm.tiny.demo import write_scenes
@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    segmenter = build_segmenter("tiny", device="cpu")
     with tempfile.TemporaryDirectory() as name:
         samples = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         pictures = len({sample.image for sample in samples})
@@ -49,9 +48,7 @@ def main() -> None:
         print("|---|" + "---:|" * (len(options.batches) + 3))
         for prompter in options.prompters:
             taught = EMBEDDED / ("ppg" if prompter == "ppg" else "pqpp")
-            mllm = build_mllm("tiny", adapter=str(taught), device="cpu")
-            card = Card.read(taught)
-            pipeline = Pipeline(build_prompter(prompter, mllm, card.options(prompter) if card else {}), segmenter)
+            pipeline = Recipe("tiny", "tiny", prompter, adapter=str(taught), device="cpu").build()
             print(line(prompter, samples, pipeline, Path(name), options.batches, options.rounds), flush=True)
 
 

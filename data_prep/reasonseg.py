@@ -33,6 +33,7 @@ from jaxtyping import UInt8
 from data_prep.command import KeepLeaks, Out, Partial, Root, run
 from data_prep.plain import as_text, read_json
 from data_prep.reading import Reading, is_training
+from data_prep.sources import REASONSEG
 from sam4mllm.errors import UserError
 from sam4mllm.images import image_size
 from sam4mllm.mllm import Turn
@@ -41,7 +42,6 @@ from sam4mllm.samples import Sample, check_below_root
 from sam4mllm.talks import Talk
 
 SPLITS = ("train", "val", "test")
-PLACES = ("reason_seg/ReasonSeg", "ReasonSeg", "reasonseg", "")
 TARGET, IGNORE = 1, 255
 FARTHEST = 2**15  # pixels; beyond it cv2's own numbers overflow
 
@@ -74,7 +74,7 @@ def find(root: Path) -> Path:
     Raises:
         UserError: where there is none.
     """
-    places = [root / place for place in PLACES]
+    places = [root / place for place in REASONSEG]
     for place in places:
         if any(next((place / split).glob("*.json"), None) for split in SPLITS):
             return place

@@ -81,7 +81,7 @@ TRAIN2014 = File(
     bytes=13510573713,
 )
 PICTURES = ("images/train2014", "images/mscoco/images/train2014")
-REASONSEG = ("reason_seg/ReasonSeg/", "ReasonSeg/", "reasonseg/", "")  # as its reader looks for it
+REASONSEG = ("reason_seg/ReasonSeg", "ReasonSeg", "reasonseg", "")  # below its root, the first that is there
 _ARCHIVE = "https://web.archive.org/web"
 _UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data"
 
@@ -121,7 +121,9 @@ _ALL = (
         "reasonseg",
         "ReasonSeg",
         page="https://github.com/dvlab-research/LISA#dataset",
-        needs=(tuple(f"{home}{split}/*.json" for split in ("val", "train", "test") for home in REASONSEG),),
+        needs=(
+            tuple(f"{home}/{split}/*.json".lstrip("/") for split in ("val", "train", "test") for home in REASONSEG),
+        ),
         pictures=("reason_seg/ReasonSeg/val", "ReasonSeg/val", "reasonseg/val"),
         files=(
             File("reason_seg/ReasonSeg/train", "a folder of 239 pictures with their annotations"),

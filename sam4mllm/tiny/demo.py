@@ -140,13 +140,18 @@ def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> Sampl
     return read_samples(folder / split)
 
 
+def search_targets(recipe: Demo, samples: SampleSet, segmenter: Segmenter, folder: Path) -> None:
+    """Make a folder hold targets for the samples; what is there already is kept."""
+    if not (folder / "targets.json").exists():
+        search = replace(recipe.search, seed=recipe.seed)
+        targets = list(make_targets(samples, segmenter, search))
+        write_targets(targets, folder, {"search": asdict(search), "segmenter": recipe.segmenter})
+        log.info("targets: %s", report(targets))
+
+
 def teach(recipe: Demo, samples: SampleSet, segmenter: Segmenter, out: Path) -> Path:
     """Targets for the samples, and a LoRA on the base that teaches them; returns its folder."""
-    search = replace(recipe.search, seed=recipe.seed)
-    if not (out / "targets" / "targets.json").exists():
-        targets = list(make_targets(samples, segmenter, search))
-        write_targets(targets, out / "targets", {"search": asdict(search), "segmenter": recipe.segmenter})
-        log.info("targets: %s", report(targets))
+    search_targets(recipe, samples, segmenter, out / "targets")
     adapter = out / "adapter"
     if not (adapter / "sam4mllm.json").exists():
         learning = FinetuneRecipe(
