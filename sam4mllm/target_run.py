@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,8 @@ def find_targets(
         progress: told of how many masks are done, at the start and after each part.
 
     Raises:
-        UserError: for a folder in which other targets were begun, or are being written; for whatever the engine meets.
+        UserError: for a folder in which other targets were begun, or are being written; for pictures that are missing,
+            before anything is drawn; for whatever the engine meets.
     """
     about = {**about, "samples": fingerprint(samples)}
     parts = parted(samples)
@@ -82,6 +83,7 @@ def find_targets(
             return report(read_targets(out).values())
         _begin(out / PARTS, about)
         left = {number: part for number, part in parts.items() if not _file(out, number).is_file()}
+        _check_there(left.values())
         progress(_masks(part for number, part in parts.items() if number not in left))
         for number, found in engine.run(work, left):
             write_text(_file(out, number), json.dumps([json_of(target) for target in found]))
@@ -128,6 +130,21 @@ def _begin(folder: Path, about: Mapping[str, Any]) -> None:
         raise UserError(
             f"{folder.parent} was begun with other settings ({differ}), see {noted}: give those, another folder, or "
             f"remove {folder}"
+        )
+
+
+def _check_there(parts: Iterable[SampleSet]) -> None:
+    """Make sure that all pictures that will be read are there: hours of drawing are not to end at one that is not.
+
+    Raises:
+        UserError: saying how many are not, and which is the first.
+    """
+    pictures = list(dict.fromkeys(part.path(sample) for part in parts for sample in part))
+    missing = [path for path in pictures if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{len(missing):,} of {len(pictures):,} pictures are missing, the first is {missing[0]}: put them there, "
+            f"or name where they are with --images"
         )
 
 

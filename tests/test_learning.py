@@ -219,7 +219,9 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
         pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
         pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
         pytest.param(["set", "--keep", "0"], "a search's keep is 1 or more, got 0", id="keep"),
-        pytest.param(["set", "--images", "nowhere"], "no such file: nowhere/0.png", id="no pictures"),
+        pytest.param(
+            ["set", "--images", "nowhere"], "3 of 3 pictures are missing, the first is nowhere/0.png", id="no pictures"
+        ),
         pytest.param(["set", "--out", "images/0.png"], "cannot write into images/0.png", id="out is a file"),
     ],
 )

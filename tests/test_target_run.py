@@ -146,6 +146,43 @@ def test_a_part_that_cannot_be_read_is_one_line(samples, tmp_path):
         find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
 
 
+def test_missing_pictures_are_all_told_in_one_line_before_anything_is_drawn(samples, tmp_path):
+    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
+    for number in (4, 7):
+        (tmp_path / "pictures" / f"{number}.png").unlink()
+    asked: list[int] = []
+    with pytest.raises(UserError, match=r"^2 of 8 pictures are missing, the first is \S+/4\.png: .*--images") as caught:
+        find_targets(
+            replace(samples, samples=samples.samples + again), Stopping(9, asked), WORK, tmp_path / "out", ABOUT
+        )
+    assert "\n" not in str(caught.value)
+    assert asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_finished_parts_are_not_needed_any_more(samples, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    (tmp_path / "pictures" / "7.png").unlink()
+    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    assert len(read_targets(tmp_path / "out")) == 16
+
+
+def test_an_unreadable_picture_keeps_what_is_done_and_once_mended_the_run_goes_on_from_there(samples, tmp_path):
+    find_targets(samples, Here(), WORK, tmp_path / "whole", ABOUT)
+    spoilt = tmp_path / "pictures" / "7.png"
+    pixels = spoilt.read_bytes()
+    spoilt.write_bytes(pixels[:-100])
+    with pytest.raises(UserError, match=r"sample s7: cannot read .*7\.png"):
+        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    assert sorted(path.name for path in (tmp_path / "out" / "parts").glob("0*")) == ["00000.json", "00001.json"]
+    spoilt.write_bytes(pixels)
+    told: list[int] = []
+    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT, told.append)
+    assert told == [12, 4]
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 def test_a_picture_is_in_one_part_and_none_is_lost(samples):
     again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
     parts = parted(replace(samples, samples=samples.samples + again))
