@@ -66,19 +66,19 @@ def find_targets(
         samples: with pictures; those without masks have no targets.
         engine: who finds them.
         work: how.
-        out: made if need be. Targets of other settings in it stay until these are complete; where ``out`` holds
-            these already, nothing is done.
+        out: made if need be; where it holds these targets already, nothing is done.
         about: what the targets are made of, as JSON, beside the samples; kept in the index.
         progress: told of how many masks are done, at the start and after each part.
 
     Raises:
-        UserError: for a folder in which other targets were begun, or are being written; for pictures that are missing,
-            before anything is drawn; for whatever the engine meets.
+        UserError: for a folder that holds other targets, finished or begun, or is being written; for pictures that are
+            missing, before anything is drawn; for whatever the engine meets.
     """
-    about = {**about, "samples": fingerprint(samples)}
+    about = json.loads(json.dumps({**about, "samples": fingerprint(samples)}))
     parts = parted(samples)
     with _alone(out / PARTS):
-        if (out / INDEX).is_file() and about_of(out) == about:
+        if (out / INDEX).is_file():
+            _check_same(about_of(out), about, out, out / INDEX)
             shutil.rmtree(out / PARTS)
             return report(read_targets(out).values())
         _begin(out / PARTS, about)
@@ -124,12 +124,19 @@ def _begin(folder: Path, about: Mapping[str, Any]) -> None:
     if not _any_done(folder) or not noted.is_file():
         write_text(noted, json.dumps(about, indent=2) + "\n")
         return
-    begun = json.loads(noted.read_bytes())
-    if begun != json.loads(json.dumps(about)):
-        differ = ", ".join(key for key in {**begun, **about} if begun.get(key) != about.get(key))
+    _check_same(json.loads(noted.read_bytes()), about, folder.parent, folder)
+
+
+def _check_same(before: Mapping[str, Any], about: Mapping[str, Any], out: Path, kept: Path) -> None:
+    """Make sure that targets are of these settings; ``kept`` is what to remove where they are not wanted any more.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    if before != about:
+        differ = ", ".join(key for key in {**before, **about} if before.get(key) != about.get(key))
         raise UserError(
-            f"{folder.parent} was begun with other settings ({differ}), see {noted}: give those, another folder, or "
-            f"remove {folder}"
+            f"{out} holds targets of other settings ({differ}): give those, another folder, or remove {kept}"
         )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def test_what_is_done_is_not_done_again(samples, tmp_path):
     assert (asked, content(tmp_path / "out")) == ([], before)
 
 
+@pytest.mark.parametrize("parts", [1, 9], ids=["begun", "finished"])
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
@@ -100,32 +102,32 @@ def test_what_is_done_is_not_done_again(samples, tmp_path):
         pytest.param({"weights": ["5f3a"]}, "weights", id="weights"),
     ],
 )
-def test_other_settings_are_refused_before_anything_is_mixed(samples, tmp_path, change, differs):
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+def test_other_settings_are_refused_before_anything_is_mixed_or_replaced(samples, tmp_path, change, differs, parts):
+    with suppress(KeyboardInterrupt):
+        find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     before = content(tmp_path / "out")
-    with pytest.raises(UserError, match=rf"was begun with other settings \({differs}\), see .*about.json"):
+    where = "targets.json" if "targets.json" in before else "parts"
+    with pytest.raises(
+        UserError, match=rf"out holds targets of other settings \({differs}\): .*or remove \S*/{where}$"
+    ):
         find_targets(samples, Here(), WORK, tmp_path / "out", {**ABOUT, **change})
     assert content(tmp_path / "out") == before
 
 
-def test_other_samples_are_refused_too(samples, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+@pytest.mark.parametrize("parts", [1, 9], ids=["begun", "finished"])
+def test_other_samples_are_refused_too(samples, tmp_path, parts):
+    with suppress(KeyboardInterrupt):
+        find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     fewer = replace(samples, samples=samples.samples[:5])
     with pytest.raises(UserError, match=r"other settings \(samples\)"):
         find_targets(fewer, Here(), WORK, tmp_path / "out", ABOUT)
 
 
-def test_targets_of_other_settings_stay_until_the_new_ones_are_complete(samples, tmp_path):
+def test_with_what_is_named_removed_the_new_targets_are_the_only_ones(samples, tmp_path):
     find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
-    before = read_targets(tmp_path / "out")
+    (tmp_path / "out" / "targets.json").unlink()
     other = Searching(grabcut, replace(SEARCH, seed=1))
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), other, tmp_path / "out", {"seed": 1})
-    assert read_targets(tmp_path / "out") == before
     find_targets(samples, Here(), other, tmp_path / "out", {"seed": 1})
-    assert read_targets(tmp_path / "out") != before
     find_targets(samples, Here(), other, tmp_path / "new", {"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")
 
