@@ -45,7 +45,7 @@ class Source:
         what: it is, in a few words.
         page: of the project that made it.
         needs: what a conversion cannot do without, below the root: of each group one path is enough.
-        pictures: folders of pictures, one of which is enough; without any they are counted as missing.
+        pictures: folders of pictures, one of which is enough, ``*`` for any word; without any they are counted as missing.
         files: what to get; none for your own data.
     """
 
@@ -66,7 +66,7 @@ class Source:
 
     def has_pictures(self, root: Path) -> bool:
         """Whether a folder of pictures is there."""
-        return any((root / folder).is_dir() for folder in self.pictures)
+        return any(path.is_dir() for folder in self.pictures for path in root.glob(folder))
 
 
 def _is_there(root: Path, way: str) -> bool:
@@ -153,7 +153,7 @@ _ALL = (
         "your own data, as COCO's instances JSON",
         page="docs/data.md",
         needs=(("coco/instances.json", "coco/instances_*.json", "coco/annotations/instances_*.json"),),
-        pictures=("coco/images",),
+        pictures=("coco/images", "coco/train*", "coco/val*", "coco/test*"),
     ),
     Source(
         "labelme",
