@@ -5,7 +5,7 @@
 
     ROOT/coco/instances.json         one split, `--split` (train); or a file per split: instances_train2017.json,
     ROOT/coco/instances_val2017.json also in annotations, as COCO has it; all may lie in ROOT itself
-    ROOT/coco/images/*.jpg           or `--images`; each file_name is a path below, or below a folder of the split's name
+    ROOT/coco/images/*.jpg           or `--images`; a file_name is a path below, or below a folder of its split's name
     ROOT/coco/train2017/*.jpg        likewise, where there is no images
 
 Two objects, and the sample that they become:
@@ -85,7 +85,7 @@ def files(root: Path, split: str = "train") -> dict[str, Path]:
 
 
 def _image_root(home: Path, splits: Iterable[str]) -> Path:
-    """The folder images, or where that is not there the one that holds a folder of pictures for each split, as COCO's."""
+    """The folder images; without it what holds a folder of pictures for each split, as COCO has it."""
     is_cocos = not (home / "images").is_dir() and not _folders(home).isdisjoint(splits)
     return home if is_cocos else home / "images"
 

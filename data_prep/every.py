@@ -24,14 +24,14 @@ from data_prep.reading import Reading
 from data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 
-PREPARE: Mapping[str, Callable[[Path], Reading]] = MappingProxyType(
+PREPARE: Mapping[str, Callable[..., Reading]] = MappingProxyType(
     {
         **{name: bound(refcoco.prepare, dataset=name) for name in refcoco.SPLIT_BY},
         "grefcoco": grefcoco.prepare,
         "reasonseg": reasonseg.prepare,
         "llava_instruct": llava_instruct.prepare,
-        "coco": lambda root: coco.prepare(_own(root, "coco")),
-        "labelme": lambda root: labelme.prepare(_own(root, "labelme")),
+        "coco": coco.prepare,
+        "labelme": labelme.prepare,
     }
 )
 
@@ -50,11 +50,6 @@ def overview(root: Path) -> str:
             lines += [f"    {file.path}, {file.what}: {file.url or 'see the page'}" for file in source.files]
             lines.append(f"    page: {source.page}")
     return "\n".join(lines)
-
-
-def _own(root: Path, name: str) -> Path:
-    """Your own data lies in a folder of that name below the root, or is the root."""
-    return root / name if (root / name).is_dir() else root
 
 
 def _one(name: str, root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> str | None:

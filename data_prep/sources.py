@@ -45,7 +45,8 @@ class Source:
         what: it is, in a few words.
         page: of the project that made it.
         needs: what a conversion cannot do without, below the root: of each group one path is enough.
-        pictures: folders of pictures, one of which is enough, ``*`` for any word; without any they are counted as missing.
+        pictures: folders of pictures, one of which is enough, ``*`` standing for anything; without any they are counted
+            as missing.
         files: what to get; none for your own data.
     """
 

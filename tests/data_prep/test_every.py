@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from data_prep import every
+from data_prep import coco, every, grefcoco, labelme, refcoco
 from data_prep.every import PREPARE, overview
 from data_prep.sources import SOURCES, File
 from sam4mllm.samples import read_samples
@@ -98,6 +98,16 @@ def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
 def test_one_set_is_converted_by_its_name(tmp_path, name):
     root = put_everything(tmp_path / "raw")
     result = run("--name", name, "--root", root, "--out", tmp_path / "here", "--partial")
+    assert result.exit_code == 0, result.output
+    assert len(read_samples(tmp_path / "here" / "train"))
+
+
+@pytest.mark.parametrize("reader", [refcoco, grefcoco, coco, labelme], ids=lambda reader: reader.__name__)
+def test_every_reader_takes_the_same_root_and_out(tmp_path, reader):
+    root, app = put_everything(tmp_path / "raw"), typer.Typer()
+    app.command()(reader.main)
+    words = ["--root", root, "--out", tmp_path / "here", *(["--partial"] if reader in (refcoco, grefcoco) else [])]
+    result = CliRunner().invoke(app, [*map(str, words)])
     assert result.exit_code == 0, result.output
     assert len(read_samples(tmp_path / "here" / "train"))
 

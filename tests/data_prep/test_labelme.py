@@ -175,6 +175,30 @@ def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, ch
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '{"images": [], "annotations": []}', '{"imagePath": "a.jpg", "imageHeight": 6, "shapes": []}']
+)
+def test_a_json_file_that_is_none_of_labelmes_is_called_so(tmp_path, text):
+    write(tmp_path, [shape("mug", 0)])
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        prepare(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/other.json is none of LabelMe's files, which have imageHeight, imagePath, imageWidth, shapes: "
+        "move it, or give --root a folder of LabelMe's alone"
+    )
+
+
+def test_the_folder_labelme_below_the_root_is_the_sets(tmp_path):
+    write(tmp_path / "labelme", [shape("mug", 0)], "val/a")
+    (tmp_path / "instances.json").write_text("{}")
+    reading = prepare(tmp_path)
+    assert reading.images == tmp_path / "labelme"
+    assert {split: [sample.image for sample in rows] for split, rows in reading.splits.items()} == {
+        "val": ["val/a.jpg"]
+    }
+
+
 def test_the_command_writes_a_folder_for_each_split(tmp_path):
     write(tmp_path / "raw", [shape("mug", 0)], "train/a")
     write(tmp_path / "raw", [shape("mug", 0)], "val/a")
