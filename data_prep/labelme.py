@@ -4,7 +4,7 @@
     python -m data_prep.labelme --root my_photos --out data/my_photos
 
     ROOT/labelme/a.json, a.jpg     one split, `--split` (train); all may lie in ROOT itself, no other JSON among them
-    ROOT/labelme/val/b.json, ...   a first folder whose name begins with train, val, test, dev or minival is a split
+    ROOT/labelme/val/b.json, ...   a first folder called train, val or test is a split, and no other one
 
 One file, and a sample that it becomes; shapes with the same label are what its words mean, one mask for each group:
 
@@ -43,7 +43,7 @@ from sam4mllm.samples import Sample
 # how many points each shape has; None: three or more
 AREAS = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
 FIELDS = frozenset({"imagePath", "imageHeight", "imageWidth", "shapes"})
-SPLITS = ("train", "val", "test", "dev", "minival")
+SPLITS = ("train", "val", "test")
 LEFT_OUT = "shapes without an area, left out"
 FARTHEST = 2**15  # pixels; nobody clicks so far off a picture
 
@@ -53,7 +53,7 @@ def prepare(root: Path, split: str = "train") -> Reading:
 
     Args:
         root: holds the folder labelme, or is it: the image root, with JSON files in folders of any depth.
-        split: of the files that lie in no folder that names one.
+        split: of the files that do not lie in a folder train, val or test.
 
     Raises:
         UserError: where there are none, and for files that are damaged or of another form.
@@ -71,7 +71,7 @@ def prepare(root: Path, split: str = "train") -> Reading:
 
 def _split(path: Path, root: Path) -> str | None:
     first = path.relative_to(root).parts[0]
-    return first if path.parent != root and first.startswith(SPLITS) else None
+    return first if path.parent != root and first in SPLITS else None
 
 
 def _samples(path: Path, root: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sample]:
@@ -179,7 +179,7 @@ def _pasted(packed: str, corner: tuple[float, float], size: tuple[int, int]) -> 
 def main(
     root: Root,
     out: Out,
-    split: Annotated[str, typer.Option(help="Of the files that lie in no folder that names one.")] = "train",
+    split: Annotated[str, typer.Option(help="Of the files that lie in no folder train, val or test.")] = "train",
     keep_leaks: KeepLeaks = False,
 ) -> None:
     """Your own data: folders of LabelMe's JSON files -> Sample shards; a label is a phrase."""

@@ -120,13 +120,14 @@ def test_shapes_without_an_area_are_counted(tmp_path):
     }
 
 
-def test_first_folders_that_name_a_split_are_one(tmp_path):
-    for name in ("a", "val/b", "train/deep/c", "kitchen/d", "testA/e"):
+def test_first_folders_called_train_val_or_test_are_splits_and_no_others(tmp_path):
+    others = ["a", "kitchen/d", "valley/e", "devices/f", "trainers/g", "testA/h", "kitchen/val/i", "Val/j"]
+    for name in ("val/b", "train/deep/c", "test/k", *others):
         write(tmp_path, [shape("mug", 0)], name)
     splits = prepare(tmp_path, split="mine").splits
-    assert {split: [sample.image for sample in rows] for split, rows in splits.items()} == {
-        "mine": ["a.jpg", "kitchen/d.jpg"],
-        "testA": ["testA/e.jpg"],
+    assert {split: sorted(sample.image for sample in rows) for split, rows in splits.items()} == {
+        "mine": sorted(f"{name}.jpg" for name in others),
+        "test": ["test/k.jpg"],
         "train": ["train/deep/c.jpg"],
         "val": ["val/b.jpg"],
     }
