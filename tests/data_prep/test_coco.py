@@ -206,6 +206,12 @@ def test_a_folder_without_instances_is_one_line(tmp_path):
         prepare(tmp_path)
 
 
+def test_a_root_that_is_not_there_is_said(tmp_path):
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "gone"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
+
+
 def test_the_command_writes_real_pictures_and_masks(real_data, tmp_path):
     words = ["--root", real_data / "coco_real", "--split", "val", "--out", tmp_path / "out"]
     result = CliRunner().invoke(APP, [str(word) for word in words])

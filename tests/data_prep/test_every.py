@@ -119,6 +119,52 @@ def test_the_root_itself_may_be_the_folder_of_the_set(tmp_path, name):
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
+def test_a_sets_own_options_reach_its_reader(tmp_path):
+    root = put_everything(tmp_path / "raw")
+    words = ["--root", root, "--out", tmp_path / "here", "--partial"]
+    refs = root / "refcocog" / "refs(umd).p"
+    refs.rename(refs.with_name("refs(google).p"))
+    assert run("--name", "refcocog", "--split-by", "google", *words, "--images", "/photos").exit_code == 0
+    found = read_samples(tmp_path / "here" / "train")
+    assert found.images == Path("/photos")
+    assert found.samples[0].id.startswith("refcocog-google-")
+    words[3] = tmp_path / "mine"
+    assert run("--name", "labelme", "--split", "val", *words).exit_code == 0
+    assert len(read_samples(tmp_path / "mine" / "val"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "grefcoco", "--split-by", "unc"], "grefcoco has no --split-by"),
+        (["--name", "labelme", "--images", "photos"], "labelme has no --images"),
+        (["--name", "reasonseg", "--images", "photos"], "reasonseg has no --images"),
+        (["--name", "refcoco", "--split", "val"], "refcoco has no --split:"),
+        (["--name", "refcoco", "--split-by", "umd"], "choose one of unc, google"),
+        (["--split-by", "google"], "--split-by is of one set: give its --name"),
+        (["--images", "photos"], "--images is of one set: give its --name"),
+    ],
+)
+def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message):
+    result = run("--root", put_everything(tmp_path / "raw"), "--out", tmp_path / "out", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_a_root_that_is_not_there_is_said(tmp_path, name):
+    result = run("--name", name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
+
+
+def test_without_a_name_a_root_that_is_not_there_is_said_before_what_is_due_in_it(tmp_path):
+    result = run("--root", tmp_path / "gone")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"there is no folder {tmp_path}/gone yet\nrefcoco (RefCOCO): missing\n")
+
+
 @pytest.mark.parametrize("home", ["ReasonSeg", "."])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_any_split_of_reasonseg_is_found_wherever_its_reader_looks(tmp_path, home, split):
