@@ -83,6 +83,10 @@ TRAIN2014 = File(
 )
 PICTURES = ("images/train2014", "images/mscoco/images/train2014")
 REASONSEG = ("reason_seg/ReasonSeg/", "ReasonSeg/", "reasonseg/", "")  # as its reader looks for it
+LLAVA = tuple(f"{home}llava_instruct_150k.json" for home in ("llava_instruct/", "llava_dataset/", ""))
+LLAVA_PICTURES = tuple(
+    f"{home}{year}" for home in ("", "images/", "images/mscoco/images/", "coco/") for year in ("train2017", "train2014")
+)
 _ARCHIVE = "https://web.archive.org/web"
 _UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data"
 
@@ -135,11 +139,8 @@ _ALL = (
         "llava_instruct",
         "LLaVA-Instruct-150K, the VQA part of the mixture",
         page="https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K",
-        needs=(
-            ("llava_instruct/llava_instruct_150k.json", "llava_dataset/llava_instruct_150k.json"),
-            (*PICTURES, "images/train2017", "coco/train2017", "train2017"),
-        ),
-        pictures=(*PICTURES, "images/train2017", "coco/train2017", "train2017"),
+        needs=(LLAVA, (TRAIN2014.path.removesuffix(".zip"), *LLAVA_PICTURES)),  # first what can be fetched
+        pictures=LLAVA_PICTURES,
         files=(
             File(
                 "llava_instruct/llava_instruct_150k.json",
