@@ -115,7 +115,7 @@ def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no such file: .*llava_instruct_150k\.json"):
         prepare(tmp_path)
     write(tmp_path, [ASK, SAY], folder="elsewhere/train2017")
-    with pytest.raises(UserError, match="no pictures of COCO: one of these folders is due: .*/images/train2014"):
+    with pytest.raises(UserError, match=r"no pictures of COCO: one of these folders is due: .*/images/train2014"):
         prepare(tmp_path)
     assert len(prepare(tmp_path, images=tmp_path / "elsewhere").talks["train"]) == 1
 
