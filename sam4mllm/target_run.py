@@ -75,12 +75,12 @@ def find_targets(
             missing, before anything is drawn; for whatever the engine meets.
     """
     about = json.loads(json.dumps({**about, "samples": fingerprint(samples)}))
-    parts = parted(samples)
+    parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
     with _alone(out / PARTS):
         if (out / INDEX).is_file():
             _check_same(about_of(out), about, out, out / INDEX)
             shutil.rmtree(out / PARTS)
-            return report(read_targets(out).values())
+            return report(read_targets(out).values(), empty)
         _begin(out / PARTS, about)
         left = {number: part for number, part in parts.items() if not _file(out, number).is_file()}
         _check_there(left.values())
@@ -91,7 +91,7 @@ def find_targets(
         for stale in out.glob(".targets*.part.*"):  # of a run that was killed while it wrote the shards
             stale.unlink()
         write_rows((row for number in parts for row in _read(_file(out, number))), out, about)
-        said = report(target_of(row) for number in parts for row in _read(_file(out, number)))
+        said = report((target_of(row) for number in parts for row in _read(_file(out, number))), empty)
         shutil.rmtree(out / PARTS)
     return said
 

@@ -221,6 +221,7 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
         pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
         pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
         pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
+        pytest.param(["set", "--device", "cuda"], "grabcut runs on the CPU alone", id="no device for grabcut"),
         pytest.param(["set", "--keep", "0"], "a search's keep is 1 or more, got 0", id="keep"),
         pytest.param(
             ["set", "--images", "nowhere"], "3 of 3 pictures are missing, the first is nowhere/0.png", id="no pictures"

@@ -17,6 +17,7 @@ import pytest
 from sam4mllm import target_run as module
 from sam4mllm.engines import Here, Workers
 from sam4mllm.errors import UserError
+from sam4mllm.rle import Rle
 from sam4mllm.samples import SampleSet, write_samples
 from sam4mllm.target_run import Searching, find_targets, fingerprint, parted
 from sam4mllm.target_shards import Target, read_targets, write_targets
@@ -77,6 +78,15 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_bytes(samples, 
     assert asked == [2, 1, 0]
     assert told == [10, 6]
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_masks_without_a_pixel_are_told(samples, tmp_path):
+    bare = replace(samples.samples[0], id="bare", masks=(Rle.empty(30, 40),))
+    with_bare = replace(samples, samples=(*samples.samples, bare))
+    for _ in range(2):  # the second time nothing is left to be done
+        said = find_targets(with_bare, Here(), WORK, tmp_path / "out", ABOUT)
+        assert said.splitlines()[-2].startswith("0 masks (0.0%) keep none")
+        assert said.splitlines()[-1] == "1 masks (5.9%) have no pixel to redraw"
 
 
 def test_workers_write_the_same_bytes(samples, tmp_path):
