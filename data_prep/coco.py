@@ -1,10 +1,12 @@
 """Your own data, 1: COCO's instances JSON -> Sample shards, a phrase per object or its category's name.
 
+    python -m data_prep.coco --root downloads --out data/coco
     python -m data_prep.coco --root my_photos --out data/my_photos
 
-    ROOT/instances.json              one split, `--split` (train); or a file per split: instances_train.json,
-    ROOT/instances_val.json          also in ROOT/annotations, as COCO has it
-    ROOT/images/*.jpg                or `--images`; each file_name is a path below
+    ROOT/coco/instances.json         one split, `--split` (train); or a file per split: instances_train2017.json,
+    ROOT/coco/instances_val2017.json also in annotations, as COCO has it; all may lie in ROOT itself
+    ROOT/coco/images/*.jpg           or `--images`; a file_name is a path below, or below a folder of its split's name
+    ROOT/coco/train2017/*.jpg        likewise, where there is no images
 
 Two objects, and the sample that they become:
 
@@ -19,7 +21,7 @@ same words are what those words mean: one sample of several masks. Crowds are ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Annotated, Any
@@ -31,7 +33,7 @@ from data_prep.instances import TWICE, Instances, read_instances
 from data_prep.plain import as_text, as_whole
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
-from sam4mllm.samples import Sample
+from sam4mllm.samples import Sample, check_below_root
 
 PHRASES = ("phrase", "caption")
 
@@ -40,23 +42,28 @@ def prepare(root: Path, split: str = "train", images: Path | None = None) -> Rea
     """All samples, by split, in the order of their first objects.
 
     Args:
-        root: holds the files.
+        root: holds the folder coco, or is it.
         split: of instances.json, whose name does not say.
-        images: holds the pictures, if not ``root/images``.
+        images: holds the pictures, or folders of them by split, if not below ``root``.
 
     Raises:
         UserError: where there are no instances, and for files that are damaged or of another form.
     """
-    found = files(root, split)
+    home = root / "coco" if (root / "coco").is_dir() else root
+    found = files(home, split)
     if not found:
-        raise UserError(f"no instances in {root}: instances.json is due, or instances_train.json and others like it")
+        raise UserError(f"no instances in {home}: instances.json is due, or instances_train.json and others like it")
+    place = images or _image_root(home, found)
+    folders = _folders(place)
     noticed: dict[str, list[str]] = {
         "polygons that leave the picture, cut at its edge": [],
         "pictures of no object": [],
         TWICE: [],
     }
-    splits = {name: _samples(path, name, noticed) for name, path in found.items()}
-    return Reading("coco", images or root / "images", splits, noticed=noticed)
+    splits = {
+        name: _samples(path, name, f"{name}/" if name in folders else "", noticed) for name, path in found.items()
+    }
+    return Reading("coco", place, splits, noticed=noticed)
 
 
 def files(root: Path, split: str = "train") -> dict[str, Path]:
@@ -77,13 +84,24 @@ def files(root: Path, split: str = "train") -> dict[str, Path]:
     return by_split
 
 
-def _samples(path: Path, split: str, noticed: dict[str, list[str]]) -> list[Sample]:
+def _image_root(home: Path, splits: Iterable[str]) -> Path:
+    """The folder images; without it what holds a folder of pictures for each split, as COCO has it."""
+    is_cocos = not (home / "images").is_dir() and not _folders(home).isdisjoint(splits)
+    return home if is_cocos else home / "images"
+
+
+def _folders(place: Path) -> set[str]:
+    return {path.name for path in place.glob("*/")}
+
+
+def _samples(path: Path, split: str, below: str, noticed: dict[str, list[str]]) -> list[Sample]:
+    """The samples of a file; its pictures lie ``below`` a folder of the image root."""
     instances = read_instances(path)
     try:
         meant: dict[tuple[int, str], list[int]] = {}
         for one, annotation in instances.annotations.items():
             meant.setdefault((annotation["image_id"], _words(annotation, instances)), []).append(one)
-        samples = [_sample(instances, split, words, image, ids) for (image, words), ids in meant.items()]
+        samples = [_sample(instances, split, below, words, image, ids) for (image, words), ids in meant.items()]
         asked = {image for image, _ in meant}
         bare = [as_text(image["file_name"]) for one, image in instances.images.items() if one not in asked]
     except KeyError as error:
@@ -96,11 +114,13 @@ def _samples(path: Path, split: str, noticed: dict[str, list[str]]) -> list[Samp
     return samples
 
 
-def _sample(instances: Instances, split: str, words: str, image_id: int, ids: list[int]) -> Sample:
-    image = instances.images[image_id]
+def _sample(instances: Instances, split: str, below: str, words: str, image_id: int, ids: list[int]) -> Sample:
+    image, name = instances.images[image_id], f"coco-{split}-{image_id}-{ids[0]}"
+    file = as_text(image["file_name"])
+    check_below_root(file, f"sample {name}")
     return Sample(
-        id=f"coco-{split}-{image_id}-{ids[0]}",
-        image=as_text(image["file_name"]),
+        id=name,
+        image=file if file.startswith(below) else f"{below}{file}",
         width=as_whole(image["width"]),
         height=as_whole(image["height"]),
         phrase=words,

@@ -21,9 +21,20 @@ KeepLeaks: TypeAlias = Annotated[
 ]
 
 
+def need_root(root: Path) -> None:
+    """Make sure that the folder of the raw files is there.
+
+    Raises:
+        UserError: where it is not.
+    """
+    if not root.is_dir():
+        raise UserError(f"no such folder: {root}, where the raw files are due (--root)")
+
+
 def run(prepare: Callable[[], Reading], root: Path, out: Path, partial: bool, keep_leaks: bool) -> None:
     """Read a set and convert it; a user's mistake is one line and exit code 2."""
     try:
+        need_root(root)
         convert(prepare(), root, out, partial, keep_leaks, typer.echo)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)

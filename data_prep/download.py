@@ -99,6 +99,10 @@ def main(
     try:
         if name not in SOURCES:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(SOURCES)}")
+        if not SOURCES[name].files:
+            raise UserError(
+                f"{name} is {SOURCES[name].what}: nothing to fetch; {SOURCES[name].page} says where to put it"
+            )
         if yes:
             left = download(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
             if left:

@@ -3,10 +3,12 @@
 python -m data_prep.every --root downloads                           what is there, and all of it converted to data/NAME
 python -m data_prep.every --name refcoco --root downloads --out data/refcoco         one set
 python -m data_prep.every --name refcoco --root downloads --download                 fetched first, as far as it can be
+python -m data_prep.every --name refcocog --split-by google --out data/google          with options of its own
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial as bound
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Annotated
 import typer
 
 from data_prep import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoco
-from data_prep.command import KeepLeaks, Partial
+from data_prep.command import Images, KeepLeaks, Partial, need_root
 from data_prep.convert import convert
 from data_prep.download import download as fetched
 from data_prep.download import terminal_bar
@@ -24,14 +26,14 @@ from data_prep.reading import Reading
 from data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 
-PREPARE: Mapping[str, Callable[[Path], Reading]] = MappingProxyType(
+PREPARE: Mapping[str, Callable[..., Reading]] = MappingProxyType(
     {
         **{name: bound(refcoco.prepare, dataset=name) for name in refcoco.SPLIT_BY},
         "grefcoco": grefcoco.prepare,
         "reasonseg": reasonseg.prepare,
         "llava_instruct": llava_instruct.prepare,
-        "coco": lambda root: coco.prepare(_own(root, "coco")),
-        "labelme": lambda root: labelme.prepare(_own(root, "labelme")),
+        "coco": coco.prepare,
+        "labelme": labelme.prepare,
     }
 )
 
@@ -52,23 +54,30 @@ def overview(root: Path) -> str:
     return "\n".join(lines)
 
 
-def _own(root: Path, name: str) -> Path:
-    """Your own data lies in a folder of that name below the root, or is the root."""
-    return root / name if (root / name).is_dir() else root
-
-
-def _one(name: str, root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> str | None:
-    """Convert a set, fetched first if wanted; what went wrong, if anything did."""
+def _one(
+    name: str, root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool, options: Mapping[str, object]
+) -> str | None:
+    """Convert a set with its own options, fetched first if wanted; what went wrong, if anything did."""
     failed = None
     try:
         if name not in PREPARE:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(PREPARE)}")
+        _check_options(name, options)
         if download:
             failed = _fetch(name, root)
-        convert(PREPARE[name](root), root, out, partial, keep_leaks, typer.echo)
+        else:
+            need_root(root)
+        convert(PREPARE[name](root, **options), root, out, partial, keep_leaks, typer.echo)
     except UserError as error:
         return failed or str(error)
     return failed
+
+
+def _check_options(name: str, options: Mapping[str, object]) -> None:
+    takes = inspect.signature(PREPARE[name]).parameters
+    wrong = [option for option in options if option not in takes]
+    if wrong:
+        raise UserError(f"{name} has no --{wrong[0].replace('_', '-')}: leave it out")
 
 
 def _fetch(name: str, root: Path) -> str | None:
@@ -84,12 +93,14 @@ def _fetch(name: str, root: Path) -> str | None:
 
 def _all(root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> list[str]:
     """Convert all that is there, or of which anything can be fetched; what went wrong with which."""
+    if not root.is_dir():
+        typer.echo(f"there is no folder {root} yet")
     typer.echo(overview(root))
     wrong = []
     for source in SOURCES.values():
         if not source.missing(root) or (download and source.files):
             typer.echo(f"\n{source.name} -> {out / source.name}")
-            error = _one(source.name, root, out / source.name, partial, keep_leaks, download)
+            error = _one(source.name, root, out / source.name, partial, keep_leaks, download, {})
             wrong += [f"{source.name}: {error}"] if error else []
     return wrong
 
@@ -98,16 +109,23 @@ def main(
     name: Annotated[str | None, typer.Option(help=f"One of {', '.join(PREPARE)}; all that are found if none.")] = None,
     root: Annotated[Path, typer.Option(help="The folder that holds the raw files.")] = Path("downloads"),
     out: Annotated[Path | None, typer.Option(help="data, with a folder for each set; data/NAME for one.")] = None,
+    split_by: Annotated[str | None, typer.Option(help="refcoco, refcoco+, refcocog: unc, umd or google.")] = None,
+    split: Annotated[str | None, typer.Option(help="coco, labelme: of what does not say its split.")] = None,
+    images: Images = None,
     partial: Partial = False,
     keep_leaks: KeepLeaks = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is missing and has an address.")] = False,
 ) -> None:
     """Say what is found and missing, and convert it; or convert one set."""
-    if name is None:
-        wrong = _all(root, out or Path("data"), partial, keep_leaks, download)
-    else:
-        error = _one(name, root, out or Path("data") / name, partial, keep_leaks, download)
+    given = {"split_by": split_by, "split": split, "images": images}
+    options = {option: value for option, value in given.items() if value is not None}
+    if name is not None:
+        error = _one(name, root, out or Path("data") / name, partial, keep_leaks, download, options)
         wrong = [error] if error else []
+    elif options:
+        wrong = [f"--{next(iter(options)).replace('_', '-')} is of one set: give its --name"]
+    else:
+        wrong = _all(root, out or Path("data"), partial, keep_leaks, download)
     for line in wrong:
         typer.echo(f"error: {line}", err=True)
     if wrong:

@@ -1,9 +1,10 @@
 """Your own data, 2: folders of LabelMe's JSON files -> Sample shards; a label is a phrase.
 
+    python -m data_prep.labelme --root downloads --out data/labelme
     python -m data_prep.labelme --root my_photos --out data/my_photos
 
-    ROOT/a.json, ROOT/a.jpg        one split, `--split` (train)
-    ROOT/val/b.json, ...           a first folder whose name begins with train, val, test, dev or minival is a split
+    ROOT/labelme/a.json, a.jpg     one split, `--split` (train); all may lie in ROOT itself, no other JSON among them
+    ROOT/labelme/val/b.json, ...   a first folder called train, val or test is a split, and no other one
 
 One file, and a sample that it becomes; shapes with the same label are what its words mean, one mask for each group:
 
@@ -41,7 +42,8 @@ from sam4mllm.samples import Sample
 
 # how many points each shape has; None: three or more
 AREAS = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
-SPLITS = ("train", "val", "test", "dev", "minival")
+FIELDS = frozenset({"imagePath", "imageHeight", "imageWidth", "shapes"})
+SPLITS = ("train", "val", "test")
 LEFT_OUT = "shapes without an area, left out"
 FARTHEST = 2**15  # pixels; nobody clicks so far off a picture
 
@@ -50,30 +52,36 @@ def prepare(root: Path, split: str = "train") -> Reading:
     """All samples, by split, in the order of the files' names and of the shapes in them.
 
     Args:
-        root: holds the JSON files, itself or in folders of any depth; the image root.
-        split: of the files that lie in no folder that names one.
+        root: holds the folder labelme, or is it: the image root, with JSON files in folders of any depth.
+        split: of the files that do not lie in a folder train, val or test.
 
     Raises:
         UserError: where there are none, and for files that are damaged or of another form.
     """
+    home = root / "labelme" if (root / "labelme").is_dir() else root
     splits: dict[str, list[Sample]] = {}
     noticed: dict[str, list[str]] = {LEFT_OUT: [], "pictures of no object": []}
-    for path in sorted(root.rglob("*.json")):
-        own = _split(path, root) or split
-        splits.setdefault(own, []).extend(_samples(path, root, own, noticed))
+    for path in sorted(home.rglob("*.json")):
+        own = _split(path, home) or split
+        splits.setdefault(own, []).extend(_samples(path, home, own, noticed))
     if not splits:
-        raise UserError(f"no LabelMe files in {root}: NAME.json beside each picture are due")
-    return Reading("labelme", root, splits, noticed=noticed)
+        raise UserError(f"no LabelMe files in {home}: NAME.json beside each picture are due")
+    return Reading("labelme", home, splits, noticed=noticed)
 
 
 def _split(path: Path, root: Path) -> str | None:
     first = path.relative_to(root).parts[0]
-    return first if path.parent != root and first.startswith(SPLITS) else None
+    return first if path.parent != root and first in SPLITS else None
 
 
 def _samples(path: Path, root: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sample]:
     name = path.relative_to(root).with_suffix("").as_posix()
     document = read_json(path)
+    if not isinstance(document, dict) or not document.keys() >= FIELDS:
+        raise UserError(
+            f"{path} is none of LabelMe's files, which have {', '.join(sorted(FIELDS))}: move it, or give --root a "
+            f"folder of LabelMe's alone"
+        )
     try:
         size = as_whole(document["imageHeight"]), as_whole(document["imageWidth"])
         image = _image(as_text(document["imagePath"]), PurePosixPath(name).parent)
@@ -171,7 +179,7 @@ def _pasted(packed: str, corner: tuple[float, float], size: tuple[int, int]) -> 
 def main(
     root: Root,
     out: Out,
-    split: Annotated[str, typer.Option(help="Of the files that lie in no folder that names one.")] = "train",
+    split: Annotated[str, typer.Option(help="Of the files that lie in no folder train, val or test.")] = "train",
     keep_leaks: KeepLeaks = False,
 ) -> None:
     """Your own data: folders of LabelMe's JSON files -> Sample shards; a label is a phrase."""

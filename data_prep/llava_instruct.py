@@ -3,7 +3,8 @@
     python -m data_prep.llava_instruct --root downloads --out data/llava_instruct
 
     ROOT/llava_instruct/llava_instruct_150k.json     or llava_dataset/, or in ROOT itself
-    ROOT/images/train2014/COCO_train2014_*.jpg       or train2017/*.jpg there, or in ROOT or ROOT/coco; or `--images`
+    ROOT/images/train2014/COCO_train2014_*.jpg       or train2017/*.jpg there, in images/mscoco/images, coco or ROOT
+                                                     itself; or `--images`, which holds train2017 or train2014
 
 One conversation, and the talk that it becomes:
 
@@ -31,16 +32,15 @@ import typer
 from data_prep.command import Images, KeepLeaks, Out, Root, run
 from data_prep.plain import as_text, read_json
 from data_prep.reading import Reading
+from data_prep.sources import LLAVA, LLAVA_PICTURES
 from sam4mllm.errors import UserError
 from sam4mllm.images import image_size
 from sam4mllm.mllm import Turn
 from sam4mllm.samples import check_below_root
 from sam4mllm.talks import Talk
 
-NAME = "llava_instruct_150k.json"
-PLACES = ("llava_instruct", "llava_dataset", "")
-PICTURES = ("", "images", "images/mscoco/images", "coco")
 ROLES: Mapping[str, Literal["user", "assistant"]] = MappingProxyType({"human": "user", "gpt": "assistant"})
+YEARS: Mapping[str, str] = MappingProxyType({"train2017": "", "train2014": "COCO_train2014_"})  # what names begin with
 MARK = "<image>"
 MISSING, NONE, ORDER = (
     "talks whose picture is missing, left out",
@@ -60,7 +60,9 @@ def prepare(root: Path, images: Path | None = None) -> Reading:
         UserError: for a file that is missing, damaged or of another form, and where no picture is found.
     """
     path = find(root)
-    home, name_of = _pictures([images] if images else [root / place for place in PICTURES])
+    home, name_of = _pictures(
+        [images / year for year in YEARS] if images else [root / place for place in LLAVA_PICTURES]
+    )
     noticed: dict[str, list[str]] = {MISSING: [], NONE: [], ORDER: []}
     size_of = lru_cache(None)(image_size)
     talks = []
@@ -88,7 +90,7 @@ def find(root: Path) -> Path:
     Raises:
         UserError: where they do not.
     """
-    places = [root / place / NAME for place in PLACES]
+    places = [root / place for place in LLAVA]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise UserError(f"no such file: {places[0]}")
@@ -97,12 +99,10 @@ def find(root: Path) -> Path:
 
 def _pictures(places: list[Path]) -> tuple[Path, Callable[[str], str]]:
     """The image root, and what COCO's picture of a name (those of 2017) is called below it."""
-    for place in places:
-        if (place / "train2017").is_dir():
-            return place, lambda name: f"train2017/{name}"
-        if (place / "train2014").is_dir():
-            return place, lambda name: f"train2014/COCO_train2014_{name}"
-    raise UserError(f"no pictures of COCO: train2017 or train2014 is due in one of {', '.join(map(str, places))}")
+    place = next((place for place in places if place.is_dir()), None)
+    if place is None:
+        raise UserError(f"no pictures of COCO: one of these folders is due: {', '.join(map(str, places))}")
+    return place.parent, lambda name: f"{place.name}/{YEARS[place.name]}{name}"
 
 
 def _wrong(image: str | None, turns: tuple[Turn, ...], home: Path) -> str | None:

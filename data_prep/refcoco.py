@@ -1,5 +1,6 @@
 """RefCOCO, RefCOCO+ and RefCOCOg in REFER's layout -> Sample shards, one folder per split.
 
+    python -m data_prep.refcoco --root downloads --out data/refcoco
     python -m data_prep.refcoco --dataset refcoco+ --root downloads --out data/refcoco+
 
 One sentence of RefCOCO (unc), and the sample that it becomes; `data_prep.refer` shows the files:
@@ -58,9 +59,9 @@ def refs_file(root: Path, dataset: str, split_by: str) -> Path:
 
 
 def main(
-    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(SPLIT_BY)}.")],
     root: Root,
     out: Out,
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(SPLIT_BY)}.")] = "refcoco",
     split_by: Annotated[str | None, typer.Option(help="unc, umd or google; what papers report by default.")] = None,
     images: Images = None,
     partial: Partial = False,

@@ -18,12 +18,13 @@ from typing import Annotated
 import typer
 
 from data_prep.cards import Case, cards_of
+from sam4mllm import talks
 from sam4mllm.atomic import check_file, write_text
 from sam4mllm.cli.terminal import progress
 from sam4mllm.errors import UserError
 from sam4mllm.page.charts import histogram, numbers, shares
 from sam4mllm.page.sheet import Card, Finding, Section, Table, beside, findings, page, section, table, tiles
-from sam4mllm.samples import Sample, SampleSet, read_samples
+from sam4mllm.samples import INDEX, Sample, SampleSet, read_samples
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.target_shards import Target, read_targets
 
@@ -177,7 +178,7 @@ def _findings(
         Finding("Masks without a target", [_name(case) for case in masks if case.target is None]),
         Finding(
             "Masks that keep no prompts, no candidate having reached the least IoU",
-            [_name(case) for case in masks if case.target is not None and not case.target.prompts],
+            [_name(case) for case in masks if case.target and not case.target.prompts and case.masks[0].area],
         ),
         Finding(
             "Targets of masks that are not here",
@@ -222,6 +223,8 @@ def main(
 ) -> None:
     """Write one self-contained HTML page: pictures, phrases, masks, prompts, redrawn masks, IoUs, histograms."""
     try:
+        if (split / talks.INDEX).is_file() and not (split / INDEX).is_file():
+            raise UserError(f"{split} holds talks, which have no masks to look at: give a folder of samples")
         samples = read_samples(split, images)
         found = None if targets is None else _targets_of(samples, targets)
         check_file(out)
@@ -250,9 +253,11 @@ def _segmenter(spec: str, device: str | None, targets: bool) -> Segmenter | None
         return None
     if not targets:
         raise UserError("a segmenter redraws what targets say: give --targets too")
-    from sam4mllm.builders import build_segmenter
+    from sam4mllm.recipe import Recipe
 
-    return build_segmenter(spec, device=device)
+    recipe = Recipe(segmenter=spec, device=device)
+    recipe.check_by_hand()
+    return recipe.build_segmenter()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Source:
         what: it is, in a few words.
         page: of the project that made it.
         needs: what a conversion cannot do without, below the root: of each group one path is enough.
-        pictures: folders of pictures, one of which is enough; without any they are counted as missing.
+        pictures: folders of pictures, one of which is enough, ``*`` standing for anything; without any they are counted
+            as missing.
         files: what to get; none for your own data.
     """
 
@@ -66,7 +67,7 @@ class Source:
 
     def has_pictures(self, root: Path) -> bool:
         """Whether a folder of pictures is there."""
-        return any((root / folder).is_dir() for folder in self.pictures)
+        return any(path.is_dir() for folder in self.pictures for path in root.glob(folder))
 
 
 def _is_there(root: Path, way: str) -> bool:
@@ -82,6 +83,10 @@ TRAIN2014 = File(
 )
 PICTURES = ("images/train2014", "images/mscoco/images/train2014")
 REASONSEG = ("reason_seg/ReasonSeg", "ReasonSeg", "reasonseg", "")  # below its root, the first that is there
+LLAVA = tuple(f"{home}llava_instruct_150k.json" for home in ("llava_instruct/", "llava_dataset/", ""))
+LLAVA_PICTURES = tuple(
+    f"{home}{year}" for home in ("", "images/", "images/mscoco/images/", "coco/") for year in ("train2017", "train2014")
+)
 _ARCHIVE = "https://web.archive.org/web"
 _UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data"
 
@@ -136,11 +141,8 @@ _ALL = (
         "llava_instruct",
         "LLaVA-Instruct-150K, the VQA part of the mixture",
         page="https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K",
-        needs=(
-            ("llava_instruct/llava_instruct_150k.json", "llava_dataset/llava_instruct_150k.json"),
-            (*PICTURES, "images/train2017", "coco/train2017", "train2017"),
-        ),
-        pictures=(*PICTURES, "images/train2017", "coco/train2017", "train2017"),
+        needs=(LLAVA, (TRAIN2014.path.removesuffix(".zip"), *LLAVA_PICTURES)),  # first what can be fetched
+        pictures=LLAVA_PICTURES,
         files=(
             File(
                 "llava_instruct/llava_instruct_150k.json",
@@ -155,7 +157,7 @@ _ALL = (
         "your own data, as COCO's instances JSON",
         page="docs/data.md",
         needs=(("coco/instances.json", "coco/instances_*.json", "coco/annotations/instances_*.json"),),
-        pictures=("coco/images",),
+        pictures=("coco/images", "coco/train*", "coco/val*", "coco/test*"),
     ),
     Source(
         "labelme",

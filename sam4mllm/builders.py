@@ -135,6 +135,16 @@ def check_segmenter(spec: str, single_mask: bool = False) -> None:
         raise UserError(f"the segmenter {spec} gives one mask anyway: leave the single mask to models that give three")
 
 
+def check_segmenters_device(spec: str, device: str | None) -> None:
+    """Refuse a device that a segmenter, asked alone, would not use.
+
+    Raises:
+        UserError: for anything but the CPU where the segmenter has no weights.
+    """
+    if spec in SEGMENTERS[:2] and device not in (None, "cpu"):
+        raise UserError(f"the segmenter {spec} runs on the CPU alone: leave out --device {device}")
+
+
 def build_segmenter(
     spec: str, *, device: str | None = None, dtype: str = "auto", single_mask: bool = False
 ) -> Segmenter:

@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,22 +66,24 @@ def find_targets(
         samples: with pictures; those without masks have no targets.
         engine: who finds them.
         work: how.
-        out: made if need be. Targets of other settings in it stay until these are complete; where ``out`` holds
-            these already, nothing is done.
+        out: made if need be; where it holds these targets already, nothing is done.
         about: what the targets are made of, as JSON, beside the samples; kept in the index.
         progress: told of how many masks are done, at the start and after each part.
 
     Raises:
-        UserError: for a folder in which other targets were begun, or are being written; for whatever the engine meets.
+        UserError: for a folder that holds other targets, finished or begun, or is being written; for pictures that are
+            missing, before anything is drawn; for whatever the engine meets.
     """
-    about = {**about, "samples": fingerprint(samples)}
-    parts = parted(samples)
+    about = json.loads(json.dumps({**about, "samples": fingerprint(samples)}))
+    parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
     with _alone(out / PARTS):
-        if (out / INDEX).is_file() and about_of(out) == about:
+        if (out / INDEX).is_file():
+            _check_same(about_of(out), about, out, out / INDEX)
             shutil.rmtree(out / PARTS)
-            return report(read_targets(out).values())
+            return report(read_targets(out).values(), empty)
         _begin(out / PARTS, about)
         left = {number: part for number, part in parts.items() if not _file(out, number).is_file()}
+        _check_there(left.values())
         progress(_masks(part for number, part in parts.items() if number not in left))
         for number, found in engine.run(work, left):
             write_text(_file(out, number), json.dumps([json_of(target) for target in found]))
@@ -89,7 +91,7 @@ def find_targets(
         for stale in out.glob(".targets*.part.*"):  # of a run that was killed while it wrote the shards
             stale.unlink()
         write_rows((row for number in parts for row in _read(_file(out, number))), out, about)
-        said = report(target_of(row) for number in parts for row in _read(_file(out, number)))
+        said = report((target_of(row) for number in parts for row in _read(_file(out, number))), empty)
         shutil.rmtree(out / PARTS)
     return said
 
@@ -122,12 +124,34 @@ def _begin(folder: Path, about: Mapping[str, Any]) -> None:
     if not _any_done(folder) or not noted.is_file():
         write_text(noted, json.dumps(about, indent=2) + "\n")
         return
-    begun = json.loads(noted.read_bytes())
-    if begun != json.loads(json.dumps(about)):
-        differ = ", ".join(key for key in {**begun, **about} if begun.get(key) != about.get(key))
+    _check_same(json.loads(noted.read_bytes()), about, folder.parent, folder)
+
+
+def _check_same(before: Mapping[str, Any], about: Mapping[str, Any], out: Path, kept: Path) -> None:
+    """Make sure that targets are of these settings; ``kept`` is what to remove where they are not wanted any more.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    if before != about:
+        differ = ", ".join(key for key in {**before, **about} if before.get(key) != about.get(key))
         raise UserError(
-            f"{folder.parent} was begun with other settings ({differ}), see {noted}: give those, another folder, or "
-            f"remove {folder}"
+            f"{out} holds targets of other settings ({differ}): give those, another folder, or remove {kept}"
+        )
+
+
+def _check_there(parts: Iterable[SampleSet]) -> None:
+    """Make sure that all pictures that will be read are there: hours of drawing are not to end at one that is not.
+
+    Raises:
+        UserError: saying how many are not, and which is the first.
+    """
+    pictures = list(dict.fromkeys(part.path(sample) for part in parts for sample in part))
+    missing = [path for path in pictures if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{len(missing):,} of {len(pictures):,} pictures are missing, the first is {missing[0]}: put them there, "
+            f"or name where they are with --images"
         )
 
 

@@ -18,7 +18,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Image, Mask, Prompt, box_of, iou
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.sampling import clicks
-from sam4mllm.segmenter import DraftingScene, Drafts, Scene, Segmenter
+from sam4mllm.segmenter import DraftingScene, Drafts, Scene, Segmenter, Takes
 from sam4mllm.target_shards import Target
 
 TOGETHER = 256
@@ -94,6 +94,7 @@ def make_targets(
         UserError: naming sample and picture, for a picture that cannot be read or has another size than its sample
             says; and where the segmenter cannot take such prompts.
     """
+    _check_takes(segmenter.takes, search)
     for about in samples.with_masks().by_picture():
         for target in picture_targets(about.picture(*about), about.samples, segmenter, search):
             progress()
@@ -174,19 +175,33 @@ def best(
     return sorted((pair for pair in drawn if pair[1] >= least), key=lambda pair: -pair[1])[:keep]
 
 
-def report(targets: Iterable[Target]) -> str:
-    """How a search went, in three lines for a person; one where there are no targets."""
+def report(targets: Iterable[Target], empty: int = 0) -> str:
+    """How a search went, in a few lines for a person; one where there are no targets.
+
+    Args:
+        targets: that were found.
+        empty: how many of them are of masks without a pixel.
+    """
     found = list(targets)
     if not found:
         return "0 masks"
     firsts = [target.ious[0] for target in found if target.prompts]
-    lost = len(found) - len(firsts)
+    lost = len(found) - len(firsts) - empty
+    bare = f"\n{empty} masks ({empty / len(found):.1%}) have no pixel to redraw" if empty else ""
     quality = f", the best of each with a mean IoU of {fmean(firsts):.3f}" if firsts else ""
     return (
         f"{len(found)} masks, the best candidates with a mean IoU of {fmean(target.ceiling for target in found):.3f}\n"
         f"{len(firsts)} masks keep prompts{quality}\n"
-        f"{lost} masks ({lost / len(found):.1%}) keep none: all candidates are below the least IoU"
+        f"{lost} masks ({lost / len(found):.1%}) keep none: all candidates are below the least IoU{bare}"
     )
+
+
+def _check_takes(takes: Takes, search: Search) -> None:
+    """Refuse a search for what the segmenter cannot be given, before a picture is read."""
+    if (search.positive or search.negative) and not takes.points:
+        raise UserError("the segmenter takes boxes only: search without points, --positive 0 --negative 0")
+    if search.negative and not takes.negative_points:
+        raise UserError("the segmenter takes no points off the object: search without them, --negative 0")
 
 
 class _Asked:

@@ -1,7 +1,9 @@
 """From samples to an adapter that answers, by the command line alone, on small random models of the real classes."""
 
+import hashlib
 import json
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sam4mllm.builders import EMBEDDED
 from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.images import write_png
@@ -19,7 +22,7 @@ from sam4mllm.samples import SampleSet, read_samples, write_samples
 from sam4mllm.settings import load
 from sam4mllm.shapes import Level, draw_split
 from sam4mllm.shapes.shards import samples_of
-from sam4mllm.target_shards import read_targets, write_targets
+from sam4mllm.target_shards import about_of, read_targets, write_targets
 from tests import families
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -218,8 +221,11 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
         pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
         pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
         pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
+        pytest.param(["set", "--device", "cuda"], "grabcut runs on the CPU alone", id="no device for grabcut"),
         pytest.param(["set", "--keep", "0"], "a search's keep is 1 or more, got 0", id="keep"),
-        pytest.param(["set", "--images", "nowhere"], "no such file: nowhere/0.png", id="no pictures"),
+        pytest.param(
+            ["set", "--images", "nowhere"], "3 of 3 pictures are missing, the first is nowhere/0.png", id="no pictures"
+        ),
         pytest.param(["set", "--out", "images/0.png"], "cannot write into images/0.png", id="out is a file"),
     ],
 )
@@ -229,6 +235,19 @@ def test_a_mistake_about_targets_is_one_line_and_nothing_is_written(samples, com
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("error: ")
     assert says in err.splitlines()[-1]
+    assert kept() == before
+
+
+def test_targets_note_the_segmenters_weights_and_are_refused_with_others(samples, command):
+    shutil.copytree(EMBEDDED / "sam", "sam")
+    file, words = Path("sam/model.safetensors"), ["targets", "set", "--segmenter", "sam", "--candidates", 1]
+    assert command(*words, "--out", "targets")[0] == 0
+    assert about_of(Path("targets"))["weights"] == [hashlib.sha256(file.read_bytes()).hexdigest()]
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    before = kept()
+    code, out, err = command(*words, "--out", "targets")
+    assert (code, out) == (2, "")
+    assert "error: targets holds targets of other settings (weights): " in err.splitlines()[-1]
     assert kept() == before
 
 

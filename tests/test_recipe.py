@@ -60,6 +60,17 @@ def test_an_option_that_would_do_nothing_is_refused(name):
         Recipe(segmenter=name, single_mask=True).check_by_hand()
 
 
+@pytest.mark.parametrize("name", ["box", "grabcut"])
+def test_a_device_that_would_not_be_used_is_refused_but_beside_an_mllm(name, replay):
+    with pytest.raises(
+        UserError, match=f"the segmenter {name} runs on the CPU alone: leave out --device cuda:0,cuda:1"
+    ):
+        Recipe(segmenter=name, device="cuda:0,cuda:1").check_by_hand()
+    Recipe(segmenter=name, device="cpu").check_by_hand()
+    Recipe(segmenter="tiny", device="cuda").check_by_hand()
+    Recipe(segmenter=name, mllm=replay, prompter="box", device="cuda").check()
+
+
 @pytest.mark.parametrize("spec", ["facebook/sam-vit-huge", "folder"])
 def test_a_hub_name_or_a_folder_may_be_a_model(spec, tmp_path, monkeypatch, replay):
     monkeypatch.chdir(tmp_path)

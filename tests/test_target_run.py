@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from sam4mllm import target_run as module
 from sam4mllm.engines import Here, Workers
 from sam4mllm.errors import UserError
+from sam4mllm.rle import Rle
 from sam4mllm.samples import SampleSet, write_samples
 from sam4mllm.target_run import Searching, find_targets, fingerprint, parted
 from sam4mllm.target_shards import Target, read_targets, write_targets
@@ -78,6 +80,15 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_bytes(samples, 
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+def test_masks_without_a_pixel_are_told(samples, tmp_path):
+    bare = replace(samples.samples[0], id="bare", masks=(Rle.empty(30, 40),))
+    with_bare = replace(samples, samples=(*samples.samples, bare))
+    for _ in range(2):  # the second time nothing is left to be done
+        said = find_targets(with_bare, Here(), WORK, tmp_path / "out", ABOUT)
+        assert said.splitlines()[-2].startswith("0 masks (0.0%) keep none")
+        assert said.splitlines()[-1] == "1 masks (5.9%) have no pixel to redraw"
+
+
 def test_workers_write_the_same_bytes(samples, tmp_path):
     find_targets(samples, Here(), WORK, tmp_path / "here", ABOUT)
     find_targets(samples, Workers(3), WORK, tmp_path / "workers", ABOUT)
@@ -92,6 +103,7 @@ def test_what_is_done_is_not_done_again(samples, tmp_path):
     assert (asked, content(tmp_path / "out")) == ([], before)
 
 
+@pytest.mark.parametrize("parts", [1, 9], ids=["begun", "finished"])
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
@@ -100,32 +112,32 @@ def test_what_is_done_is_not_done_again(samples, tmp_path):
         pytest.param({"weights": ["5f3a"]}, "weights", id="weights"),
     ],
 )
-def test_other_settings_are_refused_before_anything_is_mixed(samples, tmp_path, change, differs):
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+def test_other_settings_are_refused_before_anything_is_mixed_or_replaced(samples, tmp_path, change, differs, parts):
+    with suppress(KeyboardInterrupt):
+        find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     before = content(tmp_path / "out")
-    with pytest.raises(UserError, match=rf"was begun with other settings \({differs}\), see .*about.json"):
+    where = "targets.json" if "targets.json" in before else "parts"
+    with pytest.raises(
+        UserError, match=rf"out holds targets of other settings \({differs}\): .*or remove \S*/{where}$"
+    ):
         find_targets(samples, Here(), WORK, tmp_path / "out", {**ABOUT, **change})
     assert content(tmp_path / "out") == before
 
 
-def test_other_samples_are_refused_too(samples, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+@pytest.mark.parametrize("parts", [1, 9], ids=["begun", "finished"])
+def test_other_samples_are_refused_too(samples, tmp_path, parts):
+    with suppress(KeyboardInterrupt):
+        find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     fewer = replace(samples, samples=samples.samples[:5])
     with pytest.raises(UserError, match=r"other settings \(samples\)"):
         find_targets(fewer, Here(), WORK, tmp_path / "out", ABOUT)
 
 
-def test_targets_of_other_settings_stay_until_the_new_ones_are_complete(samples, tmp_path):
+def test_with_what_is_named_removed_the_new_targets_are_the_only_ones(samples, tmp_path):
     find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
-    before = read_targets(tmp_path / "out")
+    (tmp_path / "out" / "targets.json").unlink()
     other = Searching(grabcut, replace(SEARCH, seed=1))
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), other, tmp_path / "out", {"seed": 1})
-    assert read_targets(tmp_path / "out") == before
     find_targets(samples, Here(), other, tmp_path / "out", {"seed": 1})
-    assert read_targets(tmp_path / "out") != before
     find_targets(samples, Here(), other, tmp_path / "new", {"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")
 
@@ -144,6 +156,43 @@ def test_a_part_that_cannot_be_read_is_one_line(samples, tmp_path):
     (tmp_path / "out" / "parts" / "00002.json").write_text("[{")
     with pytest.raises(UserError, match=r"cannot read .*00002\.json: remove it"):
         find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+
+
+def test_missing_pictures_are_all_told_in_one_line_before_anything_is_drawn(samples, tmp_path):
+    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
+    for number in (4, 7):
+        (tmp_path / "pictures" / f"{number}.png").unlink()
+    asked: list[int] = []
+    with pytest.raises(UserError, match=r"^2 of 8 pictures are missing, the first is \S+/4\.png: .*--images") as caught:
+        find_targets(
+            replace(samples, samples=samples.samples + again), Stopping(9, asked), WORK, tmp_path / "out", ABOUT
+        )
+    assert "\n" not in str(caught.value)
+    assert asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_finished_parts_are_not_needed_any_more(samples, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    (tmp_path / "pictures" / "7.png").unlink()
+    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    assert len(read_targets(tmp_path / "out")) == 16
+
+
+def test_an_unreadable_picture_keeps_what_is_done_and_once_mended_the_run_goes_on_from_there(samples, tmp_path):
+    find_targets(samples, Here(), WORK, tmp_path / "whole", ABOUT)
+    spoilt = tmp_path / "pictures" / "7.png"
+    pixels = spoilt.read_bytes()
+    spoilt.write_bytes(pixels[:-100])
+    with pytest.raises(UserError, match=r"sample s7: cannot read .*7\.png"):
+        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    assert sorted(path.name for path in (tmp_path / "out" / "parts").glob("0*")) == ["00000.json", "00001.json"]
+    spoilt.write_bytes(pixels)
+    told: list[int] = []
+    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT, told.append)
+    assert told == [12, 4]
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_a_picture_is_in_one_part_and_none_is_lost(samples):

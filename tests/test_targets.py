@@ -339,10 +339,19 @@ def test_equal_candidates_are_kept_once(samples):
 
 
 def test_a_segmenter_that_takes_no_clicks_searches_among_boxes_only(samples):
-    with pytest.raises(UserError, match="the segmenter box takes boxes only"):
+    with pytest.raises(UserError, match=r"the segmenter takes boxes only: .* --positive 0 --negative 0$"):
         list(make_targets(samples, BoxSegmenter(), SEARCH))
     found = list(make_targets(samples, BoxSegmenter(), replace(SEARCH, positive=0, negative=0, least=0.0)))
     assert {prompt.points for target in found for prompt in target.prompts} == {()}
+
+
+def test_a_segmenter_without_points_off_the_object_is_searched_with_those_on_it(samples):
+    segmenter = Nearest()
+    segmenter.takes = Takes(negative_points=False)
+    with pytest.raises(UserError, match=r"takes no points off the object: .* --negative 0$"):
+        list(make_targets(samples, segmenter, SEARCH))
+    found = make_targets(samples, segmenter, replace(SEARCH, negative=0))
+    assert all(point.positive for target in found for prompt in target.prompts for point in prompt.points)
 
 
 def test_a_picture_that_cannot_be_used_is_one_line_with_its_sample(samples):
@@ -383,6 +392,16 @@ def test_a_search_that_cannot_be_is_refused(name, value):
 
 
 KEPT = Target("a", 0, (RIGHT, WIDE), (0.9, 0.6), 0.9)
+
+
+def test_masks_without_a_pixel_are_not_said_to_be_below_the_least_iou():
+    lines = report(
+        [KEPT, Target("b", 0, (), (), 0.2), Target("c", 0, (), (), 0.0), Target("d", 0, (), (), 0.0)], empty=2
+    )
+    assert lines.splitlines()[2:] == [
+        "1 masks (25.0%) keep none: all candidates are below the least IoU",
+        "2 masks (50.0%) have no pixel to redraw",
+    ]
 
 
 @pytest.mark.parametrize(

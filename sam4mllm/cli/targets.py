@@ -47,7 +47,7 @@ def targets(
     from sam4mllm.targets import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
-    Recipe(segmenter=segmenter, single_mask=single_mask, dtype=dtype).check_by_hand()
+    Recipe(segmenter=segmenter, single_mask=single_mask, device=device, dtype=dtype).check_by_hand()
     crew = engine(workers, device, ray)
     check_folder(out)
     given = read_samples(samples, images)

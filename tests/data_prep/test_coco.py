@@ -69,6 +69,46 @@ def test_two_files_of_one_split_are_refused_by_name(tmp_path, other):
         prepare(tmp_path)
 
 
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"a picture")
+
+
+@pytest.mark.parametrize("home", ["", "coco"], ids=["the root itself", "a folder of the root"])
+@pytest.mark.parametrize(
+    ("pictures", "images"),
+    [
+        pytest.param("{split}/a/b.jpg", None, id="as COCO has them"),
+        pytest.param("images/{split}/a/b.jpg", None, id="folders in images"),
+        pytest.param("images/a/b.jpg", None, id="all in images"),
+        pytest.param("elsewhere/{split}/a/b.jpg", "elsewhere", id="folders elsewhere"),
+        pytest.param("elsewhere/a/b.jpg", "elsewhere", id="all elsewhere"),
+    ],
+)
+def test_the_pictures_of_several_splits_are_found(tmp_path, home, pictures, images):
+    for split in ("train2017", "val2017"):
+        write(tmp_path / home, [thing(1, 0)], f"annotations/instances_{split}.json")
+        put(tmp_path / home, pictures.format(split=split))
+    reading = prepare(tmp_path, images=tmp_path / home / images if images else None)
+    found = {split: reading.images / sample.image for split, [sample] in reading.splits.items()}
+    assert found == {split: tmp_path / home / pictures.format(split=split) for split in ("train2017", "val2017")}
+
+
+def test_a_file_name_that_names_its_splits_folder_is_left_as_it_is(tmp_path):
+    images = [{"id": 5, "file_name": "train/b.jpg", "width": 12, "height": 4}]
+    put(write(tmp_path, [thing(1, 0)], images=images), "images/train/b.jpg")
+    assert prepare(tmp_path).splits["train"][0].image == "train/b.jpg"
+
+
+@pytest.mark.parametrize("name", ["../b.jpg", "/b.jpg"])
+def test_a_file_name_cannot_leave_the_folder_of_its_split(tmp_path, name):
+    images = [{"id": 5, "file_name": name, "width": 12, "height": 4}]
+    put(write(tmp_path, [thing(1, 0)], images=images), "train/b.jpg")
+    with pytest.raises(UserError, match="an image is a path below the image root"):
+        prepare(tmp_path)
+
+
 def test_a_crowd_is_a_mask_like_others(tmp_path):
     crowd = thing(1, 0, iscrowd=1, segmentation={"size": [4, 12], "counts": [4, 4, 40]})
     [sample] = prepare(write(tmp_path, [crowd])).splits["train"]
@@ -164,6 +204,12 @@ def test_a_file_name_of_two_lines_is_refused_in_one(tmp_path):
 def test_a_folder_without_instances_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no instances in .*: instances\.json is due"):
         prepare(tmp_path)
+
+
+def test_a_root_that_is_not_there_is_said(tmp_path):
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "gone"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
 
 
 def test_the_command_writes_real_pictures_and_masks(real_data, tmp_path):

@@ -198,8 +198,13 @@ def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, monkeypatch):
         (["refclef"], "choose one of refcoco, refcoco+"),
         (["grefcoco", "--yes"], "cannot"),
         (["reasonseg", "--yes"], "reasonseg has files without an address"),
+        (
+            ["coco"],
+            "coco is your own data, as COCO's instances JSON: nothing to fetch; docs/data.md says where to put it",
+        ),
+        (["labelme", "--yes"], "labelme is your own data, as LabelMe's files: nothing to fetch"),
     ],
-    ids=["no such set", "no network", "by hand"],
+    ids=["no such set", "no network", "by hand", "your own", "your own, at once"],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, message):
     def refused(*_, **__):

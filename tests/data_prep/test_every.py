@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from data_prep import every
+from data_prep import coco, every, grefcoco, labelme, refcoco
 from data_prep.every import PREPARE, overview
 from data_prep.sources import SOURCES, File
 from sam4mllm.samples import read_samples
@@ -102,11 +102,67 @@ def test_one_set_is_converted_by_its_name(tmp_path, name):
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
+@pytest.mark.parametrize("reader", [refcoco, grefcoco, coco, labelme], ids=lambda reader: reader.__name__)
+def test_every_reader_takes_the_same_root_and_out(tmp_path, reader):
+    root, app = put_everything(tmp_path / "raw"), typer.Typer()
+    app.command()(reader.main)
+    words = ["--root", root, "--out", tmp_path / "here", *(["--partial"] if reader in (refcoco, grefcoco) else [])]
+    result = CliRunner().invoke(app, [*map(str, words)])
+    assert result.exit_code == 0, result.output
+    assert len(read_samples(tmp_path / "here" / "train"))
+
+
 @pytest.mark.parametrize("name", ["coco", "labelme", "grefcoco"])
 def test_the_root_itself_may_be_the_folder_of_the_set(tmp_path, name):
     root = put_everything(tmp_path / "raw") / name
     assert run("--name", name, "--root", root, "--out", tmp_path / "here", "--partial").exit_code == 0
     assert len(read_samples(tmp_path / "here" / "train"))
+
+
+def test_a_sets_own_options_reach_its_reader(tmp_path):
+    root = put_everything(tmp_path / "raw")
+    words = ["--root", root, "--out", tmp_path / "here", "--partial"]
+    refs = root / "refcocog" / "refs(umd).p"
+    refs.rename(refs.with_name("refs(google).p"))
+    assert run("--name", "refcocog", "--split-by", "google", *words, "--images", "/photos").exit_code == 0
+    found = read_samples(tmp_path / "here" / "train")
+    assert found.images == Path("/photos")
+    assert found.samples[0].id.startswith("refcocog-google-")
+    words[3] = tmp_path / "mine"
+    assert run("--name", "labelme", "--split", "val", *words).exit_code == 0
+    assert len(read_samples(tmp_path / "mine" / "val"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "grefcoco", "--split-by", "unc"], "grefcoco has no --split-by"),
+        (["--name", "labelme", "--images", "photos"], "labelme has no --images"),
+        (["--name", "reasonseg", "--images", "photos"], "reasonseg has no --images"),
+        (["--name", "refcoco", "--split", "val"], "refcoco has no --split:"),
+        (["--name", "refcoco", "--split-by", "umd"], "choose one of unc, google"),
+        (["--split-by", "google"], "--split-by is of one set: give its --name"),
+        (["--images", "photos"], "--images is of one set: give its --name"),
+    ],
+)
+def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message):
+    result = run("--root", put_everything(tmp_path / "raw"), "--out", tmp_path / "out", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_a_root_that_is_not_there_is_said(tmp_path, name):
+    result = run("--name", name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
+
+
+def test_without_a_name_a_root_that_is_not_there_is_said_before_what_is_due_in_it(tmp_path):
+    result = run("--root", tmp_path / "gone")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"there is no folder {tmp_path}/gone yet\nrefcoco (RefCOCO): missing\n")
 
 
 @pytest.mark.parametrize("home", ["ReasonSeg", "."])

@@ -120,13 +120,14 @@ def test_shapes_without_an_area_are_counted(tmp_path):
     }
 
 
-def test_first_folders_that_name_a_split_are_one(tmp_path):
-    for name in ("a", "val/b", "train/deep/c", "kitchen/d", "testA/e"):
+def test_first_folders_called_train_val_or_test_are_splits_and_no_others(tmp_path):
+    others = ["a", "kitchen/d", "valley/e", "devices/f", "trainers/g", "testA/h", "kitchen/val/i", "Val/j"]
+    for name in ("val/b", "train/deep/c", "test/k", *others):
         write(tmp_path, [shape("mug", 0)], name)
     splits = prepare(tmp_path, split="mine").splits
-    assert {split: [sample.image for sample in rows] for split, rows in splits.items()} == {
-        "mine": ["a.jpg", "kitchen/d.jpg"],
-        "testA": ["testA/e.jpg"],
+    assert {split: sorted(sample.image for sample in rows) for split, rows in splits.items()} == {
+        "mine": sorted(f"{name}.jpg" for name in others),
+        "test": ["test/k.jpg"],
         "train": ["train/deep/c.jpg"],
         "val": ["val/b.jpg"],
     }
@@ -173,6 +174,30 @@ def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, ch
         prepare(write(tmp_path, shapes, **change))
     assert "a.json is not as LabelMe has it" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '{"images": [], "annotations": []}', '{"imagePath": "a.jpg", "imageHeight": 6, "shapes": []}']
+)
+def test_a_json_file_that_is_none_of_labelmes_is_called_so(tmp_path, text):
+    write(tmp_path, [shape("mug", 0)])
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        prepare(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/other.json is none of LabelMe's files, which have imageHeight, imagePath, imageWidth, shapes: "
+        "move it, or give --root a folder of LabelMe's alone"
+    )
+
+
+def test_the_folder_labelme_below_the_root_is_the_sets(tmp_path):
+    write(tmp_path / "labelme", [shape("mug", 0)], "val/a")
+    (tmp_path / "instances.json").write_text("{}")
+    reading = prepare(tmp_path)
+    assert reading.images == tmp_path / "labelme"
+    assert {split: [sample.image for sample in rows] for split, rows in reading.splits.items()} == {
+        "val": ["val/a.jpg"]
+    }
 
 
 def test_the_command_writes_a_folder_for_each_split(tmp_path):

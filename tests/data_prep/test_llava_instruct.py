@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from data_prep import llava_instruct
 from data_prep.llava_instruct import MISSING, NONE, ORDER, prepare
+from data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Turn
 from sam4mllm.talks import read_talks
@@ -82,6 +83,19 @@ def test_pictures_of_both_years_are_found_where_they_are_kept(tmp_path, folder, 
     assert (reading.images / talk.image).is_file()
 
 
+@pytest.mark.parametrize("home", ["llava_instruct", "llava_dataset", "."])
+@pytest.mark.parametrize("year", ["train2014", "train2017"])
+@pytest.mark.parametrize("place", [".", "images", "images/mscoco/images", "coco"])
+def test_make_data_finds_it_wherever_its_reader_does(tmp_path, home, year, place):
+    write(tmp_path, [ASK, SAY], folder=f"{place}/{year}")
+    file = tmp_path / "llava_instruct" / "llava_instruct_150k.json"
+    (tmp_path / home).mkdir(exist_ok=True)
+    file.rename(tmp_path / home / file.name)
+    assert len(prepare(tmp_path).talks["train"]) == 1
+    assert SOURCES["llava_instruct"].missing(tmp_path) == []
+    assert SOURCES["llava_instruct"].has_pictures(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -101,7 +115,7 @@ def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no such file: .*llava_instruct_150k\.json"):
         prepare(tmp_path)
     write(tmp_path, [ASK, SAY], folder="elsewhere/train2017")
-    with pytest.raises(UserError, match="no pictures of COCO: train2017 or train2014 is due"):
+    with pytest.raises(UserError, match=r"no pictures of COCO: one of these folders is due: .*/images/train2014"):
         prepare(tmp_path)
     assert len(prepare(tmp_path, images=tmp_path / "elsewhere").talks["train"]) == 1
 

@@ -10,9 +10,11 @@ from data_prep.cards import Case
 from data_prep.show import WORST, cases_of, chosen, show
 from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.images import write_png
+from sam4mllm.mllm import Turn
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.segmenter.box import BoxSegmenter
+from sam4mllm.talks import Talk, write_talks
 from sam4mllm.target_shards import Target, write_targets
 from tests.page.parsed import Page, picture_sizes, plain, stands_alone
 
@@ -177,12 +179,11 @@ def test_every_mask_and_every_empty_expression_is_a_case():
 def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     empty = Sample("set-9", "9.png", 20, 16, "nothing there", (Rle.empty(16, 20),), source="set", split="val")
     small = sample(8)
-    samples = given(tmp_path, sample(0), sample(1), sample(2, masks=2), empty, small, missing=("1.png",))
+    samples = given(tmp_path, sample(0), sample(1), sample(2, masks=2), sample(3), empty, small, missing=("1.png",))
     write_png(tmp_path / "8.png", np.zeros((5, 6, 3), np.uint8))
     (tmp_path / "0.png").write_bytes(b"no picture")
-    targets = by_mask(
-        target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1), target(9, 0, prompts=0)
-    )
+    kept = (target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1))
+    targets = by_mask(*kept, target(3, 0.1, prompts=0), target(9, 0, prompts=0))
     text = show(samples, "", targets)
     assert "Missing pictures: 1 1.png" in plain(text)
     assert "Cards below whose picture cannot be used: 3" in plain(text)
@@ -190,9 +191,9 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     assert "the picture is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
     assert "Expressions with an empty mask: 1 set-9" in plain(text)
     assert "Masks without a target: 1 set-2, mask 1" in plain(text)
-    assert "Masks that keep no prompts, no candidate having reached the least IoU: 1 set-9, mask 0" in plain(text)
+    assert "Masks that keep no prompts, no candidate having reached the least IoU: 1 set-3, mask 0" in plain(text)
     assert "Targets of masks that are not here: 1 set-5, mask 0" in plain(text)
-    assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 6
+    assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 7
 
 
 def test_nothing_amiss_is_not_told(tmp_path):
@@ -272,6 +273,9 @@ def test_the_command_writes_the_page_of_a_split(tmp_path):
         pytest.param(["--targets", "others"], "holds targets of other samples", id="targets of another set"),
         pytest.param(["--targets", "targets", "--segmenter", "cut"], "unknown segmenter", id="no such segmenter"),
         pytest.param(["--targets", "points", "--segmenter", "box"], "takes boxes only", id="points for a box"),
+        pytest.param(
+            ["--targets", "targets", "--segmenter", "grabcut", "--device", "cuda"], "on the CPU alone", id="no device"
+        ),
         pytest.param(["--out", "/proc/a.html"], "cannot write", id="unwritable"),
     ],
 )
@@ -286,6 +290,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, mes
     ]
     assert message in result.stderr
     assert not (tmp_path / "sheet.html").exists()
+
+
+def test_talks_are_called_so(tmp_path):
+    write_talks([Talk("a", "0.png", 20, 16, (Turn("user", "What?"), Turn("assistant", "It.")))], tmp_path, tmp_path)
+    result = run(tmp_path, "--out", tmp_path / "a.html")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path} holds talks, which have no masks to look at: give a folder of samples\n"
+    write_samples([sample(0)], tmp_path, tmp_path)
+    assert run(tmp_path, "--out", tmp_path / "a.html").exit_code == 0
 
 
 def test_real_photos_are_shown(real_data, tmp_path):
