@@ -1,4 +1,4 @@
-"""Where the IoU of a protocol's predictions was lost: for each place that was measured two files, and the ledger as text.
+"""Where the IoU of a protocol's predictions was lost: for each place that was measured two files, and the ledger.
 
     out/eval/refcoco/val.jsonl              the predictions
     out/eval/refcoco/val.diagnosis.jsonl    an entry for each, as `sam4mllm diagnose` leaves them

@@ -1,4 +1,4 @@
-"""The method's three benchmarks in small: synthetic scenes, asked in every way on the models that come with the package.
+"""The method's three benchmarks in small: synthetic scenes, asked in every way by the package's own models.
 
     python -m eval.shapes --out out/eval [--scenes 230] [--way ppg --way pqpp]
 
@@ -7,7 +7,7 @@ answered before is kept. Below ``--out``:
 
     shapes-230/test, images            the samples of 230 scenes
     shapes-230/ppg.jsonl               the predictions of a way, and ppg.diagnosis.jsonl where each one's IoU was lost
-    shapes-230/tables.md, pqpp.html    the tables that are printed, and the page of PQPP beside PPG
+    shapes-230/tables.md, pqpp.html    the tables that are printed; PQPP beside PPG, where both were asked
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def main() -> None:
         """RES, GRES and reasoning on synthetic scenes: tables, where the IoU was lost, and a page."""
         home = out / f"shapes-{scenes}"
         print(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws)), end="")
-        typer.echo(f"{home / 'tables.md'} and the pages beside it", err=True)
+        typer.echo(f"all of it is in {home}", err=True)
 
     run(command)
 
@@ -144,8 +144,8 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootst
     found = {name: answered(name, way.recipe, samples, home) for name, way in ways.items()}
     text = tables(samples.samples, found, bootstrap) + told(ways, found)
     write_text(home / "tables.md", text)
-    files = [(home / f"{name}.jsonl", home / f"{name}.diagnosis.jsonl") for name in PAGE if name in ways]
-    if files:
+    if ways.keys() >= set(PAGE):
+        files = [(home / f"{name}.jsonl", home / f"{name}.diagnosis.jsonl") for name in PAGE]
         write_page(samples, "shapes", files, PROFILE, home / "pqpp.html", bootstrap, ["targets", "kind"])
     return text
 
