@@ -31,7 +31,7 @@ def readings(real, protocol, raw):
     ("protocol", "counts"),
     [
         pytest.param(RES, {"refcoco": 24, "refcoco+": 24, "refcocog": 9}, id="refcoco_real"),
-        pytest.param(GRES, {"grefcoco": 41}, id="grefcoco_format"),
+        pytest.param(GRES, {"grefcoco": 53}, id="grefcoco_format"),
         pytest.param(REASONSEG, {"reasonseg": 10}, id="reasonseg_format"),
     ],
 )

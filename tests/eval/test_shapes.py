@@ -45,7 +45,7 @@ def test_each_table_counts_its_own_expressions_by_its_own_rules():
     text = tables(SAMPLES, {"mine": found()}, DRAWS)
     res, gres, reasoning = rows(text, "mine")
     assert res[:4] == ["mine", "1", "50.00", "50.00"]
-    assert gres[:5] == ["mine", "3", "33.33", "36.36", "0.00"]  # 40 + 80 of 80 + 160 pixels, and 80 more said for none
+    assert gres[:5] == ["mine", "3", "33.33", "37.50", "0.00"]  # 40 + 80 of 80 + 160 pixels, and 80 more said for none
     assert reasoning[:4] == ["mine", "1", "100.00", "100.00"]
     assert re.findall(r"profile:(\w+)\|n:(\d)", text) == [("lavt", "1"), ("rela", "3"), ("lisa", "1")]
 
