@@ -21,10 +21,11 @@ from time import perf_counter, process_time
 import torch
 
 from sam4mllm.builders import EMBEDDED, build_mllm, build_prompter, build_segmenter
+from sam4mllm.geometry import iou
+from sam4mllm.mllm.card import Card
 from sam4mllm.pipeline import Answer, Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
-from sam4mllm.rle import Rle
 from sam4mllm.samples import SampleSet
 from sam4mllm.shapes import Level
 from sam4mllm.tiny.demo import write_scenes
@@ -49,7 +50,8 @@ def main() -> None:
         for prompter in options.prompters:
             taught = EMBEDDED / ("ppg" if prompter == "ppg" else "pqpp")
             mllm = build_mllm("tiny", adapter=str(taught), device="cpu")
-            pipeline = Pipeline(build_prompter(prompter, mllm, {}), segmenter)
+            card = Card.read(taught)
+            pipeline = Pipeline(build_prompter(prompter, mllm, card.options(prompter) if card else {}), segmenter)
             print(line(prompter, samples, pipeline, Path(name), options.batches, options.rounds), flush=True)
 
 
@@ -81,13 +83,8 @@ def differences(answers: list[Answer] | None, predictions: list[Prediction]) -> 
     """How many replies differ, and the mean IoU of the masks of the largest batches with those of the loop."""
     pairs = list(zip(answers or [], predictions, strict=True))
     other = sum(answer.replies != prediction.replies for answer, prediction in pairs)
-    ious = [overlap(Rle.from_mask(answer.mask), prediction.mask) for answer, prediction in pairs]
+    ious = [iou(answer.mask, prediction.mask.mask) for answer, prediction in pairs]
     return other, sum(ious) / len(ious)
-
-
-def overlap(one: Rle, other: Rle) -> float:
-    both, either = (one.mask & other.mask).sum(), (one.mask | other.mask).sum()
-    return float(both / either) if either else 1.0
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter, sleep
+
+from killing import is_killed, whole_run
 
 from sam4mllm.prediction_files import shard_files
 from sam4mllm.shapes import Level
@@ -42,12 +41,10 @@ def main() -> None:
         words += ["--segmenter", options.segmenter, "--prompter", options.prompter]
         words += ["--batch-size", str(options.batch_size), *(["--mllm", options.mllm] if options.mllm else []), "--out"]
         whole, out = folder / "whole.jsonl", folder / "out" / "p.jsonl"
-        start = perf_counter()
-        subprocess.run([*words, whole], check=True, stderr=subprocess.DEVNULL)
-        seconds = perf_counter() - start
+        seconds = whole_run([*words, str(whole)])
         many = whole.read_bytes().count(b"\n")
         killed = disturb([*words, str(out)], out, many, options.kills, seconds, random.Random(options.seed))
-        subprocess.run([*words, out], check=True, stderr=subprocess.DEVNULL)
+        whole_run([*words, str(out)])
         left = sorted(path.name for path in out.parent.iterdir() if path.suffix == ".jsonl")
         same = out.read_bytes() == whole.read_bytes() and left == ["p.jsonl", "p.timings.jsonl"]
         print(f"{killed} kills; {many} predictions, {whole.stat().st_size} bytes; undisturbed {seconds:.1f} s")
@@ -60,10 +57,7 @@ def disturb(words: list[str], out: Path, many: int, kills: int, whole: float, mo
     killed = 0
     while killed < kills and done(out) < many:
         way, moment = moments.choice(WAYS), moments.uniform(0, 1.5 * whole / kills + 1.5)
-        running = subprocess.Popen([*words, *way], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        sleep(moment)
-        running.kill()
-        if running.wait() == -signal.SIGKILL:
+        if is_killed([*words, *way], moment):
             killed += 1
             print(
                 f"kill {killed} after {moment:.2f} s, {' '.join(way) or 'alone'}: {done(out)} predictions", flush=True

@@ -1,4 +1,5 @@
-"""Commands that are ended by `kill -9` at a moment: shared by `killed_data.py` and `killed_targets.py`.
+"""Commands that are ended by `kill -9` at a moment: shared by `killed_data.py`, `killed_targets.py` and
+`killed_predict.py`.
 
 Knows nothing of what the commands do. Run by itself it does nothing.
 """

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer
-
 from eval.protocol import Protocol, predictions_at
-from sam4mllm.cli.terminal import progress
+from sam4mllm.cli.terminal import progress, warn
 from sam4mllm.diagnose_run import diagnose_set
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.recipe import Recipe
@@ -55,8 +53,7 @@ def diagnosed(
                 drawer.single_mask,
                 device,
             )
-            for warning in found.warnings:
-                typer.echo(f"warning: {place}: {warning}", err=True)
+            warn(f"{place}: {warning}" for warning in found.warnings)
             name = place.split("/")[0]
             write_page(asked, name, [(file, entries)], protocol.profile, page, bootstrap, by)
             yield f"{place}, with pictures in {page}:\n\n{found.text(by)}"

@@ -14,20 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from time import perf_counter
 
 import numpy as np
 from jaxtyping import Int64
 
-from sam4mllm.dialogue import ask_boxes, read_boxes
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Prompt
 from sam4mllm.metrics import Pixels, Truth, profile_named
-from sam4mllm.mllm import MLLM
+from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.predictions import Prediction
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.first_turn import first_turn
-from sam4mllm.prompters.points import Layout, Sure, ask_each
+from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then
 from sam4mllm.ratios import Ratio, numbered
 from sam4mllm.rle import Rle, union
 from sam4mllm.samples import Sample, SampleSet
@@ -87,12 +84,9 @@ class Survey:
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; its prompts are the boxes alone, and ``asked`` holds every point."""
-        if not queries:
-            return []
-        phrases = [query.phrase for query in queries]
-        texts = [ask_boxes(phrase, self.mllm.dialect) for phrase in phrases]
-        chat, found = first_turn(self.mllm, queries, texts, read_boxes)
-        start = perf_counter()
+        return boxes_then(self.mllm, queries, self._ask)
+
+    def _ask(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
         found = [replace(one, prompts=tuple(Prompt(prompt.box) for prompt in one.prompts)) for one in found]
         laid = [
             list(
@@ -105,9 +99,7 @@ class Survey:
             )
             for one in found
         ]
-        found = ask_each(chat, self.mllm.dialect, phrases, found, laid)
-        seconds = (perf_counter() - start) / len(queries)
-        return [replace(one, timings={**one.timings, "points": seconds}) for one in found]
+        return ask_each(chat, self.mllm.dialect, phrases, found, laid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

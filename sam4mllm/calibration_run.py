@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -32,7 +31,7 @@ from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import Answering, predict_parts
 from sam4mllm.prediction_files import Shard
-from sam4mllm.prediction_run import settings_of
+from sam4mllm.prediction_run import Progress, settings_of
 from sam4mllm.predictions import read_predictions
 from sam4mllm.prompters.points import Layout, Sure
 from sam4mllm.ratios import Bootstrap, differences
@@ -41,7 +40,6 @@ from sam4mllm.samples import SampleSet, read_samples
 from sam4mllm.score import markdown, or_none, percent
 from sam4mllm.signature import fingerprint
 
-Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 SAME, DEFAULT = "the paper's thresholds", "uncalibrated"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 

@@ -51,30 +51,23 @@ def diagnose(
     tally(samples.samples, predictions, profile)
     rules, said = profile_named(profile), {one.id: one for one in predictions}
     found: dict[str, Entry] = {}
-    for some in _by_picture(samples):
+    for some in samples.by_picture():
         states = {one.id: swapped(one, said[one.id]) for one in some if said[one.id].error is None}
-        drawn = _drawn(samples, some, states, segmenter)
+        drawn = _drawn(some, states, segmenter)
         for sample in some:
             found[sample.id] = _entry(sample, said[sample.id], states.get(sample.id), drawn, rules)
             advance()
     return [found[sample.id] for sample in samples]
 
 
-def _by_picture(samples: SampleSet) -> list[list[Sample]]:
-    about: dict[str, list[Sample]] = {}
-    for sample in samples:
-        about.setdefault(sample.image, []).append(sample)
-    return list(about.values())
-
-
 def _drawn(
-    samples: SampleSet, some: Sequence[Sample], states: Mapping[str, Sequence[tuple[Prompt, ...]]], segmenter: Segmenter
+    some: SampleSet, states: Mapping[str, Sequence[tuple[Prompt, ...]]], segmenter: Segmenter
 ) -> dict[Prompt, Rle]:
     """The mask of each prompt of one picture; equal ones are drawn once."""
     prompts = list(dict.fromkeys(prompt for each in states.values() for state in each for prompt in state))
     if not prompts:
         return {}
-    scene = segmenter.embed(samples.picture(*some))
+    scene = segmenter.embed(some.picture(*some))
     return {prompt: Rle.from_mask(one.mask) for prompt, one in zip(prompts, scene.segment(prompts), strict=True)}
 
 

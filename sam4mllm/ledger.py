@@ -129,12 +129,12 @@ def table(columns: Mapping[str, Sequence[Entry]], what: str = "lost to") -> str:
     found = {name: means(entries) for name, entries in columns.items()}
     lines = [[what, *columns], ["---", *["---:"] * len(columns)]]
     lines.append(["expressions", *(str(len(entries)) for entries in columns.values())])
-    lines.append(["mean IoU", *(_points(1 - sum(lost.values())) for lost in found.values())])
+    lines.append(["mean IoU", *(points(1 - sum(lost.values())) for lost in found.values())])
     for stage in STAGES:
-        counts = (sum(bool(one.lost.get(stage)) for one in entries) for entries in columns.values())
+        counts = (touched(entries, stage) for entries in columns.values())
         cells = (signed(lost[stage]) for lost in found.values())
         lines.append([stage, *(f"{cell} ({count})" for cell, count in zip(cells, counts, strict=True))])
-    lines.append(["all of the loss", *(_points(sum(lost.values())) for lost in found.values())])
+    lines.append(["all of the loss", *(points(sum(lost.values())) for lost in found.values())])
     return markdown(lines)
 
 
@@ -143,5 +143,11 @@ def signed(share: Fraction) -> str:
     return f"{100 * float(share):+.2f}" if share else "0"
 
 
-def _points(share: Fraction | int) -> str:
+def points(share: Fraction | int) -> str:
+    """A share in points of 100, without a sign."""
     return f"{100 * float(share):.2f}"
+
+
+def touched(entries: Sequence[Entry], stage: str) -> int:
+    """How many lost or gained something there."""
+    return sum(bool(one.lost.get(stage)) for one in entries)

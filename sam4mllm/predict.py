@@ -129,11 +129,9 @@ def parted(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
 
     A picture that has more expressions than a part's batches hold is a part of its own.
     """
-    about: dict[str, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda one: (-one.height * one.width, -one.height, one.image, one.id)):
-        about.setdefault(sample.image, []).append(sample)
+    order = sorted(samples, key=lambda one: (-one.height * one.width, -one.height, one.image, one.id))
     parts: list[list[Sample]] = []
-    for some in about.values():
+    for some in SampleSet(tuple(order), samples.images).by_picture():
         if not parts or len(parts[-1]) + len(some) > BATCHES * batch_size:
             parts.append([])
         parts[-1].extend(some)

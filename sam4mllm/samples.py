@@ -139,12 +139,15 @@ class SampleSet:
         """
         return read_shown(self.path(samples[0]), "sample", samples)
 
+    def with_masks(self) -> SampleSet:
+        """The samples that have masks."""
+        return SampleSet(tuple(sample for sample in self.samples if sample.masks), self.images)
+
     def by_picture(self) -> list[SampleSet]:
-        """The samples that have masks, in one set for each picture, in the order in which the pictures come first."""
+        """The samples in one set for each picture, in the order in which the pictures come first."""
         about: dict[str, list[Sample]] = {}
         for sample in self.samples:
-            if sample.masks:
-                about.setdefault(sample.image, []).append(sample)
+            about.setdefault(sample.image, []).append(sample)
         return [SampleSet(tuple(some), self.images) for some in about.values()]
 
 

@@ -20,6 +20,9 @@ from sam4mllm.geometry import Box, Mask, Point, box_of, on_mask
 Points: TypeAlias = Float[np.ndarray, "n 2"]
 
 _PLASTIC = 1.324717957244746  # the real root of x^3 = x + 1
+R2_STEPS = np.array([1 / _PLASTIC, 1 / _PLASTIC**2])
+"""The steps of the R2 sequence, which spreads points evenly: powers of the inverse plastic number (M. Roberts, "The
+unreasonable effectiveness of quasirandom sequences", 2018)."""
 
 
 def grid(box: Box, n: int) -> Points:
@@ -32,11 +35,9 @@ def grid(box: Box, n: int) -> Points:
 def low_discrepancy(box: Box, n: int) -> Points:
     """``n`` fixed points that cover a box evenly at every n: the first k of them are the set for k.
 
-    The R2 sequence, whose steps are powers of the inverse plastic number (M. Roberts, "The unreasonable effectiveness
-    of quasirandom sequences", 2018), begun at the centre of the box.
+    The R2 sequence, begun at the centre of the box.
     """
-    steps = np.array([1 / _PLASTIC, 1 / _PLASTIC**2])
-    return _laid(box, (0.5 + np.arange(n)[:, None] * steps) % 1.0)
+    return _laid(box, (0.5 + np.arange(n)[:, None] * R2_STEPS) % 1.0)
 
 
 def interior_of_box(box: Box, n: int) -> Points:

@@ -96,7 +96,7 @@ def find_targets(
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:
     """The samples that have masks, by the number of their part; all about one picture are in one part."""
-    pictures = samples.by_picture()
+    pictures = samples.with_masks().by_picture()
     return {
         number: SampleSet(
             tuple(sample for about in pictures[start : start + PICTURES] for sample in about), samples.images

@@ -94,7 +94,7 @@ def make_targets(
         UserError: naming sample and picture, for a picture that cannot be read or has another size than its sample
             says; and where the segmenter cannot take such prompts.
     """
-    for about in samples.by_picture():
+    for about in samples.with_masks().by_picture():
         for target in picture_targets(about.picture(*about), about.samples, segmenter, search):
             progress()
             yield target

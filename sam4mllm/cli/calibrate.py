@@ -22,7 +22,7 @@ from sam4mllm.cli.options import (
     TrustRemoteCode,
     recipe_of,
 )
-from sam4mllm.cli.terminal import progress
+from sam4mllm.cli.terminal import progress, warn
 
 
 def calibrate(
@@ -63,6 +63,5 @@ def calibrate(
     tried = tuple(Layout(name, many) for name in layouts or LAYOUTS for many in points or (9, 16, 25))
     choice = Choice(tried, profile, metric, bootstrap=Bootstrap(draws))
     found = calibrated(recipe_of(given), choice, samples, out, batch_size, progress, test, images)
-    for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    warn(found.warnings)
     typer.echo(found.text(), nl=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import By, Device, Images, Profile, Samples, Segmenter, SingleMask
-from sam4mllm.cli.terminal import progress
+from sam4mllm.cli.terminal import progress, warn
 
 
 def diagnose(
@@ -28,6 +28,5 @@ def diagnose(
 
     asked = read_samples(samples, images)
     found = diagnose_set(asked, predictions, segmenter, profile, out, progress, by or (), single_mask, device)
-    for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    warn(found.warnings)
     typer.echo(found.text(by or ()), nl=False)

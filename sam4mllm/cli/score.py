@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import By, Profile, Samples
+from sam4mllm.cli.terminal import warn
 
 
 def score(
@@ -32,6 +33,5 @@ def score(
     from sam4mllm.score_run import scored
 
     found = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
-    for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    warn(found.warnings)
     typer.echo(json.dumps(found.to_json()) if as_json else found.text(samples.name), nl=as_json)

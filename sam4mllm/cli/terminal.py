@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,12 @@ def progress(total: int, done: str) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield partial(bar.advance, task)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Each as a line on standard error."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def show(sections: Sequence[Section]) -> None:

@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from time import perf_counter
 
 import numpy as np
 from jaxtyping import Float
 
-from sam4mllm.dialogue import ask_boxes, read_boxes
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Point
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.first_turn import first_turn
-from sam4mllm.prompters.points import Laid, Layout, Sure, ask_each
+from sam4mllm.prompters.points import Laid, Layout, Sure, ask_each, boxes_then
+from sam4mllm.sampling import R2_STEPS
 
 FINER = 3
 """How many times as fine each grid is: an odd number, so that the centres of the coarser one's cells are among its."""
-_SPREAD = np.array([0.7548776662466927, 0.5698402909980532])  # powers of the inverse plastic number, see sampling
 
 
 class AdaptivePQPP:
@@ -54,17 +51,7 @@ class AdaptivePQPP:
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; its ``asked`` holds every point in the order of the questions, kept or not."""
-        if not queries:
-            return []
-        texts = [ask_boxes(query.phrase, self.mllm.dialect) for query in queries]
-        chat, found = first_turn(self.mllm, queries, texts, read_boxes)
-        start = perf_counter()
-        found = self._ask(chat, [query.phrase for query in queries], found)
-        seconds = (perf_counter() - start) / len(queries)
-        return [
-            replace(one, prompts=self.sure.kept(one.prompts, one.asked), timings={**one.timings, "points": seconds})
-            for one in found
-        ]
+        return self.sure.of_each(boxes_then(self.mllm, queries, self._ask))
 
     def _ask(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
         """Rounds of questions, all boxes of all pictures in each; a box that has no more is left out."""
@@ -134,7 +121,7 @@ class Answers:
         assert self.yes is not None
         known = {self._place(asked) for asked in self.heard}
         doubt = np.round(np.abs(self.yes.ravel() - 0.5), 6)
-        turn = (np.indices(self.yes.shape).reshape(2, -1).T @ _SPREAD) % 1.0
+        turn = (np.indices(self.yes.shape).reshape(2, -1).T @ R2_STEPS) % 1.0
         for place in np.lexsort((turn, doubt)).tolist():
             if place not in known and sure.of(float(self.yes.flat[place])) is None:
                 yield place

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sam4mllm.dialogue import ask_boxes, read_boxes
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompting, Query
-from sam4mllm.prompters.first_turn import first_turn
+from sam4mllm.prompters.first_turn import boxes_turn
 
 
 class BoxPrompter:
@@ -22,7 +21,4 @@ class BoxPrompter:
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; its prompts hold no points."""
-        if not queries:
-            return []
-        texts = [ask_boxes(query.phrase, self.mllm.dialect) for query in queries]
-        return first_turn(self.mllm, queries, texts, read_boxes)[1]
+        return boxes_turn(self.mllm, queries)[1] if queries else []

@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from sam4mllm.dialects import Dialect
-from sam4mllm.dialogue import Reading
+from sam4mllm.dialogue import Reading, ask_boxes, read_boxes
 from sam4mllm.geometry import Frame
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Prompting, Query
+
+
+def boxes_turn(mllm: MLLM, queries: Sequence[Query]) -> tuple[Chat, list[Prompting]]:
+    """The first turn that asks for the boxes and nothing more."""
+    return first_turn(mllm, queries, [ask_boxes(query.phrase, mllm.dialect) for query in queries], read_boxes)
 
 
 def first_turn(

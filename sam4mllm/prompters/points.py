@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +18,9 @@ from sam4mllm.dialects import Dialect
 from sam4mllm.dialogue import YES_NO, ask_point
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Point, Prompt
-from sam4mllm.mllm import Chat
-from sam4mllm.prompters import Asked, Prompting
+from sam4mllm.mllm import MLLM, Chat
+from sam4mllm.prompters import Asked, Prompting, Query
+from sam4mllm.prompters.first_turn import boxes_turn
 
 Laid = Sequence[tuple[int, Point]]
 """Points of one query to ask about, each with the number of its object."""
@@ -81,6 +83,10 @@ class Sure:
         """The sign of a point with that P(yes); None where it is not sure."""
         return True if yes > self.yes else False if 1 - yes > self.no else None
 
+    def of_each(self, found: Sequence[Prompting]) -> list[Prompting]:
+        """The same with the sure ones of the points that were asked about."""
+        return [replace(one, prompts=self.kept(one.prompts, one.asked)) for one in found]
+
     def kept(self, prompts: Sequence[Prompt], asked: Sequence[Asked]) -> tuple[Prompt, ...]:
         """The boxes with their sure points, in the order in which they were asked about."""
         points: list[list[Point]] = [[] for _ in prompts]
@@ -89,6 +95,30 @@ class Sure:
             if sign is not None:
                 points[one.object].append(Point(one.x, one.y, positive=sign))
         return tuple(Prompt(prompt.box, tuple(own)) for prompt, own in zip(prompts, points, strict=True))
+
+
+def boxes_then(
+    mllm: MLLM,
+    queries: Sequence[Query],
+    ask: Callable[[Chat, Sequence[str], Sequence[Prompting]], list[Prompting]],
+) -> list[Prompting]:
+    """Ask for the boxes of each query, then about points in them.
+
+    Args:
+        mllm: who is asked.
+        queries: a batch; nobody is asked where there are none.
+        ask: given the chat after the turn that asked for the boxes, the phrases and the boxes, adds what it asked.
+
+    Returns:
+        One `Prompting` per query with the seconds of its ``ask`` under ``points``.
+    """
+    if not queries:
+        return []
+    chat, found = boxes_turn(mllm, queries)
+    start = perf_counter()
+    found = ask(chat, [query.phrase for query in queries], found)
+    seconds = (perf_counter() - start) / len(queries)
+    return [replace(one, timings={**one.timings, "points": seconds}) for one in found]
 
 
 def ask_each(

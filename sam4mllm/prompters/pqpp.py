@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from time import perf_counter
 
-from sam4mllm.dialogue import ask_boxes, ask_points, read_boxes, read_labels
+from sam4mllm.dialogue import ask_points, read_labels
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.first_turn import first_turn
-from sam4mllm.prompters.points import Layout, Sure, ask_each, shared
+from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then, shared
 
 
 class PQPP:
@@ -50,22 +48,8 @@ class PQPP:
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; its ``asked`` holds every point that was answered, kept or not."""
-        if not queries:
-            return []
-        texts = [ask_boxes(query.phrase, self.mllm.dialect) for query in queries]
-        chat, found = first_turn(self.mllm, queries, texts, read_boxes)
-        start = perf_counter()
-        phrases = [query.phrase for query in queries]
-        found = self._ask_each(chat, phrases, found) if self.ask == "one" else self._ask_lists(chat, phrases, found)
-        seconds = (perf_counter() - start) / len(queries)
-        return [
-            replace(
-                prompting,
-                prompts=self.sure.kept(prompting.prompts, prompting.asked),
-                timings={**prompting.timings, "points": seconds},
-            )
-            for prompting in found
-        ]
+        ask = self._ask_each if self.ask == "one" else self._ask_lists
+        return self.sure.of_each(boxes_then(self.mllm, queries, ask))
 
     def _ask_each(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
         laid = [

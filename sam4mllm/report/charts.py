@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from sam4mllm.ledger import Entry, means, signed
+from sam4mllm.ledger import Entry, means, points, signed, touched
 from sam4mllm.page.bars import stacked
 from sam4mllm.page.charts import histogram, shares
 from sam4mllm.page.curves import Dot, Line, curves
@@ -50,11 +50,11 @@ def lost(title: str, groups: Mapping[str, Sequence[Entry]]) -> tuple[str, Table]
     found = {name: means(entries) for name, entries in groups.items()}
     bars = stacked(title, STAGES, {name: [float(one[stage]) for stage in STAGES] for name, one in found.items()})
     rows = [
-        [stage, *(f"{signed(one[stage])} ({_touched(groups[name], stage)})" for name, one in found.items())]
+        [stage, *(f"{signed(one[stage])} ({touched(groups[name], stage)})" for name, one in found.items())]
         for stage in STAGES
         if any(one.lost.get(stage) for entries in groups.values() for one in entries)
     ]
-    rows.append(["all of the loss", *(_points(sum(one.values(), Fraction())) for one in found.values())])
+    rows.append(["all of the loss", *(points(sum(one.values(), Fraction())) for one in found.values())])
     return bars, Table(["lost to (expressions)", *groups], rows)
 
 
@@ -110,17 +110,9 @@ def _values(scores: Scores) -> dict[str, float]:
     return {**scores.metrics, BOX: scores.box_accuracy}
 
 
-def _touched(entries: Sequence[Entry], stage: str) -> int:
-    return sum(bool(one.lost.get(stage)) for one in entries)
-
-
 def _range(ends: tuple[float, float]) -> str:
     return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
 
 
 def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:+.2f}" if value else "0"
-
-
-def _points(share: Fraction) -> str:
-    return f"{100 * float(share):.2f}"

@@ -57,7 +57,7 @@ def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.rand
     parts = [
         box_turns(expression.text, _prompts(drawing, expression), dialect, frame) for expression in drawing.expressions
     ]
-    parts += [_naming(drawing, dialect, frame, rng) for _ in range(asked.names)]
+    parts += [naming(drawing, dialect, rng) for _ in range(asked.names)]
     for index in rng.permutation(len(drawing.expressions))[: asked.there]:
         expression = drawing.expressions[index]
         parts.append([Turn("user", ask_there(expression.text)), Turn("assistant", say_label(bool(expression.targets)))])
@@ -79,11 +79,11 @@ def _prompts(drawing: Drawing, expression: Expression) -> list[Prompt]:
     return [Prompt(drawing.figures[index].seen_box) for index in expression.targets]
 
 
-def _naming(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
-    """What is at a place, mostly one on a figure."""
+def naming(drawing: Drawing, dialect: Dialect, rng: np.random.Generator) -> list[Turn]:
+    """What is at a place, mostly one on a figure: a question and its reply."""
     point, figure = _place(drawing, rng)
     said = f"{figure.size} {figure.colour} {figure.shape}" if figure else "ground"
-    return [Turn("user", ask_name(point, dialect, frame)), Turn("assistant", said)]
+    return [Turn("user", ask_name(point, dialect, _frame(drawing))), Turn("assistant", said)]
 
 
 def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:

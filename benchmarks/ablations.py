@@ -1,0 +1,212 @@
+"""What each part of a lesson is worth on the embedded base, three trainings each: the paper's ablations at this scale.
+
+Scenes, targets, adapters and predictions are kept in OUT, and what is there is not made again; arms may be made by
+several processes side by side, each naming its own. Every expression of the 2,000 train scenes can be asked; all is
+measured on the first 100 test scenes. The last table is of the base's other skill: saying what is at a place.
+
+    python benchmarks/ablations.py [--out out/ablations] [ARM …] [--seeds 0 1 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+
+from sam4mllm.atomic import write_text
+from sam4mllm.builders import Option, build_mllm, build_prompter, build_segmenter
+from sam4mllm.finetune import Training
+from sam4mllm.learning import FinetuneRecipe
+from sam4mllm.learning import run as finetune
+from sam4mllm.mllm import MLLM
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.predict import predict
+from sam4mllm.predictions import Prediction, read_predictions
+from sam4mllm.rows import Asking, Mixture, Rows
+from sam4mllm.samples import Sample, SampleSet
+from sam4mllm.score import score
+from sam4mllm.shapes import Level, draw_split
+from sam4mllm.sources import Source
+from sam4mllm.talks import Talk, write_talks
+from sam4mllm.target_shards import write_targets
+from sam4mllm.targets import Search, make_targets
+from sam4mllm.tiny.demo import AMBIGUOUS, write_scenes
+from sam4mllm.tiny.lessons import naming
+from sam4mllm.trainable import Lora
+
+TRAIN, TEST, PLACES = 2000, 100, 3
+LEVEL = Level(objects=(1, 3))
+SEARCHES = {
+    "filtered": Search(candidates=8, positive=9, negative=9, lattice=3, jitter=0.04, keep=3, least=0.6),
+    "unfiltered": Search(candidates=8, positive=9, negative=9, lattice=3, jitter=0.04, keep=8, least=0),
+    "four": Search(candidates=8, positive=4, negative=4, lattice=2, jitter=0.04, keep=3, least=0.6),
+}
+ASKED = Asking(mean=8, deviation=0, single=0, hard=0)
+PPG = Rows(Mixture(ppg=1, pqpp=0, box=0.1), positive=9, negative=9, per_image=4, tokens=400)
+PQPP = Rows(Mixture(ppg=0, pqpp=1, box=0.15), asked=ASKED, per_image=3, tokens=360)
+MIXED = replace(PPG, mixture=Mixture(ppg=1, pqpp=0.5, box=0.1), asked=ASKED)
+SIDED = {"sure_yes": 0.6, "sure_no": 0.7}
+GRIDS: dict[str, dict[str, Option]] = {
+    "pqpp": {"points": 25, **SIDED},
+    "pqpp, none dropped": {"points": 25, "sure_yes": 0.5, "sure_no": 0.5},
+    "pqpp, the paper's thresholds": {"points": 25, "sure_yes": 0.75, "sure_no": 0.9},
+    "pqpp, 9 points": {"points": 9, **SIDED},
+    "pqpp, 49 points": {"points": 49, **SIDED},
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One lesson: its rows, its targets, for how many steps, a share of talks beside it, and how it is asked."""
+
+    rows: Rows
+    steps: int
+    search: str = "filtered"
+    talks: float = 0.0
+    asked: Mapping[str, dict[str, Option]] = field(default_factory=dict)
+
+
+def _said(points: int) -> dict[str, dict[str, Option]]:
+    return {"ppg": {"positive": points, "negative": points}}
+
+
+ARMS = {
+    "ppg": Arm(PPG, 700, asked=_said(9)),
+    "ppg-unfiltered": Arm(PPG, 700, "unfiltered", asked=_said(9)),
+    "ppg-4-points": Arm(replace(PPG, positive=4, negative=4), 700, "four", asked=_said(4)),
+    "pqpp": Arm(PQPP, 350, asked=GRIDS),
+    "pqpp-vqa": Arm(PQPP, 400, talks=0.2, asked={"pqpp": GRIDS["pqpp"]}),
+    "mixed": Arm(MIXED, 1050, asked={**_said(9), "pqpp": GRIDS["pqpp"]}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=f"of {', '.join(ARMS)}; all of them where none is named")
+    parser.add_argument("--out", type=Path, default=Path("out/ablations"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    if unknown := set(options.arms) - set(ARMS):
+        parser.error(f"unknown arm {min(unknown)}: choose from {', '.join(ARMS)}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    arms = options.arms or list(ARMS)
+    found = {"base": [measured(options.out, "base", 0)]}
+    found |= {arm: [measured(options.out, arm, seed) for seed in options.seeds] for arm in arms}
+    print(table(found))
+
+
+def measured(out: Path, name: str, seed: int) -> dict[str, list[float]]:
+    """cIoU of all and of the ambiguous expressions by way of asking, and how often it is said what is at a place."""
+    folder = out / f"{name}-{seed}"
+    noted = folder / "found.json"
+    if noted.exists():
+        found: dict[str, list[float]] = json.loads(noted.read_text(encoding="utf-8"))
+        return found
+    arm = ARMS.get(name)
+    adapter = None if arm is None else taught(out, arm, seed, folder / "adapter")
+    mllm = build_mllm("tiny", adapter=adapter, device="cpu")
+    test, segmenter = write_scenes(out / "shapes", "test", TEST, LEVEL), build_segmenter("tiny", device="cpu")
+    asked: Mapping[str, dict[str, Option]] = {"box": {}, **(arm.asked if arm else {"pqpp": GRIDS["pqpp"]})}
+    found = {"naming": [names(mllm)]}
+    for way, settings in asked.items():
+        file = folder / f"{way.replace(' ', '_').replace(',', '')}.jsonl"
+        predict(test, Pipeline(build_prompter(way.split(",")[0], mllm, settings), segmenter), file, batch_size=32)
+        found[way] = ciou(list(test), list(read_predictions(file)))
+        logging.info("%s %s: %s", folder.name, way, found[way])
+    write_text(noted, json.dumps(found))
+    return found
+
+
+def taught(out: Path, arm: Arm, seed: int, adapter: Path) -> str:
+    """The folder of an arm's adapter, trained unless it is there."""
+    if not (adapter / "sam4mllm.json").exists():
+        samples = write_scenes(out / "shapes", "train", TRAIN, LEVEL)
+        sources = [Source(str(out / "shapes" / "train"), str(targets(out, samples, arm.search)))]
+        if arm.talks:
+            sources.append(Source(talks=str(talks(out)), weight=arm.talks))
+        training = Training(
+            learning_rate=2e-3,
+            steps=arm.steps,
+            batch=8,
+            schedule="cosine",
+            warmup=0.05,
+            lora=Lora(rank=32, alpha=64),
+            log_every=25,
+            save_every=400,
+            keep=1,
+            seed=seed,
+        )
+        recipe = FinetuneRecipe(
+            str(adapter), "tiny", tuple(sources), training, device="cpu", rows=replace(arm.rows, seed=seed)
+        )
+        finetune(recipe)
+    return str(adapter)
+
+
+def targets(out: Path, samples: SampleSet, name: str) -> Path:
+    folder = out / f"targets-{name}"
+    if not (folder / "targets.json").exists():
+        found = list(make_targets(samples, build_segmenter("tiny", device="cpu"), SEARCHES[name]))
+        write_targets(found, folder, {"search": asdict(SEARCHES[name]), "segmenter": "tiny"})
+    return folder
+
+
+def talks(out: Path) -> Path:
+    """What is at some places of each train scene, as a set without masks."""
+    folder, dialect = out / "talks", build_mllm("tiny", device="cpu").dialect
+    if not (folder / "talks.json").exists():
+        told = []
+        for index in range(TRAIN):
+            drawing, rng = draw_split("train", index, LEVEL), np.random.default_rng([1, index])
+            height, width, _ = drawing.image.shape
+            for place in range(PLACES):
+                name, turns = f"train/{index:06d}.png", tuple(naming(drawing, dialect, rng))
+                told.append(Talk(f"naming-{index:06d}-{place}", name, width, height, turns, "naming", "train"))
+        write_talks(told, folder, (out / "shapes" / "images").absolute())
+    return folder
+
+
+def names(mllm: MLLM) -> float:
+    """The share of places of the test scenes of which it is said rightly what is there."""
+    right = 0
+    for start in range(0, TEST, 50):
+        drawings = [draw_split("test", index, LEVEL) for index in range(start, min(start + 50, TEST))]
+        streams = [np.random.default_rng([2, start + row]) for row in range(len(drawings))]
+        for _ in range(PLACES):
+            asked = [naming(one, mllm.dialect, rng) for one, rng in zip(drawings, streams, strict=True)]
+            replies = mllm.open([one.image for one in drawings]).answer([question.text for question, _ in asked])
+            right += sum(reply.text == said.text for reply, (_, said) in zip(replies, asked, strict=True))
+    return right / (TEST * PLACES)
+
+
+def ciou(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[float]:
+    ambiguous = {sample.id for sample in samples if sample.id.endswith(AMBIGUOUS)}
+    fewer = [one for one in samples if one.id in ambiguous], [one for one in predictions if one.id in ambiguous]
+    return [score(some, said, "rela").metrics["cIoU"] for some, said in ((samples, predictions), fewer)]
+
+
+def table(found: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> str:
+    lines = ["| lesson | asked by | cIoU, all | cIoU, ambiguous |", "|---|---|---:|---:|"]
+    for name, runs in found.items():
+        for way in (one for one in runs[0] if one != "naming"):
+            columns = [_spread([run[way][which] for run in runs]) for which in (0, 1)]
+            lines.append(f"| {name} | {way} | {' | '.join(columns)} |")
+    lines += ["", "| lesson | says what is at a place |", "|---|---:|"]
+    lines += [f"| {name} | {_spread([run['naming'][0] for run in runs])} |" for name, runs in found.items()]
+    return "\n".join(lines)
+
+
+def _spread(shares: Sequence[float]) -> str:
+    """The mean in percent, and each training's where there are several."""
+    each = ", ".join(f"{100 * one:.1f}" for one in shares)
+    return f"{100 * fmean(shares):.1f} ± {100 * stdev(shares):.1f} ({each})" if len(shares) > 1 else each
+
+
+if __name__ == "__main__":
+    main()
