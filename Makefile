@@ -24,8 +24,8 @@ data: setup ## what is found and missing, and all of it converted; make data NAM
 targets: setup ## make targets SAMPLES=data/refcoco/train OUT=data/refcoco/targets ARGS='--segmenter …': masks -> prompts that redraw them
 	$(BIN)/sam4mllm targets $(SAMPLES) --out $(OUT) $(ARGS)
 
-eval: setup ## make eval PROTOCOL=res|gres|reasonseg [SAMPLES=data] [OUT=out/eval] ARGS='--predict --mllm … --segmenter …': a table
-	$(BIN)/python -m eval.$(PROTOCOL) --samples "$(or $(SAMPLES),data)" --predictions "$(or $(OUT),out/eval)" $(ARGS)
+eval: setup ## RES, GRES and reasoning on synthetic scenes, asked in every way; make eval PROTOCOL=res|gres|reasonseg [SAMPLES=data] ARGS='--predict …'
+	$(CPU) $(BIN)/python -m eval.$(or $(PROTOCOL),shapes) $(if $(PROTOCOL),--samples "$(or $(SAMPLES),data)" --predictions,--out) "$(or $(OUT),out/eval)" $(ARGS)
 
 bench: setup ## what is fast, as ratios measured side by side in one run
 	for file in $(filter-out benchmarks/ablations.py,$(wildcard benchmarks/*.py)); do $(CPU) $(BIN)/python $$file || exit 1; done

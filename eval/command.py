@@ -1,12 +1,17 @@
-"""The command of every protocol: predicts what is missing where that is asked for, measures, and prints the table."""
+"""The command of every protocol: predicts what is missing, measures, prints the table, and says where IoU was lost.
+
+Predicting and diagnosing are done where they are asked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eval.diagnosis import diagnosed
 from eval.protocol import Protocol, measured, predictions_at, samples_at
 from eval.published import published
 from eval.tables import FORMATS
@@ -57,6 +62,9 @@ def main(protocol: Protocol) -> None:
         name: Annotated[str, typer.Option("--name", help="Of our line in the table.")] = "measured here",
         draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap.")] = 2000,
         predict: Annotated[bool, typer.Option("--predict", help="First predict what is missing.")] = False,
+        diagnose: Annotated[
+            bool, typer.Option("--diagnose", help="Then say which stage lost the IoU, and leave a page of each split.")
+        ] = False,
         mllm: Mllm = "",
         adapter: Adapter = None,
         dialect: Dialect = None,
@@ -82,16 +90,27 @@ def main(protocol: Protocol) -> None:
         trust_remote_code: TrustRemoteCode = False,
     ) -> None:
         recipe = recipe_of(locals())
+        # what is predicted here has its note beside it, which says more
+        drawer = Recipe(segmenter="" if predict else segmenter, single_mask=single_mask, device=device)
         if shown not in FORMATS:
             raise UserError(f"there is no format {shown!r}: choose from {', '.join(FORMATS)}")
         if predict:
             predict_missing(protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray))
-        elif recipe != Recipe() or workers != 1 or ray:
+        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray:
             raise UserError("models are for --predict: without it, predictions are only scored")
-        ours = measured(protocol, samples, predictions, Bootstrap(draws))
+        bootstrap = Bootstrap(draws)
+        ours = measured(protocol, samples, predictions, bootstrap)
         typer.echo(FORMATS[shown](protocol, published(protocol), ours, name), nl=False)
+        if diagnose:
+            for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
+                typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
 
     command.__doc__ = protocol.title
+    run(command)
+
+
+def run(command: Callable[..., None]) -> None:
+    """A function as a command line; a `UserError` is one line and exit code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     try:

@@ -6,6 +6,8 @@ Takes what is to be seen as plain values, each made HTML by a function of its na
 from __future__ import annotations
 
 import base64
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +17,7 @@ from pathlib import Path
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _NAMED = 200  # names in a list that can be unfolded
 _STYLE = Path(__file__).with_name("sheet.css")
+_PICTURE = re.compile(r'<img width="(\d+)" height="(\d+)" alt="([^"]*)" src="([^"]*)">')  # as `_panel` writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Table:
 
 
 def page(title: str, notes: Sequence[str], parts: Sequence[str]) -> str:
-    """The whole page; the same values give the same text.
+    """The whole page; the same values give the same text. A picture that stands in several places is held once.
 
     Args:
         title: of the page.
@@ -92,7 +95,7 @@ def page(title: str, notes: Sequence[str], parts: Sequence[str]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join([header, *filter(None, parts)])
+        + _held_once("\n".join([header, *filter(None, parts)]))
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -131,6 +134,24 @@ def section(content: Section) -> str:
         f"<section><h2>{escape(content.heading)}</h2><p>{escape(content.line)}</p>\n"
         f'<div class="cards">\n{cards}\n</div></section>'
     )
+
+
+def _held_once(text: str) -> str:
+    """Pictures that occur more than once as drawings, since only those can show again what stands elsewhere."""
+    occurs = Counter(match[4] for match in _PICTURE.finditer(text))
+    numbers: dict[str, int] = {}
+
+    def shown(match: re.Match[str]) -> str:
+        width, height, words, data = match.groups()
+        if occurs[data] == 1:
+            return match[0]
+        again = data in numbers
+        name = f"picture{numbers.setdefault(data, len(numbers))}"
+        own = f'<image id="{name}" width="{width}" height="{height}" href="{data}"/>'
+        drawing = f'<use href="#{name}"/>' if again else own
+        return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{words}">{drawing}</svg>'
+
+    return _PICTURE.sub(shown, text)
 
 
 def _tile(tile: tuple[str, str]) -> str:

@@ -47,8 +47,10 @@ def picked(run: Run, other: Run | None, many: int) -> list[tuple[str, str, list[
 def sections(
     chosen: Sequence[tuple[str, str, Sequence[Sample]]], samples: SampleSet, runs: Sequence[Run]
 ) -> list[Section]:
-    """The same with their pictures drawn; one that cannot be read leaves a card that says why."""
-    return [Section(heading, line, [_card(one, samples, runs) for one in some]) for heading, line, some in chosen]
+    """The same with their pictures drawn, a sample's once; one that cannot be read leaves a card that says why."""
+    shown = {one.id: one for _, _, some in chosen for one in some}
+    cards = {name: _card(one, samples, runs) for name, one in shown.items()}
+    return [Section(heading, line, [cards[one.id] for one in some]) for heading, line, some in chosen]
 
 
 def _changes(run: Run, other: Run, many: int) -> list[tuple[str, str, list[Sample]]]:

@@ -13,9 +13,11 @@ from eval.command import main
 from eval.gres import GRES
 from eval.reasonseg import REASONSEG
 from eval.res import RES
+from sam4mllm.ledger import read_ledger
 from sam4mllm.predictions import Prediction, read_predictions
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample, read_samples, write_samples
+from tests.page.parsed import Page, stands_alone
 
 ORACLE = ("--predict", "--prompter", "oracle", "--segmenter", "grabcut")
 
@@ -153,6 +155,45 @@ def test_one_command_predicts_what_is_missing_and_scores_it_and_an_oracle_says_s
     assert run(GRES, *ORACLE, "--positive", 2, "--seed", 5)[1] == shown
     assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == before
     assert run(GRES)[1] == shown
+    assert not [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.diagnosis.jsonl")]  # unless they are asked for
+
+
+def test_who_drew_predictions_is_known_or_named(run, data):
+    say(data, "refcoco/val")
+    code, _, err = run(RES, "--diagnose")
+    assert code == 2
+    assert "says which segmenter drew it: give --segmenter" in err.splitlines()[-1]
+
+
+def test_diagnose_leaves_each_split_a_ledger_and_a_page(run, tmp_path):
+    code, shown, err = run(REASONSEG, *ORACLE, "--diagnose")
+    assert code == 0, err
+    for split in ("val", "test"):
+        file = tmp_path / "out" / "reasonseg" / f"{split}.jsonl"
+        entries = read_ledger(file.with_suffix(".diagnosis.jsonl"))
+        assert [one.id for one in entries] == [one.id for one in read_predictions(file)]
+        assert all(one.lost.keys() <= {"segmenter"} for one in entries)  # the prompts are the true ones
+        page = file.with_suffix(".html").read_text()
+        assert stands_alone(page)
+        assert Page(page).text("h1") == [f"reasonseg: {split}"]
+        assert f"reasonseg/{split}, with pictures in {file.with_suffix('.html')}:\n\n| lost to | all |" in shown
+    assert shown.count("| lost to, by kind | short | long |") == 2
+    assert shown.index("| measured here (oracle, no model) |") < shown.index("| lost to | all |")
+
+
+def test_a_program_that_reads_the_table_is_not_given_the_ledger(run):
+    code, shown, err = run(GRES, *ORACLE, "--diagnose", "--format", "json")
+    assert code == 0
+    assert json.loads(shown)["ours"]["parts"]["testA"]["n"] == 4
+    assert "| lost to | all |" in err
+
+
+def test_predictions_of_others_are_diagnosed_by_the_segmenter_that_is_named(run, data):
+    say(data, "refcoco/val", 6)
+    code, shown, err = run(RES, "--diagnose", "--segmenter", "grabcut")
+    assert code == 0
+    assert "| redrawn | -50.00 (4) |" in shown  # half of the block was said, and no prompt that would draw it
+    assert "warning: refcoco/val: 4 masks are redrawn unlike what was predicted" in err
 
 
 def cut(file):
@@ -167,6 +208,12 @@ def cut(file):
         pytest.param(("--format", "html"), None, "choose from markdown, latex, json", id="format"),
         pytest.param(("--mllm", "tiny"), None, "models are for --predict", id="a model without --predict"),
         pytest.param(("--workers", 2), None, "models are for --predict", id="workers without --predict"),
+        pytest.param(
+            ("--diagnose", "--segmenter", "grabcut", "--prompter", "pqpp"),
+            None,
+            "models are for --predict",
+            id="a prompter without --predict",
+        ),
         pytest.param(("--predict", "--device", "cpu,cpu"), None, "2 devices need as many workers", id="devices"),
         pytest.param(("--predict",), None, "no MLLM is named", id="no model"),
         pytest.param((*ORACLE, "--mllm", "tiny"), None, "oracle asks no MLLM", id="an oracle and a model"),

@@ -39,8 +39,16 @@ class Page(HTMLParser):
         return [words for tag, words in self.words if tag in tags]
 
     @property
+    def held(self):
+        """The data of each picture, as often as it is held."""
+        return [each["src" if tag == "img" else "href"] for tag, each in self.tags if tag in ("img", "image")]
+
+    @property
     def pictures(self):
-        return [each["src"] for tag, each in self.tags if tag == "img"]
+        """The data of each picture that is shown: its own, or that of another place that it names."""
+        names = {f"#{each['id']}": each["href"] for tag, each in self.tags if tag == "image"}
+        shown = [each["src" if tag == "img" else "href"] for tag, each in self.tags if tag in ("img", "image", "use")]
+        return [names.get(data, data) for data in shown]
 
 
 def plain(text):
@@ -54,7 +62,9 @@ def stands_alone(text):
     assert {tag for tag, _ in page.tags} & SCRIPTED == set()
     for _, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes)
-        assert all(attributes[name].startswith("data:image/jpeg;base64,") for name in REACHING if name in attributes)
+        assert all(
+            attributes[name].startswith(("data:image/jpeg;base64,", "#")) for name in REACHING if name in attributes
+        )
     assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
     assert "default-src 'none'" in text
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags

@@ -62,6 +62,14 @@ def test_a_card_shows_the_truth_the_prediction_and_what_was_said(tmp_path):
     assert section.cards[6].replies == ("mine: reply loose", "other: reply loose")
 
 
+def test_a_sample_in_several_sections_is_drawn_once(tmp_path):
+    one = run(tmp_path)
+    first, second = sections(
+        [("a", "", one.tally.samples[:2]), ("b", "", one.tally.samples[1:2])], samples(tmp_path), [one]
+    )
+    assert second.cards[0] is first.cards[1]
+
+
 def test_a_picture_that_is_gone_leaves_a_card_that_says_so(tmp_path):
     one, there = run(tmp_path), samples(tmp_path)
     (tmp_path / "3.png").unlink()

@@ -27,6 +27,8 @@ def test_the_page_stands_alone_and_every_picture_can_be_read(tmp_path, two, diag
     assert stands_alone(text)
     cards = [tag for tag, _ in Page(text).tags if tag == "article"]
     assert len(picture_sizes(text)) == len(cards) * (3 if two else 2)
+    held = Page(text).held
+    assert len(held) == len(set(held)) < len(Page(text).pictures)
     assert ("stacked" in str(Page(text).tags)) == diagnosed
 
 
