@@ -2,20 +2,21 @@
 
 The plain way draws one candidate after another at the picture's full size and compares it with the mask there. Both
 ways embed each picture once, which counts for both, and run on one torch thread. The seconds are the processor's: the
-wall's clock would also count whatever else the machine is at. The ways take turns at each picture; of several rounds
-the best of each picture counts. Pictures are scenes of shapes, each pixel drawn as a square of --factors pixels.
+wall's clock would also count whatever else the machine is at; on a GPU they are the clock's. The ways take turns at
+each picture; of several rounds the best of each picture counts. Pictures are scenes of shapes, each pixel drawn as a
+square of --factors pixels.
 
 "predict" enlarges all three masks of a candidate and takes the most trusted, as `SamPredictor.predict` of
 segment_anything and the processors of transformers do; "segment" is `Scene.segment`, which enlarges that one alone.
 
-    python benchmarks/targets.py [--scenes 130] [--factors 1 4 8] [--large 2] [--rounds 1]
+    python benchmarks/targets.py [--scenes 130] [--factors 1 4 8] [--large 2] [--rounds 1] [--device cuda]
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from time import process_time
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def predict(scene: HfScene, prompt: Prompt) -> ScoredMask:
     out = scene._decode(group)
     [masks] = scene._segmenter.processor.post_process_masks(out.pred_masks, **scene._sizes)
     scores = out.iou_scores[0, 0]
-    return ScoredMask(masks[0, int(scores.argmax())].numpy(), float(scores.max().clamp(0, 1)))
+    return ScoredMask(masks[0, int(scores.argmax())].cpu().numpy(), float(scores.max().clamp(0, 1)))
 
 
 def main() -> None:
@@ -79,9 +80,10 @@ def main() -> None:
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 4, 8], help="of 112 x 112 pixels")
     parser.add_argument("--large", type=int, default=2, help="pictures for the large model; 0: none")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tiny = build_segmenter("tiny", device="cpu")
+    tiny = build_segmenter("tiny", device=options.device)
     assert isinstance(tiny, HfSegmenter)
     for factor in options.factors:
         pictures = [scene(index, factor) for index in range(options.scenes)]
@@ -90,7 +92,9 @@ def main() -> None:
     if options.large:
         pictures = [noise(index) for index in range(options.large)]
         # twice at least: what is drawn first touches memory that the others then have
-        compare("noise of 480 x 640, random decoder of SAM's size", large(), pictures, max(2, options.rounds))
+        compare(
+            "noise of 480 x 640, random decoder of SAM's size", large(options.device), pictures, max(2, options.rounds)
+        )
 
 
 def scene(index: int, factor: int) -> Picture:
@@ -113,7 +117,7 @@ def sample(name: str, masks: Sequence[Mask]) -> Sample:
     return Sample(name, f"{name}.png", width, height, "all of it", tuple(map(Rle.from_mask, masks)))
 
 
-def large() -> HfSegmenter:
+def large(device: str) -> HfSegmenter:
     """A SAM with random weights and nearly no encoder; `initializer_range` is such that masks have edges."""
     torch.manual_seed(0)
     sizes = {"image_size": SIDE, "patch_size": SIDE // CELLS}
@@ -134,7 +138,14 @@ def large() -> HfSegmenter:
         mask_decoder_config=tf.SamMaskDecoderConfig(),
         initializer_range=0.1,
     )
-    return HfSegmenter(tf.SamModel(config), tf.SamProcessor(tf.SamImageProcessor()))
+    return HfSegmenter(tf.SamModel(config).to(device), tf.SamProcessor(tf.SamImageProcessor()))
+
+
+def now(segmenter: HfSegmenter) -> float:
+    if segmenter.model.device.type == "cpu":
+        return process_time()
+    torch.cuda.synchronize()
+    return perf_counter()
 
 
 def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], rounds: int) -> None:
@@ -145,9 +156,9 @@ def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], roun
         best = dict.fromkeys(ways, float("inf"))
         for number in range(rounds):
             for way, drawer in ways.items():
-                start = process_time()
+                start = now(segmenter)
                 targets = list(picture_targets(image, [about], drawer, SEARCH))
-                best[way] = min(best[way], process_time() - start)
+                best[way] = min(best[way], now(segmenter) - start)
                 found[way] += targets if number == 0 else []
         seconds = {way: seconds[way] + best[way] for way in ways}
     rate = {way: len(pictures) / seconds[way] for way in ways}

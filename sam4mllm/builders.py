@@ -49,6 +49,10 @@ def check_mllm(spec: str, adapter: str | None = None, dialect: str | None = None
         raise UserError(f"{given}: give a folder, a hub name (owner/name), tiny or replay:FILE")
     elif adapter is not None and not Path(adapter).is_dir():
         raise UserError(f"no such folder: {adapter}: an adapter is the folder that holds a LoRA")
+    elif adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
+        raise UserError(
+            f"no adapter at {adapter!r}: give a folder with adapter_config.json, which a training ends with"
+        )
 
 
 def check_dtype(dtype: str) -> None:

@@ -17,8 +17,9 @@ def defined(file: Path) -> set[str]:
     """The names that a file gives to others."""
     tree = ast.parse(file.read_text())
     named = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
-    return named | {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+    plain = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    typed = [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return named | {target.id for target in [*plain, *typed] if isinstance(target, ast.Name)}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -40,6 +40,7 @@ def adapter(tmp_path, samples) -> Path:  # noqa: F811
     write_samples(many, tmp_path / "two", samples.images)
     card = Card("b", "sam4mllm", "a/b", prompters={"ppg": {"positive": 2}, "pqpp": {}})
     replace(card, data=data([str(tmp_path / "train")])).write(tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_config.json").touch()
     return tmp_path / "adapter"
 
 

@@ -167,6 +167,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
     ],
 )
 def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, command, monkeypatch, override, says):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
     Path("model").mkdir()
     Path("said.jsonl").write_text('{"id": "a", "replies": ["none"]}\n')

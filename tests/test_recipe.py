@@ -103,6 +103,11 @@ def test_an_adapter_is_a_folder():
         Recipe(segmenter="box", mllm="owner/name", adapter="missing").check()
 
 
+def test_a_training_that_has_not_ended_is_no_adapter(tmp_path):
+    with pytest.raises(UserError, match="no adapter at"):
+        Recipe(segmenter="box", mllm="owner/name", adapter=str(tmp_path)).check()
+
+
 def test_an_unknown_dialect_is_refused_before_loading(replay):
     with pytest.raises(UserError, match="unknown dialect 'klingon'"):
         Recipe(segmenter="box", mllm="owner/name", dialect="klingon").check()
@@ -246,6 +251,7 @@ def test_a_card_says_what_the_recipe_does_not(tmp_path):
     assert (own.mllm, own.options) == ("owner/name", {"positive": 2, "negative": 1})
     merged = Recipe("grabcut", mllm=adapter).resolved()
     assert (merged.mllm, merged.options) == (adapter, {"positive": 5, "negative": 1})
+    (tmp_path / "adapter_config.json").touch()
     Recipe("grabcut", adapter=adapter).check()
 
 

@@ -1,7 +1,7 @@
 """The settings under which a base is loaded in 4 bits for a LoRA (QLoRA, Dettmers et al., 2023).
 
 Only linear layers of the language model are packed: the image encoder and the projector are small beside them, and the
-last matrix stays as it is, for the base is known by it. Was not run on a GPU.
+last matrix stays as it is, for the base is known by it.
 """
 
 from __future__ import annotations

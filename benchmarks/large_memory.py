@@ -1,0 +1,118 @@
+"""What a training step of a model of 8 billion weights takes on a GPU, beside what `--plan` tells of it.
+
+    python benchmarks/large_memory.py [--recipes qwen2.5-vl-7b_ppg qwen2.5-vl-7b_ppg_pqpp_24gb] [--layers 28]
+
+The model is of the size that the recipes' names say, with random weights and the small processor of the tests; it is
+saved, and loaded as the recipe says: in 16 bits, or packed into 4. A row is the longest that a recipe allows, with a
+picture of 640 x 480. "took" is the most that torch's allocator had handed out, "reserved" the most that it held of the
+card, from the beginning of the loading on. At the end the adapter is loaded on the base in 16 bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import transformers as tf
+from recipe_memory import MODELS, RECIPES
+
+from sam4mllm.finetune import Training, finetune
+from sam4mllm.learning import FinetuneRecipe
+from sam4mllm.memory import shape_of
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.settings import load
+from tests.families import FAMILIES, QWEN_ROLES
+
+PICTURE = np.full((480, 640, 3), 90, np.uint8)
+SIZES = {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 1280}
+STEPS = 3
+
+
+def built(folder: Path, layers: int, device: str) -> Path:
+    """A model of the recipes' size whose tokens are those of the small processor."""
+    _, processor = FAMILIES["qwen2_5_vl"]()
+    processor.image_processor.size = SIZES
+    words, config = processor.tokenizer, copy.deepcopy(MODELS["Qwen/Qwen2.5-VL"][0])
+    config.text_config.num_hidden_layers, config.text_config.layer_types = layers, ["full_attention"] * layers
+    config.update({f"{role}_id": words.convert_tokens_to_ids(token) for role, token in QWEN_ROLES.items()})
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = tf.AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    model.generation_config = tf.GenerationConfig(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def filled(mllm: HfMLLM, tokens: int) -> list[Turn]:
+    """A conversation of at most so many tokens, a fifth of them the assistant's."""
+    ask, say = "Where is the cat? ", "[100,200,300,400] "
+    said: list[Turn] = []
+    for times in range(1, tokens):
+        turns = [Turn("user", ask * times), Turn("assistant", say * (times // 8 + 1))]
+        if mllm.lengths.conversation(turns)[0] > tokens:
+            break
+        said = turns
+    return said
+
+
+def compare(name: str, base: Path, out: Path, device: str) -> None:
+    recipe = load(RECIPES / f"{name}.yaml", FinetuneRecipe)
+    training = replace(recipe.training, steps=STEPS, epochs=None, accumulate=min(2, recipe.training.accumulate))
+    torch.cuda.reset_peak_memory_stats()
+    packed = training.quantize is not None
+    mllm = HfMLLM.load(base, device=device, dtype=recipe.dtype, four_bits=packed)
+    loaded = torch.cuda.memory_allocated()
+    said = filled(mllm, recipe.rows.tokens)
+    tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(640, 480)
+    start = perf_counter()
+    finetune(mllm, lambda _: (PICTURE, said), training, out)
+    seconds = (perf_counter() - start) / STEPS / training.accumulate
+    took, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    told = told_of(base, recipe.dtype, training, tokens)
+    gib = " | ".join(f"{part / 2**30:.1f}" for part in (told[0], loaded, told[1], took, reserved))
+    print(f"| `{name}` | {tokens:,} | {gib} | {seconds:.1f} |", flush=True)
+    del mllm
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def told_of(base: Path, dtype: str, training: Training, tokens: int) -> tuple[int, int]:
+    memory = shape_of(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory
+    return memory.weights, memory.peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ["qwen2.5-vl-7b_ppg", "qwen2.5-vl-7b_ppg_pqpp_24gb"]
+    parser.add_argument("--recipes", nargs="+", default=names, choices=[*names, "qwen2.5-vl-7b_pqpp"])
+    parser.add_argument("--layers", type=int, default=28)
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("no GPU: nothing was measured")
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+    print("| recipe | tokens | weights, told | loaded | at the most, told | took | reserved, GiB | seconds a row |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        base = built(Path(folder) / "base", options.layers, options.device)
+        gc.collect()
+        torch.cuda.empty_cache()
+        for name in options.recipes:
+            compare(name, base, Path(folder) / name, options.device)
+        last = Path(folder) / options.recipes[-1]
+        HfMLLM.load(base, adapter=last, device=options.device, dtype="bfloat16")
+        print(f"\nthe adapter of {last.name} loads on the base in 16 bits")
+
+
+if __name__ == "__main__":
+    main()
