@@ -86,6 +86,10 @@ class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
     def __init__(self, keep: int, best_of: str, beside: Callable[[Path], None]) -> None:
         self.keep, self.best_of, self.beside = keep, best_of, beside
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Save and log as often as is said now: a run that goes on would do it as often as when it was begun."""
+        state.compute_steps(args, state.max_steps)
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Called when all files of this process are written."""
         PartialState().wait_for_everyone()
@@ -104,7 +108,7 @@ def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
 
 
 def _by_step(folder: Path) -> dict[int, Path]:
-    """The folders that a trainer's checkpoints are called by, the earliest first; copies by other names are not ours."""
+    """The folders that a trainer's checkpoints are called by, the earliest first; those of other names are not."""
     named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*") if path.is_dir()]
     return dict(sorted((int(name[1]), path) for name, path in named if name))
 
