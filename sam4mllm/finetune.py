@@ -144,6 +144,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def first_process() -> bool:
+    """Whether this process is the one that writes, as their launcher says."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def finetune(
     mllm: HfMLLM,
     row: Callable[[int], Conversation],

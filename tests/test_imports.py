@@ -19,6 +19,7 @@ LAYERS = [
     ["training_plan"],
     ["calibration_run"],
     ["infer", "prediction_run", "diagnose_run", "report_run", "learning", "merging", "target_run"],
+    ["run_identity"],
     ["recipe", "held_out", "fingerprints", "score_run"],
     ["builders", "row_plan", "memory"],
     ["diagnose", "report"],
