@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from pathlib import Path
@@ -30,7 +30,7 @@ from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_adapter import fingerprint
 from sam4mllm.model_card import write_model_card
-from sam4mllm.stopping import Diverged, Stop, enough_disk, enough_memory, finite
+from sam4mllm.stopping import Diverged, Stop, enough_disk, enough_memory, steps_kept
 from sam4mllm.trainable import Lora, laid, settled
 from sam4mllm.watching import BEST_OF, HeldOutRounds, Lines, Pace, Watch
 
@@ -239,31 +239,13 @@ def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
     folder = Path(trainer.args.output_dir)
     begun = last_whole(folder)
     with ExitStack() as during:
-        for each in (enough_disk(folder), enough_memory(), stop.listening(), lines.shown(), _steps_kept(trainer)):
+        for each in (enough_disk(folder), enough_memory(), stop.listening(), lines.shown(), steps_kept(trainer)):
             during.enter_context(each)
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         log.warning("Stopped after %s, which is saved: the same command goes on from there.", done)
         raise KeyboardInterrupt
-
-
-@contextmanager
-def _steps_kept(trainer: SFTTrainer) -> Iterator[None]:
-    """Saves the steps that are done where the block ends in a `UserError`, as of rows, which are read between steps.
-
-    Not where memory runs out, for that may be in the middle of a step; and by one process alone: of several, the others
-    do not know of the error, and a save waits for all of them.
-    """
-    try:
-        yield
-    except UserError:
-        step = trainer.state.global_step
-        unsaved = step > 0 and step not in whole_ones(Path(trainer.args.output_dir))
-        if unsaved and trainer.args.world_size == 1 and finite(trainer.model):
-            trainer._save_checkpoint(trainer.model, trial=None)  # for which it has no public name
-            trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
-        raise
 
 
 def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:

@@ -33,6 +33,7 @@ from sam4mllm.mllm.hf_quantized import check_four_bits
 from sam4mllm.rows import Rows
 from sam4mllm.run_identity import check_begun, identity_of, note
 from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
+from sam4mllm.stopping import enough_memory
 
 RECIPE = "recipe.yaml"
 LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -104,11 +105,11 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
         resume: whether a run must have been begun there.
 
     Raises:
-        UserError: for whatever in the recipe cannot be used, and a folder that another run is writing, in which another
-            run was begun, or whose weights would be written over.
+        UserError: for whatever in the recipe cannot be used, a folder that another run is writing, in which another run
+            was begun, or whose weights would be written over; and for whatever ends the training early.
     """
     check_folder(Path(recipe.out))
-    with alone(Path(recipe.out)) if first_process() else nullcontext():
+    with enough_memory(), alone(Path(recipe.out)) if first_process() else nullcontext():
         return _run(recipe, resume)
 
 

@@ -20,6 +20,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
+from sam4mllm.checkpoints import whole_ones
 from sam4mllm.errors import UserError
 
 LESS_MEMORY = (
@@ -85,6 +86,24 @@ def finite(model: Any) -> bool:
     """Whether all weights that are trained are numbers."""
     trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
     return bool(torch.nn.utils.get_total_norm(trained, float("inf")).isfinite())
+
+
+@contextmanager
+def steps_kept(trainer: Any) -> Iterator[None]:
+    """Saves the steps that are done where the block ends in a `UserError`, as of rows, which are read between steps.
+
+    Not where memory runs out, for that may be in the middle of a step; and by one process alone: of several, the others
+    do not know of the error, and a save waits for all of them.
+    """
+    try:
+        yield
+    except UserError:
+        step = trainer.state.global_step
+        unsaved = step > 0 and step not in whole_ones(Path(trainer.args.output_dir))
+        if unsaved and trainer.args.world_size == 1 and finite(trainer.model):
+            trainer._save_checkpoint(trainer.model, trial=None)  # for which it has no public name
+            trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        raise
 
 
 @contextmanager

@@ -293,6 +293,19 @@ def test_two_runs_do_not_share_a_folder(samples, command, monkeypatch):
     assert not Path("out/lock").exists()
 
 
+def test_a_model_that_has_no_room_is_one_line_and_nothing_is_written(samples, command, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    families.build("llava", Path("model"))
+    monkeypatch.setattr(HfMLLM, "load", full)
+    before = kept()
+    code, out, err = command("finetune", LORA, *SMALL)
+    assert (code, out) == (2, "")
+    assert re.search("^error: out of memory .*quantize: 4bit", err.splitlines()[-1])
+    assert kept() == before
+
+
 def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples, command, monkeypatch):
     families.build("llava", Path("model"))
     words = ["finetune", LORA, *SMALL, "training.steps=3", "training.save_every=1"]

@@ -1,4 +1,4 @@
-"""A run goes on where what decides rows, weights and schedule is as it was; all else may change, and nothing is lost."""
+"""A run goes on where what decides rows, weights and schedule is as it was; all else may change; nothing is lost."""
 
 import json
 from dataclasses import asdict
