@@ -1,4 +1,5 @@
-"""Files that are whole or not there: written under another name in the same folder, then renamed over the old one.
+"""Files that are whole or not there: written under another name in the same folder, then renamed over the old one; and
+folders that one run at a time writes into.
 
 Knows nothing of what is written. Files that grow line by line are not its business (see `sam4mllm.predictions`).
 
@@ -8,11 +9,13 @@ Knows nothing of what is written. Files that grow line by line are not its busin
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from sam4mllm.errors import UserError
 
@@ -81,6 +84,40 @@ def check_file(file: Path) -> None:
     if file.exists() and not os.access(file, os.W_OK):
         raise UserError(f"cannot write {file}: it may not be written")
     check_folder(file.parent)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The block with a folder to itself among those that ask so; it is made if need be, and not left behind empty.
+
+    The system takes the lock from a run that was killed.
+
+    Raises:
+        UserError: where another run has it, or where it cannot be had.
+    """
+    new, lock = not folder.exists(), folder / "lock"
+    with one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("wb")
+    with file:
+        if not _taken(file, lock):
+            raise UserError(f"another run is writing {folder}: wait for it, or give another folder")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            if new and folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _taken(file: BinaryIO, lock: Path) -> bool:
+    """Whether a lock is ours now; one that another run removed as it ended, after we opened it, is nobody's."""
+    with one_line(lock):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from sam4mllm.atomic import write_text
 log = logging.getLogger(__name__)
 
 WHOLE = "whole.json"
+_NAME = re.compile("checkpoint-([0-9]+)")
 
 
 def seal(checkpoint: Path) -> None:
@@ -48,8 +50,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 def whole_ones(folder: Path) -> dict[int, Path]:
     """The whole checkpoints below a folder by their step, the earliest first."""
-    found = {_step(path): path for path in folder.glob("checkpoint-*") if is_whole(path)}
-    return dict(sorted(found.items()))
+    return {step: path for step, path in _by_step(folder).items() if is_whole(path)}
 
 
 def last_whole(folder: Path) -> Path | None:
@@ -59,7 +60,7 @@ def last_whole(folder: Path) -> Path | None:
 
 def sweep(folder: Path) -> None:
     """Remove what a kill left of checkpoints."""
-    for path in sorted(folder.glob("checkpoint-*")):
+    for path in _by_step(folder).values():
         if not is_whole(path):
             log.warning("Removed %s, which was not written to its end.", path)
             _remove(path)
@@ -85,6 +86,10 @@ class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
     def __init__(self, keep: int, best_of: str, beside: Callable[[Path], None]) -> None:
         self.keep, self.best_of, self.beside = keep, best_of, beside
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Save and log as often as is said now: a run that goes on would do it as often as when it was begun."""
+        state.compute_steps(args, state.max_steps)
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Called when all files of this process are written."""
         PartialState().wait_for_everyone()
@@ -102,8 +107,10 @@ def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
     return max(steps, key=lambda step: steps[step]) if steps else None
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+def _by_step(folder: Path) -> dict[int, Path]:
+    """The folders that a trainer's checkpoints are called by, the earliest first; those of other names are not."""
+    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*") if path.is_dir()]
+    return dict(sorted((int(name[1]), path) for name, path in named if name))
 
 
 def _remove(checkpoint: Path) -> None:

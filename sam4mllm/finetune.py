@@ -23,14 +23,14 @@ from transformers import PrinterCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import SFTConfig, SFTTrainer
 
-from sam4mllm.checkpoints import Keeping, last_whole, sweep
+from sam4mllm.checkpoints import Keeping, last_whole, sweep, whole_ones
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_adapter import fingerprint
 from sam4mllm.model_card import write_model_card
-from sam4mllm.stopping import Stop, enough_memory
+from sam4mllm.stopping import Diverged, Stop, enough_disk, enough_memory, steps_kept
 from sam4mllm.trainable import Lora, laid, settled
 from sam4mllm.watching import BEST_OF, HeldOutRounds, Lines, Pace, Watch
 
@@ -144,6 +144,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def first_process() -> bool:
+    """Whether this process is the one that writes, as their launcher says."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def finetune(
     mllm: HfMLLM,
     row: Callable[[int], Conversation],
@@ -171,7 +176,8 @@ def finetune(
 
     Raises:
         UserError: where ``out`` holds a run that was begun on another base, where epochs are not yet counted in steps,
-            and where memory runs out.
+            where memory or the disk runs out, and where weights are no numbers any more; and whatever ``row`` raises,
+            once a checkpoint of the steps before is written.
         KeyboardInterrupt: after an interrupt, once a checkpoint is written.
     """
     if training.steps is None:
@@ -191,14 +197,15 @@ def finetune(
         train_dataset=Dataset.from_dict({"row": range(count)}),
         data_collator=lambda chosen: pace.fetched(mllm.rows([row(one["row"]) for one in chosen])),
         processing_class=mllm.processor,
-        callbacks=[lines, stop, Keeping(training.keep, BEST_OF, card.write)],
+        callbacks=[Diverged(), lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
     trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     if watch is not None:
         _refuse_sharded(trainer)
         trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log))
     _train(trainer, stop, lines)
-    _write(trainer, mllm, out, card, adapter=training.lora is not None)
+    with enough_disk(out):
+        _write(trainer, mllm, out, card, adapter=training.lora is not None)
     return out
 
 
@@ -214,8 +221,8 @@ def _refuse_sharded(trainer: SFTTrainer) -> None:
 
 
 def _check_base(card: Card, checkpoints: Path) -> None:
-    """Note in the folder of checkpoints which base they are of, and refuse those of another."""
-    noted = Card.read(checkpoints)
+    """Note in the folder of checkpoints which base they are of, and refuse whole ones of another."""
+    noted = Card.read(checkpoints) if whole_ones(checkpoints) else None
     if noted is not None and not noted.of_same_base(card):
         raise UserError(f"{checkpoints} are of another base, or of another dialect: give another out")
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -226,12 +233,13 @@ def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
     """Train to the last step.
 
     Raises:
-        UserError: where memory runs out.
+        UserError: as `finetune` does.
         KeyboardInterrupt: where the training was stopped before.
     """
-    begun = last_whole(Path(trainer.args.output_dir))
+    folder = Path(trainer.args.output_dir)
+    begun = last_whole(folder)
     with ExitStack() as during:
-        for each in (enough_memory(), stop.listening(), lines.shown()):
+        for each in (enough_disk(folder), enough_memory(), stop.listening(), lines.shown(), steps_kept(trainer)):
             during.enter_context(each)
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
@@ -273,6 +281,7 @@ def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         gradient_checkpointing=None,  # its deprecated name, which TRL sets to True
         activation_checkpointing=training.gradient_checkpointing,
         logging_steps=training.log_every,
+        logging_nan_inf_filter=False,  # which would put the mean of earlier losses in the place of one that is nan
         save_steps=training.save_every,
         save_total_limit=None,  # `Keeping` does, once the newer one is whole
         max_length=None,  # TRL's default of 1024 would cut image tokens

@@ -11,6 +11,7 @@ The recipe lies beside the weights as ``recipe.yaml``, and is one itself:
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,20 +20,20 @@ from typing import Any
 import yaml
 
 from sam4mllm import __version__
-from sam4mllm.atomic import check_folder, write_text
+from sam4mllm.atomic import alone, check_folder, write_text
 from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_prompter
-from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune, process_count
+from sam4mllm.finetune import Training, check_reports, finetune, first_process, process_count
 from sam4mllm.fingerprints import data
 from sam4mllm.held_out import HeldOut, watcher
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_quantized import check_four_bits
 from sam4mllm.rows import Rows
-from sam4mllm.settings import load
+from sam4mllm.run_identity import check_begun, identity_of, note
 from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
+from sam4mllm.stopping import enough_memory
 
 RECIPE = "recipe.yaml"
 LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -93,21 +94,31 @@ class FinetuneRecipe:
 
 
 def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
-    """Train, or go on where a stopped run of the same recipe was; returns the adapter's folder.
+    """Train, or go on where a stopped run was that learned the same; returns the adapter's folder, which is this run's
+    alone meanwhile.
 
     Names, folders and that the pictures are there are checked before the model is loaded. Which of them are shown
     depends on how many tokens its words are; those are read once it is there, before anything is written.
 
     Args:
         recipe: what, and how.
-        resume: whether there must be something to go on from.
+        resume: whether a run must have been begun there.
 
     Raises:
-        UserError: for whatever in the recipe cannot be used, and a folder in which another recipe was begun.
+        UserError: for whatever in the recipe cannot be used, a folder that another run is writing, in which another run
+            was begun, or whose weights would be written over; and for whatever ends the training early.
     """
-    if resume and last_whole(Path(recipe.out) / CHECKPOINTS) is None:
-        raise UserError(f"there is nothing to go on from: {Path(recipe.out) / CHECKPOINTS} holds no whole checkpoint")
-    taught = prepared(recipe)
+    check_folder(Path(recipe.out))
+    with enough_memory(), alone(Path(recipe.out)) if first_process() else nullcontext():
+        return _run(recipe, resume)
+
+
+def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
+    taught, processes = prepared(recipe), process_count()
+    out, card = Path(recipe.out), card_of(recipe)
+    identity = identity_of(asdict(recipe), recipe.training.rows_a_step(processes))
+    if first_process():
+        check_begun(out, identity, resume)
     held_out = recipe.held_out.chosen() if recipe.held_out else None
     mllm = build_mllm(
         recipe.mllm,
@@ -122,11 +133,11 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
     conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
-    processes = process_count()
     training = recipe.training.in_steps(conversations.rows_in, processes)
     conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes))
-    out, card = Path(recipe.out), card_of(recipe)
-    write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
+    if first_process():
+        note(out, identity)
+        write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
     if recipe.held_out is None or held_out is None:
         return finetune(mllm, conversations.row, training, out, card=card)
     options = card.options(recipe.held_out.prompter)
@@ -180,7 +191,6 @@ def prepared(recipe: FinetuneRecipe) -> Corpus:
     check_reports(recipe.training.report_to)
     if recipe.training.quantize is not None:
         check_four_bits()
-    _check_out(recipe)
     return taught_by(recipe)
 
 
@@ -196,11 +206,3 @@ def taught_by(recipe: FinetuneRecipe) -> Corpus:
     found = corpus(read_sources(recipe.data), recipe.rows)
     check_files(found)
     return found
-
-
-def _check_out(recipe: FinetuneRecipe) -> None:
-    """Refuse a folder that cannot be written, or in which another recipe was begun: its checkpoints are another's."""
-    out = Path(recipe.out)
-    check_folder(out)
-    if last_whole(out / CHECKPOINTS) and load(out / RECIPE, FinetuneRecipe) != recipe:
-        raise UserError(f"{out} was begun with another recipe, see {out / RECIPE}: give that, or another out")

@@ -31,13 +31,15 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
 
     Raises:
         UserError: for an adapter without a card or of another base, a base that cannot be loaded, and an ``out`` that
-            holds something.
+            holds something or is the working folder.
     """
     card = Card.read(adapter)
     if card is None:
         raise UserError(f"{adapter} is no adapter of sam4mllm: it has no {CARD}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already: give a new folder")
+    if out.resolve() == Path.cwd():  # which is put in its place whole, and would leave a shell nowhere
+        raise UserError(f"{out} is the folder that this runs in: give a new one")
     check_folder(out)
     check_dtype(dtype)
     check_mllm(mllm or card.base_name, str(adapter))

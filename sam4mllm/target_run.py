@@ -11,7 +11,6 @@ samples. So the bytes at the end are the same however often a run was stopped, a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam4mllm.atomic import one_line, write_text
+from sam4mllm.atomic import alone, write_text
 from sam4mllm.engines import Engine
 from sam4mllm.errors import UserError
 from sam4mllm.samples import SampleSet
@@ -173,19 +172,9 @@ def _masks(parts: Sequence[SampleSet] | Iterator[SampleSet]) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """The block with the folder to itself, of which nothing is left where no part was done.
-
-    The system takes the lock from a run that was killed.
-    """
+    """The block with the folder to itself, of which nothing is left where no part was done."""
     new = not folder.parent.exists()
-    with one_line(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("wb")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run is writing {folder.parent}: wait for it, or give another folder") from None
+    with alone(folder):
         try:
             yield
         finally:

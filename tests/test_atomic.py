@@ -1,10 +1,11 @@
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from sam4mllm.atomic import atomic_path, check_file, check_folder, write_bytes, write_text
+from sam4mllm.atomic import alone, atomic_path, check_file, check_folder, write_bytes, write_text
 from sam4mllm.errors import UserError
 
 
@@ -101,3 +102,40 @@ def test_checking_names_what_cannot_be_written(tmp_path):
 def test_a_device_is_no_file_to_write():
     with pytest.raises(UserError, match="not a file"):
         check_file(Path("/dev/full"))
+
+
+def test_a_folder_is_one_runs_at_a_time_and_is_not_left_behind_empty(tmp_path):
+    with alone(tmp_path / "new" / "out"):
+        with pytest.raises(UserError, match=r"another run is writing .*out: wait for it"), alone(tmp_path / "new/out"):
+            pass
+        assert (tmp_path / "new" / "out").is_dir()
+    assert not (tmp_path / "new" / "out").exists()
+    with alone(tmp_path / "new" / "out"):
+        write_text(tmp_path / "new" / "out" / "a", "a")
+    assert names(tmp_path / "new" / "out") == ["a"]
+
+
+def test_a_folder_that_was_there_stays_and_a_killed_runs_lock_is_taken(tmp_path):
+    (tmp_path / "lock").touch()
+    with alone(tmp_path):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_lock_that_was_removed_by_the_run_that_ended_is_no_lock(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def late(file, how):
+        flock(file, how)
+        (tmp_path / "lock").unlink()
+        (tmp_path / "lock").touch()  # a third run's
+
+    monkeypatch.setattr("sam4mllm.atomic.fcntl.flock", late)
+    with pytest.raises(UserError, match="another run is writing"), alone(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file"), alone(tmp_path / "file"):
+        pass

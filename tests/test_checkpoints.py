@@ -41,6 +41,26 @@ def test_steps_are_numbers_and_not_words(tmp_path):
     assert last_whole(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize("name", ["checkpoint-6-backup", "checkpoint-6.zip", "checkpoint-", "checkpoint-²", "old-6"])
+@pytest.mark.parametrize("folder", [True, False], ids=["folder", "file"])
+def test_what_is_not_called_as_a_checkpoint_is_none_and_is_left_alone(tmp_path, name, folder):
+    kept, other = checkpoint(tmp_path, 2), tmp_path / name
+    if folder:
+        checkpoint(tmp_path, 6).rename(other)
+    else:
+        other.write_text("a")
+    assert last_whole(tmp_path) == kept
+    sweep(tmp_path)
+    prune(tmp_path, 1, None)
+    assert other.exists()
+
+
+def test_a_file_that_is_called_as_a_checkpoint_is_none(tmp_path):
+    (tmp_path / "checkpoint-6").write_text("a")
+    sweep(tmp_path)
+    assert (last_whole(tmp_path), (tmp_path / "checkpoint-6").exists()) == (None, True)
+
+
 def test_what_a_kill_left_is_swept_away_and_said(tmp_path, caplog):
     kept = checkpoint(tmp_path, 2)
     half = checkpoint(tmp_path, 4, sealed=False)

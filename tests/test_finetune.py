@@ -1,5 +1,6 @@
 """Training through TRL on small random models: it learns, leaves the base as it was, goes on, and loads again."""
 
+import errno
 import json
 import re
 import shutil
@@ -181,6 +182,95 @@ def test_lack_of_memory_is_the_users_to_mend_and_checkpoints_stay(base, tmp_path
     with pytest.raises(UserError, match="out of memory"):
         finetune(load(base), ending(7, full), STEPS, tmp_path)
     assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+
+
+def test_a_diverged_training_ends_in_one_line_and_the_last_good_checkpoint_stays(base, whole, tmp_path):
+    mllm = load(base)
+
+    def poison():
+        mllm.model.get_output_embeddings().weight.data.fill_(float("nan"))
+
+    says = r"diverged in step [34]: .* are not saved; give a lower training.learning_rate than 0.01"
+    with pytest.raises(UserError, match=says) as raised:
+        finetune(mllm, ending(7, poison), replace(STEPS, keep=9), tmp_path)
+    assert "\n" not in str(raised.value)
+    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    finetune(load(base), row, STEPS, tmp_path)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_a_learning_rate_that_is_far_too_high_is_never_an_adapter(base, tmp_path):
+    with pytest.raises(UserError, match=r"lower training\.learning_rate than 1e\+30"):
+        finetune(load(base), row, replace(STEPS, learning_rate=1e30, save_every=1), tmp_path)
+    assert not (tmp_path / "adapter_model.safetensors").exists()
+    for path in tmp_path.rglob("adapter_model.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values())
+
+
+def test_a_row_that_cannot_be_made_loses_no_step(base, whole, tmp_path):
+    def spoilt():
+        raise UserError("sample 7: cannot read 7.png")
+
+    with pytest.raises(UserError, match="cannot read"):
+        finetune(load(base), ending(7, spoilt), replace(STEPS, save_every=100), tmp_path)
+    [step] = whole_ones(tmp_path / "checkpoints")
+    assert step == 2
+    finetune(load(base), row, replace(STEPS, save_every=100), tmp_path)
+    assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_a_whole_checkpoint_is_not_written_again_for_a_row_that_cannot_be_made(base, tmp_path):
+    def spoilt():
+        raise UserError("sample 7: cannot read 7.png")
+
+    with pytest.raises(Stopped):
+        finetune(load(base), ending(7, dies), STEPS, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint-2/*")}
+    with pytest.raises(UserError, match="cannot read"):
+        finetune(load(base), ending(0, spoilt), STEPS, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint-2/*")} == before
+
+
+def test_a_disk_that_fills_is_one_line_and_the_last_whole_checkpoint_is_gone_on_from(
+    base, whole, tmp_path, monkeypatch
+):
+    save = torch.save
+
+    def full(value, file, **options):
+        if "checkpoint-4" in str(file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(value, file, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(UserError, match=r"cannot write into .*checkpoints: No space left on device; make room"):
+            finetune(load(base), row, STEPS, tmp_path)
+    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    finetune(load(base), row, STEPS, tmp_path)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_what_needs_less_memory_and_other_intervals_go_on_to_the_same(base, tmp_path):
+    begun = replace(STEPS, lora=Lora(4, 8))  # whose dropout would draw once for each batch
+    undisturbed = finetune(load(base), row, begun, tmp_path / "undisturbed")
+    with pytest.raises(Stopped):
+        finetune(load(base), ending(7, dies), begun, tmp_path / "out")
+    changed = replace(begun, batch=1, accumulate=2, gradient_checkpointing=True, save_every=1, keep=9)
+    out = finetune(load(base), row, changed, tmp_path / "out")
+    assert logged(out) == pytest.approx(logged(undisturbed), abs=1e-5)
+    assert list(whole_ones(out / "checkpoints")) == [2, 3, 4, 5]
+
+
+def test_where_nothing_was_saved_another_base_may_begin(base, tmp_path):
+    with pytest.raises(Stopped):
+        finetune(load(base), ending(0, dies), STEPS, tmp_path)
+    other = load(base, dialect="gemma")
+    finetune(other, row, replace(STEPS, steps=1), tmp_path)
+    assert load(base, adapter=tmp_path).dialect.name == "gemma"
+    with pytest.raises(UserError, match="of another base, or of another dialect"):
+        finetune(load(base), row, STEPS, tmp_path)
 
 
 def test_the_last_and_the_best_checkpoint_stay_and_are_adapters(base, tmp_path, capsys):

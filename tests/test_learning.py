@@ -123,9 +123,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
     before = kept()
     code, _, err = command("finetune", LORA, *SMALL, *steps, "out=parts", "rows.seed=1")
     assert code == 2
-    assert err.endswith(
-        "error: parts was begun with another recipe, see parts/recipe.yaml: give that, or another out\n"
-    )
+    assert err.endswith("error: parts was begun with rows.seed 0, now 1: give what it was begun with, or another out\n")
     assert kept() == before
 
 
@@ -286,7 +284,8 @@ def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples,
     words = ["finetune", LORA, *SMALL, "training.steps=6", "training.save_every=100"]
     code, _, err = command(*words, "--resume")
     assert code == 2
-    assert err.splitlines()[-1] == "error: there is nothing to go on from: out/checkpoints holds no whole checkpoint"
+    assert err.splitlines()[-1] == "error: there is nothing to go on from: no run was begun in out"
+    assert not Path("out").exists()
     monkeypatch.setattr(Conversations, "row", pressed)
     assert command(*words)[0] == 130
     assert "which is saved: the same command goes on" in caplog.text
@@ -294,6 +293,119 @@ def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples,
     assert not Path("out/adapter_model.safetensors").exists()
     code, out, _ = command(*words, "--resume")
     assert (code, out) == (0, "written to out\n")
+
+
+def test_two_runs_do_not_share_a_folder(samples, command, monkeypatch):
+    families.build("llava", Path("model"))
+    seen, row = [], Conversations.row
+
+    def second(self, index):
+        if not seen:
+            before = kept()
+            seen.append(command("finetune", LORA, *SMALL)[::2])
+            assert kept() == before
+        return row(self, index)
+
+    monkeypatch.setattr(Conversations, "row", second)
+    assert command("finetune", LORA, *SMALL)[0] == 0
+    assert seen[0][0] == 2
+    assert seen[0][1].splitlines()[-1] == "error: another run is writing out: wait for it, or give another folder"
+    assert not Path("out/lock").exists()
+
+
+def test_a_model_that_has_no_room_is_one_line_and_nothing_is_written(samples, command, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    families.build("llava", Path("model"))
+    monkeypatch.setattr(HfMLLM, "load", full)
+    before = kept()
+    code, out, err = command("finetune", LORA, *SMALL)
+    assert (code, out) == (2, "")
+    assert re.search("^error: out of memory .*quantize: 4bit", err.splitlines()[-1])
+    assert kept() == before
+
+
+def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples, command, monkeypatch):
+    families.build("llava", Path("model"))
+    words = ["finetune", LORA, *SMALL, "training.steps=3", "training.save_every=1"]
+    asked, row = [], Conversations.row
+
+    def full(self, index):
+        asked.append(index)
+        if len(asked) == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return row(self, index)
+
+    monkeypatch.setattr(Conversations, "row", full)
+    code, _, err = command(*words)
+    assert (code, err.splitlines()[-1][:41]) == (2, "error: out of memory on the device: halve")
+    monkeypatch.setattr(Conversations, "row", row)
+    before = kept()
+    code, _, err = command(*words, "--resume", "training.batch=1")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        "error: out was begun with rows a step 2, now 1: give what it was begun with, or another out",
+    )
+    write_samples([replace(one, phrase=f"{one.phrase} there") for one in samples], Path("set"), Path("images"))
+    code, _, err = command(*words, "--resume")
+    assert code == 2
+    assert "out was begun with data.0.samples sha256:" in err
+    write_samples(list(samples), Path("set"), Path("images"))
+    assert {path: data for path, data in kept().items() if path.startswith("out")} == {
+        path: data for path, data in before.items() if path.startswith("out")
+    }
+    cure = ["training.batch=1", "training.accumulate=2", "training.gradient_checkpointing=true"]
+    assert command(*words, "--resume", *cure)[0] == 0
+    assert load(Path("out/recipe.yaml"), FinetuneRecipe).training.batch == 1
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(samples, command, monkeypatch, caplog):
+    families.build("llava", Path("model"))
+    row = Conversations.row
+
+    def full(self, index):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Conversations, "row", full)
+    assert command("finetune", LORA, *SMALL)[0] == 2
+    monkeypatch.setattr(Conversations, "row", row)
+    assert command("finetune", LORA, *SMALL, "--resume")[0] == 0
+    assert "No checkpoint was written in out: the run begins anew." in caplog.text
+    monkeypatch.setattr(Conversations, "row", full)
+    assert command("finetune", LORA, *SMALL, "out=other")[0] == 2
+    monkeypatch.setattr(Conversations, "row", row)
+    assert command("finetune", LORA, *SMALL, "out=other", "dialect=gemma", "rows.seed=1")[0] == 0
+
+
+def test_an_adapter_without_checkpoints_is_not_written_over(samples, command):
+    families.build("llava", Path("model"))
+    assert command("finetune", LORA, *SMALL)[0] == 0
+    Path("out/checkpoints").rename("gone")
+    before = kept()
+    code, _, err = command("finetune", LORA, *SMALL, "rows.seed=1")
+    assert code == 2
+    assert err.endswith(
+        "error: out holds adapter_model.safetensors already, and no checkpoint to go on from: give another out\n"
+    )
+    assert kept() == before
+
+
+def test_the_first_of_several_processes_alone_writes_and_holds_the_folder(samples, monkeypatch):
+    families.build("llava", Path("model"))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("sam4mllm.learning.finetune", lambda *_, **__: Path("out"))
+    before = kept()
+    run(recipe())
+    assert kept() == before
+
+
+def test_other_processes_than_a_run_was_begun_with_are_refused(samples, command, monkeypatch):
+    families.build("llava", Path("model"))
+    assert command("finetune", LORA, *SMALL)[0] == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = command("finetune", LORA, *SMALL, "--resume")
+    assert (code, "out was begun with rows a step 2, now 4:" in err) == (2, True)
 
 
 def test_a_picture_that_cannot_be_read_in_the_middle_is_one_line_and_checkpoints_stay(samples, command, monkeypatch):

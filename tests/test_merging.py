@@ -71,6 +71,25 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_written(change, says, t
     assert not (tmp_path / "merged" / "config.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "out", "says"),
+    [
+        pytest.param("adapter", ".", "holds something already: give a new folder", id="the adapter's own"),
+        pytest.param("new", "../adapter", "holds something already", id="the adapter's by another name"),
+        pytest.param("new", ".", r"\. is the folder that this runs in: give a new one", id="an empty one, from within"),
+    ],
+)
+def test_a_folder_that_cannot_be_put_in_place_is_refused_before_the_base_is_read(
+    place, out, says, tmp_path, monkeypatch
+):
+    Card("", "", str(tmp_path / "nowhere")).write(tmp_path / "adapter")
+    (tmp_path / place).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / place)
+    with pytest.raises(UserError, match=says):
+        merge(tmp_path / "adapter", Path(out))
+    assert [path.name for path in (tmp_path / "adapter").iterdir()] == [CARD]
+
+
 def test_weights_that_are_no_numbers_are_not_merged(tmp_path):
     file = taught("llava", tmp_path) / "adapter_model.safetensors"
     save_file({name: value * float("nan") for name, value in load_file(file).items()}, file)
