@@ -1,6 +1,6 @@
 """The method's three benchmarks in small: synthetic scenes, asked in every way by the package's own models.
 
-    python -m eval.shapes --out out/eval [--scenes 230] [--way ppg --way pqpp]
+    python -m eval.shapes --out out/eval [--scenes 230] [--way ppg --way pqpp] [--ambiguous]
 
 Each way answers the test split once; the tables of RES, GRES and reasoning are counted from its parts. What was
 answered before is kept. Below ``--out``:
@@ -37,12 +37,14 @@ from sam4mllm.report_run import write_page
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.score import score, table
 from sam4mllm.shapes import Level
-from sam4mllm.tiny.demo import write_scenes
+from sam4mllm.tiny.demo import AMBIGUOUS, write_scenes
+from sam4mllm.tiny.table import difference
 
 BATCH = 32
 LEVEL = Level(objects=(1, 3))
 PROFILE = "rela"  # of the ledger and the page: the only one of the three that says what "none" is worth
 PAGE = ("calibrated", "ppg")
+AGAINST = (("ppg", "box"), ("pqpp", "box"), ("pqpp", "ppg"), ("calibrated", "ppg"), ("calibrated", "pqpp"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,13 @@ PARTS = (
     Part("RES: one target", "lavt", lambda one: one.kind == "phrase" and len(one.masks) == 1),
     Part("GRES: one target, several, or none", "rela", lambda one: one.kind == "phrase"),
     Part("Reasoning: one target, named by its use", "lisa", lambda one: one.kind == "sentence"),
+    Part("Ambiguous: a target shares its box with another figure", "rela", lambda one: shares_its_box(one)),
 )
+
+
+def shares_its_box(sample: Sample) -> bool:
+    """Whether a box does not say which figure is meant: with that of another its IoU is .6 or more."""
+    return sample.id.endswith(AMBIGUOUS)
 
 
 def main() -> None:
@@ -111,11 +119,14 @@ def main() -> None:
         out: Annotated[Path, typer.Option("--out", help="Root of what is drawn, answered and found.")],
         scenes: Annotated[int, typer.Option("--scenes", min=1, help="Of the test split.")] = 230,
         way: Annotated[list[str] | None, typer.Option("--way", help=f"{', '.join(WAYS)}; repeatable.")] = None,
+        ambiguous: Annotated[
+            bool, typer.Option("--ambiguous", help="Ask only those whose target shares its box with another figure.")
+        ] = False,
         draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap.")] = 2000,
     ) -> None:
         """RES, GRES and reasoning on synthetic scenes: tables, where the IoU was lost, and a page."""
-        home = out / f"shapes-{scenes}"
-        print(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws)), end="")
+        home = out / f"shapes-{scenes}{AMBIGUOUS if ambiguous else ''}"
+        print(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws), ambiguous), end="")
         typer.echo(f"all of it is in {home}", err=True)
 
     run(command)
@@ -133,14 +144,16 @@ def ways_named(names: Sequence[str]) -> dict[str, Way]:
     return {name: way for name, way in WAYS.items() if name in names}
 
 
-def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootstrap) -> str:
-    """Make ``home`` hold it all, and return the tables.
+def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootstrap, ambiguous: bool = False) -> str:
+    """Make ``home`` hold it all, of all expressions or of the ambiguous ones, and return the tables.
 
     Raises:
         UserError: for a folder that cannot be written, or holds answers of other models.
     """
     check_folder(home)
     samples = write_scenes(home, "test", scenes, LEVEL)
+    if ambiguous:
+        samples = SampleSet(tuple(filter(shares_its_box, samples)), samples.images)
     found = {name: answered(name, way.recipe, samples, home) for name, way in ways.items()}
     text = tables(samples.samples, found, bootstrap) + told(ways, found)
     write_text(home / "tables.md", text)
@@ -170,18 +183,26 @@ def tables(samples: Sequence[Sample], found: Mapping[str, Found], bootstrap: Boo
     for part in PARTS:
         some = {sample.id: sample for sample in samples if part.holds(sample)}
         if some:
-            scores = {
-                name: score(
-                    list(some.values()), [one for one in each.predictions if one.id in some], part.profile, bootstrap
-                )
-                for name, each in found.items()
-            }
+            said = {name: [one for one in each.predictions if one.id in some] for name, each in found.items()}
+            scores = {name: score(list(some.values()), each, part.profile, bootstrap) for name, each in said.items()}
             entries = {name: [one for one in each.entries if one.id in some] for name, each in found.items()}
             signature = next(iter(scores.values())).signature
             parts += [f"## {part.title}\n", table(scores, what="way"), f"`{signature}`\n"]
+            parts += [apart(list(some.values()), said)]
             parts += ["Where the IoU was lost, in points of its mean (and in how many expressions):\n"]
             parts += [ledger.table(entries)]
     return "\n".join(parts)
+
+
+def apart(samples: Sequence[Sample], found: Mapping[str, Sequence[Prediction]]) -> str:
+    """By how much the cIoU of ways differs that are held against each other, a line each."""
+    lines = []
+    for better, worse in AGAINST:
+        if {better, worse} <= found.keys():
+            gain, low, high = difference(samples, found[better], found[worse])
+            lines.append(f"- `{better}` less `{worse}`: {gain:+.1f} ({low:+.1f} to {high:+.1f})\n")
+    title = f"Differences of cIoU, with the 95% interval over {len({one.image for one in samples})} pictures:\n"
+    return "\n".join([title, *lines]) if lines else ""
 
 
 def told(ways: Mapping[str, Way], found: Mapping[str, Found]) -> str:

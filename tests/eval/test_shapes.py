@@ -8,10 +8,11 @@ import pytest
 
 from eval.shapes import PARTS, WAYS, Found, evaluate, main, tables, ways_named
 from sam4mllm.ledger import Entry
-from sam4mllm.predictions import Prediction
+from sam4mllm.predictions import Prediction, read_predictions
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
+from sam4mllm.tiny.demo import AMBIGUOUS
 from tests.drawing import HEIGHT, WIDTH, filled
 from tests.page.parsed import Page, stands_alone
 
@@ -61,6 +62,23 @@ def test_a_kind_that_no_scene_has_leaves_no_table():
     assert tables(SAMPLES[:1], {"mine": one}, DRAWS).count("## ") == 2  # that of RES, and GRES holds it too
 
 
+def test_ways_are_held_against_each_other_on_the_same_expressions():
+    better = [Prediction(one.id, (), one.masks[0] if one.masks else Rle.empty(HEIGHT, WIDTH)) for one in SAMPLES]
+    text = tables(SAMPLES, {"box": found(), "ppg": Found(better, found().entries)}, DRAWS)
+    _, gres, *_ = re.findall(r"- `ppg` less `box`: (\S+) \(([+-][\d.]+) to (\S+)\)", text.replace("nan", "0"))
+    assert gres[0] == "+62.5"  # 100 less 37.5
+    assert float(gres[1]) <= 62.5 <= float(gres[2])
+    assert "`pqpp` less" not in text
+
+
+def test_the_ambiguous_ones_can_be_asked_alone(tmp_path):
+    text = evaluate(tmp_path, 6, ways_named(["oracle-box", "oracle"]), DRAWS, ambiguous=True)
+    said = read_predictions(tmp_path / "oracle.jsonl")
+    assert said
+    assert all(one.id.endswith(AMBIGUOUS) for one in said)
+    assert f"|n:{len(said)}|" in text
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_can_be_built(name):
     WAYS[name].recipe.check(truth=True)
@@ -76,11 +94,12 @@ def test_the_papers_thresholds_stand_beside_the_calibrated_ones():
 def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path):
     text = evaluate(tmp_path, 2, WAYS, DRAWS)
     assert (tmp_path / "tables.md").read_text() == text
-    assert [f"## {part.title}" in text for part in PARTS] == [True] * 3
+    assert [f"## {part.title}" in text for part in PARTS] == [True] * 4
     for name in WAYS:
         shown = f"{name} (oracle, no model)" if name.startswith("oracle") else name
-        assert len(rows(text, shown)) == 3
+        assert len(rows(text, shown)) == 4
         assert f"- `{name}`: " in text
+    assert len(re.findall(r"- `pqpp` less `ppg`: [+-]", text)) == 4
     assert all(row[1:] == ["0 (0)"] * len(WAYS) for stage in ("failed", "redrawn") for row in rows(text, stage))
     page = (tmp_path / "pqpp.html").read_text()
     assert stands_alone(page)
