@@ -32,8 +32,8 @@ class Words:
         sizes = [len(turn.text.split()) + 1 for turn in turns]
         return sum(sizes), sum(sizes[1::2])
 
-    def picture(self, width: int, height: int) -> int:
-        return width // 10
+    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        return [width // 10 for width, _ in sizes]
 
 
 def disc(left: int) -> Rle:
