@@ -18,6 +18,7 @@ from functools import lru_cache, partial
 from operator import attrgetter
 
 import numpy as np
+from jaxtyping import Bool
 
 from sam4mllm.costs import Lengths, costs, free
 from sam4mllm.epochs import Deck, Epoch, epoch_of
@@ -75,6 +76,8 @@ class Conversations:
         if lengths is None:
             priced = free(corpus)
         else:
+            for mark, barred in _marked(corpus, lengths).items():
+                corpus = corpus.without(barred, f"it holds {mark}, by which the model's input is marked")
             widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
             frames = [self._frame(item.width, item.height) for item in (widest, highest)]
             priced = costs(corpus, rows, lengths, mllm.dialect, frames)
@@ -173,6 +176,17 @@ class Conversations:
             self._starts.append(self._starts[-1] + len(self.epoch(len(self._starts) - 1)))
         number = bisect(self._starts, index) - 1
         return self.epoch(number), index - self._starts[number]
+
+
+def _marked(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kinds items"]]:
+    """By each mark of the model's input the items that hold it, barred in every way: they would be read as it."""
+    found = dict[str, Bool[np.ndarray, "kinds items"]]()
+    for number, item in enumerate(corpus.items):
+        texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [item.phrase]
+        mark = next(filter(None, map(lengths.mark_in, texts)), None)
+        if mark:
+            found.setdefault(mark, np.zeros_like(corpus.uses))[:, number] = True
+    return found
 
 
 def _frame_of(mllm: MLLM, width: int, height: int) -> Frame:

@@ -73,6 +73,10 @@ class TemplateLengths:
             found.update(zip(some, map(len, ids), strict=True))
         return [found[text] for text in texts]
 
+    def mark_in(self, text: str) -> str | None:
+        """The first of the model's special tokens that a text holds, or what else would break its input."""
+        return self.template.mark_in(text)
+
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
         """The tokens of a conversation from the user's first word on, and how many of them are learned from.
 
