@@ -115,10 +115,17 @@ class Training:
                 raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
 
     def in_steps(self, rows_in: Callable[[float], int], processes: int = 1) -> Training:
-        """The same with its steps counted; ``rows_in`` says how many rows so many epochs are."""
+        """The same with its steps counted; ``rows_in`` says how many rows so many epochs are.
+
+        Raises:
+            UserError: where they are none.
+        """
         if self.epochs is None:
             return self
-        return replace(self, steps=ceil(rows_in(self.epochs) / self.rows_a_step(processes)), epochs=None)
+        rows = rows_in(self.epochs)
+        if not rows:
+            raise UserError(f"{self.epochs} epochs are too few: they hold no conversation")
+        return replace(self, steps=ceil(rows / self.rows_a_step(processes)), epochs=None)
 
     def rows_a_step(self, processes: int = 1) -> int:
         """How many conversations are learned from in a step."""

@@ -11,6 +11,7 @@ The recipe lies beside the weights as ``recipe.yaml``, and is one itself:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,14 +27,16 @@ from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune, process_count
 from sam4mllm.fingerprints import data
-from sam4mllm.held_out import HeldOut, watcher
+from sam4mllm.held_out import HeldOut, check_pictures, watcher
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_quantized import check_four_bits
 from sam4mllm.rows import Rows
+from sam4mllm.samples import SampleSet
 from sam4mllm.settings import load
-from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
+from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources, some
 
+log = logging.getLogger(__name__)
 RECIPE = "recipe.yaml"
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -109,6 +112,9 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
         raise UserError(f"there is nothing to go on from: {Path(recipe.out) / CHECKPOINTS} holds no whole checkpoint")
     taught = prepared(recipe)
     held_out = recipe.held_out.chosen() if recipe.held_out else None
+    if held_out is not None:
+        check_pictures(held_out)
+        _warn_of_known(taught, held_out)
     mllm = build_mllm(
         recipe.mllm,
         dialect=recipe.dialect,
@@ -177,7 +183,6 @@ def prepared(recipe: FinetuneRecipe) -> Corpus:
     Raises:
         UserError: as `run` does.
     """
-    check_reports(recipe.training.report_to)
     if recipe.training.quantize is not None:
         check_four_bits()
     _check_out(recipe)
@@ -192,10 +197,18 @@ def taught_by(recipe: FinetuneRecipe) -> Corpus:
     """
     check_mllm(recipe.mllm, dialect=recipe.dialect)
     check_dtype(recipe.dtype)
+    check_reports(recipe.training.report_to)
     template_of(recipe)
     found = corpus(read_sources(recipe.data), recipe.rows)
     check_files(found)
     return found
+
+
+def _warn_of_known(taught: Corpus, held_out: SampleSet) -> None:
+    known = taught.known(held_out)
+    if known:
+        said = f"{len(known)} of the {len(held_out)} held-out samples are about pictures that are learned from"
+        log.warning("%s, which their figures flatter: %s.", said, some(known))
 
 
 def _check_out(recipe: FinetuneRecipe) -> None:

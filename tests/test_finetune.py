@@ -249,6 +249,12 @@ def test_reports_go_where_the_recipe_says(base, tmp_path):
     assert list(tmp_path.rglob("events.out.tfevents.*"))
 
 
+def test_epochs_that_hold_no_row_are_refused():
+    assert Training(epochs=0.5).in_steps(lambda epochs: round(epochs * 40)).steps == 3
+    with pytest.raises(UserError, match=r"0\.02 epochs are too few: they hold no conversation"):
+        Training(epochs=0.02).in_steps(lambda epochs: round(epochs * 10))
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
