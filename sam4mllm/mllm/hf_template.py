@@ -33,7 +33,7 @@ class Template:
         end_id: the one that the template writes after a reply, or the tokenizer's where it writes none.
 
     Raises:
-        UserError: for a processor without a chat template, or with one that renders no replies.
+        UserError: for a processor without a chat template, or with one that does not work or renders no replies.
     """
 
     def __init__(self, processor: Any, end_ids: Sequence[int]) -> None:
@@ -130,7 +130,11 @@ class Template:
             image = [{"type": "image"}] if index == 0 else []
             chat.append({"role": "user", "content": [*image, {"type": "text", "text": text}]})
             chat.append({"role": "assistant", "content": [{"type": "text", "text": f"@@{index}@@"}]})
-        rendered: str = self.processor.apply_chat_template(chat[:-1], add_generation_prompt=True, tokenize=False)
+        try:
+            rendered: str = self.processor.apply_chat_template(chat[:-1], add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # a template is a program, and raises whatever it stumbles over
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"the model's chat template does not work: {said}") from error
         return rendered
 
     def _around_reply(self) -> tuple[str, str]:

@@ -119,6 +119,24 @@ def test_a_processor_without_a_template_is_refused() -> None:
         Template(processor, [2])
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{{ messages[0]['content'] }", "TemplateSyntaxError: unexpected '}'"),
+        ("{{ nosuch.thing.more }}", "UndefinedError: 'nosuch' is undefined"),
+        ("{{ messages[0]['content'] + 1 }}", "TypeError: can only concatenate list"),
+        ("{{ raise_exception('text only') }}", "TemplateError: text only"),
+    ],
+    ids=["syntax", "unknown name", "wrong type", "its own refusal"],
+)
+def test_a_template_that_does_not_work_is_one_line(text: str, says: str) -> None:
+    _, processor = qwen2_vl()
+    processor.chat_template = text
+    with pytest.raises(UserError, match=f"the model's chat template does not work: {says}") as refused:
+        Template(processor, [2])
+    assert "\n" not in str(refused.value)
+
+
 def test_a_template_that_drops_replies_is_refused() -> None:
     _, processor = qwen2_vl()
     processor.chat_template = "{% for m in messages %}{{ m['role'] }}{% endfor %}"
