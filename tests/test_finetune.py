@@ -244,9 +244,14 @@ def test_mixed_precision_trains_in_float32_on_a_base_in_bfloat16(family, tmp_pat
 
 
 def test_reports_go_where_the_recipe_says(base, tmp_path):
-    pytest.importorskip("tensorboard")
-    finetune(load(base), row, replace(STEPS, report_to=("tensorboard",)), tmp_path)
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finetune(load(base), row, replace(STEPS, report_to=("tensorboard",)), tmp_path, watch=lambda _: {"cIoU": 0.25})
+    [written] = {file.parent for file in tmp_path.rglob("events.out.tfevents.*")}
+    found = EventAccumulator(str(written)).Reload()
+    assert {one.step: one.value for one in found.Scalars("train/loss")} == pytest.approx(logged(tmp_path), abs=1e-6)
+    [held_out] = [name for name in found.Tags()["scalars"] if "held_out" in name]
+    assert [(one.step, one.value) for one in found.Scalars(held_out)] == [(STEPS.steps, 0.25)]
 
 
 def test_epochs_that_hold_no_row_are_refused():
