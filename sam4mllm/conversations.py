@@ -156,19 +156,23 @@ class Conversations:
             log.warning("Row %d takes %d tokens of a budget of %d: %s.", index, tokens, self._rows.tokens, names)
         return image, turns
 
-    def check_pictures(self, rows: int) -> None:
+    def check_pictures(self, rows: int, process: int = 0, processes: int = 1) -> None:
         """Read the pictures of the first ``rows`` rows, so that none of them can stop a training.
+
+        Args:
+            rows: how many.
+            process: which of several that train together this is, from 0 on; each reads its share.
+            processes: how many they are.
 
         Raises:
             UserError: as `row` does.
         """
-        seen = set[tuple[str, str, int, int]]()
+        shown = dict[tuple[str, str, int, int], tuple[Part, Sample | Talk]]()
         for plan in map(self.plan, range(rows)):
             for item in plan.items:
-                shown = plan.part.name, item.image, item.width, item.height
-                if shown not in seen:
-                    seen.add(shown)
-                    plan.part.picture([item])
+                shown.setdefault((plan.part.name, item.image, item.width, item.height), (plan.part, item))
+        for part, item in list(shown.values())[process::processes]:
+            part.picture([item])
 
     def _place(self, index: int) -> tuple[Epoch, int]:
         """The epoch of a row, and the row's place in it."""

@@ -151,6 +151,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def process_number() -> int:
+    """Which of them this is, from 0 on."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def finetune(
     mllm: HfMLLM,
     row: Callable[[int], Conversation],

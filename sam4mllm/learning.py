@@ -25,7 +25,7 @@ from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_p
 from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune, process_count
+from sam4mllm.finetune import CHECKPOINTS, Training, check_reports, finetune, process_count, process_number
 from sam4mllm.fingerprints import data
 from sam4mllm.held_out import HeldOut, check_pictures, watcher
 from sam4mllm.mllm.card import Card
@@ -130,7 +130,7 @@ def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
     conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
     processes = process_count()
     training = recipe.training.in_steps(conversations.rows_in, processes)
-    conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes))
+    conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes), process_number(), processes)
     out, card = Path(recipe.out), card_of(recipe)
     write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
     if recipe.held_out is None or held_out is None:

@@ -242,6 +242,19 @@ def test_pictures_are_checked_before_they_are_needed_and_only_those_that_are(pic
         conversations.row(late)
 
 
+def test_processes_that_train_together_share_the_reading(pictures, monkeypatch):
+    samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
+    conversations, read, picture = taught(samples), [], Part.picture
+    monkeypatch.setattr(Part, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1])
+    shares = []
+    for process in range(2):
+        conversations.check_pictures(1000, process, 2)
+        shares.append(read[:])
+        read.clear()
+    assert sorted(shares[0] + shares[1]) == ["0.png", "1.png", "2.png"]
+    assert all(shares)
+
+
 def test_a_talk_whose_picture_vanished_is_named(pictures):
     conversations = taught(talks(pictures, 1))
     (pictures / "0.png").unlink()
