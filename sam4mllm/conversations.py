@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sam4mllm.costs import Lengths, costs, free
+from sam4mllm.dialogue import plain
 from sam4mllm.epochs import Deck, Epoch, epoch_of
 from sam4mllm.geometry import Frame
 from sam4mllm.mllm import MLLM, Conversation, Turn
@@ -186,7 +187,7 @@ def _marked(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kin
     """By each mark of the model's input the items that hold it, barred in every way: they would be read as it."""
     found = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
-        texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [item.phrase]
+        texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [plain(item.phrase)]
         mark = next(filter(None, map(lengths.mark_in, texts)), None)
         if mark:
             found.setdefault(mark, np.zeros_like(corpus.uses))[:, number] = True

@@ -33,7 +33,7 @@ class Words:
         return sum(sizes), sum(sizes[1::2])
 
     def mark_in(self, text: str) -> str | None:
-        return next((mark for mark in ("<image>", "<end>") if mark in text), None)
+        return next((mark for mark in ("<image>", "[END]") if mark in text), None)
 
     def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         return [width // 10 for width, _ in sizes]

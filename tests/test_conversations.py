@@ -169,9 +169,9 @@ def test_talks_are_said_as_they_are_beside_samples(many, pictures):
 
 
 def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictures, caplog):
-    phrases = ["the <image> sign", "the <end>"]
+    phrases = ["the <image> sign", "the [END]"]  # angle brackets become round ones
     poisoned = [sample(f"p{number}", phrase=phrase) for number, phrase in enumerate(phrases)]
-    said = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The <end>"), ("What?", "A cup.")]
+    said = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
     told = [
         Talk(f"t{n}", "0.png", WIDTH, HEIGHT, (Turn("user", q), Turn("assistant", a))) for n, (q, a) in enumerate(said)
     ]
@@ -182,13 +182,12 @@ def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictu
     ]
     conversations = Conversations(corpus(parts, rows), rows, MUTE, Words())
     taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
-    assert taught_ids == {*(one.id for one in many), "t3"}
+    assert taught_ids == {*(one.id for one in many), "p0", "t3"}
     why = "by which the model's input is marked"
     assert {(one.source, one.kind, one.reason, one.ids) for one in conversations.corpus.left_out} == {
-        ("set", "ppg", f"it holds <image>, {why}", ("p0",)),
-        ("set", "ppg", f"it holds <end>, {why}", ("p1",)),
+        ("set", "ppg", f"it holds [END], {why}", ("p1",)),
         ("talks", "talk", f"it holds <image>, {why}", ("t0", "t1")),
-        ("talks", "talk", f"it holds <end>, {why}", ("t2",)),
+        ("talks", "talk", f"it holds [END], {why}", ("t2",)),
     }
     assert f"Of the 4 talks of talks are not used for talk: 2 (it holds <image>, {why}: t0, t1)." in caplog.messages
 
