@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from pathlib import Path
@@ -64,6 +64,7 @@ class Training:
         log_every: steps between losses in the log.
         save_every: steps between checkpoints, from the last of which a stopped run goes on.
         keep: how many of the last checkpoints are kept, beside the best by held-out cIoU.
+        workers: processes that make rows ahead, for each that trains; 0 makes them between the steps.
         report_to: where the log goes besides, as transformers names it: tensorboard, wandb ...
 
     Raises:
@@ -88,6 +89,7 @@ class Training:
     log_every: int = 10
     save_every: int = 500
     keep: int = 1
+    workers: int = 0
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class Training:
             ("weight_decay", "0 or more", 0 <= self.weight_decay < inf),
             ("beta2", "0 to less than 1", 0 <= self.beta2 < 1),
             ("clip", "0 or more", 0 <= self.clip < inf),
+            ("workers", "0 or more", self.workers >= 0),
             ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
             (
                 "quantize",
@@ -201,7 +204,7 @@ def finetune(
         model=_begun(mllm.model, training),
         args=args,
         train_dataset=Dataset.from_dict({"row": range(count)}),
-        data_collator=lambda chosen: pace.fetched(mllm.rows([row(one["row"]) for one in chosen])),
+        data_collator=lambda chosen: mllm.rows([row(one["row"]) for one in chosen]),
         processing_class=mllm.processor,
         callbacks=[lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
@@ -243,13 +246,24 @@ def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
     """
     begun = last_whole(Path(trainer.args.output_dir))
     with ExitStack() as during:
-        for each in (enough_memory(), stop.listening(), lines.shown()):
+        watched = lines.pace.counting(trainer.model)
+        for each in (enough_memory(), stop.listening(), lines.shown(), watched, _said_by_workers()):
             during.enter_context(each)
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         log.warning("Stopped after %s, which is saved: the same command goes on from there.", done)
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _said_by_workers() -> Iterator[None]:
+    """Keeps what a user is told of an error in a worker, which torch wraps in the worker's traceback."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error).strip().rpartition(f"\n{UserError.__module__}.{UserError.__name__}: ")[2]
+        raise UserError(said) from error
 
 
 def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:
@@ -289,6 +303,10 @@ def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         save_total_limit=None,  # `Keeping` does, once the newer one is whole
         max_length=None,  # TRL's default of 1024 would cut image tokens
         remove_unused_columns=False,  # the rows hold what our collator reads
+        dataloader_num_workers=training.workers,
+        dataloader_multiprocessing_context="fork"
+        if training.workers
+        else None,  # rows are made by a function's closure
         train_sampling_strategy="sequential",  # they are shuffled epoch by epoch where they are made
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=on_cpu,

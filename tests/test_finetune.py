@@ -1,6 +1,7 @@
 """Training through TRL on small random models: it learns, leaves the base as it was, goes on, and loads again."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -134,6 +135,31 @@ def test_a_run_that_died_goes_on_to_the_same_losses_and_weights(base, whole, tmp
     assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
     assert len(logged(tmp_path)) == 5
     assert same(weights(tmp_path), weights(whole))
+
+
+def test_workers_make_the_same_rows(base, whole, tmp_path, capsys):
+    made = tmp_path / "made"
+
+    def here(index):
+        with made.open("a") as file:
+            file.write(f"{index} {os.getpid()}\n")
+        return row(index)
+
+    finetune(load(base), here, replace(STEPS, workers=2), tmp_path / "out")
+    assert logged(tmp_path / "out") == pytest.approx(logged(whole), abs=1e-5)
+    rows, processes = zip(*(line.split() for line in made.read_text().splitlines()), strict=True)
+    assert sorted(map(int, rows)) == list(range(10))
+    assert len({*processes}) == 2
+    assert str(os.getpid()) not in processes
+    assert not re.search(r"\| 0 supervised tokens/s", capsys.readouterr().err)
+
+
+def test_what_a_worker_refuses_is_one_line(base, tmp_path):
+    def refused():
+        raise UserError("sample a: no such file: a.png")
+
+    with pytest.raises(UserError, match=r"^sample a: no such file: a\.png$"):
+        finetune(load(base), ending(2, refused), replace(STEPS, workers=1), tmp_path)
 
 
 def test_a_finished_run_is_finished(base, whole, tmp_path):
@@ -280,6 +306,7 @@ def test_a_place_for_reports_that_is_not_there_is_named(name, says, monkeypatch)
         ({"quantize": "8bit"}, "4bit, with a lora, or null"),
         ({"quantize": "4bit", "lora": None}, "4bit, with a lora"),
         ({"keep": 0}, "keep is 1 or more"),
+        ({"workers": -1}, "workers is 0 or more"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(values, says):
