@@ -18,8 +18,10 @@ from functools import lru_cache, partial
 from operator import attrgetter
 
 import numpy as np
+from jaxtyping import Bool
 
 from sam4mllm.costs import Lengths, costs, free
+from sam4mllm.dialogue import plain
 from sam4mllm.epochs import Deck, Epoch, epoch_of
 from sam4mllm.geometry import Frame
 from sam4mllm.mllm import MLLM, Conversation, Turn
@@ -75,6 +77,8 @@ class Conversations:
         if lengths is None:
             priced = free(corpus)
         else:
+            for mark, barred in _marked(corpus, lengths).items():
+                corpus = corpus.without(barred, f"it holds {mark}, by which the model's input is marked")
             widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
             frames = [self._frame(item.width, item.height) for item in (widest, highest)]
             priced = costs(corpus, rows, lengths, mllm.dialect, frames)
@@ -153,19 +157,23 @@ class Conversations:
             log.warning("Row %d takes %d tokens of a budget of %d: %s.", index, tokens, self._rows.tokens, names)
         return image, turns
 
-    def check_pictures(self, rows: int) -> None:
+    def check_pictures(self, rows: int, process: int = 0, processes: int = 1) -> None:
         """Read the pictures of the first ``rows`` rows, so that none of them can stop a training.
+
+        Args:
+            rows: how many.
+            process: which of several that train together this is, from 0 on; each reads its share.
+            processes: how many they are.
 
         Raises:
             UserError: as `row` does.
         """
-        seen = set[tuple[str, str, int, int]]()
+        shown = dict[tuple[str, str, int, int], tuple[Part, Sample | Talk]]()
         for plan in map(self.plan, range(rows)):
             for item in plan.items:
-                shown = plan.part.name, item.image, item.width, item.height
-                if shown not in seen:
-                    seen.add(shown)
-                    plan.part.picture([item])
+                shown.setdefault((plan.part.name, item.image, item.width, item.height), (plan.part, item))
+        for part, item in list(shown.values())[process::processes]:
+            part.picture([item])
 
     def _place(self, index: int) -> tuple[Epoch, int]:
         """The epoch of a row, and the row's place in it."""
@@ -173,6 +181,17 @@ class Conversations:
             self._starts.append(self._starts[-1] + len(self.epoch(len(self._starts) - 1)))
         number = bisect(self._starts, index) - 1
         return self.epoch(number), index - self._starts[number]
+
+
+def _marked(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kinds items"]]:
+    """By each mark of the model's input the items that hold it, barred in every way: they would be read as it."""
+    found = dict[str, Bool[np.ndarray, "kinds items"]]()
+    for number, item in enumerate(corpus.items):
+        texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [plain(item.phrase)]
+        mark = next(filter(None, map(lengths.mark_in, texts)), None)
+        if mark:
+            found.setdefault(mark, np.zeros_like(corpus.uses))[:, number] = True
+    return found
 
 
 def _frame_of(mllm: MLLM, width: int, height: int) -> Frame:

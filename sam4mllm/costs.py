@@ -37,8 +37,12 @@ class Lengths(Protocol):
         """The tokens of a conversation from the user's first word on, and how many of them are learned from."""
         ...
 
-    def picture(self, width: int, height: int) -> int:
-        """The tokens of all that comes before the user's first word, for a picture of this size."""
+    def mark_in(self, text: str) -> str | None:
+        """The first mark in a text that the model would take for one of its own; None where there is none."""
+        ...
+
+    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        """The tokens of all that comes before the user's first word, for a picture of each (width, height)."""
         ...
 
 

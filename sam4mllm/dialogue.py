@@ -171,7 +171,7 @@ def read_labels(text: str, n: int) -> tuple[bool | None, ...]:
 
 
 def _where(phrase: str) -> str:
-    return f'Where is "{_plain(phrase)}" in this picture?'
+    return f'Where is "{plain(phrase)}" in this picture?'
 
 
 def _or_none(dialect: Dialect) -> str:
@@ -180,7 +180,7 @@ def _or_none(dialect: Dialect) -> str:
 
 def _of(phrase: str, dialect: Dialect, frame: Frame, box: Box | None) -> str:
     which = f", only the one in the box {dialect.write_box(box, frame)}" if box else ""
-    return f'About "{_plain(phrase)}"{which}: is'
+    return f'About "{plain(phrase)}"{which}: is'
 
 
 def _points(count: int) -> str:
@@ -188,7 +188,7 @@ def _points(count: int) -> str:
 
 
 def _line(prompt: Prompt, phrase: str, dialect: Dialect, frame: Frame) -> str:
-    words = [dialect.write_box(prompt.box, frame, _plain(phrase))]
+    words = [dialect.write_box(prompt.box, frame, plain(phrase))]
     for point in prompt.points:
         words += [f"{dialect.write_point(point, frame)}:", "inside" if point.positive else "outside"]
     return " ".join(words)
@@ -203,7 +203,7 @@ def _signed(points: Sequence[Point], sides: Sequence[Sequence[bool]]) -> tuple[P
     return tuple(signed)
 
 
-def _plain(phrase: str) -> str:
+def plain(phrase: str) -> str:
     """A user's phrase as one line of printable text without double quotes and angle brackets."""
     words = " ".join(phrase.split()).translate(_QUOTES)
     return "".join(filter(str.isprintable, words))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from pathlib import Path
@@ -64,6 +64,7 @@ class Training:
         log_every: steps between losses in the log.
         save_every: steps between checkpoints, from the last of which a stopped run goes on.
         keep: how many of the last checkpoints are kept, beside the best by held-out cIoU.
+        workers: processes that make rows ahead, for each that trains; 0 makes them between the steps.
         report_to: where the log goes besides, as transformers names it: tensorboard, wandb ...
 
     Raises:
@@ -88,6 +89,7 @@ class Training:
     log_every: int = 10
     save_every: int = 500
     keep: int = 1
+    workers: int = 0
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class Training:
             ("weight_decay", "0 or more", 0 <= self.weight_decay < inf),
             ("beta2", "0 to less than 1", 0 <= self.beta2 < 1),
             ("clip", "0 or more", 0 <= self.clip < inf),
+            ("workers", "0 or more", self.workers >= 0),
             ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
             (
                 "quantize",
@@ -115,10 +118,17 @@ class Training:
                 raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
 
     def in_steps(self, rows_in: Callable[[float], int], processes: int = 1) -> Training:
-        """The same with its steps counted; ``rows_in`` says how many rows so many epochs are."""
+        """The same with its steps counted; ``rows_in`` says how many rows so many epochs are.
+
+        Raises:
+            UserError: where they are none.
+        """
         if self.epochs is None:
             return self
-        return replace(self, steps=ceil(rows_in(self.epochs) / self.rows_a_step(processes)), epochs=None)
+        rows = rows_in(self.epochs)
+        if not rows:
+            raise UserError(f"{self.epochs} epochs are too few: they hold no conversation")
+        return replace(self, steps=ceil(rows / self.rows_a_step(processes)), epochs=None)
 
     def rows_a_step(self, processes: int = 1) -> int:
         """How many conversations are learned from in a step."""
@@ -144,9 +154,14 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def process_number() -> int:
+    """Which of them this is, from 0 on."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def first_process() -> bool:
-    """Whether this process is the one that writes, as their launcher says."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process is the one that writes."""
+    return process_number() == 0
 
 
 def finetune(
@@ -195,7 +210,7 @@ def finetune(
         model=_begun(mllm.model, training),
         args=args,
         train_dataset=Dataset.from_dict({"row": range(count)}),
-        data_collator=lambda chosen: pace.fetched(mllm.rows([row(one["row"]) for one in chosen])),
+        data_collator=lambda chosen: mllm.rows([row(one["row"]) for one in chosen]),
         processing_class=mllm.processor,
         callbacks=[Diverged(), lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
@@ -239,13 +254,25 @@ def _train(trainer: SFTTrainer, stop: Stop, lines: Lines) -> None:
     folder = Path(trainer.args.output_dir)
     begun = last_whole(folder)
     with ExitStack() as during:
-        for each in (enough_disk(folder), enough_memory(), stop.listening(), lines.shown(), steps_kept(trainer)):
+        watched, kept = lines.pace.counting(trainer.model), steps_kept(trainer)
+        shown = (stop.listening(), lines.shown(), watched)
+        for each in (enough_disk(folder), enough_memory(), *shown, _said_by_workers(), kept):
             during.enter_context(each)
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         log.warning("Stopped after %s, which is saved: the same command goes on from there.", done)
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _said_by_workers() -> Iterator[None]:
+    """Keeps what a user is told of an error in a worker, which torch wraps in the worker's traceback."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error).strip().rpartition(f"\n{UserError.__module__}.{UserError.__name__}: ")[2]
+        raise UserError(said) from error
 
 
 def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:
@@ -286,6 +313,10 @@ def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         save_total_limit=None,  # `Keeping` does, once the newer one is whole
         max_length=None,  # TRL's default of 1024 would cut image tokens
         remove_unused_columns=False,  # the rows hold what our collator reads
+        dataloader_num_workers=training.workers,
+        dataloader_multiprocessing_context="fork"
+        if training.workers
+        else None,  # rows are made by a function's closure
         train_sampling_strategy="sequential",  # they are shuffled epoch by epoch where they are made
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=on_cpu,

@@ -12,16 +12,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam4mllm.builders import Option, build_prompter, build_segmenter, check_prompter, check_segmenter, check_together
+import numpy as np
+
+from sam4mllm.builders import (
+    ORACLE,
+    PROMPTERS,
+    Option,
+    build_prompter,
+    build_segmenter,
+    check_prompter,
+    check_segmenter,
+    check_together,
+)
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
+from sam4mllm.geometry import Image
 from sam4mllm.images import write_png
 from sam4mllm.metrics import count
 from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
-from sam4mllm.samples import Sample, SampleSet, read_samples
+from sam4mllm.samples import Sample, SampleSet, read_samples, read_shown
 from sam4mllm.score import score
 
 SHOWN = 16
@@ -35,7 +47,7 @@ class HeldOut:
     Attributes:
         samples: a folder of samples, none of which is learned from.
         segmenter: what draws, as on the command line.
-        prompter: one of `builders.PROMPTERS`.
+        prompter: one of `builders.PROMPTERS` that asks a model.
         count: how many samples, spread over the folder.
         every: steps between looks; there is one more after the last step.
         images: the root of the pictures, where they were moved.
@@ -61,11 +73,15 @@ class HeldOut:
             )
 
     def chosen(self) -> SampleSet:
-        """The samples that are asked, once names are checked.
+        """The samples that are asked, once names are checked, and that the pictures' files are there.
 
         Raises:
-            UserError: for a prompter or a segmenter that cannot be built, and a folder without samples.
+            UserError: for a prompter or a segmenter that cannot be built, a folder without samples, and the first of
+                the samples whose picture is not there.
         """
+        if self.prompter == ORACLE:
+            choices = ", ".join(name for name in PROMPTERS if name != ORACLE)
+            raise UserError(f"held-out samples are asked of the model, and the oracle asks none: choose from {choices}")
         check_segmenter(self.segmenter)
         check_prompter(self.prompter, {})
         check_together(self.segmenter, self.prompter)
@@ -73,7 +89,21 @@ class HeldOut:
         if not len(found):
             raise UserError(f"{self.samples} holds no samples to hold out")
         few = min(self.count, len(found))
-        return SampleSet(tuple(found.samples[index * len(found) // few] for index in range(few)), found.images)
+        chosen = SampleSet(tuple(found.samples[index * len(found) // few] for index in range(few)), found.images)
+        for sample in chosen:
+            if not chosen.path(sample).exists():
+                raise UserError(f"held-out sample {sample.id}: no such file: {chosen.path(sample)}")
+        return chosen
+
+
+def check_pictures(samples: SampleSet) -> None:
+    """Read the pictures of held-out samples, so that it shows before a training which of them cannot be.
+
+    Raises:
+        UserError: naming sample and picture, for the first that cannot be read, or has another size than it says.
+    """
+    for some in samples.by_picture():
+        read_shown(some.path(some.samples[0]), "held-out sample", some.samples)
 
 
 def watcher(
@@ -116,16 +146,20 @@ def watcher(
 def sheet(samples: SampleSet, predictions: list[Prediction]) -> AnySize:
     """The first of the samples with what was found in each."""
     pairs = list(zip(samples, predictions, strict=True))[:SHOWN]
-    tiles = [
-        overlay(
-            samples.picture(sample),
-            prediction.prompts,
-            [prediction.mask.mask],
-            f"{sample.phrase} (IoU {_iou(sample, prediction):.2f})",
-        )
-        for sample, prediction in pairs
-    ]
+    tiles = []
+    for sample, prediction in pairs:
+        said = prediction.error or f"IoU {_iou(sample, prediction):.2f}"
+        picture = _shown(samples, sample)
+        tiles.append(overlay(picture, prediction.prompts, [prediction.mask.mask], f"{sample.phrase} ({said})"))
     return contact_sheet(tiles, COLUMNS, (336, 380))
+
+
+def _shown(samples: SampleSet, sample: Sample) -> Image:
+    """A sample's picture, or a blank where it went bad while the training runs, which that must not end."""
+    try:
+        return samples.picture(sample)
+    except UserError:
+        return np.full((sample.height, sample.width, 3), 255, dtype=np.uint8)
 
 
 def _iou(sample: Sample, prediction: Prediction) -> float:

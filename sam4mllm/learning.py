@@ -11,6 +11,7 @@ The recipe lies beside the weights as ``recipe.yaml``, and is one itself:
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -24,17 +25,19 @@ from sam4mllm.atomic import alone, check_folder, write_text
 from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_prompter
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training, check_reports, finetune, first_process, process_count
+from sam4mllm.finetune import Training, check_reports, finetune, first_process, process_count, process_number
 from sam4mllm.fingerprints import data
-from sam4mllm.held_out import HeldOut, watcher
+from sam4mllm.held_out import HeldOut, check_pictures, watcher
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_quantized import check_four_bits
 from sam4mllm.rows import Rows
 from sam4mllm.run_identity import check_begun, identity_of, note
-from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources
+from sam4mllm.samples import SampleSet
+from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources, some
 from sam4mllm.stopping import enough_memory
 
+log = logging.getLogger(__name__)
 RECIPE = "recipe.yaml"
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -120,6 +123,9 @@ def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
     if first_process():
         check_begun(out, identity, resume)
     held_out = recipe.held_out.chosen() if recipe.held_out else None
+    if held_out is not None:
+        check_pictures(held_out)
+        _warn_of_known(taught, held_out)
     mllm = build_mllm(
         recipe.mllm,
         dialect=recipe.dialect,
@@ -134,7 +140,7 @@ def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
     conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
     training = recipe.training.in_steps(conversations.rows_in, processes)
-    conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes))
+    conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes), process_number(), processes)
     if first_process():
         note(out, identity)
         write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
@@ -188,7 +194,6 @@ def prepared(recipe: FinetuneRecipe) -> Corpus:
     Raises:
         UserError: as `run` does.
     """
-    check_reports(recipe.training.report_to)
     if recipe.training.quantize is not None:
         check_four_bits()
     return taught_by(recipe)
@@ -202,7 +207,15 @@ def taught_by(recipe: FinetuneRecipe) -> Corpus:
     """
     check_mllm(recipe.mllm, dialect=recipe.dialect)
     check_dtype(recipe.dtype)
+    check_reports(recipe.training.report_to)
     template_of(recipe)
     found = corpus(read_sources(recipe.data), recipe.rows)
     check_files(found)
     return found
+
+
+def _warn_of_known(taught: Corpus, held_out: SampleSet) -> None:
+    known = taught.known(held_out)
+    if known:
+        said = f"{len(known)} of the {len(held_out)} held-out samples are about pictures that are learned from"
+        log.warning("%s, which their figures flatter: %s.", said, some(known))

@@ -32,14 +32,15 @@ def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, An
 
 def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, recipe: bool) -> str:
     """The card's text; ``recipe`` is whether one lies beside it."""
+    local = Path(card.base_name).is_absolute()  # a folder, which is nobody else's: its own name will do
     front = {
-        **({"base_model": card.base_name} if card.base_name else {}),
+        **({"base_model": card.base_name} if "/" in card.base_name and not local else {}),
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "image-segmentation",
         "tags": ["sam4mllm", "referring-expression-segmentation", *(["lora"] if adapter else [])],
     }
     option = "--adapter" if adapter else "--mllm"
-    taught = f"`{card.base_name}`" if card.base_name else "its base"
+    taught = f"`{Path(card.base_name).name if local else card.base_name}`" if card.base_name else "its base"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {taught}, taught to say masks in words",

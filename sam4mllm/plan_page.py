@@ -12,10 +12,10 @@ import numpy as np
 
 from sam4mllm.memory import Memory
 from sam4mllm.row_plan import LongRow, RowPlan
+from sam4mllm.sources import some
 from sam4mllm.training_plan import TrainingPlan
 
 BINS, BAR = 10, 40  # of the histogram: its rows, and how many signs its longest bar has
-NAMED = 3  # ids in a row
 GIB, MIB = 2**30, 2**20
 
 
@@ -49,9 +49,7 @@ def page(plan: TrainingPlan) -> tuple[Section, ...]:
         Section(
             "Left out",
             ("source", "kind", "how many", "why", "ids"),
-            tuple(
-                (one.source, one.kind, f"{len(one.ids):,}", one.reason, _some(one.ids)) for one in plan.rows.left_out
-            ),
+            tuple((one.source, one.kind, f"{len(one.ids):,}", one.reason, some(one.ids)) for one in plan.rows.left_out),
             "" if plan.rows.left_out else "Nothing is left out.",
         ),
     )
@@ -77,6 +75,8 @@ def _course(plan: TrainingPlan) -> Section:
         ("steps", f"{plan.steps:,}"),
         ("conversations a step", f"{plan.a_step:,}"),
         ("epochs", f"{plan.epochs:.2f}"),
+        *([("held-out samples", f"{plan.held_out:,}")] if plan.held_out else []),
+        *([("of learned pictures", f"{len(plan.known):,}: {some(plan.known)}")] if plan.known else []),
     )
     return Section("Training", (), rows)
 
@@ -102,7 +102,7 @@ def _tokens(rows: RowPlan, budget: int) -> Section:
 
 
 def _long(row: LongRow) -> tuple[str, ...]:
-    return str(row.index), f"{row.tokens + row.picture:,}", f"{row.picture:,}", _some(row.ids)
+    return str(row.index), f"{row.tokens + row.picture:,}", f"{row.picture:,}", some(row.ids)
 
 
 def _trained(plan: TrainingPlan) -> Section:
@@ -135,7 +135,3 @@ def _memory(memory: Memory) -> Section:
 def size_of(size: int, among: int) -> str:
     """Bytes to read, in the unit that suits the largest of those they stand among."""
     return f"{size / GIB:.2f} GiB" if among >= GIB else f"{size / MIB:.1f} MiB"
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:NAMED]) + (" ..." if len(ids) > NAMED else "")

@@ -8,9 +8,8 @@ No picture is read. Knows nothing of models and of how it is printed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class RowPlan:
         tokens: of each row that was counted, from the user's first word on, of which there is a budget.
         pictures: the tokens of each of these rows' picture, and what else comes before that word.
         supervised: how many of all these tokens are learned from.
-        longest: of the epoch, the longest first; chosen by what was planned of their text.
+        longest: of the epoch with their pictures, the longest first; chosen by what was planned of their text.
         left_out: what is not used, and why.
     """
 
@@ -73,11 +72,11 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
     """
     some = range(len(conversations) if counted is None else min(counted, len(conversations)))
     sizes = [lengths.conversation(conversations.turns(index)) for index in some]
-    pictures = cache(lengths.picture)
+    pictures = lengths.pictures(_sizes(conversations))
     return RowPlan(
         _counts(conversations),
         tuple(total for total, _ in sizes),
-        tuple(pictures(*_shown(conversations, index)) for index in some),
+        tuple(pictures[index] for index in some),
         sum(learned for _, learned in sizes),
         _longest(conversations, lengths, pictures, longest),
         conversations.corpus.left_out,
@@ -95,23 +94,24 @@ def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
     )
 
 
-def _shown(conversations: Conversations, index: int) -> tuple[int, int]:
-    """The width and the height of a row's picture."""
-    item = conversations.plan(index).items[0]
-    return item.width, item.height
+def _sizes(conversations: Conversations) -> list[tuple[int, int]]:
+    """The width and the height of each row's picture."""
+    epoch, items = conversations.epoch(0), conversations.corpus.items
+    first = [items[number] for number in epoch.items[epoch.starts[:-1]].tolist()]
+    return [(item.width, item.height) for item in first]
 
 
 def _longest(
-    conversations: Conversations, lengths: Lengths, pictures: Callable[[int, int], int], count: int
+    conversations: Conversations, lengths: Lengths, pictures: Sequence[int], count: int
 ) -> tuple[LongRow, ...]:
-    planned = np.argsort(-conversations.epoch(0).cost, kind="stable")[:count].tolist()
+    planned = conversations.epoch(0).cost + np.array(pictures, dtype=np.int64)
     found = [
         LongRow(
             index,
             lengths.conversation(conversations.turns(index))[0],
-            pictures(*_shown(conversations, index)),
+            pictures[index],
             tuple(item.id for item in conversations.plan(index).items),
         )
-        for index in planned
+        for index in np.argsort(-planned, kind="stable")[:count].tolist()
     ]
     return tuple(sorted(found, key=lambda row: -row.tokens - row.picture))

@@ -42,6 +42,7 @@ FREE = (
     "training.save_every",
     "training.keep",
     "training.report_to*",
+    "training.workers",
 )
 """What may change while a run is stopped, as patterns of a recipe's keys; whatever is not named here may not."""
 FOLDERS = ("data.*.samples", "data.*.targets", "data.*.talks")

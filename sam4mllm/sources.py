@@ -126,6 +126,14 @@ class Corpus:
         """The source of an item."""
         return self.parts[int(self.source[item])]
 
+    def known(self, others: SampleSet) -> tuple[str, ...]:
+        """The ids of those of other samples whose pictures are taught from; they are told by their places."""
+        used = np.flatnonzero(self.uses.any(axis=0))
+        roots = [part.rows.images.resolve() for part in self.parts]
+        own = {roots[self.source[at]] / self.items[at].image for at in used.tolist()}
+        root = others.images.resolve()
+        return tuple(sample.id for sample in others if root / sample.image in own)
+
     def without(self, barred: Bool[np.ndarray, "kinds items"], reason: str) -> Corpus:
         """The same but for some ways of using some items, which are left out for a reason.
 
@@ -283,8 +291,9 @@ def _check_targets(part: Part, targets: Targets, rows: Rows) -> None:
 
 
 def _said(left_out: Sequence[LeftOut]) -> str:
-    return ", ".join(f"{len(one.ids)} ({one.reason}: {_some(one.ids)})" for one in left_out)
+    return ", ".join(f"{len(one.ids)} ({one.reason}: {some(one.ids)})" for one in left_out)
 
 
-def _some(ids: Sequence[str]) -> str:
+def some(ids: Sequence[str]) -> str:
+    """The first of many ids."""
     return ", ".join(ids[:NAMED]) + (" ..." if len(ids) > NAMED else "")

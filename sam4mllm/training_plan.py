@@ -34,6 +34,8 @@ class TrainingPlan:
         steps: of the whole training.
         a_step: conversations that are learned from in each, by all processes.
         epochs: how often that goes through the data.
+        held_out: how many samples are asked while it runs.
+        known: the ids of those of them whose pictures are learned from.
     """
 
     mllm: str
@@ -44,6 +46,8 @@ class TrainingPlan:
     steps: int
     a_step: int
     epochs: float
+    held_out: int
+    known: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """All of it, with the peak of a step's memory."""
@@ -61,6 +65,7 @@ def planned(recipe: FinetuneRecipe) -> TrainingPlan:
     if recipe.mllm.startswith("replay:"):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
     taught = taught_by(recipe)
+    held_out = recipe.held_out.chosen() if recipe.held_out else None
     mllm = HfMLLM.outline(
         model_at(recipe.mllm),
         dialect=recipe.dialect,
@@ -85,4 +90,6 @@ def planned(recipe: FinetuneRecipe) -> TrainingPlan:
         training.steps,
         a_step,
         training.steps * a_step / len(conversations),
+        len(held_out) if held_out else 0,
+        taught.known(held_out) if held_out else (),
     )

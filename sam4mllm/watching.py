@@ -9,7 +9,6 @@ Knows nothing of models, rows and samples: held-out figures come from a function
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -20,6 +19,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
 Watch: TypeAlias = Callable[[int], Mapping[str, float]]
@@ -32,17 +32,30 @@ class Pace:
     """Counts tokens and seconds of this process; time that is paused does not count."""
 
     def __init__(self) -> None:
-        self.tokens, self.seconds, self._since = 0, 0.0, perf_counter()
-        self._fetched: deque[int] = deque()
+        self.seconds, self._since = 0.0, perf_counter()
+        self._tokens: Tensor | int = 0
 
-    def fetched(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The same batch, whose tokens that have a label count once it is done: batches are fetched ahead."""
-        self._fetched.append(int((batch["labels"] >= 0).sum()))
-        return batch
+    @property
+    def tokens(self) -> int:
+        """How many were learned from."""
+        return int(self._tokens)
 
-    def done(self, batches: int) -> None:
-        """Add the tokens of so many batches, in the order in which they were fetched."""
-        self.tokens += sum(self._fetched.popleft() for _ in range(min(batches, len(self._fetched))))
+    @contextmanager
+    def counting(self, model: nn.Module) -> Iterator[None]:
+        """Counts what the model is fed while the block runs, wherever it was made."""
+        hook = model.register_forward_pre_hook(self._fed, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self._tokens, self.seconds, self._since = 0, 0.0, perf_counter()
+
+    def _fed(self, model: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  torch's
+        if "labels" in inputs:  # held-out samples are asked without
+            self._tokens = self._tokens + (inputs["labels"] >= 0).sum()  # a tensor, for which no device is waited
 
     def tick(self) -> None:
         """Add the time since the last tick."""
@@ -81,15 +94,13 @@ class Lines(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Begin to count; a run that goes on begins where it was."""
-        self.pace.tick()
-        self.pace.tokens, self.pace.seconds = 0, 0.0
+        self.pace.begin()
         self.begun = state.global_step
         self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Advance the bar."""
         self.pace.tick()
-        self.pace.done(args.gradient_accumulation_steps)
         self.bar.update(self.task, completed=state.global_step)
 
     def on_log(
@@ -114,8 +125,9 @@ class Lines(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     def _rate(self, state: Any) -> str:
         """The pace since the last line, and the time left at the pace of the whole run."""
-        tokens, seconds = self.pace.tokens - self.told[0], self.pace.seconds - self.told[1]
-        self.told = self.pace.tokens, self.pace.seconds
+        now = self.pace.tokens, self.pace.seconds
+        tokens, seconds = now[0] - self.told[0], now[1] - self.told[1]
+        self.told = now
         left = self.pace.seconds / max(state.global_step - self.begun, 1) * (state.max_steps - state.global_step)
         return f"{tokens / max(seconds, 1e-9):.0f} supervised tokens/s | {timedelta(seconds=round(left))} left"
 

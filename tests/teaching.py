@@ -32,8 +32,11 @@ class Words:
         sizes = [len(turn.text.split()) + 1 for turn in turns]
         return sum(sizes), sum(sizes[1::2])
 
-    def picture(self, width: int, height: int) -> int:
-        return width // 10
+    def mark_in(self, text: str) -> str | None:
+        return next((mark for mark in ("<image>", "[END]") if mark in text), None)
+
+    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        return [width // 10 for width, _ in sizes]
 
 
 def disc(left: int) -> Rle:

@@ -3,12 +3,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from sam4mllm import cli
 from sam4mllm.errors import UserError
 from sam4mllm.images import read_image
 from sam4mllm.predictions import read_predictions
@@ -216,6 +218,15 @@ def test_answers_need_a_place(run, photo):
 @pytest.mark.parametrize("words", [["infer", "--nonsense"], ["infer", "--batch-size", "0"], ["nonsense"]])
 def test_a_wrong_option_is_exit_code_2(run, words):
     assert run(*words)[0] == 2
+
+
+def test_what_libraries_say_to_each_others_authors_is_not_shown(command, monkeypatch):
+    def app():
+        warnings.warn("is deprecated", FutureWarning, stacklevel=1)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(cli, "app", app)
+    assert command() == (0, "", "")
 
 
 def test_an_interrupt_is_130(run, photo, monkeypatch):

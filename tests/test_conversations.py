@@ -168,6 +168,30 @@ def test_talks_are_said_as_they_are_beside_samples(many, pictures):
     assert {item.id for plan in plans for item in plan.items} > {one.id for one in many}
 
 
+def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictures, caplog):
+    phrases = ["the <image> sign", "the [END]"]  # angle brackets become round ones
+    poisoned = [sample(f"p{number}", phrase=phrase) for number, phrase in enumerate(phrases)]
+    said = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
+    told = [
+        Talk(f"t{n}", "0.png", WIDTH, HEIGHT, (Turn("user", q), Turn("assistant", a))) for n, (q, a) in enumerate(said)
+    ]
+    rows = Rows(Mixture(ppg=1, pqpp=0, box=0))
+    parts = [
+        Part("set", replace(many, samples=(*many.samples, *poisoned))),
+        Part("talks", TalkSet(tuple(told), pictures)),
+    ]
+    conversations = Conversations(corpus(parts, rows), rows, MUTE, Words())
+    taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
+    assert taught_ids == {*(one.id for one in many), "p0", "t3"}
+    why = "by which the model's input is marked"
+    assert {(one.source, one.kind, one.reason, one.ids) for one in conversations.corpus.left_out} == {
+        ("set", "ppg", f"it holds [END], {why}", ("p1",)),
+        ("talks", "talk", f"it holds <image>, {why}", ("t0", "t1")),
+        ("talks", "talk", f"it holds [END], {why}", ("t2",)),
+    }
+    assert f"Of the 4 talks of talks are not used for talk: 2 (it holds <image>, {why}: t0, t1)." in caplog.messages
+
+
 def test_a_row_over_its_budget_is_counted_and_named_and_not_cut(pictures, caplog):
     class Wrong(Words):
         """Tells of texts that are half as long as they are."""
@@ -215,6 +239,19 @@ def test_pictures_are_checked_before_they_are_needed_and_only_those_that_are(pic
     conversations.check_pictures(late)
     with pytest.raises(UserError, match=f"sample s2: .*{says}"):
         conversations.row(late)
+
+
+def test_processes_that_train_together_share_the_reading(pictures, monkeypatch):
+    samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
+    conversations, read, picture = taught(samples), [], Part.picture
+    monkeypatch.setattr(Part, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1])
+    shares = []
+    for process in range(2):
+        conversations.check_pictures(1000, process, 2)
+        shares.append(read[:])
+        read.clear()
+    assert sorted(shares[0] + shares[1]) == ["0.png", "1.png", "2.png"]
+    assert all(shares)
 
 
 def test_a_talk_whose_picture_vanished_is_named(pictures):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -135,6 +136,31 @@ def test_a_run_that_died_goes_on_to_the_same_losses_and_weights(base, whole, tmp
     assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
     assert len(logged(tmp_path)) == 5
     assert same(weights(tmp_path), weights(whole))
+
+
+def test_workers_make_the_same_rows(base, whole, tmp_path, capsys):
+    made = tmp_path / "made"
+
+    def here(index):
+        with made.open("a") as file:
+            file.write(f"{index} {os.getpid()}\n")
+        return row(index)
+
+    finetune(load(base), here, replace(STEPS, workers=2), tmp_path / "out")
+    assert logged(tmp_path / "out") == pytest.approx(logged(whole), abs=1e-5)
+    rows, processes = zip(*(line.split() for line in made.read_text().splitlines()), strict=True)
+    assert sorted(map(int, rows)) == list(range(10))
+    assert len({*processes}) == 2
+    assert str(os.getpid()) not in processes
+    assert not re.search(r"\| 0 supervised tokens/s", capsys.readouterr().err)
+
+
+def test_what_a_worker_refuses_is_one_line(base, tmp_path):
+    def refused():
+        raise UserError("sample a: no such file: a.png")
+
+    with pytest.raises(UserError, match=r"^sample a: no such file: a\.png$"):
+        finetune(load(base), ending(2, refused), replace(STEPS, workers=1), tmp_path)
 
 
 def test_a_finished_run_is_finished(base, whole, tmp_path):
@@ -334,9 +360,20 @@ def test_mixed_precision_trains_in_float32_on_a_base_in_bfloat16(family, tmp_pat
 
 
 def test_reports_go_where_the_recipe_says(base, tmp_path):
-    pytest.importorskip("tensorboard")
-    finetune(load(base), row, replace(STEPS, report_to=("tensorboard",)), tmp_path)
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finetune(load(base), row, replace(STEPS, report_to=("tensorboard",)), tmp_path, watch=lambda _: {"cIoU": 0.25})
+    [written] = {file.parent for file in tmp_path.rglob("events.out.tfevents.*")}
+    found = EventAccumulator(str(written)).Reload()
+    assert {one.step: one.value for one in found.Scalars("train/loss")} == pytest.approx(logged(tmp_path), abs=1e-6)
+    [held_out] = [name for name in found.Tags()["scalars"] if "held_out" in name]
+    assert [(one.step, one.value) for one in found.Scalars(held_out)] == [(STEPS.steps, 0.25)]
+
+
+def test_epochs_that_hold_no_row_are_refused():
+    assert Training(epochs=0.5).in_steps(lambda epochs: round(epochs * 40)).steps == 3
+    with pytest.raises(UserError, match=r"0\.02 epochs are too few: they hold no conversation"):
+        Training(epochs=0.02).in_steps(lambda epochs: round(epochs * 10))
 
 
 @pytest.mark.parametrize(
@@ -359,6 +396,7 @@ def test_a_place_for_reports_that_is_not_there_is_named(name, says, monkeypatch)
         ({"quantize": "8bit"}, "4bit, with a lora, or null"),
         ({"quantize": "4bit", "lora": None}, "4bit, with a lora"),
         ({"keep": 0}, "keep is 1 or more"),
+        ({"workers": -1}, "workers is 0 or more"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(values, says):

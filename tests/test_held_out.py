@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sam4mllm.dialects import dialect
 from sam4mllm.dialogue import say_boxes
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Frame
-from sam4mllm.held_out import HeldOut, watcher
+from sam4mllm.held_out import HeldOut, check_pictures, watcher
 from sam4mllm.images import read_image, write_png
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.predictions import read_predictions
@@ -54,9 +55,45 @@ def test_what_is_found_is_scored_and_drawn_at_every_look(folder):
     assert {path.name for path in Path("out").glob("*.png")} == {"step-000200.png", "step-000400.png"}
 
 
+def test_a_picture_that_goes_bad_is_a_failed_prediction_and_a_blank(folder):
+    held_out = HeldOut(folder, "box", prompter="box", count=3)
+    samples = held_out.chosen()
+    look = watcher(held_out, samples, ScriptedMLLM(lambda *_: "none"), {}, Path("out"), None)
+    assert look(1)["failed"] == 0
+    bad, *others = samples
+    for spoil in (lambda path: path.write_bytes(path.read_bytes()[:60]), Path.unlink):
+        spoil(samples.path(bad))
+        assert look(2)["failed"] == pytest.approx(1 / 3)
+        found = {one.id: one for one in read_predictions(Path("out/step-000002.jsonl"))}
+        assert f"{bad.image}" in found[bad.id].error
+        assert (found[bad.id].mask.area, found[bad.id].replies) == (0, ())
+        assert not any(found[one.id].error for one in others)
+        before, after = (read_image(Path(f"out/step-00000{step}.png"))[8:300, 8:344] for step in (1, 2))
+        assert len(np.unique(after.reshape(-1, 3), axis=0)) < len(np.unique(before.reshape(-1, 3), axis=0)) / 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="cut short"),
+        pytest.param(
+            lambda path: write_png(path, np.zeros((20, 30, 3), np.uint8)), "is 30 x 20 pixels", id="another size"
+        ),
+    ],
+)
+def test_pictures_are_checked_before_they_are_needed(folder, spoil, says):
+    samples = HeldOut(folder, "grabcut").chosen()
+    check_pictures(samples)
+    spoil(samples.path(samples.samples[1]))
+    with pytest.raises(UserError, match=f"held-out sample {samples.samples[1].id}: .*{says}"):
+        check_pictures(samples)
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
+        pytest.param({"prompter": "oracle"}, "the oracle asks none: choose from ppg, pqpp", id="oracle"),
+        pytest.param({"images": "nowhere"}, r"held-out sample \S+: no such file: nowhere/0.png", id="no pictures"),
         pytest.param({"segmenter": "grabcat"}, "did you mean grabcut", id="segmenter"),
         pytest.param({"segmenter": "box"}, "the segmenter box takes no points", id="points for box"),
         pytest.param({"prompter": "pgp"}, "did you mean ppg", id="prompter"),

@@ -160,6 +160,11 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
         pytest.param("held_out={samples: set, segmenter: grabcat}", "did you mean grabcut", id="held-out segmenter"),
         pytest.param("held_out={samples: nowhere, segmenter: grabcut}", "nowhere is no samples", id="held-out samples"),
+        pytest.param(
+            "held_out={samples: set, segmenter: grabcut, prompter: oracle}",
+            "the oracle asks none",
+            id="held-out oracle",
+        ),
         pytest.param("training.quantize=4bit", "4 bits need", id="four bits"),
         pytest.param("rows.mixture.ppg=-1", "weights are 0 or more", id="mixture"),
     ],
@@ -256,7 +261,7 @@ def test_a_recipe_that_is_missing_is_named(samples, command):
     assert err.startswith("error: cannot read the recipe nowhere.yaml")
 
 
-def test_while_it_runs_held_out_samples_are_asked_and_drawn_and_the_best_is_kept(samples, command):
+def test_while_it_runs_held_out_samples_are_asked_and_drawn_and_the_best_is_kept(samples, command, caplog):
     families.build("llava", Path("model"))
     held_out = ["samples=set", "segmenter=grabcut", "count=2", "every=1", "prompter=pqpp"]
     words = [LORA, *SMALL, *(f"held_out.{word}" for word in held_out)]
@@ -267,6 +272,7 @@ def test_while_it_runs_held_out_samples_are_asked_and_drawn_and_the_best_is_kept
         [*drawn, *(path.name for path in Path("out/held_out").glob("*timings*"))]
     )
     assert "step 1 of 2 | held out: cIoU 0." in err
+    assert "2 of the 2 held-out samples are about pictures that are learned from" in caplog.text
     assert "| held out: unreadable, step 2 |" in Path("out/README.md").read_text()
     assert load(Path("out/recipe.yaml"), FinetuneRecipe).held_out.count == 2
 

@@ -43,6 +43,14 @@ def test_the_last_figures_are_told_with_their_steps():
     assert "| peft | 0.21 |" in text
 
 
+@pytest.mark.parametrize(("base", "name"), [("/home/me/models/my-model", "my-model"), ("tiny", "tiny")])
+def test_a_base_that_is_not_on_the_hub_is_called_by_its_own_name(base, name):
+    text = model_card(Card("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)
+    assert f"# `{name}`, taught to say masks in words" in text
+    assert "base_model" not in text
+    assert "/home" not in text
+
+
 def test_what_is_not_known_is_not_said():
     text = model_card(Card("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
     assert "base_model" not in text

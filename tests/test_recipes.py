@@ -72,6 +72,12 @@ def test_the_commands_of_its_story_load(name, monkeypatch):
         assert load(Path(file), FinetuneRecipe, overrides)
 
 
+@pytest.mark.parametrize("name", TUNING)
+def test_it_names_targets_only_where_something_says_them(name):
+    recipe = load(path(name), FinetuneRecipe)
+    assert recipe.rows.mixture.ppg or not any(source.targets for source in recipe.data)
+
+
 @pytest.mark.parametrize("name", sorted({*CLASSES} - {"lora"}))
 def test_it_says_that_the_weights_of_that_name_were_not_run(name):
     assert "were not run here" in path(name).read_text(encoding="utf-8")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from sam4mllm.rows import Mixture, Rows
 from sam4mllm.samples import SampleSet
 from sam4mllm.sources import Part, corpus
 from sam4mllm.talks import Talk, TalkSet
-from tests.teaching import HEIGHT, MUTE, WIDTH, Words, sample
+from tests.teaching import BOX, HEIGHT, MUTE, WIDTH, Words, sample
 
 SAMPLES = [sample(f"s{n}", f"{n % 3}.png", phrase="the " * n + "cup") for n in range(12)]
 LONG = Talk("long", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "word " * 300)))
@@ -42,6 +44,16 @@ def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversati
     for row in plan.longest:
         assert (row.tokens, row.picture) == (plan.tokens[row.index], WIDTH // 10)
         assert row.ids == tuple(item.id for item in conversations.plan(row.index).items)
+
+
+def test_the_longest_row_may_be_a_short_text_about_a_large_picture(tmp_path):
+    large = replace(sample("large", "large.png", masks=()), width=9000, height=50)
+    rows = Rows(BOX, tokens=250, per_image=1)
+    mixed = Conversations(corpus([Part("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words())
+    plan = row_plan(mixed, Words(), longest=2)
+    assert [row.ids for row in plan.longest] == [("large",), ("s11",)]
+    assert [row.picture for row in plan.longest] == [900, WIDTH // 10]
+    assert sorted(plan.pictures) == [10] * 12 + [900]
 
 
 def test_some_rows_can_stand_for_all(conversations):

@@ -119,6 +119,18 @@ def test_targets_of_fewer_points_than_are_asked_for_are_told(caplog):
     assert caplog.messages == ["the rows ask for 4 negative points, and the targets of set have 3 at the most."]
 
 
+def test_samples_of_pictures_that_are_taught_from_are_known(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to("images")
+    taught = [sample("a", "0.png"), sample("b", "1.png"), sample("mute", "2.png", phrase="")]
+    parts = [Part("set", SampleSet(tuple(taught), tmp_path / "images")), Part("talks", TalkSet((TALK,), NOWHERE))]
+    held_out = tuple(sample(f"v{n}", f"{n}.png") for n in range(5))
+    found = corpus(parts, Rows(BOX))
+    assert found.known(SampleSet(held_out, tmp_path / "link")) == ("v0", "v1")
+    assert found.known(SampleSet(held_out, NOWHERE)) == ("v0",)
+    assert found.known(SampleSet(held_out, tmp_path)) == ()
+
+
 def test_targets_that_no_way_needs_do_not_matter():
     assert len(corpus([part(sample("a"), targets=target("b"))], Rows(PQPP)).items) == 1
 

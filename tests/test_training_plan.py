@@ -109,6 +109,10 @@ def test_several_processes_share_an_epoch(folder, monkeypatch):
         ("rows.tokens=5", "longer than 5 tokens"),
         ("training.lora.targets=[nothing]", "no linear layer of the language model is called 'nothing'"),
         ("chat_template=nowhere", "cannot read the chat template nowhere"),
+        ("training.report_to=[tensorbord]", "no report goes to 'tensorbord'"),
+        ("held_out={samples: nowhere, segmenter: grabcut}", "nowhere is no samples folder"),
+        ("held_out={samples: set, segmenter: grabcat}", "did you mean grabcut"),
+        ("held_out={samples: set, segmenter: grabcut, images: nowhere}", "no such file: nowhere"),
     ],
     ids=lambda value: value.split("=")[0] if "=" in value else "",
 )
@@ -154,6 +158,18 @@ def test_one_number_is_said_once(folder):
 def test_columns_stand_below_each_other_and_an_empty_section_has_its_note():
     sections = [Section("A", ("x", "long head"), (("1", "2"), ("333", "4"))), Section("B", ("x",), (), "Nothing.")]
     assert text(sections) == "A\n  x    long head\n  1    2\n  333  4\n\nB\n  Nothing.\n"
+
+
+def test_held_out_samples_whose_pictures_are_learned_from_are_counted(folder):
+    held_out = "held_out={samples: set, segmenter: grabcut, count: 5}"
+    plan = planned(recipe(held_out))
+    assert (plan.held_out, len(plan.known)) == (5, 5)
+    assert f"  of learned pictures   5: {', '.join(plan.known[:3])} ...\n" in text(page(plan))
+    shutil.copytree("images", "others")
+    plan = planned(recipe(held_out.replace("}", ", images: others}")))
+    assert (plan.held_out, plan.known) == (5, ())
+    assert "  held-out samples      5\n" in text(page(plan))
+    assert "of learned pictures" not in text(page(plan))
 
 
 def test_nothing_left_out_is_said(folder):

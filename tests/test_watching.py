@@ -13,6 +13,13 @@ from sam4mllm.watching import BEST_OF, HeldOutRounds, Lines, Pace
 BATCH = {"labels": torch.tensor([[-100, 3, 0, -100], [5, -100, -100, 7]])}
 
 
+class Model(torch.nn.Module):
+    """Takes anything."""
+
+    def forward(self, **inputs):
+        return None
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The seconds that pass, by hand."""
@@ -22,10 +29,11 @@ def clock(monkeypatch):
 
 
 def test_the_pace_counts_labelled_tokens_and_leaves_pauses_out(clock):
-    pace = Pace()
-    assert pace.fetched(BATCH) is BATCH
-    pace.fetched(BATCH)
-    pace.done(1)
+    pace, model = Pace(), Model()
+    with pace.counting(model):
+        model(**BATCH)
+        model(input_ids=BATCH["labels"])
+    model(**BATCH)
     clock.seconds += 2
     with pace.paused():
         clock.seconds += 50
@@ -38,14 +46,14 @@ def test_a_log_is_a_plain_line_where_there_is_no_terminal(clock):
     pace, out = Pace(), io.StringIO()
     lines = Lines(pace, Console(file=out, soft_wrap=True, highlight=False))
     state = SimpleNamespace(global_step=2, max_steps=12, is_world_process_zero=True)
-    args = SimpleNamespace(gradient_accumulation_steps=1)
-    with lines.shown():
+    model = Model()
+    with lines.shown(), pace.counting(model):
         lines.on_train_begin(None, state, None)
         for _ in range(2):
-            pace.fetched(BATCH)
+            model(**BATCH)
             clock.seconds += 4
             state.global_step += 1
-            lines.on_step_end(args, state, None)
+            lines.on_step_end(None, state, None)
         lines.on_log(None, state, None, logs={"loss": 0.41234, "grad_norm": 1.0})
         lines.on_log(None, state, None, logs={BEST_OF: 0.5, "held_out_box": 0.25})
         lines.on_log(None, state, None, logs={"train_runtime": 3.0})
@@ -60,13 +68,14 @@ def test_the_pace_of_a_line_is_that_since_the_last_one(clock):
     lines = Lines(pace, Console(file=out, soft_wrap=True))
     state = SimpleNamespace(global_step=0, max_steps=2, is_world_process_zero=True)
     lines.on_train_begin(None, state, None)
+    model = Model()
     for batches in (1, 5):
-        args = SimpleNamespace(gradient_accumulation_steps=batches)
-        for _ in range(batches):
-            pace.fetched(BATCH)
+        with pace.counting(model):
+            for _ in range(batches):
+                model(**BATCH)
         clock.seconds += 2
         state.global_step += 1
-        lines.on_step_end(args, state, None)
+        lines.on_step_end(None, state, None)
         lines.on_log(None, state, None, logs={"loss": 1.0})
     assert [line.split(" | ")[2] for line in out.getvalue().splitlines()] == [
         "2 supervised tokens/s",

@@ -6,6 +6,9 @@ exit code 2, as is a wrong option; an interrupt is 130.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 import typer
 
 from sam4mllm.cli import calibrate, diagnose, finetune, infer, merge, predict, report, score, targets
@@ -40,6 +43,8 @@ for command in (
 
 def main() -> None:
     """The console entry."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other's authors
     try:
         app()
     except UserError as error:

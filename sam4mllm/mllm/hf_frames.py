@@ -58,6 +58,10 @@ class Sight:
         square[top : top + height, left : left + width] = image
         return PilImage.fromarray(square)
 
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) of what `prepare` makes of a picture of this size."""
+        return (max(width, height),) * 2 if self._crops else (width, height)
+
     def frames(self, images: Images) -> list[Frame]:
         """The frame of each picture, in pixels of the original."""
         return [self._frame(image) for image in images]

@@ -7,8 +7,10 @@ training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log2
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +73,10 @@ class TemplateLengths:
             found.update(zip(some, map(len, ids), strict=True))
         return [found[text] for text in texts]
 
+    def mark_in(self, text: str) -> str | None:
+        """The first of the model's special tokens that a text holds, or what else would break its input."""
+        return self.template.mark_in(text)
+
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
         """The tokens of a conversation from the user's first word on, and how many of them are learned from.
 
@@ -80,11 +86,43 @@ class TemplateLengths:
         after = tail(self.template, turns)
         return len(self.template.opening(turns[0].text)) + len(after.ids), sum(after.supervised)
 
+    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        """The tokens of all that comes before the user's first word, for a picture of each (width, height).
+
+        Most processors tell by the size how many tokens a picture takes; one that does not is shown a blank of each
+        shape, the largest of those that come, for most of them scale pictures to one size.
+
+        Raises:
+            UserError: for a size that the model cannot take.
+        """
+        different = sorted(set(sizes), key=lambda size: size[0] * size[1])
+        told = getattr(self.template.processor, "_get_num_multimodal_tokens", None)
+        if told is None:
+            largest = {_shape(*size): size for size in different}
+            by_shape = {shape: self.picture(*size) for shape, size in largest.items()}
+            return [by_shape[_shape(*size)] for size in sizes]
+        own = {size: _told(told, *self.sight.size(*size)) for size in different}
+        around = self.picture(*different[0]) - own[different[0]] if different else 0
+        return [own[size] + around for size in sizes]
+
     def picture(self, width: int, height: int) -> int:
-        """The tokens of all that comes before the user's first word, for a picture of this size."""
+        """As `pictures` for one, counted on a blank of this size, which takes the time of a picture."""
         blank = self.sight.prepare(np.zeros((height, width, 3), dtype=np.uint8))
         opened = self.template.open(["?"], [blank])["input_ids"]
         return int(opened.shape[1]) - len(self.template.opening("?"))
+
+
+def _shape(width: int, height: int) -> int:
+    """A picture's shape, in eighths of an octave of its width over its height."""
+    return round(8 * log2(width / height))
+
+
+def _told(told: Callable[..., Any], width: int, height: int) -> int:
+    try:
+        return int(told(image_sizes=[(height, width)]).num_image_tokens[0])
+    except ValueError as error:  # some resize no picture that is a line
+        size = f"{width} x {height}"
+        raise UserError(f"the model cannot take a picture of {size}: {' '.join(str(error).split())}") from error
 
 
 def rows(

@@ -8,7 +8,8 @@ the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from PIL import Image as PilImage
@@ -32,7 +33,7 @@ class Template:
         end_id: the one that the template writes after a reply, or the tokenizer's where it writes none.
 
     Raises:
-        UserError: for a processor without a chat template, or with one that renders no replies.
+        UserError: for a processor without a chat template, or with one that does not work or renders no replies.
     """
 
     def __init__(self, processor: Any, end_ids: Sequence[int]) -> None:
@@ -52,15 +53,25 @@ class Template:
         self.end_ids |= {first} & special
         self.end_id = self.ids(self._end + tail.lstrip())[0]
         self._before_text = common_start([self.ids(self._render([text])) for text in PLACEHOLDERS])
+        added = self.tokenizer.added_tokens_decoder
+        # a processor that comes with its model need not have an image token
+        breaks = {getattr(processor, "image_token", None), *(added[id].content for id in self.end_ids & added.keys())}
+        self._breaks = _any_of(breaks - {None})
+        self._marks = _any_of((breaks - {None}) | {token.content for token in added.values() if token.special})
+
+    def mark_in(self, text: str) -> str | None:
+        """The first of the model's special tokens, or of our placeholders, that a text of other people holds."""
+        found = self._marks.search(text)
+        return found[0] if found else None
 
     def open(self, texts: Sequence[str], images: Sequence[PilImage.Image]) -> BatchFeature:
         """The model's inputs for one opened conversation per picture, padded on the left.
 
         Raises:
-            UserError: for a text that holds the model's own image token.
+            UserError: for a text that holds the model's own image token, a token that ends replies, or a placeholder.
         """
         for text in texts:
-            self._refuse_image_token(text)
+            self._refuse_breaks(text)
         chats = [
             [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
             for text, image in zip(texts, images, strict=True)
@@ -81,7 +92,7 @@ class Template:
 
     def opening(self, text: str) -> list[int]:
         """The ids of an opened prompt from where the user's text begins; what is before is the same for all texts."""
-        self._refuse_image_token(text)
+        self._refuse_breaks(text)
         return self.ids(self._render([text]))[self._before_text :]
 
     def between(self, texts: Sequence[str]) -> list[int]:
@@ -92,7 +103,7 @@ class Template:
         Args:
             texts: all the user's texts so far, the last of them unanswered; at least two.
         """
-        self._refuse_image_token(texts[-1])
+        self._refuse_breaks(texts[-1])
         last = f"@@{len(texts) - 2}@@"
         return self.ids(self._end + self._render(texts).partition(last)[2])
 
@@ -119,7 +130,11 @@ class Template:
             image = [{"type": "image"}] if index == 0 else []
             chat.append({"role": "user", "content": [*image, {"type": "text", "text": text}]})
             chat.append({"role": "assistant", "content": [{"type": "text", "text": f"@@{index}@@"}]})
-        rendered: str = self.processor.apply_chat_template(chat[:-1], add_generation_prompt=True, tokenize=False)
+        try:
+            rendered: str = self.processor.apply_chat_template(chat[:-1], add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # a template is a program, and raises whatever it stumbles over
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"the model's chat template does not work: {said}") from error
         return rendered
 
     def _around_reply(self) -> tuple[str, str]:
@@ -128,11 +143,16 @@ class Template:
             raise UserError("the model's chat template renders no replies, so it cannot be asked a second time")
         return head, tail
 
-    def _refuse_image_token(self, text: str) -> None:
-        # a processor that comes with its model need not have an image token
-        for token in (getattr(self.processor, "image_token", None), self.tokenizer.eos_token):
-            if token and token in text:
-                raise UserError(f"the text {text!r} holds {token}, a token by which the model marks its input")
+    def _refuse_breaks(self, text: str) -> None:
+        """Refuse what would break a conversation; other special tokens are how some models read places."""
+        found = self._breaks.search(text)
+        if found:
+            raise UserError(f"the text {text!r} holds {found[0]}, by which the model's input is marked")
+
+
+def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of the tokens, the longest first, and what stands for a reply in a rendering."""
+    return re.compile("|".join([*map(re.escape, sorted(tokens, key=len, reverse=True)), r"@@\d+@@"]))
 
 
 def _reply_prefix(prompt: str, head: str) -> str:

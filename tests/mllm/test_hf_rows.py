@@ -85,6 +85,24 @@ def test_a_row_in_a_batch_scores_as_it_does_alone(mllm, pictures):
             assert torch.allclose(batch[index, :n], mllm.model(**alone).logits[0], atol=1e-4)
 
 
+SIZES = [(60, 40), (40, 60), (300, 60), (200, 200), (900, 880), (61, 40), (1200, 800)]
+
+
+def test_the_tokens_of_pictures_are_told_by_their_sizes(mllm, monkeypatch):
+    lengths = mllm.lengths
+    blanks, picture = [], type(lengths).picture
+    monkeypatch.setattr(type(lengths), "picture", lambda *words: (blanks.append(words[1:]), picture(*words))[1])
+    told = lengths.pictures(SIZES * 300)
+    assert len(blanks) <= 5, "no picture of each size is encoded: a few tell of all"
+    assert told == [picture(lengths, *size) for size in SIZES] * 300
+    assert lengths.pictures([]) == []
+
+
+def test_a_size_that_a_model_cannot_take_is_refused_when_tokens_are_told(talker):
+    with pytest.raises(UserError, match="the model cannot take a picture of 3000 x 2"):
+        talker("qwen2_5_vl").lengths.pictures([(60, 40), (3000, 2)])
+
+
 @pytest.mark.parametrize(
     "turns",
     [

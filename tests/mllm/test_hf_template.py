@@ -84,15 +84,32 @@ def test_what_stands_before_a_reply(prompt: str, head: str, prefix: str) -> None
     assert _reply_prefix(prompt, head) == prefix
 
 
-@pytest.mark.parametrize("token", ["<image>", "</s>"])
-def test_a_text_may_not_hold_the_tokens_that_mark_the_input(token: str, talker: Talker, pictures: list[Image]) -> None:
-    chat = talker("llava").open(pictures[:1])
+@pytest.mark.parametrize(
+    ("family", "token"),
+    [("llava", "<image>"), ("llava", "</s>"), ("glm4v", "<|user|>"), ("gemma3", "<end_of_turn>"), ("llava", "@@0@@")],
+)
+def test_a_text_may_not_hold_what_marks_the_input(
+    family: str, token: str, talker: Talker, pictures: list[Image]
+) -> None:
+    mllm = talker(family)
+    assert mllm.lengths.mark_in(f"the {token} cat") == token
+    chat = mllm.open(pictures[:1])
     for act in (lambda text: chat.answer([text]), lambda text: chat.choose([[text]], ("Yes", "No"))):
-        with pytest.raises(UserError, match="by which the model marks its input"):
+        with pytest.raises(UserError, match=r"holds .*, by which the model's input is marked"):
             act(f"the {token} cat")
     chat.answer(["fine"])
-    with pytest.raises(UserError, match="by which the model marks its input"):
+    with pytest.raises(UserError, match="by which the model's input is marked"):
         chat.answer([f"the {token} cat"])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_special_token_is_a_mark_and_words_are_none(family: str, talker: Talker) -> None:
+    mllm = talker(family)
+    tokenizer, lengths = mllm.processor.tokenizer, mllm.lengths
+    for token in tokenizer.all_special_tokens:
+        assert lengths.mark_in(f"the{token} cat") == token
+    for text in ["the cat", "", "a < b, @@ 0 @@, 1/2 <loc> image", "[100,200,300,400]"]:
+        assert lengths.mark_in(text) is None
 
 
 def test_a_processor_without_a_template_is_refused() -> None:
@@ -100,6 +117,24 @@ def test_a_processor_without_a_template_is_refused() -> None:
     processor.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
         Template(processor, [2])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{{ messages[0]['content'] }", "TemplateSyntaxError: unexpected '}'"),
+        ("{{ nosuch.thing.more }}", "UndefinedError: 'nosuch' is undefined"),
+        ("{{ messages[0]['content'] + 1 }}", "TypeError: can only concatenate list"),
+        ("{{ raise_exception('text only') }}", "TemplateError: text only"),
+    ],
+    ids=["syntax", "unknown name", "wrong type", "its own refusal"],
+)
+def test_a_template_that_does_not_work_is_one_line(text: str, says: str) -> None:
+    _, processor = qwen2_vl()
+    processor.chat_template = text
+    with pytest.raises(UserError, match=f"the model's chat template does not work: {says}") as refused:
+        Template(processor, [2])
+    assert "\n" not in str(refused.value)
 
 
 def test_a_template_that_drops_replies_is_refused() -> None:
