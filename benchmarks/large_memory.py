@@ -24,12 +24,13 @@ import torch
 import transformers as tf
 from recipe_memory import MODELS, RECIPES
 
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.finetune import finetune
 from sam4mllm.learning import FinetuneRecipe
 from sam4mllm.memory import shape_of
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.settings import load
+from sam4mllm.training import Training
 from tests.families import FAMILIES, QWEN_ROLES
 
 PICTURE = np.full((480, 640, 3), 90, np.uint8)

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.finetune import finetune
 from sam4mllm.memory import shape_of
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.trainable import Lora
+from sam4mllm.training import Training
 from tests.families import FAMILIES
 
 CLASSES = ("llava", "qwen2_5_vl", "internvl", "smolvlm")

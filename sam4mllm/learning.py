@@ -25,7 +25,7 @@ from sam4mllm.atomic import alone, check_folder, write_text
 from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_prompter
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training, check_reports, finetune, first_process, process_count, process_number
+from sam4mllm.finetune import finetune
 from sam4mllm.fingerprints import data
 from sam4mllm.held_out import HeldOut, check_pictures, watcher
 from sam4mllm.mllm.card import Card
@@ -36,6 +36,7 @@ from sam4mllm.run_identity import check_begun, identity_of, note
 from sam4mllm.samples import SampleSet
 from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources, some
 from sam4mllm.stopping import enough_memory
+from sam4mllm.training import Training, check_reports, first_process, process_count, process_number
 
 log = logging.getLogger(__name__)
 RECIPE = "recipe.yaml"

@@ -12,11 +12,11 @@ from typing import Any
 from sam4mllm.builders import model_at
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import process_count
 from sam4mllm.learning import FinetuneRecipe, taught_by, template_of
 from sam4mllm.memory import Shape, shape_of
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.row_plan import RowPlan, row_plan
+from sam4mllm.training import process_count
 
 COUNTED = 1000  # rows that are written out, which takes about a second; more change no share by a hundredth
 

@@ -16,10 +16,11 @@ from trl import SFTTrainer
 
 from sam4mllm.checkpoints import last_whole, whole_ones
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training, check_reports, finetune
+from sam4mllm.finetune import finetune
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.trainable import Lora
+from sam4mllm.training import Training, check_reports
 from tests.families import build
 
 pytestmark = [

@@ -29,7 +29,7 @@ LAYERS = [
     ["teaching", "prediction_files"],
     ["sources", "epochs"],
     ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
-    ["model_card"],
+    ["model_card", "training"],
     ["trainable", "stopping", "watching"],
     ["checkpoints"],
     ["prompters"],

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from sam4mllm.finetune import Training
 from sam4mllm.memory import PACKED, Memory, _activations, shape_of
 from sam4mllm.trainable import Lora, laid, parts_of
+from sam4mllm.training import Training
 from tests.families import FAMILIES
 
 # peft asks transformers for properties by names that it deprecates

@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.finetune import finetune
 from sam4mllm.merging import merge
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.trainable import Lora
+from sam4mllm.training import Training
 from tests.families import build
 
 # peft and trl ask transformers for properties by names that it deprecates

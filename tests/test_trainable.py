@@ -8,10 +8,11 @@ import torch
 from peft import PeftModel
 
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.finetune import finetune
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.trainable import Lora, laid, parts_of
+from sam4mllm.training import Training
 from tests.families import FAMILIES, build
 
 # peft and trl ask transformers for properties by names that it deprecates

@@ -27,7 +27,6 @@ from sam4mllm.builders import (
 )
 from sam4mllm.draw import AnySize, contact_sheet, overlay
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import Training
 from sam4mllm.fingerprints import weights
 from sam4mllm.images import read_image, write_png
 from sam4mllm.learning import FinetuneRecipe
@@ -48,6 +47,7 @@ from sam4mllm.target_shards import write_targets
 from sam4mllm.targets import Search, make_targets, report
 from sam4mllm.tiny.command import command
 from sam4mllm.tiny.table import difference, table
+from sam4mllm.training import Training
 
 log = logging.getLogger(__name__)
 WAYS = ("box", "ppg", "pqpp")

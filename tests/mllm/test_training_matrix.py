@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.finetune import Training, finetune
+from sam4mllm.finetune import finetune
 from sam4mllm.trainable import Lora
+from sam4mllm.training import Training
 from tests.families import FAMILIES, build
 from tests.mllm.taught import heard, lesson, load
 
