@@ -75,9 +75,10 @@ def _check_home(reading: Reading, out: Path) -> None:
 
 
 def _beside(out: Path) -> list[Path]:
-    """The folders of other converted sets."""
-    found = sorted(path.parent for path in out.parent.glob(f"*/{NAME}"))
-    return [folder for folder in found if folder.name != out.name]
+    """The folders of other converted sets; ``.`` lies beside them by its own name, too."""
+    home = out if out.name not in ("", "..") else out.resolve()
+    found = sorted(path.parent for path in home.parent.glob(f"*/{NAME}"))
+    return [folder for folder in found if folder.name != home.name]
 
 
 def _without(reading: Reading, held: set[str]) -> Reading:

@@ -77,7 +77,6 @@ def test_leaks_are_kept_on_demand(tmp_path):
     said = make("refcoco", root, tmp_path / "out", keep_leaks=True)
     make("refcoco+", root, tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
-    assert trained(tmp_path / "out" / "refcoco+") == {9}
     assert "leaks are kept" in said[0]
 
 
@@ -104,6 +103,18 @@ def test_what_a_later_set_takes_out_of_an_earlier_one_is_said(tmp_path):
     said = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
     assert said[-1] == f"{tmp_path / 'out' / 'refcoco' / 'train'}: 2 rows taken out, whose pictures are held out now"
+
+
+@pytest.mark.parametrize("out", [".", "../refcoco+", "x/.."])
+def test_the_folder_that_the_command_runs_in_lies_beside_the_others_too(tmp_path, monkeypatch, out):
+    for name in ("refcoco", "refcoco+"):
+        raw.write(tmp_path / name, name, SPLITS[name])
+    make("refcoco", tmp_path / "refcoco", tmp_path / "out")
+    (tmp_path / "out" / "refcoco+" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out" / "refcoco+")
+    convert(refcoco.prepare(tmp_path / "refcoco+", "refcoco+"), tmp_path / "refcoco+", Path(out), True, False, str)
+    assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
+    assert trained(tmp_path / "out" / "refcoco+") == {3, 9}
 
 
 def test_talks_are_guarded_too(tmp_path):
