@@ -1,4 +1,5 @@
 import json
+import pickle
 from itertools import permutations
 from pathlib import Path
 
@@ -133,11 +134,23 @@ def test_talks_are_guarded_too(tmp_path):
     assert raw.content(tmp_path / "out") == before
 
 
-def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path):
+@pytest.mark.parametrize(
+    ("refs", "message"),
+    [
+        (b"damaged", r"cannot read the pickle \S+/refcoco\+/refs\(unc\)\.p"),
+        ([{"split": "val"}], r"/refcoco\+/refs\(unc\)\.p: ref None is not as REFER has it: KeyError: 'image_id'"),
+        ([{"split": "val", "image_id": "x"}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got 'x'"),
+        ([{"split": "val", "image_id": [1]}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got \[1\]"),
+        ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: it has the split None"),
+    ],
+    ids=["damaged", "no picture", "a word", "a list", "no split"],
+)
+def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, message):
     root = write_all(tmp_path / "raw")
-    (root / "refcoco+" / "refs(unc).p").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"cannot read the pickle .*refcoco\+"):
+    (root / "refcoco+" / "refs(unc).p").write_bytes(refs if isinstance(refs, bytes) else pickle.dumps(refs))
+    with pytest.raises(UserError, match=message) as caught:
         make("refcoco", root, tmp_path / "out")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
