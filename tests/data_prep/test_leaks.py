@@ -165,6 +165,8 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, mes
         ("a/x000000520199.jpg", "b/000000520199.jpg", False),
         ("COCO_train2014_000000520199.png", "COCO_train2014_000000520199.JPG", True),
         ("000000520199.jpeg", "000000520199.jpg", True),
+        ("a/000000520199.webp", "b/COCO_train2014_000000520199.BMP", True),
+        ("a/000000520199", "b/000000520199", False),
     ],
 )
 def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):
