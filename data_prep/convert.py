@@ -43,7 +43,7 @@ def convert(
 
     Raises:
         UserError: for what cannot be written whole (see `data_prep.sound`), counts that are not the official ones, a
-            folder that holds another set, or one that cannot be written.
+            folder that holds another set, or lies where the next run would read it, or cannot be written.
     """
     check_sound(reading)
     _check_home(reading, out)
@@ -64,6 +64,8 @@ def convert(
 
 def _check_home(reading: Reading, out: Path) -> None:
     check_folder(out)
+    if reading.alone and out.resolve().is_relative_to(reading.images.resolve()):
+        raise UserError(f"{out} lies in {reading.images}, where all JSON is read as {reading.source}: choose another")
     if not (out / NAME).is_file():
         return
     before = read_report(out)

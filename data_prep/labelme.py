@@ -67,7 +67,7 @@ def prepare(root: Path, split: str = "train") -> Reading:
         splits.setdefault(own, []).extend(_samples(path, home, own, noticed))
     if not splits:
         raise UserError(f"no LabelMe files in {home}: NAME.json beside each picture are due")
-    return Reading("labelme", home, splits, noticed=noticed)
+    return Reading("labelme", home, splits, noticed=noticed, alone=True)
 
 
 def _split(path: Path, root: Path) -> str | None:

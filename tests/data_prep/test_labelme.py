@@ -253,6 +253,16 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
     assert [len(read_samples(tmp_path / "out" / split)) for split in ("train", "val")] == [1, 1]
 
 
+@pytest.mark.parametrize("out", ["raw", "raw/out", "raw/../raw/out", "link/out"])
+def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
+    write(tmp_path / "raw", [shape("mug", 0)])
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / out)])
+    assert result.exit_code == 2
+    assert "where all JSON is read as labelme: choose another" in result.stderr
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.json"]
+
+
 def test_a_folder_without_files_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no LabelMe files in"):
         prepare(tmp_path)
