@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
         readable: false where a reply was neither places nor "none".
         failed: whether there is an error in place of an answer.
         oracle: whether the prompts were made from the true masks.
+        boxed: whether its boxes are known: of a peer's mask alone they are not.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
     readable: bool = True
     failed: bool = False
     oracle: bool = False
+    boxed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Prediction:
         """What scoring asks of it."""
         box = self.prompts[0].box.xyxy if self.prompts else None
         mask = (self.mask.size, self.mask.counts)
-        return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle)
+        return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle, boxed=True)
 
     def to_line(self) -> str:
         """The record as one line of JSON, in ASCII: no reply can break the line or the encoding.
@@ -266,7 +268,7 @@ def _outcome(line: str) -> Outcome:
         prompts, mask = record["prompts"], size_and_counts(record["rle"])
         box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
         readable, failed, oracle = bool(record["readable"]), record["error"] is not None, bool(record.get("oracle"))
-        return Outcome(str(record["id"]), mask, box, readable, failed, oracle)
+        return Outcome(str(record["id"]), mask, box, readable, failed, oracle, boxed=True)
     except _FOREIGN as error:
         raise _no_record(error) from error
 

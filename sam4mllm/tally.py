@@ -39,6 +39,7 @@ class Tally:
         unreadable: whether a reply was neither places nor "none".
         failed: whether there is an error in place of an answer.
         oracle: whether the prompts were made from the truth.
+        boxed: whether it is known which boxes were predicted.
     """
 
     profile: str
@@ -48,6 +49,7 @@ class Tally:
     unreadable: Bool[np.ndarray, " n"]
     failed: Bool[np.ndarray, " n"]
     oracle: Bool[np.ndarray, " n"]
+    boxed: Bool[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -58,14 +60,14 @@ class Tally:
             self.profile,
             tuple(self.samples[row] for row in rows.tolist()),
             self.pixels[rows],
-            *(each[rows] for each in (self.hits, self.unreadable, self.failed, self.oracle)),
+            *(each[rows] for each in (self.hits, self.unreadable, self.failed, self.oracle, self.boxed)),
         )
 
     @property
     def ratios(self) -> dict[str, Ratio]:
-        """The profile's numbers, and the share of expressions with one target whose box was found (Acc@0.5)."""
-        single = np.array([len(sample.masks) == 1 for sample in self.samples], dtype=bool)
-        return {**profile_named(self.profile).ratios(self.pixels), BOX: Ratio((self.hits & single) * 1, single * 1)}
+        """The profile's numbers, and of expressions with one target and known boxes the share found (Acc@0.5)."""
+        held = self.boxed & np.array([len(sample.masks) == 1 for sample in self.samples], dtype=bool)
+        return {**profile_named(self.profile).ratios(self.pixels), BOX: Ratio((self.hits & held) * 1, held * 1)}
 
     @property
     def pictures(self) -> Int64[np.ndarray, " n"]:
@@ -92,12 +94,12 @@ def tally(
         raise UserError("there is nothing to score: no samples")
     counting, begun = profile_named(profile).count, _Begun(samples, places or _number)
     pixels, hits = Pixels.empty(len(samples)), np.zeros(len(samples), dtype=bool)
-    flags = np.zeros((3, len(samples)), dtype=bool)
+    flags = np.zeros((4, len(samples)), dtype=bool)
     for rows, lot in begun.lots(outcomes):
         some = [samples[row] for row in rows]
         pixels.put(np.array(rows), _counted(counting, some, lot, begun))
         hits[rows] = _hits(some, lot)
-        flags[:, rows] = np.array([(not one.readable, one.failed, one.oracle) for one in lot]).T
+        flags[:, rows] = np.array([(not one.readable, one.failed, one.oracle, one.boxed) for one in lot]).T
     begun.finish()
     return Tally(profile, tuple(samples), pixels, hits, *flags)
 

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import PIL.Image
@@ -72,6 +73,15 @@ FORMS = {
 def test_masks_of_any_form_score_as_they_are(tmp_path, form):
     found = count_at(SAMPLES, FORMS[form](tmp_path), "lavt")
     assert found.pixels.union.tolist() == found.pixels.intersection.tolist() == [int(m.sum()) for m in MASKS.values()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
+    ours = lines(tmp_path / "ours.jsonl")
+    found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
+    known = form == "our lines"  # in which no box was said
+    numbers = [found.whole.box_accuracy, found.strata["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
+    assert numbers == [0, 0, 0] if known else all(map(math.isnan, numbers))
 
 
 def test_file_names_are_safe_and_no_two_ids_share_one():
