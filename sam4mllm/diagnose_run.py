@@ -91,7 +91,7 @@ def diagnose_set(
     profile_named(profile)
     recipe = drawer_of(predictions, segmenter, single_mask)
     check_segmenter(recipe.segmenter, recipe.single_mask)
-    check_file(out)
+    check_file(out, read=[predictions])
     said = read_predictions(predictions)
     drawer = replace(recipe, device=device).build_segmenter()
     with progress(len(samples), "diagnosed") as advance:

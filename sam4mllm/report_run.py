@@ -49,7 +49,7 @@ def write_page(
     for stratum in by:
         stratum_named(stratum)
     profile_named(profile)
-    check_file(out)
+    check_file(out, read=[file for pair in files for file in pair if file])
     names = _names([predictions for predictions, _ in files])
     runs = [
         Run.of(said, samples.samples, read_predictions(file), profile, bootstrap, read_ledger(found) if found else ())
