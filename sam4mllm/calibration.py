@@ -132,7 +132,9 @@ class Swept:
         values = {setting: self.ratio(setting, metric).value for setting in self.pixels}
         there = [setting for setting, value in values.items() if not math.isnan(value)]
         if not there:
-            raise UserError(f"{metric} of {self.profile} has nothing to stand on in these samples: choose another number")
+            raise UserError(
+                f"{metric} of {self.profile} has nothing to stand on in these samples: choose another number"
+            )
 
         def rank(setting: Setting) -> tuple[float, int, float]:
             apart = abs(setting.sure.yes - PAPER.sure.yes) + abs(setting.sure.no - PAPER.sure.no)

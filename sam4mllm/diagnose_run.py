@@ -21,6 +21,7 @@ from sam4mllm.reliability import Reliability, answered, reliability
 from sam4mllm.samples import SampleSet
 from sam4mllm.strata import STRATA, stratum_named
 from sam4mllm.swaps import REDRAWN
+from sam4mllm.tally import Places
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
@@ -95,7 +96,7 @@ def diagnose_set(
     said = read_predictions(predictions)
     drawer = replace(recipe, device=device).build_segmenter()
     with progress(len(samples), "diagnosed") as advance:
-        entries = diagnose(samples, said, drawer, profile, advance)
+        entries = diagnose(samples, said, drawer, profile, advance, Places(predictions))
     write_text(out, "".join(f"{one.to_line()}\n" for one in entries))
     return Diagnosis(entries, samples, reliability(answered(samples.samples, {one.id: one for one in said})))
 

@@ -95,7 +95,7 @@ def count_at(samples: Sequence[Sample], path: Path, profile: str) -> Tally:
     """
     profile_named(profile)
     found = read_any(path, samples)
-    return tally(samples, found.outcomes, profile, found.place)
+    return tally(samples, found.outcomes, profile, found.places)
 
 
 def warnings(scores: Scores) -> list[str]:

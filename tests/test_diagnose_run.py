@@ -21,6 +21,7 @@ def run(command, monkeypatch, tmp_path):
     boxes = PREDICTIONS[:-1]
     last = Prediction("mislabelled", (), filled(0, 0, 8, 10))
     Path("p.jsonl").write_text("".join(f"{one.to_line()}\n" for one in (*boxes, last)))
+    Path("cut.jsonl").write_text(f"{boxes[0].to_line()}\n")
     Path("noted.jsonl").write_text(Path("p.jsonl").read_text())
     Path("noted.settings.json").write_text("[1]")
     Path("points.jsonl").write_text("".join(f"{one.to_line()}\n" for one in PREDICTIONS))
@@ -78,7 +79,11 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
         (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),
         (["set", "missing.jsonl", "--segmenter", "box"], "cannot read missing.jsonl"),
-        (["one", "p.jsonl", "--segmenter", "box"], "7 predictions are of no sample"),
+        (
+            ["one", "p.jsonl", "--segmenter", "box"],
+            "7 predictions are of no sample, the first is failed (p.jsonl, line 2)",
+        ),
+        (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, the first is failed (cut.jsonl)"),
         (["set", "points.jsonl", "--segmenter", "box"], "takes boxes only"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),

@@ -123,7 +123,14 @@ def place_of(way, path, name, number):
 @pytest.mark.parametrize(
     ("masks", "name", "number", "says"),
     [
-        pytest.param(but(".."), "", 0, "1 samples have no prediction, the first is ..", id="missing"),
+        pytest.param(but(".."), "", 0, "1 samples have no prediction, the first is .. ({path})", id="missing"),
+        pytest.param(
+            {**but(".."), "..x": WRONG},
+            "..x",
+            4,
+            "1 predictions are of no sample, the first is ..x ({place})",
+            id="a damaged id",
+        ),
         pytest.param(MORE, "more", 5, "1 predictions are of no sample, the first is more ({place})", id="unknown"),
         pytest.param(
             but("..", WRONG), "..", 4, "({place}): a mask of (h, w) = (9, 6) on a picture of (6, 9)", id="size"
@@ -137,7 +144,7 @@ def test_nothing_is_scored_over_other_samples_than_these(tmp_path, way, masks, n
     path = WAYS[way](tmp_path, masks)
     with pytest.raises(UserError) as refusal:
         count_at(SAMPLES, path, "lavt")
-    assert says.replace("{place}", place_of(way, path, name, number)) in str(refusal.value)
+    assert says.format(place=place_of(way, path, name, number), path=path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
