@@ -102,7 +102,7 @@ def _mask(file: Path) -> Mask:
 def _entries(path: Path, samples: Sequence[Sample]) -> Iterator[Outcome]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
     sizes = {sample.id: (sample.height, sample.width) for sample in samples}
     for number, entry in enumerate(entries, 1):

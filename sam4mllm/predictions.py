@@ -31,7 +31,8 @@ from sam4mllm.rle import Encoded, Rle, size_and_counts
 
 T = TypeVar("T")
 VERSION = 1
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)  # what a record that is none of ours makes of reading it
+# what a record that is none of ours makes of reading it; the last two of a number of 400 digits, and of brackets in brackets
+FOREIGN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _BEGINNING = f'{{"version": {VERSION}, "id": "'.encode()
 
 
@@ -133,7 +134,7 @@ class Prediction:
                 error=None if record["error"] is None else str(record["error"]),
                 oracle=bool(record.get("oracle")),
             )
-        except _FOREIGN as error:
+        except FOREIGN as error:
             raise _no_record(error) from error
 
 
@@ -257,7 +258,7 @@ def _opened(line: str) -> dict[str, Any]:
         version = record["version"]
         if version <= VERSION:
             return record
-    except _FOREIGN as error:
+    except FOREIGN as error:
         raise _no_record(error) from error
     raise UserError(f"a prediction of version {version}; this sam4mllm reads up to {VERSION}")
 
@@ -269,7 +270,7 @@ def _outcome(line: str) -> Outcome:
         box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
         readable, failed, oracle = bool(record["readable"]), record["error"] is not None, bool(record.get("oracle"))
         return Outcome(str(record["id"]), mask, box, readable, failed, oracle, boxed=True)
-    except _FOREIGN as error:
+    except FOREIGN as error:
         raise _no_record(error) from error
 
 

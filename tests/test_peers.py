@@ -14,6 +14,7 @@ from sam4mllm.samples import Sample
 from sam4mllm.score_run import count_at, scored
 
 RNG = np.random.default_rng(0)
+HUGE = "1" * 400
 IDS = ("refcoco-unc-1", "a/b c", "Ünï:*?", "..")
 MASKS = {name: RNG.random((6, 9)) < 0.5 for name in IDS}
 SAMPLES = [Sample(name, "p.jpg", 9, 6, "it", (Rle.from_mask(mask),)) for name, mask in MASKS.items()]
@@ -168,6 +169,11 @@ def test_a_doubled_id_names_the_second_one(tmp_path, make):
         (lambda line: line.replace('"version": 1', '"version": 2'), "line 2: a prediction of version 2"),
         (lambda line: line.replace('"prompts": []', '"prompts": [{"box": [1, 2, 0, 0]}]'), "line 2: no prediction"),
         (lambda line: "null", "line 2: no prediction record"),
+        (
+            lambda line: line.replace("[]", f'[{{"box": [1, 2, 3, {HUGE}]}}]', 1),
+            "line 2: no prediction record: Overflow",
+        ),
+        (lambda line: "[" * 200_000, "line 2: no prediction record: RecursionError"),
     ],
 )
 def test_a_corrupt_line_is_named(tmp_path, damage, says):
@@ -183,6 +189,11 @@ def test_a_corrupt_line_is_named(tmp_path, damage, says):
     ("text", "says"),
     [
         ("[{", "as JSON"),
+        ("[" * 200_000, "as JSON"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": [[1, 1, 4, 1, 4, {HUGE}]]}}]', "entry 1: a polygon"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, 2], "counts": [{HUGE}]}}}}]', "entry 1: the runs"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": [3]}}}}]', "entry 1: a mask"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": "1"}}}}]', "entry 1): a mask"),
         ("[1]", "entry 1: a mask has a sample_id and a segmentation, got 1"),
         ('[{"id": "a"}]', "entry 1: a mask has"),
         ('[{"id": "refcoco-unc-1", "segmentation": 3}]', "entry 1: a mask is"),
