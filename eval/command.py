@@ -34,6 +34,7 @@ from sam4mllm.cli.options import (
     Points,
     Positive,
     Prompter,
+    RetryFailed,
     Seed,
     Segmenter,
     SingleMask,
@@ -46,7 +47,7 @@ from sam4mllm.cli.options import (
 from sam4mllm.cli.terminal import progress
 from sam4mllm.engines import Engine, Here, engine
 from sam4mllm.errors import UserError
-from sam4mllm.prediction_run import predict_set
+from sam4mllm.prediction_run import FAILED, predict_set
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.recipe import Recipe
 from sam4mllm.samples import read_samples
@@ -83,6 +84,7 @@ def main(protocol: Protocol) -> None:
         batch_size: BatchSize = 4,
         workers: Workers = 1,
         ray: OnRay = None,
+        retry_failed: RetryFailed = False,
         device: Devices = None,
         dtype: Dtype = "auto",
         device_map: DeviceMap = None,
@@ -95,8 +97,10 @@ def main(protocol: Protocol) -> None:
         if shown not in FORMATS:
             raise UserError(f"there is no format {shown!r}: choose from {', '.join(FORMATS)}")
         if predict:
-            predict_missing(protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray))
-        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray:
+            predict_missing(
+                protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray), retry_failed
+            )
+        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed:
             raise UserError("models are for --predict: without it, predictions are only scored")
         bootstrap = Bootstrap(draws)
         ours = measured(protocol, samples, predictions, bootstrap)
@@ -121,7 +125,13 @@ def run(command: Callable[..., None]) -> None:
 
 
 def predict_missing(
-    protocol: Protocol, recipe: Recipe, samples: Path, predictions: Path, batch_size: int, crew: Engine
+    protocol: Protocol,
+    recipe: Recipe,
+    samples: Path,
+    predictions: Path,
+    batch_size: int,
+    crew: Engine,
+    retry_failed: bool,
 ) -> None:
     """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
 
@@ -138,6 +148,15 @@ def predict_missing(
     for place, folder in there.items():
         asked = read_samples(folder)
         typer.echo(f"{place}: {len(asked)} samples", err=True)
-        errors = predict_set(recipe, asked, predictions_at(predictions, place), batch_size, progress, shared, crew)
+        errors = predict_set(
+            recipe,
+            asked,
+            predictions_at(predictions, place),
+            batch_size,
+            progress,
+            shared,
+            crew,
+            retry_failed=retry_failed,
+        )
         if errors:
-            typer.echo(f"{place}: {len(errors)} failed and count as empty; the first: {errors[0]}", err=True)
+            typer.echo(f"{place}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)

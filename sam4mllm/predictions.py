@@ -31,7 +31,7 @@ from sam4mllm.rle import Encoded, Rle, size_and_counts
 
 T = TypeVar("T")
 VERSION = 1
-# what a record that is none of ours makes of reading it; the last two of a number of 400 digits, and of brackets in brackets
+# what a record that is none of ours makes of reading it; the last two of 400 digits, and of brackets in brackets
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _BEGINNING = f'{{"version": {VERSION}, "id": "'.encode()
 

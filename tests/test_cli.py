@@ -361,7 +361,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     words = ["--mllm", replay, "--segmenter", "grabcut", "--out", "p.jsonl", "--images", "moved"]
     code, _, err = run("predict", samples, *words)
     assert code == 0
-    assert "1 of 3 samples failed and count as empty; the first:" in err
+    assert "1 of 3 samples failed, and count as empty until --retry-failed asks them again; the first:" in err
     assert [found.error is None for found in read_predictions(Path("p.jsonl"))] == [True, True, False]
 
 
