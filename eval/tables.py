@@ -17,8 +17,8 @@ from eval.published import MARKS, Published
 from sam4mllm.score import ORACLE, Scores, markdown, table
 
 NONE = "–"
-SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†", "rec": "‡"})
-_TEX_SIGNS = {"†": r"$^\dagger$", "‡": r"$^\ddagger$", NONE: "--"}
+SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†"})
+_TEX_SIGNS = {"†": r"$^\dagger$", NONE: "--"}
 
 
 def as_markdown(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
