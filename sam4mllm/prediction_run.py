@@ -53,7 +53,7 @@ def predict_set(
     Args:
         recipe: what answers.
         samples: what to answer.
-        out: a JSON Lines file, made if need be.
+        out: a JSON Lines file, NAME.jsonl, made if need be; what lies beside it is named by NAME alone.
         batch_size: how many samples the model is asked about at once, 1 or more.
         progress: makes a bar of so many steps.
         pipeline: what ``recipe`` builds, where that was done already.
@@ -65,11 +65,13 @@ def predict_set(
         The samples that failed, and why: ``id: reason`` each.
 
     Raises:
-        UserError: for a recipe that cannot be built, or a file that cannot be written or holds something else; once
-            all is written, where every sample failed.
+        UserError: for a recipe that cannot be built, or a file of another name, that cannot be written or holds
+            something else; once all is written, where every sample failed.
     """
     recipe, shard = recipe.resolved(), shard or Shard()
     recipe.check(truth=True)
+    if out.suffix != ".jsonl":
+        raise UserError(f"predictions are JSON lines, in a file whose name ends with .jsonl, got {out}")
     check_file(shard.file(out))
     build = _Building(recipe, samples if recipe.prompter == ORACLE else None)
     work = Answering(build if pipeline is None else lambda _: pipeline, batch_size)

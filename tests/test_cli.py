@@ -371,7 +371,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
         (["predict", "missing", "--out", "p.jsonl"], "missing"),
         (["predict", "set", "--out", "p.jsonl"], "no MLLM is named"),
         (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcat", "--out", "p.jsonl"], "unknown segmenter"),
-        (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "photo.png/p"], "cannot write into"),
+        (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "photo.png/p.jsonl"], "cannot write into"),
         (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "set"], "set"),
         (["score", "set", "missing.jsonl", "--profile", "lavt"], "cannot read missing.jsonl"),
         (["score", "missing", "said.jsonl", "--profile", "lavt"], "missing"),

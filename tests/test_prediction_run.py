@@ -126,6 +126,8 @@ def test_what_failed_is_asked_again_where_that_is_said(command, tmp_path, ways, 
     ("words", "says"),
     [
         (["--shard", "5/4"], "there is no shard 5 of 4"),
+        (["--out", "whole.txt"], "in a file whose name ends with .jsonl, got whole.txt"),
+        (["--out", "whole"], "in a file whose name ends with .jsonl, got whole"),
         (["--shard", "two"], "a shard is written NUMBER/COUNT"),
         (["--device", "cpu,cpu"], "2 devices need as many workers"),
         (["--ray", "local", "--device", "cpu,cpu", "--workers", 2], "Ray deals its GPUs out itself"),

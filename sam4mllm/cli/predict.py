@@ -41,7 +41,7 @@ from sam4mllm.cli.terminal import progress
 
 def predict(
     samples: Samples,
-    out: Annotated[Path, typer.Option("--out", help="Predictions, JSON lines; a stopped run goes on.")],
+    out: Annotated[Path, typer.Option("--out", help="Predictions, NAME.jsonl; a stopped run goes on.")],
     images: Images = None,
     mllm: Mllm = "",
     adapter: Adapter = None,
