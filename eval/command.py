@@ -14,7 +14,7 @@ import typer
 from eval.diagnosis import diagnosed
 from eval.protocol import Protocol, measured, predictions_at, samples_at
 from eval.published import published
-from eval.tables import FORMATS
+from eval.tables import format_named
 from sam4mllm.atomic import check_folder
 from sam4mllm.builders import ORACLE
 from sam4mllm.cli.options import (
@@ -52,6 +52,8 @@ from sam4mllm.ratios import Bootstrap
 from sam4mllm.recipe import Recipe
 from sam4mllm.samples import read_samples
 
+BATCH = 4
+
 
 def main(protocol: Protocol) -> None:
     """The command line of a protocol's module; a `UserError` is one line and exit code 2."""
@@ -81,7 +83,7 @@ def main(protocol: Protocol) -> None:
         seed: Seed = None,
         segmenter: Segmenter = "",
         single_mask: SingleMask = False,
-        batch_size: BatchSize = 4,
+        batch_size: BatchSize = BATCH,
         workers: Workers = 1,
         ray: OnRay = None,
         retry_failed: RetryFailed = False,
@@ -94,20 +96,14 @@ def main(protocol: Protocol) -> None:
         recipe = recipe_of(locals())
         # what is predicted here has its note beside it, which says more
         drawer = Recipe(segmenter="" if predict else segmenter, single_mask=single_mask, device=device)
-        if shown not in FORMATS:
-            raise UserError(f"there is no format {shown!r}: choose from {', '.join(FORMATS)}")
+        format_named(shown)
         if predict:
             predict_missing(
                 protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray), retry_failed
             )
-        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed:
+        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed or batch_size != BATCH:
             raise UserError("models are for --predict: without it, predictions are only scored")
-        bootstrap = Bootstrap(draws)
-        ours = measured(protocol, samples, predictions, bootstrap)
-        typer.echo(FORMATS[shown](protocol, published(protocol), ours, name), nl=False)
-        if diagnose:
-            for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
-                typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
+        tell(protocol, samples, predictions, shown, name, Bootstrap(draws), drawer if diagnose else None)
 
     command.__doc__ = protocol.title
     run(command)
@@ -122,6 +118,27 @@ def run(command: Callable[..., None]) -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
+
+
+def tell(
+    protocol: Protocol,
+    samples: Path,
+    predictions: Path,
+    shown: str,
+    name: str,
+    bootstrap: Bootstrap,
+    drawer: Recipe | None,
+) -> None:
+    """Print the table of what was measured, by the name of our line, and with a drawer where the IoU was lost.
+
+    Raises:
+        UserError: as `measured` and `diagnosed` do.
+    """
+    ours = measured(protocol, samples, predictions, bootstrap)
+    typer.echo(format_named(shown)(protocol, published(protocol), ours, name), nl=False)
+    if drawer:
+        for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
+            typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
 
 
 def predict_missing(

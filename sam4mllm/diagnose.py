@@ -83,7 +83,7 @@ def _entry(
     """The difference of each two IoUs in a row; the last is what is missing to 1."""
     size = sample.height, sample.width
     redrawn = [union([drawn[prompt] for prompt in state], *size) for state in states or ()]
-    first, *rest = _ious(sample, [prediction.mask, *redrawn], rules)
+    first, *rest = _ious(sample, [prediction.counted, *redrawn], rules)
     ends = [*rest, Fraction(1)]
     stages = (*STATES, SEGMENTER) if states is not None else (FAILED,)
     terms = [after - before for before, after in zip([first, *rest], ends, strict=True)]

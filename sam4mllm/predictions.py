@@ -65,7 +65,7 @@ class Prediction:
     Attributes:
         id: the sample's.
         prompts: one per object, in pixels of the picture.
-        mask: the union of what was drawn; empty where nothing was.
+        mask: the union of what was drawn; empty where nothing was, and not looked at where the sample failed.
         replies: everything the model said, in order.
         readable: false where a reply was neither places nor "none".
         asked: the points asked about one by one, kept or not.
@@ -83,10 +83,15 @@ class Prediction:
     oracle: bool = False
 
     @property
+    def counted(self) -> Rle:
+        """The mask that counts: nothing where the sample failed."""
+        return self.mask if self.error is None else Rle.empty(*self.mask.size)
+
+    @property
     def outcome(self) -> Outcome:
         """What scoring asks of it."""
         box = self.prompts[0].box.xyxy if self.prompts else None
-        mask = (self.mask.size, self.mask.counts)
+        mask = (self.counted.size, self.counted.counts)
         return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle, boxed=True)
 
     def to_line(self) -> str:
@@ -269,6 +274,8 @@ def _outcome(line: str) -> Outcome:
         prompts, mask = record["prompts"], size_and_counts(record["rle"])
         box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
         readable, failed, oracle = bool(record["readable"]), record["error"] is not None, bool(record.get("oracle"))
+        if failed:
+            mask = mask[0], Rle.empty(*mask[0]).counts
         return Outcome(str(record["id"]), mask, box, readable, failed, oracle, boxed=True)
     except FOREIGN as error:
         raise _no_record(error) from error

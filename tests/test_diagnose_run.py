@@ -54,6 +54,15 @@ def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
     assert "takes boxes only" in run("diagnose", "set", "drawn.jsonl", *named)[2]
 
 
+@pytest.mark.parametrize(("profile", "warned"), [("lavt", True), ("rela", False)])
+def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
+    words = ["--segmenter", "box", "--profile", profile, "--out", "d.jsonl"]
+    code, _, err = run("diagnose", "set", "p.jsonl", *words)
+    assert code == 0
+    says = "warning: 1 expressions have no target, the first is talkative: by this profile their IoU is 0 whatever is"
+    assert (says in err) == warned
+
+
 def test_how_the_segmenter_was_built_is_noted_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.settings.json").write_text('{"segmenter": "tiny", "single_mask": true, "dtype": "bfloat16"}')

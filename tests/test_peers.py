@@ -12,6 +12,7 @@ from sam4mllm.ratios import Bootstrap
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
 from sam4mllm.score_run import count_at, scored
+from sam4mllm.tally import tally
 
 RNG = np.random.default_rng(0)
 HUGE = "1" * 400
@@ -89,6 +90,14 @@ def test_file_names_are_safe_and_no_two_ids_share_one():
     names = [file_name(name) for name in (*IDS, "a%2Fb c", "a/b%20c")]
     assert len(set(names)) == len(names)
     assert all(name.isascii() and not set(name) & set('/\\:*?"<>| ') and name != "..png" for name in names)
+
+
+def test_an_error_counts_as_empty_whatever_its_mask(tmp_path):
+    path = tmp_path / "p.jsonl"
+    said = [Prediction(name, (), Rle.from_mask(mask), error="no memory") for name, mask in MASKS.items()]
+    path.write_text("".join(f"{one.to_line()}\n" for one in said))
+    for found in (count_at(SAMPLES, path, "lavt"), tally(SAMPLES, said, "lavt")):
+        assert (found.failed.all(), found.pixels.prediction.tolist()) == (True, [0] * len(SAMPLES))
 
 
 def test_polygons_are_painted_on_the_samples_own_picture(tmp_path):

@@ -212,6 +212,7 @@ def cut(file):
         pytest.param(("--format", "html"), None, "choose from markdown, latex, json", id="format"),
         pytest.param(("--mllm", "tiny"), None, "models are for --predict", id="a model without --predict"),
         pytest.param(("--workers", 2), None, "models are for --predict", id="workers without --predict"),
+        pytest.param(("--batch-size", 9), None, "models are for --predict", id="batches without --predict"),
         pytest.param(("--retry-failed",), None, "models are for --predict", id="asking again without --predict"),
         pytest.param(
             ("--diagnose", "--segmenter", "grabcut", "--prompter", "pqpp"),
