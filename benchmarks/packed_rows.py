@@ -21,18 +21,20 @@ from time import perf_counter, process_time
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from sam4mllm.builders import EMBEDDED
+from sam4mllm.builders import EMBEDDED, build_segmenter
 from sam4mllm.conversations import Conversations
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_rows import IGNORED
 from sam4mllm.rows import Mixture, Rows
-from sam4mllm.samples import SampleSet
+from sam4mllm.settings import load
 from sam4mllm.shapes import Level
 from sam4mllm.sources import Part, corpus
-from sam4mllm.tiny.demo import write_scenes
+from sam4mllm.target_shards import read_targets
+from sam4mllm.tiny.demo import Demo, search_targets, write_scenes
 from sam4mllm.tiny.model import PATCH, ROW
 
 GOAL = 0.6
+LESSON = Path(__file__).resolve().parents[1] / "recipes" / "tiny" / "ppg.yaml"  # whose targets PPG says
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Pass:
     wall: float
 
 
-def conversations(mllm: HfMLLM, samples: SampleSet, rows: Rows) -> Conversations:
-    return Conversations(corpus([Part("shapes", samples)], rows), rows, mllm, mllm.lengths)
+def conversations(mllm: HfMLLM, part: Part, rows: Rows) -> Conversations:
+    return Conversations(corpus([part], rows), rows, mllm, mllm.lengths)
 
 
 def learn(mllm: HfMLLM, made: Conversations, batch: int) -> Pass:
@@ -72,11 +74,11 @@ def built(side: int) -> HfMLLM:
     return HfMLLM(model.eval(), processor, ROW)
 
 
-def compared(mllm: HfMLLM, samples: SampleSet, rows: Rows, repeats: int, batch: int) -> str:
+def compared(mllm: HfMLLM, part: Part, rows: Rows, repeats: int, batch: int) -> str:
     """A line of the table: both rates, and their ratio against the goal."""
-    sides = [conversations(mllm, samples, replace(rows, per_image=most)) for most in (1, rows.per_image)]
+    sides = [conversations(mllm, part, replace(rows, per_image=most)) for most in (1, rows.per_image)]
     passes = [[learn(mllm, side, batch) for side in sides] for _ in range(repeats)]
-    mean, alone = len(samples) / len(sides[1]), sides[0]
+    mean, alone = len(part.rows) / len(sides[1]), sides[0]
     text = sum(mllm.lengths.conversation(alone.turns(index))[0] for index in range(len(alone))) / len(alone)
     cells = [f"{text:.0f}", f"{mean:.2f}"]
     for name in ("processor", "wall"):
@@ -100,12 +102,17 @@ def main() -> None:
     print("| rows | picture | text | expressions | one (cpu) | packed | ratio | one (clock) | packed | ratio | goal |")
     print("|---|" + "---:|" * 10)
     with tempfile.TemporaryDirectory() as folder:
-        samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=(1, 3)))
+        lesson = load(LESSON, Demo)
+        lesson = replace(lesson, search=replace(lesson.search, least=0))  # so that every mask has a target
+        samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=lesson.objects))
+        search_targets(lesson, samples, build_segmenter("tiny", device="cpu"), Path(folder) / "targets")
+        part = Part("shapes", samples, read_targets(Path(folder) / "targets"))
         for side in options.sides:
             mllm = built(side)
             for name, mixture in (("PPG", Mixture(1, 0)), ("PQPP", Mixture(0, 1))):
-                rows = Rows(mixture, per_image=options.per_image)
-                line = compared(mllm, samples, rows, options.repeats, options.batch)
+                most = lesson.rows.positive  # points of either side
+                rows = Rows(mixture, positive=most, negative=most, per_image=options.per_image)
+                line = compared(mllm, part, rows, options.repeats, options.batch)
                 print(f"| {name} | {(side // PATCH) ** 2} | {line} |", flush=True)
 
 

@@ -43,7 +43,7 @@ def convert(
 
     Raises:
         UserError: for what cannot be written whole (see `data_prep.sound`), counts that are not the official ones, a
-            folder that holds another set, or one that cannot be written.
+            folder that holds another set, or lies where the next run would read it, or cannot be written.
     """
     check_sound(reading)
     _check_home(reading, out)
@@ -64,6 +64,8 @@ def convert(
 
 def _check_home(reading: Reading, out: Path) -> None:
     check_folder(out)
+    if reading.alone and out.resolve().is_relative_to(reading.images.resolve()):
+        raise UserError(f"{out} lies in {reading.images}, where all JSON is read as {reading.source}: choose another")
     if not (out / NAME).is_file():
         return
     before = read_report(out)
@@ -75,9 +77,10 @@ def _check_home(reading: Reading, out: Path) -> None:
 
 
 def _beside(out: Path) -> list[Path]:
-    """The folders of other converted sets."""
-    found = sorted(path.parent for path in out.parent.glob(f"*/{NAME}"))
-    return [folder for folder in found if folder.name != out.name]
+    """The folders of other converted sets; ``.`` lies beside them by its own name, too."""
+    home = out if out.name not in ("", "..") else out.resolve()
+    found = sorted(path.parent for path in home.parent.glob(f"*/{NAME}"))
+    return [folder for folder in found if folder.name != home.name]
 
 
 def _without(reading: Reading, held: set[str]) -> Reading:

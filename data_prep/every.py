@@ -21,7 +21,8 @@ from data_prep import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoc
 from data_prep.command import Images, KeepLeaks, Partial, need_root
 from data_prep.convert import convert
 from data_prep.download import download as fetched
-from data_prep.download import terminal_bar
+from data_prep.download import due, terminal_bar
+from data_prep.official import is_counted
 from data_prep.reading import Reading
 from data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
@@ -49,7 +50,7 @@ def overview(root: Path) -> str:
             lines.append(f"    without its pictures: {source.pictures[0]} is due, and they are counted as missing")
         if missing:
             lines.append(f"    due in {root}: {', '.join(missing)}")
-            lines += [f"    {file.path}, {file.what}: {file.url or 'see the page'}" for file in source.files]
+            lines += [f"    {file.path}, {file.what}: {file.url or 'see the page'}" for file in due(source, root)]
             lines.append(f"    page: {source.page}")
     return "\n".join(lines)
 
@@ -62,7 +63,7 @@ def _one(
     try:
         if name not in PREPARE:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(PREPARE)}")
-        _check_options(name, options)
+        _check_options(name, options, partial)
         if download:
             failed = _fetch(name, root)
         else:
@@ -73,9 +74,11 @@ def _one(
     return failed
 
 
-def _check_options(name: str, options: Mapping[str, object]) -> None:
+def _check_options(name: str, options: Mapping[str, object], partial: bool) -> None:
     takes = inspect.signature(PREPARE[name]).parameters
     wrong = [option for option in options if option not in takes]
+    if partial and not is_counted(name):
+        wrong.append("partial")
     if wrong:
         raise UserError(f"{name} has no --{wrong[0].replace('_', '-')}: leave it out")
 
@@ -100,7 +103,8 @@ def _all(root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool)
     for source in SOURCES.values():
         if not source.missing(root) or (download and source.files):
             typer.echo(f"\n{source.name} -> {out / source.name}")
-            error = _one(source.name, root, out / source.name, partial, keep_leaks, download, {})
+            some = partial and is_counted(source.name)
+            error = _one(source.name, root, out / source.name, some, keep_leaks, download, {})
             wrong += [f"{source.name}: {error}"] if error else []
     return wrong
 

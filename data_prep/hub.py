@@ -49,11 +49,11 @@ def fetch_from_hub(remote: Remote, root: Path, *, free: Callable[[Path], int] = 
         raise UserError(f"{remote.path}: {remote.url} is no address of a data set's file on the hub")
     repository, revision, file = match.groups()
     stage = target.with_name(f"{target.name}.hub")
-    with one_line(target):
-        stage.mkdir(parents=True, exist_ok=True)
     try:
         stated = get_hf_file_metadata(hf_hub_url(repository, file, repo_type="dataset", revision=revision))
         need_room(remote.path, stated.size or 0, target.parent, free)
+        with one_line(target):
+            stage.mkdir(parents=True, exist_ok=True)
         came = Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision, local_dir=stage))
     except UserError:
         raise

@@ -17,11 +17,11 @@ from reprlib import repr as shown
 from typing import Any
 
 from data_prep.plain import as_text, as_whole, read_json
+from data_prep.points import leave
 from sam4mllm.errors import UserError
 from sam4mllm.rle import Rle
 
 TWICE = "images, annotations or categories that come twice, word for word"
-SLACK = 1.0  # pixels; COCO's own annotators click that far off the edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Instances:
             image = self.images[annotation["image_id"]]
             segmentation, size = annotation["segmentation"], (as_whole(image["height"]), as_whole(image["width"]))
             self._painted[annotation_id] = Rle.from_coco(segmentation, *size)
-            if isinstance(segmentation, list) and any(_leaves(polygon, *size) for polygon in segmentation):
+            if isinstance(segmentation, list) and any(leave(each[::2], each[1::2], *size) for each in segmentation):
                 self.beyond.append(annotation_id)
         return self._painted[annotation_id]
 
@@ -94,8 +94,3 @@ def _by_id(rows: Iterable[Any], what: str, twice: list[str]) -> dict[int, Any]:
             raise UserError(f"two different ones are {what} {shown(row['id'])}")
         twice.append(f"{what} {shown(row['id'])}")
     return found
-
-
-def _leaves(polygon: list[float], height: int, width: int) -> bool:
-    xs, ys = polygon[::2], polygon[1::2]
-    return min(xs) < -SLACK or min(ys) < -SLACK or max(xs) > width + SLACK or max(ys) > height + SLACK

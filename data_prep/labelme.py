@@ -23,6 +23,7 @@ import base64
 import io
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
@@ -35,6 +36,7 @@ from jaxtyping import Bool
 
 from data_prep.command import KeepLeaks, Out, Root, run
 from data_prep.plain import as_text, as_whole, read_json
+from data_prep.points import CUT, as_points, leave
 from data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.rle import MAX_PIXELS, Rle
@@ -45,7 +47,6 @@ AREAS = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, 
 FIELDS = frozenset({"imagePath", "imageHeight", "imageWidth", "shapes"})
 SPLITS = ("train", "val", "test")
 LEFT_OUT = "shapes without an area, left out"
-FARTHEST = 2**15  # pixels; nobody clicks so far off a picture
 
 
 def prepare(root: Path, split: str = "train") -> Reading:
@@ -60,13 +61,13 @@ def prepare(root: Path, split: str = "train") -> Reading:
     """
     home = root / "labelme" if (root / "labelme").is_dir() else root
     splits: dict[str, list[Sample]] = {}
-    noticed: dict[str, list[str]] = {LEFT_OUT: [], "pictures of no object": []}
+    noticed: dict[str, list[str]] = {LEFT_OUT: [], CUT: [], "pictures of no object": []}
     for path in sorted(home.rglob("*.json")):
         own = _split(path, home) or split
         splits.setdefault(own, []).extend(_samples(path, home, own, noticed))
     if not splits:
         raise UserError(f"no LabelMe files in {home}: NAME.json beside each picture are due")
-    return Reading("labelme", home, splits, noticed=noticed)
+    return Reading("labelme", home, splits, noticed=noticed, alone=True)
 
 
 def _split(path: Path, root: Path) -> str | None:
@@ -124,13 +125,15 @@ def _meant(shapes: Any, size: tuple[int, int], whose: str, noticed: dict[str, li
         group = shape.get("group_id")
         groups = parts.setdefault(label, {})
         key = ("shape", number) if group is None else ("group", group)
-        mask = paint(shape, form, size)
+        mask, cut = paint(shape, form, size)
+        if cut:
+            noticed[CUT].append(f"{whose}{form} {label!r}")
         groups[key] = groups[key] | mask if key in groups else mask
     return {label: tuple(map(Rle.from_mask, groups.values())) for label, groups in parts.items()}
 
 
-def paint(shape: Any, form: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The pixels of one shape on a picture of ``size`` (height, width).
+def paint(shape: Any, form: str, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], bool]:
+    """The pixels of one shape on a picture of ``size`` (height, width), and whether it leaves that and is cut.
 
     Raises:
         UserError: for points that are none, too many or too few, or a picture of no size.
@@ -147,33 +150,46 @@ def paint(shape: Any, form: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w
         case "circle":
             (x, y), edge = points
             radius = math.dist((x, y), edge)
-            draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=1, fill=1)
+            points = [(x - radius, y - radius), (x + radius, y + radius)]
+            draw.ellipse(points, outline=1, fill=1)
         case "rectangle":
             (x0, y0), (x1, y1) = points
             draw.rectangle([min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)], outline=1, fill=1)
         case _:
             draw.polygon(points, outline=1, fill=1)
-    return np.array(canvas, dtype=bool)
+    xs, ys = zip(*points, strict=True)
+    return np.array(canvas, dtype=bool), leave(xs, ys, *size)
 
 
 def _points(points: Any, form: str) -> list[tuple[float, float]]:
-    given = np.array(points, dtype=np.float64)
-    due = AREAS[form]
-    right = given.ndim == 2 and given.shape[1] == 2 and (len(given) == due if due else len(given) >= 3)
-    if not right or not (np.abs(given) < FARTHEST).all():
-        raise UserError(f"a {form} has {due or '3 or more'} points x, y within {FARTHEST} pixels, got {points!r:.60}")
-    return [(float(x), float(y)) for x, y in given]
+    found, due = as_points(points), AREAS[form]
+    if len(found) != due if due else len(found) < 3:
+        raise UserError(f"a {form} has {due or '3 or more'} points, got {points!r:.60}")
+    return found
 
 
-def _pasted(packed: str, corner: tuple[float, float], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """A mask that the file holds as a PNG of its own box, by the box's upper left corner."""
-    with PIL.Image.open(io.BytesIO(base64.b64decode(packed)), formats=["PNG"]) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise UserError(f"a mask of {picture.width} x {picture.height} pixels is too large")
-        patch = np.array(picture.convert("L")) > 0
+def _pasted(packed: str, corner: tuple[float, float], size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], bool]:
+    """A mask that the file holds as a PNG of its own box, by the box's upper left corner; and whether it is cut."""
+    patch = PIL.Image.fromarray(_patch(base64.b64decode(packed)))
     whole = PIL.Image.new("1", size[::-1])
-    whole.paste(PIL.Image.fromarray(patch), (round(corner[0]), round(corner[1])))
-    return np.array(whole, dtype=bool)
+    x, y = round(corner[0]), round(corner[1])
+    whole.paste(patch, (x, y))
+    return np.array(whole, dtype=bool), leave((x, x + patch.width), (y, y + patch.height), *size)
+
+
+def _patch(packed: bytes) -> Bool[np.ndarray, "h w"]:
+    """The pixels of a PNG that are not black.
+
+    Raises:
+        UserError: for a claim of more pixels than Pillow opens.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # of half as many
+            with PIL.Image.open(io.BytesIO(packed), formats=["PNG"]) as picture:
+                return np.array(picture.convert("L")) > 0
+    except PIL.Image.DecompressionBombError as error:
+        raise UserError(f"its mask is too large: {error}") from error
 
 
 def main(

@@ -39,7 +39,7 @@ REFS = (
     "grefs(unc).json",
 )
 INDICES = (samples.INDEX, talks.INDEX)
-_COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.(?:jpe?g|png)", re.IGNORECASE)
+_COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.\w+", re.IGNORECASE)
 
 
 def identities(images: Path, names: Iterable[str]) -> dict[str, str]:

@@ -62,3 +62,8 @@ OFFICIAL: Mapping[str, Mapping[str, Counts]] = MappingProxyType(
         },
     }
 )
+
+
+def is_counted(source: str) -> bool:
+    """Whether there are official counts of a set, however it is split."""
+    return any((name.rpartition("-")[0] or name) == source for name in OFFICIAL)

@@ -21,11 +21,13 @@ from sam4mllm.errors import UserError
 MAX_PICKLE = 2**27
 """Bytes; the largest refs of the known sets have a third of it. A byte of a pickle can become 60 in memory."""
 
-MAX_BITS = 128
-"""Of a whole number; one of more than 4,300 digits could not even be shown."""
+MAX_BITS = 64
+"""Of a whole number: of larger ones any number have the same hash, and as keys each is held against all before it."""
 
 
 _TUPLES = (pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
+_WHOLE = (pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4)
+_REFUSED = (pickle.BYTEARRAY8, pickle.EMPTY_SET, pickle.FROZENSET)
 
 
 def _listed(count: int) -> Callable[[Any], None]:
@@ -36,6 +38,16 @@ def _listed(count: int) -> Callable[[Any], None]:
         reader.stack[cut:] = [reader.stack[cut:]]
 
     return load
+
+
+def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """What reads a whole number, and refuses one that is too large before it can be a key."""
+
+    def bounded(reader: Any) -> None:
+        load(reader)
+        _whole(reader.stack[-1])
+
+    return bounded
 
 
 class _Plain(pickle._Unpickler):
@@ -53,12 +65,13 @@ class _Plain(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> NoReturn:
         raise UserError(f"it names the outside object {shown(pid)}, and refs hold plain lists, numbers and text alone")
 
-    def _buffer(self) -> None:
-        raise UserError("it holds a byte array, and refs hold plain lists, numbers and text alone")
+    def _refused(self) -> None:
+        raise UserError("it holds a set or a byte array, and refs hold plain lists, numbers and text alone")
 
     dispatch = {  # noqa: RUF012  as the class above has it
         **pickle._Unpickler.dispatch,
-        pickle.BYTEARRAY8[0]: _buffer,  # type: ignore[dict-item]
+        **dict.fromkeys((code[0] for code in _REFUSED), _refused),  # type: ignore[arg-type]
+        **{code[0]: _bounded(pickle._Unpickler.dispatch[code[0]]) for code in _WHOLE},
         pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
         **{code[0]: _listed(count) for count, code in enumerate(_TUPLES)},
     }
@@ -86,12 +99,13 @@ def read_json(path: Path) -> Any:
     """The values of a JSON file in UTF-8, with a byte order mark or without, or in cp1252 as some sets have it.
 
     Raises:
-        UserError: in one line, for a file that is missing, cut short or otherwise damaged.
+        UserError: in one line, for a file that is missing, cut short or otherwise damaged, or holds a whole number of
+            more than `MAX_BITS`.
     """
     data = _bytes(path)
     try:
-        return json.loads(_text(data))
-    except (ValueError, RecursionError) as error:
+        return json.loads(_text(data), parse_int=lambda digits: _whole(int(digits)))
+    except (ValueError, RecursionError, UserError) as error:
         raise UserError(f"cannot read the JSON {path}: {_reason(error)}") from error
 
 
@@ -128,8 +142,14 @@ def as_whole(value: object) -> int:
     return value
 
 
+def _whole(number: int) -> int:
+    if number.bit_length() > MAX_BITS:
+        raise UserError(f"it holds a whole number of {number.bit_length():,} bits, and {MAX_BITS} at most are due")
+    return number
+
+
 def _check_bounded(value: Any, most: int) -> None:
-    """Make sure that a value can be walked through, and its numbers shown."""
+    """Make sure that a value can be walked through."""
     waiting, seen = [value], 0
     while waiting:
         one = waiting.pop()
@@ -138,10 +158,8 @@ def _check_bounded(value: Any, most: int) -> None:
             raise UserError("it holds the same lists over and over, more values than it has bytes")
         if isinstance(one, dict):
             waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, list | set | frozenset):
+        elif isinstance(one, list):
             waiting += one
-        elif isinstance(one, int) and one.bit_length() > MAX_BITS:
-            raise UserError(f"it holds a whole number of {one.bit_length():,} bits, and refs need {MAX_BITS} at most")
 
 
 def _bytes(path: Path) -> bytes:

@@ -28,6 +28,7 @@ class Reading:
         refs: for sets that have them, how many refs (objects asked for, by one sentence or more) each split has.
         talks: its conversations, by split.
         noticed: what looked odd, and who: sentences such as "refs without a sentence", each with every name.
+        alone: whether every JSON file below ``images`` is read as one of the set's.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Reading:
     refs: Mapping[str, int] = field(default_factory=dict)
     talks: Mapping[str, Sequence[Talk]] = field(default_factory=dict)
     noticed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    alone: bool = False
 
 
 def pictures(rows: Iterable[Sample | Talk]) -> set[str]:

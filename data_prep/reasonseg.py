@@ -21,8 +21,9 @@ asks the first text of a picture alone; training asks all of them, phrases in lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import cv2
@@ -32,6 +33,7 @@ from jaxtyping import UInt8
 
 from data_prep.command import KeepLeaks, Out, Partial, Root, run
 from data_prep.plain import as_text, read_json
+from data_prep.points import CUT, as_points, leave
 from data_prep.reading import Reading, is_training
 from data_prep.sources import REASONSEG
 from sam4mllm.errors import UserError
@@ -43,7 +45,7 @@ from sam4mllm.talks import Talk
 
 SPLITS = ("train", "val", "test")
 TARGET, IGNORE = 1, 255
-FARTHEST = 2**15  # pixels; beyond it cv2's own numbers overflow
+THIN = "shapes of fewer than 3 corners, painted as lines or points as the official reader does"
 
 
 def prepare(root: Path) -> Reading:
@@ -61,6 +63,8 @@ def prepare(root: Path) -> Reading:
         "pictures without an annotation, left out": [],
         "annotations without a text": [],
         "pictures without a target": [],
+        CUT: [],
+        THIN: [],
     }
     there = [split for split in SPLITS if (home / split).is_dir()]
     splits = {split: list(_split(home, split, noticed)) for split in there}
@@ -88,7 +92,9 @@ def _split(home: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sa
     for stem in sorted(stems["json"] & stems["jpg"]):
         path = home / split / f"{stem}.json"
         try:
-            samples = _samples(read_json(path), split, stem, *image_size(path.with_suffix(".jpg")))
+            size, document = image_size(path.with_suffix(".jpg")), read_json(path)
+            samples = _samples(document, split, stem, *size)
+            _notice(document["shapes"], f"{split}/{stem}", size, noticed)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
@@ -103,8 +109,10 @@ def _split(home: Path, split: str, noticed: dict[str, list[str]]) -> Iterator[Sa
 def _samples(document: Any, split: str, stem: str, width: int, height: int) -> list[Sample]:
     painted = paint(document["shapes"], height, width)
     target, ignore = (Rle.from_mask(painted == value) for value in (TARGET, IGNORE))
-    sentence = bool(document["is_sentence"])
-    texts = [as_text(text) for text in document["text"]]
+    sentence, texts = document["is_sentence"], document["text"]
+    if not isinstance(sentence, bool) or not isinstance(texts, list):
+        raise UserError(f"is_sentence is true or false and text is a list, got {shown(sentence)} and {shown(texts)}")
+    texts = [as_text(text) for text in texts]
     return [
         Sample(
             id=f"reasonseg-{split}-{stem}-{number}",
@@ -130,13 +138,28 @@ def _asked(text: str, split: str, sentence: bool) -> str:
     return text.strip()
 
 
+def _notice(shapes: Sequence[Any], name: str, size: tuple[int, int], noticed: Mapping[str, list[str]]) -> None:
+    """Count what of the shapes that are painted looks odd; ``size`` is width and height."""
+    for shape in _painted(shapes):
+        xs, ys = zip(*as_points(shape["points"]), strict=True)
+        who = f"{name}: {shape['label']}"
+        if leave(xs, ys, size[1], size[0]):
+            noticed[CUT].append(who)
+        if len(xs) < 3:
+            noticed[THIN].append(who)
+
+
+def _painted(shapes: Sequence[Any]) -> list[Any]:
+    return [shape for shape in shapes if as_text(shape["label"]).lower() != "flag"]
+
+
 def paint(shapes: Sequence[Any], height: int, width: int) -> UInt8[np.ndarray, "h w"]:
     """`TARGET` and `IGNORE` where the last shape painted says so, 0 elsewhere.
 
     Raises:
         UserError: for points that are none.
     """
-    valued = [shape for shape in shapes if as_text(shape["label"]).lower() != "flag"]
+    valued = _painted(shapes)
     areas = [int(_filled(shape, height, width).sum()) for shape in valued]
     painted = np.zeros((height, width), np.uint8)
     for index in np.argsort(np.array(areas, dtype=np.uint64))[::-1]:
@@ -146,10 +169,7 @@ def paint(shapes: Sequence[Any], height: int, width: int) -> UInt8[np.ndarray, "
 
 
 def _filled(shape: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
-    points = np.array(shape["points"], dtype=np.float64)
-    if points.ndim != 2 or points.shape[1:] != (2,) or not (np.abs(points) < FARTHEST).all():
-        raise UserError(f"a shape is a list of points x, y within {FARTHEST} pixels, got {shape['points']!r:.60}")
-    corners = [points.astype(np.int32)]  # towards zero, as the official reader has it
+    corners = [np.array(as_points(shape["points"])).astype(np.int32)]  # towards zero, as the official reader has it
     canvas = np.zeros((height, width), np.uint8)
     cv2.polylines(canvas, corners, True, 1, 1)
     cv2.fillPoly(canvas, corners, 1)

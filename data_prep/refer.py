@@ -43,10 +43,13 @@ def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> Rea
     _check_one_set(refs, instances, refs_file.parent / "instances.json")
     splits: dict[str, list[Sample]] = {}
     counts = Counter[str]()
-    for ref in refs:
-        for split in splits_of(ref):
-            counts[split] += 1
-            splits.setdefault(split, []).extend(samples_of(ref, instances, source, split_by, split))
+    try:
+        for ref in refs:
+            for split in splits_of(ref):
+                counts[split] += 1
+                splits.setdefault(split, []).extend(samples_of(ref, instances, source, split_by, split))
+    except UserError as error:
+        raise UserError(f"{refs_file}: {error}") from error
     noticed = {
         "refs without a sentence": [_name(ref) for ref in refs if not ref["sentences"]],
         "refs of which a crowd or a repeated object is left out": [_name(ref) for ref in refs if _less(ref, instances)],
@@ -60,7 +63,8 @@ def read_refs(path: Path) -> list[dict[str, Any]]:
     """The refs of a pickle or a JSON file, which runs no code: foreign data is not trusted.
 
     Raises:
-        UserError: for a file that is missing, damaged, or holds anything but plain values.
+        UserError: for a file that is missing, damaged, or holds anything but plain values, and for a ref whose split
+            or picture is none.
     """
     if not path.is_file():
         there = ", ".join(sorted(each.name for each in path.parent.glob("*refs(*)*"))) or "no refs at all"
@@ -68,6 +72,14 @@ def read_refs(path: Path) -> list[dict[str, Any]]:
     refs = read_json(path) if path.suffix == ".json" else read_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
         raise UserError(f"{path} holds no refs: a list of dictionaries is due")
+    for ref in refs:
+        try:
+            splits_of(ref)
+            as_whole(ref["image_id"])
+        except UserError as error:
+            raise UserError(f"{path}: {_name(ref)}: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: {_name(ref)} is not as REFER has it: {type(error).__name__}: {error}") from error
     return refs
 
 
@@ -89,7 +101,7 @@ def splits_of(ref: Mapping[str, Any]) -> list[str]:
     letters = split.removeprefix("test") if isinstance(split, str) else ""
     if letters and letters != split and set(letters) <= set("ABC"):
         return [f"test{letter}" for letter in letters]
-    raise UserError(f"a ref has the split {shown(split)}: train, val, test and testA, testB, testC are known")
+    raise UserError(f"it has the split {shown(split)}, and train, val, test and testA, testB, testC are known")
 
 
 def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_by: str, split: str) -> list[Sample]:
@@ -116,10 +128,10 @@ def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_
             for sentence in ref["sentences"]
         ]
     except UserError as error:
-        raise UserError(f"ref {shown(ref.get('ref_id'))}: {error}") from error
+        raise UserError(f"{_name(ref)}: {error}") from error
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"ref {shown(ref.get('ref_id'))} is not as REFER has it: {reason}") from error
+        raise UserError(f"{_name(ref)} is not as REFER has it: {reason}") from error
 
 
 def _masks(ref: Mapping[str, Any], instances: Instances) -> tuple[Rle, ...]:
@@ -144,7 +156,7 @@ def _less(ref: Mapping[str, Any], instances: Instances) -> bool:
 
 
 def _name(ref: Mapping[str, Any]) -> str:
-    return f"ref {ref['ref_id']}"
+    return f"ref {shown(ref.get('ref_id'))}"
 
 
 def _check_one_set(refs: Sequence[Mapping[str, Any]], instances: Instances, path: Path) -> None:

@@ -85,8 +85,8 @@ def show(
     """
     cases = cases_of(samples.samples, targets)
     worst, none, rest = chosen(cases, limit)
-    cards = cards_of([*worst, *none, *rest], samples, segmenter, advance)
-    first, second, others = cards[: len(worst)], cards[len(worst) :][: len(none)], cards[len(worst) + len(none) :]
+    cards = cards_of([*none, *worst, *rest], samples, segmenter, advance)
+    first, second, others = cards[: len(none)], cards[len(none) :][: len(worst)], cards[len(worst) + len(none) :]
     left = len(cases) - len(worst) - len(none)
     own = None if targets is None else [case.target for case in cases if case.target is not None]
     return page(
@@ -97,8 +97,8 @@ def show(
             findings(_findings(samples, cases, targets, cards)),
             beside(_charts(cases, own)),
             table(_table(samples.samples)),
-            section(Section(f"The worst {len(first)}", f"Of those that keep a prompt. {_LOWEST}", first)),
-            section(Section(f"The worst {len(second)} that keep no prompt", _LOWEST, second)),
+            section(Section(f"The worst {len(first)} that keep no prompt", _LOWEST, first)),
+            section(Section(f"The worst {len(second)}", f"Of those that keep a prompt. {_LOWEST}", second)),
             section(Section("The rest" if worst or none else "Samples", _which(len(others), left), others)),
         ],
     )

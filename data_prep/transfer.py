@@ -115,6 +115,7 @@ class Transfer:
 
     def _receive(self, response: http.client.HTTPResponse, known: _Known | None) -> None:
         continued = response.status == 206 and known is not None
+        _check_whole(response, continued)
         if not continued:
             self.start_again()
         size = self._rest_of(response, known) if continued and known is not None else response.length
@@ -167,6 +168,15 @@ class Transfer:
         if reason := wrong(self.remote, Path(self.file.name)):
             self.start_again()
             raise FailedTryError(reason)
+
+
+def _check_whole(response: http.client.HTTPResponse, continued: bool) -> None:
+    """Make sure that a reply is the file, or the rest of it that was asked for, as it is and not packed."""
+    packed = response.headers.get("Content-Encoding", "identity")
+    if packed.lower() != "identity":
+        raise FailedTryError(f"the server sent it packed, as {packed!r:.40}, which it was not asked for")
+    if response.status != 200 and not continued:
+        raise FailedTryError(f"the server says {response.status}, and the whole file is due")
 
 
 def _stamp(response: http.client.HTTPResponse) -> str | None:

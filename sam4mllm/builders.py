@@ -139,14 +139,17 @@ def check_segmenter(spec: str, single_mask: bool = False) -> None:
         raise UserError(f"the segmenter {spec} gives one mask anyway: leave the single mask to models that give three")
 
 
-def check_segmenters_device(spec: str, device: str | None) -> None:
-    """Refuse a device that a segmenter, asked alone, would not use.
+def check_segmenter_alone(spec: str, device: str | None, dtype: str) -> None:
+    """Refuse a device or a dtype that a segmenter, asked without an MLLM, would not use.
 
     Raises:
-        UserError: for anything but the CPU where the segmenter has no weights.
+        UserError: for anything but the CPU where the segmenter has no weights, and for a dtype where it has none or
+            a checkpoint's own.
     """
     if spec in SEGMENTERS[:2] and device not in (None, "cpu"):
         raise UserError(f"the segmenter {spec} runs on the CPU alone: leave out --device {device}")
+    if dtype != "auto" and (spec in SEGMENTERS[:2] or spec.partition(":")[0] in _CHECKPOINT):
+        raise UserError(f"the segmenter {spec} is loaded in no other dtype: leave out --dtype {dtype}")
 
 
 def build_segmenter(

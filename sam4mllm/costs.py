@@ -99,8 +99,9 @@ def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frames
         if samples and corpus.uses[number].any():
             probe = _probe(kind, rows, lengths, dialect, *longest)
             base, more, phrases, more_phrases = _by_objects(probe, int(objects.max()))[:, objects]
-            fixed[number, ~talks] = base + between + phrases * longer
-            each[number, ~talks] = more + more_phrases * longer
+            told = _told(corpus, rows) if kind == "ppg" else np.zeros(len(samples), dtype=np.int64)
+            fixed[number, ~talks] = base + between + phrases * longer + told * more
+            each[number, ~talks] = more + more_phrases * longer if kind != "ppg" else 0
     return Costs(fixed, each, rows.tokens + between)
 
 
@@ -108,6 +109,19 @@ def _between(lengths: Lengths) -> int:
     """What a conversation takes where another one comes before it, more than alone."""
     turns = [Turn("user", MARK), Turn("assistant", MARK)]
     return lengths.conversation(turns * 2)[0] - 2 * lengths.conversation(turns)[0]
+
+
+def _told(corpus: Corpus, rows: Rows) -> Int64[np.ndarray, "samples"]:
+    """How many points PPG says of an object of each sample at most: those of the fullest prompt that is kept of it, or
+    as many as are drawn where a source has no targets."""
+    found = []
+    for number, item in enumerate(corpus.items):
+        if not isinstance(item, Talk):
+            targets, drawn = corpus.part(number).targets, rows.positive + rows.negative
+            kept = [targets.get((item.id, index)) for index in range(len(item.masks))] if targets is not None else []
+            most = max((len(prompt.points) for one in kept if one for prompt in one.prompts), default=0)
+            found.append(most if targets is not None else drawn)
+    return np.array(found, dtype=np.int64)
 
 
 def _of_talks(talks: Sequence[Talk], lengths: Lengths) -> Int64[np.ndarray, "talks"]:
@@ -143,11 +157,8 @@ def _probe(
 
     def measured(objects: int, points: int) -> tuple[int, int]:
         found = []
-        for positive in (True, False):  # one of yes and no may be longer
-            asked = (Point(point.x, point.y, positive),) * points
-            signs = (True,) * rows.positive + (False,) * rows.negative
-            told = tuple(Point(point.x, point.y, sign) for sign in signs) if kind == "ppg" else asked
-            prompts = [Prompt(box, told)] * objects
+        for positive in (True, False):  # one of yes and no, or of inside and outside, may be longer
+            prompts = [Prompt(box, (Point(point.x, point.y, positive),) * points)] * objects
             turns = said(kind, MARK, prompts, rows, dialect, frame, np.random.default_rng(0))
             tokens, _ = lengths.conversation(turns)
             found.append((tokens, sum(turn.text.count(MARK) for turn in turns)))

@@ -170,9 +170,11 @@ def _named(rows: Sequence[tuple[Path, str, str]]) -> list[Pair]:
 
 
 def _slug(text: str) -> str:
-    """Lower-case ASCII letters, digits and single dashes, at most 60; other scripts leave a mere ``x``."""
+    """Lower-case letters, digits and single dashes, at most 60: of ASCII, or of its own script where none is left."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain)[:60].strip("-") or "x"
+    own = unicodedata.normalize("NFC", text).lower()[:30]  # of up to four bytes each; a name has room for 255
+    found = (re.sub(letters, "-", name)[:60].strip("-") for letters, name in ((r"[^a-z0-9]+", plain), (r"[\W_]+", own)))
+    return next(filter(None, found), "x")
 
 
 def _rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:

@@ -19,7 +19,7 @@ from sam4mllm.builders import (
     check_mllm,
     check_prompter,
     check_segmenter,
-    check_segmenters_device,
+    check_segmenter_alone,
     check_together,
 )
 from sam4mllm.errors import UserError
@@ -140,7 +140,7 @@ class Recipe:
         )
 
     def check_by_hand(self) -> None:
-        """Refuse a segmenter that cannot be built or has no such device, and whatever is about an MLLM: none is asked.
+        """Refuse a segmenter that cannot be built or would not use an option, and all about an MLLM: none is asked.
 
         Raises:
             UserError: for the first slip.
@@ -158,7 +158,7 @@ class Recipe:
             raise UserError("boxes and clicks by hand ask no MLLM: leave out what is about it or its prompter")
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
-        check_segmenters_device(self.segmenter, self.device)
+        check_segmenter_alone(self.segmenter, self.device, self.dtype)
 
     def build_segmenter(self) -> Segmenter:
         """Load the segmenter alone.

@@ -251,7 +251,7 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise UserError(f"a polygon is a list of 3 or more pairs x, y, got {short(polygon)}")
-        if not all(type(value) is int or (type(value) is float and math.isfinite(value)) for value in polygon):
+        if not all(type(value) in (int, float) and abs(value) < math.inf for value in polygon):  # isfinite overflows
             raise UserError(f"a polygon holds finite numbers, got {short(polygon)}")
         near = all(abs(x) <= 2 * width for x in polygon[::2]) and all(abs(y) <= 2 * height for y in polygon[1::2])
         if not near:

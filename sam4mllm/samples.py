@@ -229,7 +229,7 @@ def check_ids(ids: Iterable[str], what: str) -> None:
     """
     doubles = [name for name, count in Counter(ids).items() if count > 1]
     if doubles:
-        raise UserError(f"{len(doubles)} {what} ids come more than once, the first is {doubles[0]}")
+        raise UserError(f"{len(doubles)} {what} ids come more than once, the first is {doubles[0]!r:.200}")
 
 
 def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, images: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from sam4mllm.target_shards import INDEX, Target, about_of, json_of, read_target
 from sam4mllm.targets import Search, make_targets, report
 
 PARTS = "parts"
+DONE = "[0-9]*.json"
+"""What the files of parts that are done are called."""
 PICTURES = 16
 """In a part: what a killed worker loses at most, and has to be done for a file to be worth its while."""
 
@@ -118,12 +120,18 @@ def fingerprint(samples: SampleSet) -> str:
 
 
 def _begin(folder: Path, about: Mapping[str, Any]) -> None:
-    """Note what the parts belong to, or refuse where some are there that belong to something else."""
+    """Note what the parts belong to, or refuse where some are there that belong to something else.
+
+    Parts without a note are what is left of a clean-up that was killed: nobody knows what they belong to.
+    """
     noted = folder / "about.json"
-    if not _any_done(folder) or not noted.is_file():
-        write_text(noted, json.dumps(about, indent=2) + "\n")
+    if noted.is_file() and _any_done(folder):
+        before = _read(noted)
+        _check_same(before if isinstance(before, dict) else {}, about, folder.parent, folder)
         return
-    _check_same(json.loads(noted.read_bytes()), about, folder.parent, folder)
+    for part in folder.glob(DONE):
+        part.unlink()
+    write_text(noted, json.dumps(about, indent=2) + "\n")
 
 
 def _check_same(before: Mapping[str, Any], about: Mapping[str, Any], out: Path, kept: Path) -> None:
@@ -158,12 +166,11 @@ def _file(out: Path, number: int) -> Path:
     return out / PARTS / f"{number:05}.json"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> Any:
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: remove it, and run this again ({error})") from error
-    return rows
 
 
 def _masks(parts: Sequence[SampleSet] | Iterator[SampleSet]) -> int:
@@ -185,4 +192,4 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _any_done(folder: Path) -> bool:
-    return any(folder.glob("[0-9]*.json"))
+    return any(folder.glob(DONE))

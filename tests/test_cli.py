@@ -99,8 +99,10 @@ def built(monkeypatch) -> list[Recipe]:
 
 
 def test_every_option_about_models_reaches_the_recipe(run, photo, built):
+    adapter = photo.parent
+    (adapter / "adapter_config.json").touch()
     words = ["--prompter", "pqpp", "--layout", "interior", "--points", 7, "--sure-yes", 0.8, "--sure-no", 0.7]
-    words += ["--ask", "list", "--mllm", "a/b", "--adapter", ".", "--dialect", "qwen2-vl", "--trust-remote-code"]
+    words += ["--ask", "list", "--mllm", "a/b", "--adapter", adapter, "--dialect", "qwen2-vl", "--trust-remote-code"]
     words += ["--segmenter", "c/d", "--single-mask", "--device", "cpu", "--dtype", "float32"]
     assert run("infer", photo, "--phrase", "cup", "--json", *words)[2] == "error: not built\n"
     assert built == [
@@ -109,7 +111,7 @@ def test_every_option_about_models_reaches_the_recipe(run, photo, built):
             mllm="a/b",
             prompter="pqpp",
             options={"layout": "interior", "points": 7, "sure_yes": 0.8, "sure_no": 0.7, "ask": "list"},
-            adapter=".",
+            adapter=str(adapter),
             dialect="qwen2-vl",
             device="cpu",
             dtype="float32",

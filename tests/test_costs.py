@@ -8,6 +8,7 @@ import pytest
 
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
+from sam4mllm.geometry import Point, Prompt
 from sam4mllm.images import write_png
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.hf import HfMLLM
@@ -15,8 +16,9 @@ from sam4mllm.rows import Asking, Mixture, Rows
 from sam4mllm.samples import SampleSet
 from sam4mllm.sources import Part, corpus
 from sam4mllm.talks import Talk, TalkSet
+from sam4mllm.target_shards import Target
 from tests.families import build
-from tests.teaching import BOX, HEIGHT, MUTE, PQPP, WIDTH, Words, disc, sample
+from tests.teaching import BOX, HEIGHT, KEPT, MUTE, PQPP, WIDTH, Words, disc, sample
 
 ALL = Mixture(ppg=1, pqpp=1, listed=1, box=1)
 PHRASES = ["the cat on the left", "a point", 'the hand "Yes"', "right side", "Grüße, 猫", "the model's answer " * 4]
@@ -116,3 +118,16 @@ def test_a_budget_that_nothing_fits_is_refused():
     rows = Rows(BOX, tokens=10)
     with pytest.raises(UserError, match=r"no sample can be used for box: 1 \(longer than 10 tokens: a\)"):
         Conversations(corpus([Part("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words())
+
+
+def test_points_are_priced_as_targets_hold_them_and_not_as_many_as_are_asked_for():
+    kept = tuple(Prompt(KEPT.box, (Point(2, 3),) * many) for many in (1, 2))
+    told = {("a", 0): Target("a", 0, kept, (0.9, 0.8), 0.9)}
+    rows = Rows(Mixture(ppg=1, pqpp=0, listed=0, box=0), positive=9, negative=9)
+    priced = []
+    for targets in (told, None):
+        part = Part("set", SampleSet((sample("a"),), Path("nowhere")), targets)
+        conversations = Conversations(corpus([part], rows), rows, MUTE, Words())
+        priced.append(conversations.plan(0).tokens)
+        assert Words().conversation(conversations.turns(0))[0] <= priced[-1]
+    assert priced[1] - priced[0] == 16 * 2  # points of two words each

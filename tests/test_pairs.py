@@ -134,7 +134,10 @@ def names(*pairs: tuple[str, str]) -> list[str]:
         ("IMG 0001 (2).JPG", "Man, in RED!", "img-0001-2-man-in-red"),
         ("a.png", "../../etc/passwd", "a-etc-passwd"),
         ("a.png", "la tasse bleutée", "a-la-tasse-bleutee"),
-        ("照片.png", "杯子", "x-x"),
+        ("照片.png", "杯子", "照片-杯子"),
+        ("a.png", "красная чашка", "a-красная-чашка"),
+        ("🦊.png", "🦊!", "x-x"),
+        ("a.png", "杯" * 300, "a-" + "杯" * 30),
         ("a.png", "x" * 300, "a-" + "x" * 60),
     ],
 )
@@ -147,7 +150,7 @@ def test_names_of_files_are_told_apart_and_come_out_the_same_again():
     phrases = ["mug", "MUG!", "mug 2", "杯", "碗"]
     pairs = pairs_of(pictures, phrases)
     assert len({pair.name for pair in pairs}) == 10
-    assert [pair.name for pair in pairs[:5]] == ["k-mug", "k-mug-2", "k-mug-2-2", "k-x", "k-x-2"]
+    assert [pair.name for pair in pairs[:5]] == ["k-mug", "k-mug-2", "k-mug-2-2", "k-杯", "k-碗"]
     assert pairs == pairs_of(pictures, phrases)
 
 

@@ -71,6 +71,18 @@ def test_a_device_that_would_not_be_used_is_refused_but_beside_an_mllm(name, rep
     Recipe(segmenter=name, mllm=replay, prompter="box", device="cuda").check()
 
 
+@pytest.mark.parametrize("name", ["box", "grabcut", "vit_h:sam.pth"])
+def test_a_dtype_that_would_not_be_used_is_refused_but_beside_an_mllm(name, replay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sam.pth").touch()
+    with pytest.raises(
+        UserError, match=f"the segmenter {name} is loaded in no other dtype: leave out --dtype bfloat16"
+    ):
+        Recipe(segmenter=name, dtype="bfloat16").check_by_hand()
+    Recipe(segmenter="tiny", dtype="bfloat16").check_by_hand()
+    Recipe(segmenter=name, mllm=replay, prompter="box", dtype="bfloat16").check()
+
+
 @pytest.mark.parametrize("spec", ["facebook/sam-vit-huge", "folder"])
 def test_a_hub_name_or_a_folder_may_be_a_model(spec, tmp_path, monkeypatch, replay):
     monkeypatch.chdir(tmp_path)

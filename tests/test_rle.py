@@ -132,6 +132,7 @@ def test_overlapping_polygons_are_a_union():
         pytest.param([["a"] * 6], "finite numbers", id="words"),
         pytest.param([[1, 1, 2, 2, 3, float("nan")]], "finite numbers", id="nan"),
         pytest.param([[1, 1, 2, 2, 3, 1e9]], "far off", id="far off the picture"),
+        pytest.param([[1, 1, 2, 2, 3, 10**400]], "far off", id="farther than a float can say"),
         pytest.param([1, 1, 2, 2, 3, 3], "3 or more pairs", id="not nested"),
         pytest.param({"size": [6, 4], "counts": [24]}, "one size", id="another size"),
         pytest.param({"size": [6, 4], "counts": "h0"}, "one size", id="another size, compressed"),

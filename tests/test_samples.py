@@ -129,7 +129,7 @@ def test_the_image_root_can_be_overridden(tmp_path):
 
 
 def test_an_id_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="1 sample ids come more than once, the first is a"):
+    with pytest.raises(UserError, match="1 sample ids come more than once, the first is 'a"):
         write_samples([CAT, CAT], tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 

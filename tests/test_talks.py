@@ -57,7 +57,7 @@ def test_an_image_cannot_leave_the_root():
 
 
 def test_an_id_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="1 talk ids come more than once, the first is a"):
+    with pytest.raises(UserError, match="1 talk ids come more than once, the first is 'a"):
         write_talks([LION, LION], tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 

@@ -142,6 +142,30 @@ def test_with_what_is_named_removed_the_new_targets_are_the_only_ones(samples, t
     assert content(tmp_path / "out") == content(tmp_path / "new")
 
 
+def test_parts_that_a_killed_clean_up_left_are_not_taken_for_those_of_other_settings(samples, tmp_path):
+    """Killed when what the parts belong to was removed already, and some of them not yet."""
+    with suppress(KeyboardInterrupt):
+        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    (tmp_path / "out" / "parts" / "about.json").unlink()
+    other = Searching(grabcut, replace(SEARCH, seed=1))
+    find_targets(samples, Here(), other, tmp_path / "out", {"seed": 1})
+    find_targets(samples, Here(), other, tmp_path / "new", {"seed": 1})
+    assert content(tmp_path / "out") == content(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("{", r"cannot read .*about\.json: remove it, and run"), ("[]", "holds targets of other settings")],
+)
+def test_a_damaged_note_of_what_parts_belong_to_is_one_line(samples, tmp_path, damage, message):
+    with suppress(KeyboardInterrupt):
+        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    (tmp_path / "out" / "parts" / "about.json").write_text(damage)
+    with pytest.raises(UserError, match=message) as caught:
+        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    assert "\n" not in str(caught.value)
+
+
 def test_two_runs_do_not_share_a_folder(samples, tmp_path):
     (tmp_path / "out" / "parts").mkdir(parents=True)
     with (tmp_path / "out" / "parts" / "lock").open("wb") as lock:

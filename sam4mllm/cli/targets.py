@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sam4mllm.cli.options import Devices, Dtype, Images, OnRay, Samples, Segmenter, SingleMask, Workers
 from sam4mllm.cli.terminal import progress
+
+if TYPE_CHECKING:
+    from sam4mllm.target_run import Searching
+    from sam4mllm.targets import Search
 
 
 def targets(
@@ -33,17 +37,11 @@ def targets(
     dtype: Dtype = "auto",
 ) -> None:
     """Find for each mask the prompts that redraw it best: what PPG learns to say. A stopped run goes on."""
-    from dataclasses import asdict
-    from functools import partial
-
-    from sam4mllm import __version__
     from sam4mllm.atomic import check_folder
-    from sam4mllm.builders import build_segmenter
     from sam4mllm.engines import engine
-    from sam4mllm.fingerprints import weights
     from sam4mllm.recipe import Recipe
     from sam4mllm.samples import read_samples
-    from sam4mllm.target_run import Searching, find_targets
+    from sam4mllm.target_run import find_targets
     from sam4mllm.targets import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
@@ -51,9 +49,21 @@ def targets(
     crew = engine(workers, device, ray)
     check_folder(out)
     given = read_samples(samples, images)
-    work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    work, about = _work(search, segmenter, single_mask, dtype)
+    with progress(sum(len(sample.masks) for sample in given), "searched") as advance:
+        typer.echo(find_targets(given, crew, work, out, about, advance))
+
+
+def _work(search: Search, segmenter: str, single_mask: bool, dtype: str) -> tuple[Searching, dict[str, Any]]:
+    """What each worker does, and what its targets are made of."""
+    from dataclasses import asdict
+    from functools import partial
+
+    from sam4mllm import __version__
+    from sam4mllm.builders import build_segmenter
+    from sam4mllm.fingerprints import weights
+    from sam4mllm.target_run import Searching
+
     made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
     about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
-    with progress(sum(len(sample.masks) for sample in given), "searched") as advance:
-        said = find_targets(given, crew, work, out, about, advance)
-    typer.echo(said)
+    return Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search), about

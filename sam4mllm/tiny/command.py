@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 def command(kind: type[T], do: Callable[[T], None]) -> None:
     """Load the recipe that the command line names and do it; a user's mistake is one line and exit code 2."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other's authors
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         if len(sys.argv) < 2:

@@ -205,14 +205,16 @@ def pairs(found: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictures: int) -> AnySize:
-    """A contact sheet: some samples that have targets, ambiguous ones first, a column for each way of asking.
+    """A contact sheet: one sample of each picture that has targets, ambiguous ones first, a column for each way.
 
     Of what was taught for longer, where it was asked.
     """
-    columns = [LONGER + name if LONGER + name in predictions else name for name in WAYS if name in predictions]
-    columns.append("oracle")
+    there = [[name for name in (LONGER + way, way) if name in predictions] for way in WAYS]
+    columns = [*(names[0] for names in there if names), "oracle"]
     by_id = {name: {one.id: one for one in predictions[name]} for name in columns}
     targeted = sorted((one for one in samples if one.masks), key=lambda one: not one.id.endswith(AMBIGUOUS))
+    shown = {sample.image: sample for sample in reversed(targeted)}  # the first of each picture
+    targeted = [sample for sample in targeted if sample is shown[sample.image]]
     tiles = [
         overlay(
             read_image(samples.path(sample)),

@@ -53,8 +53,9 @@ class Loop:
 
 
 def about(recipe: Any) -> str:
-    """What a recipe says of the loss: all but where its model goes, and how long the training is."""
-    return str({name: value for name, value in asdict(recipe).items() if name not in ("out", "loop")})
+    """What decides the weights: all of a recipe but where its model goes, and how often it is saved."""
+    values = {name: value for name, value in asdict(recipe).items() if name != "out"}
+    return str(values | {"loop": {name: value for name, value in values["loop"].items() if name != "every"}})
 
 
 def share(step: int, loop: Loop) -> float:
@@ -99,7 +100,7 @@ def train(
         out: the folder for the checkpoint.
         saved: called after each checkpoint, and where nothing is left to do, with the number of steps done, to write
             the model and to measure it.
-        about: what the loss is made of; a run is not gone on with another.
+        about: what decides the weights; a run is not gone on with another.
 
     Raises:
         UserError: where ``out`` holds a run of something else.

@@ -26,6 +26,7 @@ SIDE, PATCH = 112, 8
 ROW = dialect("tiny")
 EMBEDDED = 3.0  # times the usual size, initial embeddings of words are as large as trained ones
 SIDES = ("inside", "outside")
+LATTICE = 9  # points at most, of either side, that the recipes beside this package ask of PPG
 SPECIAL = ("<pad>", "<image>", "<user>", "<reply>", "<end>")
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<user>{% for c in m['content'] %}"
@@ -37,7 +38,7 @@ TEMPLATE = (
 _FRAME, _MARK, _BOX, _POINT = Frame.whole(SIDE, SIDE), "@@", Box(1, 2, 3, 4), Point(5, 6)
 _BASE = (ask_boxes(_MARK, ROW), ask_name(_POINT, ROW, _FRAME), ask_there(_MARK))  # the base's own questions
 _POINTS = (  # PPG's and PQPP's
-    ask_prompts(_MARK, 3, 3, ROW),
+    ask_prompts(_MARK, LATTICE, LATTICE, ROW),
     ask_point(_POINT, _MARK, ROW, _FRAME),
     ask_point(_POINT, _MARK, ROW, _FRAME, _BOX),
 )

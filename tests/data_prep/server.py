@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,6 +136,19 @@ def chunked(cut: bool = False) -> Reply:
             handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
     return reply
+
+
+def unasked(handler: Handler) -> None:
+    """A part of the file, though no part of it was asked for."""
+    handler.start(206, {"Content-Range": f"bytes 0-4/{len(CONTENT)}", "Content-Length": 5, "ETag": TAG})
+    handler.wfile.write(CONTENT[:5])
+
+
+def packed(handler: Handler) -> None:
+    """The file packed by gzip, though nobody asked for that."""
+    body = gzip.compress(CONTENT)
+    handler.start(200, {"Content-Encoding": "gzip", "Content-Length": len(body), "ETag": TAG})
+    handler.wfile.write(body)
 
 
 def endless(handler: Handler) -> None:

@@ -18,11 +18,13 @@ from tests.data_prep.server import (
     chunked,
     endless,
     other_part,
+    packed,
     says,
     sends,
     serving,
     silent,
     stalls,
+    unasked,
 )
 
 SIZE, SHA = len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
@@ -121,6 +123,13 @@ def no_proxy(monkeypatch):
             [sends(cut=CUT), says(416), sends()], {}, [None, f"bytes={CUT}-", None], id="the part is too long now"
         ),
         pytest.param([says(500), says(503), sends()], {}, [None] * 3, id="500, 503"),
+        pytest.param([unasked, sends()], {}, [None] * 2, id="a part that nobody asked for"),
+        pytest.param([says(204), sends()], {}, [None] * 2, id="204, nothing there"),
+        pytest.param([says(203), sends()], {}, [None] * 2, id="203, somebody else's word"),
+        pytest.param([packed, sends()], {}, [None] * 2, id="packed"),
+        pytest.param(
+            [sends(cut=CUT), says(204), packed, sends()], {}, [None, *[f"bytes={CUT}-"] * 3], id="cut, then nonsense"
+        ),
         pytest.param([says(429), sends()], KNOWN, [None] * 2, id="429"),
         pytest.param([sends(WRONG), sends()], KNOWN, [None] * 2, id="wrong bytes, then right ones"),
         pytest.param([sends(OTHER), sends()], {"size": SIZE}, [None] * 2, id="a wrong size, then the right one"),
@@ -174,6 +183,9 @@ def test_the_file_comes_whole(tmp_path, replies, known, ranges):
             [chunked()], {"size": SIZE + 1}, "700,000 bytes came, and 700,001 are due", 4, [], id="less than due"
         ),
         pytest.param([endless], {}, "neither the server nor the table says how long", 1, [], id="no end"),
+        pytest.param([unasked], {}, "says 206, and the whole file is due; given up after 4", 4, [], id="a part"),
+        pytest.param([says(204)], {}, "says 204, and the whole file is due; given up after 4", 4, [], id="nothing"),
+        pytest.param([packed], KNOWN, "sent it packed, as 'gzip', which it was not asked", 4, [], id="packed"),
         pytest.param([silent], {}, "timed out; given up after 4 tries", 4, [], id="silence"),
         pytest.param(
             [sends(cut=CUT), says(500)],

@@ -100,6 +100,7 @@ def test_what_the_hub_does_not_give_is_one_line(tmp_path, reply, how, message):
     assert "\n" not in said
     assert message in said
     assert not (tmp_path / "a" / "set.json").exists()
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 import base64
 import io
 import json
+import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 
 from data_prep import labelme
 from data_prep.labelme import LEFT_OUT, paint, prepare
+from data_prep.points import CUT
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box
 from sam4mllm.samples import read_samples
@@ -23,6 +27,17 @@ def png(patch) -> str:
     packed = io.BytesIO()
     PIL.Image.fromarray(np.array(patch, dtype=np.uint8)).save(packed, "PNG")
     return base64.b64encode(packed.getvalue()).decode()
+
+
+def claiming(side: int) -> str:
+    """A PNG that says it is so large, and is not."""
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(99)),
+        b"IEND": b"",
+    }
+    chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts.items())
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
 
 
 def shape(label: str, x: int, **change) -> dict:
@@ -61,7 +76,7 @@ SQUARE = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
     ],
 )
 def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
-    painted = paint({"points": points}, form, (6, 9))
+    painted, _ = paint({"points": points}, form, (6, 9))
     found = {(int(row), int(column)) for row, column in np.argwhere(painted)}
     assert set(pixels) <= found
     assert found <= set(pixels) | ({(1, 2), (1, 4), (3, 2), (3, 4)} if form == "circle" else set())
@@ -79,7 +94,29 @@ def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
 )
 def test_a_mask_lies_where_its_corner_says_and_is_cut_at_the_edge(corner, pixels):
     mask = {"points": [corner, [corner[0] + 1, corner[1] + 1]], "mask": png([[1, 0], [0, 255]])}
-    assert np.argwhere(paint(mask, "mask", (6, 9))).tolist() == [list(pixel) for pixel in pixels]
+    painted, _ = paint(mask, "mask", (6, 9))
+    assert np.argwhere(painted).tolist() == [list(pixel) for pixel in pixels]
+
+
+@pytest.mark.parametrize(
+    ("form", "points", "cut"),
+    [
+        pytest.param("polygon", [[-1, -1], [10, -1], [10, 7]], False, id="a pixel off"),
+        pytest.param("polygon", [[1, 1], [10.5, 1], [3, 3]], True, id="more than a pixel off"),
+        pytest.param("rectangle", [[4, 3], [2, 8]], True, id="below"),
+        pytest.param("rectangle", [[400, 300], [402, 301]], True, id="far off"),
+        pytest.param("oriented_rectangle", [[-2, 1], [4, 1], [4, 3], [-2, 3]], True, id="left of it"),
+        pytest.param("circle", [[4, 3], [4, 0]], False, id="a circle inside"),
+        pytest.param("circle", [[4, 3], [8, 6]], True, id="a circle of which the two points are inside"),
+        pytest.param("mask", [[8, 5], [9, 6]], False, id="a mask, a pixel off"),
+        pytest.param("mask", [[9, 1], [9, 1]], True, id="a mask larger than its points say"),
+    ],
+)
+def test_shapes_that_leave_the_picture_are_cut_and_counted(tmp_path, form, points, cut):
+    mask = {"mask": png([[1, 0], [0, 255]])} if form == "mask" else {}
+    reading = prepare(write(tmp_path, [shape("mug", 0, shape_type=form, points=points, **mask)]))
+    assert reading.noticed[CUT] == ([f"a: {form} 'mug'"] if cut else [])
+    assert len(reading.splits["train"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -116,6 +153,7 @@ def test_shapes_without_an_area_are_counted(tmp_path):
     assert [sample.phrase for sample in reading.splits["train"]] == ["cup"]
     assert reading.noticed == {
         LEFT_OUT: [*(f"a: {form} 'mug'" for form in forms), "b: point 'mug'"],
+        CUT: [],
         "pictures of no object": ["b"],
     }
 
@@ -160,19 +198,25 @@ def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path,
     [
         pytest.param([{"label": "mug"}], {}, "KeyError: 'points'", id="no points"),
         pytest.param([shape("mug", 0, points=[[1, 2]])], {}, "a rectangle has 2 points", id="one corner"),
-        pytest.param([shape("mug", 0, points=[["x", 2]])], {}, "ValueError: could not convert", id="a word as a place"),
+        pytest.param([shape("mug", 0, points=[["1", 2], [1, 2]])], {}, "a list of points x, y", id="a word as a place"),
+        pytest.param([shape("mug", 0, points=[[True, 2], [1, 2]])], {}, "a list of points x, y", id="a yes"),
+        pytest.param([shape("mug", 0, points=[[10**400, 2], [1, 2]])], {}, "1,329 bits", id="a number of 400 digits"),
         pytest.param([shape("mug", 0, points=[[1, 2], [1e9, 2]])], {}, "within 32768 pixels", id="far off"),
         pytest.param([shape(5, 0)], {}, "text is due, got 5", id="a number as a label"),
         pytest.param([shape("mug", 0)], {"imageHeight": 0}, "a picture has 1 to", id="a picture of no size"),
         pytest.param([shape("mug", 0)], {"imageHeight": 10**9}, "a picture has 1 to", id="a picture of all sizes"),
         pytest.param([shape("mug", 0)], {"imageHeight": None}, "TypeError", id="no size"),
         pytest.param([shape("m", 0, shape_type="mask", mask="%%")], {}, "cannot identify", id="a mask that is none"),
+        pytest.param(
+            [shape("m", 0, shape_type="mask", mask=claiming(20000))], {}, "its mask is too large", id="a huge mask"
+        ),
+        pytest.param([shape("m", 0, shape_type="mask", mask=claiming(12000))], {}, "OSError", id="a large mask, cut"),
     ],
 )
 def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, change, message):
     with pytest.raises(UserError, match=message) as caught:
         prepare(write(tmp_path, shapes, **change))
-    assert "a.json is not as LabelMe has it" in str(caught.value)
+    assert re.search(r"a\.json(: | is not as LabelMe has it)", str(caught.value))
     assert "\n" not in str(caught.value)
 
 
@@ -207,6 +251,16 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
     assert result.exit_code == 0, result.output
     assert "pictures that are missing: 2 (train/a.jpg, val/a.jpg)" in result.output
     assert [len(read_samples(tmp_path / "out" / split)) for split in ("train", "val")] == [1, 1]
+
+
+@pytest.mark.parametrize("out", ["raw", "raw/out", "raw/../raw/out", "link/out"])
+def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
+    write(tmp_path / "raw", [shape("mug", 0)])
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / out)])
+    assert result.exit_code == 2
+    assert "where all JSON is read as labelme: choose another" in result.stderr
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.json"]
 
 
 def test_a_folder_without_files_is_one_line(tmp_path):

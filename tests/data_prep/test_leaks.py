@@ -1,4 +1,5 @@
 import json
+import pickle
 from itertools import permutations
 from pathlib import Path
 
@@ -77,7 +78,6 @@ def test_leaks_are_kept_on_demand(tmp_path):
     said = make("refcoco", root, tmp_path / "out", keep_leaks=True)
     make("refcoco+", root, tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
-    assert trained(tmp_path / "out" / "refcoco+") == {9}
     assert "leaks are kept" in said[0]
 
 
@@ -106,6 +106,18 @@ def test_what_a_later_set_takes_out_of_an_earlier_one_is_said(tmp_path):
     assert said[-1] == f"{tmp_path / 'out' / 'refcoco' / 'train'}: 2 rows taken out, whose pictures are held out now"
 
 
+@pytest.mark.parametrize("out", [".", "../refcoco+", "x/.."])
+def test_the_folder_that_the_command_runs_in_lies_beside_the_others_too(tmp_path, monkeypatch, out):
+    for name in ("refcoco", "refcoco+"):
+        raw.write(tmp_path / name, name, SPLITS[name])
+    make("refcoco", tmp_path / "refcoco", tmp_path / "out")
+    (tmp_path / "out" / "refcoco+" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out" / "refcoco+")
+    convert(refcoco.prepare(tmp_path / "refcoco+", "refcoco+"), tmp_path / "refcoco+", Path(out), True, False, str)
+    assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
+    assert trained(tmp_path / "out" / "refcoco+") == {3, 9}
+
+
 def test_talks_are_guarded_too(tmp_path):
     root = write_all(tmp_path / "raw", ["refcoco"])
     turns = (Turn("user", "?"), Turn("assistant", "!"))
@@ -122,11 +134,23 @@ def test_talks_are_guarded_too(tmp_path):
     assert raw.content(tmp_path / "out") == before
 
 
-def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path):
+@pytest.mark.parametrize(
+    ("refs", "message"),
+    [
+        (b"damaged", r"cannot read the pickle \S+/refcoco\+/refs\(unc\)\.p"),
+        ([{"split": "val"}], r"/refcoco\+/refs\(unc\)\.p: ref None is not as REFER has it: KeyError: 'image_id'"),
+        ([{"split": "val", "image_id": "x"}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got 'x'"),
+        ([{"split": "val", "image_id": [1]}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got \[1\]"),
+        ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: it has the split None"),
+    ],
+    ids=["damaged", "no picture", "a word", "a list", "no split"],
+)
+def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, message):
     root = write_all(tmp_path / "raw")
-    (root / "refcoco+" / "refs(unc).p").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"cannot read the pickle .*refcoco\+"):
+    (root / "refcoco+" / "refs(unc).p").write_bytes(refs if isinstance(refs, bytes) else pickle.dumps(refs))
+    with pytest.raises(UserError, match=message) as caught:
         make("refcoco", root, tmp_path / "out")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +165,8 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path):
         ("a/x000000520199.jpg", "b/000000520199.jpg", False),
         ("COCO_train2014_000000520199.png", "COCO_train2014_000000520199.JPG", True),
         ("000000520199.jpeg", "000000520199.jpg", True),
+        ("a/000000520199.webp", "b/COCO_train2014_000000520199.BMP", True),
+        ("a/000000520199", "b/000000520199", False),
     ],
 )
 def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):

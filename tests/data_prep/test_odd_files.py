@@ -16,7 +16,7 @@ from sam4mllm.errors import UserError
 from tests.data_prep import raw
 
 GONE = object()
-ODD = [None, True, -1, 2**40, 1e300, float("nan"), "", "../x", "é\n", [], [[]], {}, {"a": []}, [None, "x", 5]]
+ODD = [None, True, -1, 2**40, 10**400, 1e300, float("nan"), "", "../x", "é\n", [], [[]], {}, {"a": []}, [None, "x", 5]]
 ODD += ["x\ud800y", "x" * 300, "a\0b", GONE]
 HUGE = 10**5000  # JSON cannot hold it
 SHAPES = [{"label": "t", "shape_type": "polygon", "group_id": 1, "points": [[1, 1], [4, 1], [4, 3]]}]

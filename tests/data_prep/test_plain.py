@@ -10,7 +10,7 @@ from data_prep import plain
 from data_prep.plain import read_json, read_pickle
 from sam4mllm.errors import UserError
 
-REFS = [{"ref_id": 1, "area": 2.5, "big": 2**70, "sentences": [{"sent": "die Löwen"}], "none": None, "t": (1, True)}]
+REFS = [{"ref_id": 1, "area": 2.5, "big": 2**60, "sentences": [{"sent": "die Löwen"}], "none": None, "t": (1, True)}]
 LISTED = [{**REFS[0], "t": [1, True]}]
 
 
@@ -103,6 +103,9 @@ def doubled(inner, times: int):
         pytest.param(doubled(["x"], 32), "the same lists over and over", id="lists"),
         pytest.param({"a": doubled(("x",), 40)}, "the same lists over and over", id="tuples"),
         pytest.param([10**5000], "a whole number of 16,610 bits", id="a number that cannot be shown"),
+        pytest.param({2**61 * each: "" for each in range(8, 12)}, "a whole number of 65 bits", id="keys of one hash"),
+        pytest.param([{1}], r"it (holds a set|names __builtin__\.set)", id="a set"),
+        pytest.param([frozenset("a")], r"it (holds a set|names __builtin__\.frozenset)", id="a set that is a key"),
     ],
 )
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
@@ -164,6 +167,19 @@ def test_damaged_json_is_one_line_that_names_the_file(tmp_path, content):
     with pytest.raises(UserError, match=r"cannot read the JSON .*a\.json: ") as caught:
         read_json(tmp_path / "a.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "-" + "9" * 400, str(2**64), "9" * 5000], ids=len)
+def test_whole_numbers_that_are_too_large_are_refused_wherever_they_are(tmp_path, digits):
+    (tmp_path / "a.json").write_text(f'[{2**64 - 1}, {{"id": {digits}}}]')
+    with pytest.raises(UserError, match=r"cannot read the JSON .*(bits, and 64 at most are due|4300 digits)") as caught:
+        read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "a.json").write_text(f"[{2**64 - 1}, {-(2**64) + 1}]")
+    assert read_json(tmp_path / "a.json") == [2**64 - 1, 1 - 2**64]
+    for protocol in range(3):
+        with pytest.raises(UserError, match=r"cannot read the pickle .*(bits, and 64 at most are due|4300 digits)"):
+            read_pickle(write(tmp_path, pickle.dumps([2**64], protocol=protocol)))
 
 
 @pytest.mark.parametrize("read", [read_json, read_pickle])

@@ -8,7 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from data_prep import reasonseg
-from data_prep.reasonseg import IGNORE, TARGET, paint, prepare
+from data_prep.points import CUT
+from data_prep.reasonseg import IGNORE, TARGET, THIN, paint, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box
 from sam4mllm.mllm import Turn
@@ -97,6 +98,23 @@ def test_pictures_without_a_target_are_counted(tmp_path, shapes, masks, ignored)
     assert reading.noticed["pictures without a target"] == ([] if masks else ["val/a"])
 
 
+@pytest.mark.parametrize(
+    ("shapes", "cut", "thin"),
+    [
+        pytest.param([shape("target", 1, 1, 4, 4)], [], [], id="inside"),
+        pytest.param([shape("target", -1, -1, 10, 7)], [], [], id="a pixel off"),
+        pytest.param([shape("target", 1, 1, 10.5, 4)], ["val/a: target"], [], id="more than a pixel off"),
+        pytest.param([shape("ignore", 100, 100, 300, 200)], ["val/a: ignore"], [], id="far off"),
+        pytest.param([shape("flag", 1, 1, 99, 4)], [], [], id="what is not painted"),
+        pytest.param([{"label": "target", "points": [[1, 1], [4, 4]]}], [], ["val/a: target"], id="a line"),
+        pytest.param([{"label": "target", "points": [[1, 1]]}], [], ["val/a: target"], id="a point"),
+    ],
+)
+def test_shapes_that_leave_the_picture_or_are_no_areas_are_painted_and_counted(tmp_path, shapes, cut, thin):
+    reading = prepare(write(tmp_path / "val", shapes=shapes).parent)
+    assert (reading.noticed[CUT], reading.noticed[THIN]) == (cut, thin)
+
+
 def test_annotations_without_a_text_are_counted(tmp_path):
     reading = prepare(write(tmp_path / "val", text=[]).parent)
     assert reading.splits == {"val": []}
@@ -144,6 +162,12 @@ def test_explanations_are_talks(tmp_path):
         ),
         pytest.param({"shapes": [shape("t", 0, 0, 1e9, 5)]}, "within 32768 pixels", id="far"),
         pytest.param({"shapes": [shape("t", 0, 0, float("nan"), 5)]}, "within 32768 pixels", id="not a number"),
+        pytest.param({"shapes": [shape("t", 0, 0, 10**400, 5)]}, "1,329 bits", id="a number of 400 digits"),
+        pytest.param({"shapes": [shape("t", "0", "0", "5", "5")]}, "a list of points x, y", id="words"),
+        pytest.param({"shapes": [shape("t", True, 0, 5, 5)]}, "a list of points x, y", id="a yes"),
+        pytest.param({"text": "the wet part"}, r"a\.json: .*text is a list, got .*'the wet part'", id="one text"),
+        pytest.param({"is_sentence": "false"}, "is_sentence is true or false .*, got 'false'", id="a word for no"),
+        pytest.param({"is_sentence": 0}, "is_sentence is true or false .*, got 0", id="a number for no"),
     ],
 )
 def test_annotations_of_another_form_are_one_line_that_names_the_file(tmp_path, change, message):

@@ -77,9 +77,14 @@ def test_a_split_keeps_the_order_of_its_refs(tmp_path):
         pytest.param({"ref": {"image_id": 8}}, "another data set.*ref 0: picture 8", id="no such picture"),
         pytest.param({"annotation": {"image_id": 6}}, "another data set", id="an annotation of another picture"),
         pytest.param({"ref": {"ann_id": [[8]]}}, "not as REFER has them: TypeError", id="an annotation without a name"),
-        pytest.param({"ref": {"split": "testD"}}, "has the split 'testD'", id="unknown split"),
+        pytest.param(
+            {"ref": {"split": "testD"}}, r"refs\(unc\)\.p: ref 0: it has the split 'testD'", id="unknown split"
+        ),
         pytest.param({"ref": {"split": None}}, "has the split None", id="no split"),
-        pytest.param({"ref": {"sentences": [{"sent_id": 1}]}}, "KeyError: 'sent'", id="no words"),
+        pytest.param({"ref": {"image_id": [5]}}, r"\.p: ref 0 is .*: a whole number is due, got \[5\]", id="a list"),
+        pytest.param(
+            {"ref": {"sentences": [{"sent_id": 1}]}}, r"refs\(unc\)\.p: ref 0 is .* KeyError: 'sent'", id="no words"
+        ),
         pytest.param(
             {"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "text is due, got 5", id="a number"
         ),
@@ -129,6 +134,13 @@ def test_a_ref_without_a_sentence_is_counted(tmp_path):
     reading = prepare(write(tmp_path, ref={"sentences": []}), "refcoco")
     assert reading.noticed["refs without a sentence"] == ["ref 0"]
     assert (reading.splits, reading.refs) == ({"val": []}, {"val": 1})
+
+
+def test_a_ref_without_a_sentence_and_a_number_is_counted_too(tmp_path):
+    root = write(tmp_path)
+    refs = [{"ann_id": 7, "image_id": 5, "split": "val", "sentences": []}]
+    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs))
+    assert prepare(root, "refcoco").noticed["refs without a sentence"] == ["ref None"]
 
 
 @pytest.mark.parametrize("content", [{}, [1], "refs", 5], ids=str)

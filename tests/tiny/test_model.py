@@ -11,7 +11,7 @@ from sam4mllm.shapes import WORDS
 from sam4mllm.tiny.lessons import Asked, ask_there
 from sam4mllm.tiny.loop import Loop
 from sam4mllm.tiny.mllm import Lessons, MllmTraining
-from sam4mllm.tiny.model import ROW, build, unmet
+from sam4mllm.tiny.model import LATTICE, ROW, build, unmet
 
 FRAME = Frame.whole(112, 112)
 
@@ -45,7 +45,7 @@ def test_words_and_places_are_one_token_each_and_a_question_is_few(parts):
     for word in WORDS:
         assert len(tokenizer(f" {word}")["input_ids"]) == 1
     assert len(tokenizer(ROW.write_point(Point(5, 6), FRAME))["input_ids"]) == 2
-    for question in (ask_boxes("red ring", ROW), ask_prompts("red ring", 3, 3, ROW)):
+    for question in (ask_boxes("red ring", ROW), ask_prompts("red ring", LATTICE, LATTICE, ROW)):
         assert len(tokenizer(question)["input_ids"]) == 4
     assert len(tokenizer(ask_point(Point(5, 6), "red ring", ROW, FRAME))["input_ids"]) == 7
 

@@ -89,10 +89,16 @@ def test_more_points_are_given_where_more_are_asked_for(monkeypatch):
     assert {len(prompt.points) for prompt in given} == {0, 1, 6}
 
 
-def test_a_run_is_not_gone_on_with_another_recipe(tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"loop": Loop(1, 1)}, {"loop": Loop(1, 0, learning_rate=1e-5)}],
+    ids=["seed", "steps", "rate"],
+)
+def test_a_run_is_not_gone_on_with_another_recipe(tmp_path, change):
     train(recipe_of(tmp_path, loop=Loop(1, 0)))
     with pytest.raises(UserError, match="was begun with another recipe"):
-        train(recipe_of(tmp_path, loop=Loop(1, 1), seed=1))
+        train(recipe_of(tmp_path, **{"loop": Loop(1, 0), **change}))
+    train(recipe_of(tmp_path, loop=Loop(1, 0, every=7)))
 
 
 @pytest.mark.parametrize("slip", [{"seed": -1}, {"scenes": 0}, {"twins": 2.0}, {"boxless": 1.5}])
