@@ -224,7 +224,7 @@ def compared(case: Case, exact: Any, rounds: int, clock: Callable[[], float]) ->
     return Asked(case.prefix, case.question, **best, apart=apart, spread=float(ours.std()), off=off)
 
 
-def main() -> None:
+def given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, nargs="+", default=[9, 25, 49, 81])
     parser.add_argument("--sides", type=int, nargs="+", default=[40, 120, 184], help="of the picture, in pixels")
@@ -235,7 +235,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--chart", type=Path, help="where to leave an SVG of the ratios")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = given()
 
     def clock() -> float:
         if options.device == "cpu":

@@ -14,7 +14,7 @@ import typer
 from eval.diagnosis import diagnosed
 from eval.protocol import Protocol, measured, predictions_at, samples_at
 from eval.published import published
-from eval.tables import FORMATS
+from eval.tables import format_named
 from sam4mllm.atomic import check_folder
 from sam4mllm.builders import ORACLE
 from sam4mllm.cli.options import (
@@ -34,6 +34,7 @@ from sam4mllm.cli.options import (
     Points,
     Positive,
     Prompter,
+    RetryFailed,
     Seed,
     Segmenter,
     SingleMask,
@@ -46,10 +47,12 @@ from sam4mllm.cli.options import (
 from sam4mllm.cli.terminal import progress
 from sam4mllm.engines import Engine, Here, engine
 from sam4mllm.errors import UserError
-from sam4mllm.prediction_run import predict_set
+from sam4mllm.prediction_run import FAILED, predict_set
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.recipe import Recipe
 from sam4mllm.samples import read_samples
+
+BATCH = 4
 
 
 def main(protocol: Protocol) -> None:
@@ -80,9 +83,10 @@ def main(protocol: Protocol) -> None:
         seed: Seed = None,
         segmenter: Segmenter = "",
         single_mask: SingleMask = False,
-        batch_size: BatchSize = 4,
+        batch_size: BatchSize = BATCH,
         workers: Workers = 1,
         ray: OnRay = None,
+        retry_failed: RetryFailed = False,
         device: Devices = None,
         dtype: Dtype = "auto",
         device_map: DeviceMap = None,
@@ -92,18 +96,14 @@ def main(protocol: Protocol) -> None:
         recipe = recipe_of(locals())
         # what is predicted here has its note beside it, which says more
         drawer = Recipe(segmenter="" if predict else segmenter, single_mask=single_mask, device=device)
-        if shown not in FORMATS:
-            raise UserError(f"there is no format {shown!r}: choose from {', '.join(FORMATS)}")
+        format_named(shown)
         if predict:
-            predict_missing(protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray))
-        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray:
+            predict_missing(
+                protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray), retry_failed
+            )
+        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed or batch_size != BATCH:
             raise UserError("models are for --predict: without it, predictions are only scored")
-        bootstrap = Bootstrap(draws)
-        ours = measured(protocol, samples, predictions, bootstrap)
-        typer.echo(FORMATS[shown](protocol, published(protocol), ours, name), nl=False)
-        if diagnose:
-            for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
-                typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
+        tell(protocol, samples, predictions, shown, name, Bootstrap(draws), drawer if diagnose else None)
 
     command.__doc__ = protocol.title
     run(command)
@@ -120,8 +120,35 @@ def run(command: Callable[..., None]) -> None:
         raise SystemExit(2) from None
 
 
+def tell(
+    protocol: Protocol,
+    samples: Path,
+    predictions: Path,
+    shown: str,
+    name: str,
+    bootstrap: Bootstrap,
+    drawer: Recipe | None,
+) -> None:
+    """Print the table of what was measured, by the name of our line, and with a drawer where the IoU was lost.
+
+    Raises:
+        UserError: as `measured` and `diagnosed` do.
+    """
+    ours = measured(protocol, samples, predictions, bootstrap)
+    typer.echo(format_named(shown)(protocol, published(protocol), ours, name), nl=False)
+    if drawer:
+        for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
+            typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
+
+
 def predict_missing(
-    protocol: Protocol, recipe: Recipe, samples: Path, predictions: Path, batch_size: int, crew: Engine
+    protocol: Protocol,
+    recipe: Recipe,
+    samples: Path,
+    predictions: Path,
+    batch_size: int,
+    crew: Engine,
+    retry_failed: bool,
 ) -> None:
     """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
 
@@ -138,6 +165,15 @@ def predict_missing(
     for place, folder in there.items():
         asked = read_samples(folder)
         typer.echo(f"{place}: {len(asked)} samples", err=True)
-        errors = predict_set(recipe, asked, predictions_at(predictions, place), batch_size, progress, shared, crew)
+        errors = predict_set(
+            recipe,
+            asked,
+            predictions_at(predictions, place),
+            batch_size,
+            progress,
+            shared,
+            crew,
+            retry_failed=retry_failed,
+        )
         if errors:
-            typer.echo(f"{place}: {len(errors)} failed and count as empty; the first: {errors[0]}", err=True)
+            typer.echo(f"{place}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)

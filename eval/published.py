@@ -13,11 +13,10 @@ import yaml
 from eval.protocol import Protocol
 
 FILE = Path(__file__).parent / "published.yaml"
+RECALLED = "rec"
+"""The mark of a line from memory, to be checked against the paper: it stays in the file, and nothing prints it."""
 MARKS: Mapping[str, str] = MappingProxyType(
-    {
-        "2nd": "read in a table that another paper or repository prints, not in the method's own paper",
-        "rec": "from memory, not checked against the paper: do not rely on it",
-    }
+    {"2nd": "read in a table that another paper or repository prints, not in the method's own paper"}
 )
 
 
@@ -39,19 +38,26 @@ class Published:
 
 
 def published(protocol: Protocol, file: Path = FILE) -> list[Published]:
-    """The lines of a protocol, in the file's order.
+    """The lines of a protocol that may be printed, in the file's order.
 
     Raises:
         ValueError: for a line that does not fit the protocol: it is a mistake in the file.
     """
     lines: list[dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))[protocol.name]
-    return [_line(protocol, line) for line in lines]
+    return [one for one in (_line(protocol, line) for line in lines) if one.mark != RECALLED]
 
 
 def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
     columns = {name: value for name, value in line.items() if name not in ("method", "mark", "read")}
-    if line["mark"] not in MARKS or not line["read"] or not columns or columns.keys() - set(protocol.metrics):
-        raise ValueError(f"a published line has a mark of {', '.join(MARKS)}, where it was read, and metrics: {line}")
+    if (
+        line["mark"] not in (*MARKS, RECALLED)
+        or not line["read"]
+        or not columns
+        or columns.keys() - set(protocol.metrics)
+    ):
+        raise ValueError(
+            f"a published line has a mark of {', '.join((*MARKS, RECALLED))}, where it was read, and metrics: {line}"
+        )
     numbers = {}
     for metric, values in columns.items():
         for part, value in zip(protocol.parts, values, strict=True):

@@ -160,6 +160,8 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootst
     if ways.keys() >= set(PAGE):
         files = [(home / f"{name}.jsonl", home / f"{name}.diagnosis.jsonl") for name in PAGE]
         write_page(samples, "shapes", files, PROFILE, home / "pqpp.html", bootstrap, ["targets", "kind"])
+    else:
+        typer.echo(f"no pqpp.html is written: it sets {PAGE[0]} beside {PAGE[1]}, and not both are asked", err=True)
     return text
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from eval.protocol import Measured, Protocol
 from eval.published import MARKS, Published
+from sam4mllm.errors import UserError
 from sam4mllm.score import ORACLE, Scores, markdown, table
 
 NONE = "–"
-SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†", "rec": "‡"})
-_TEX_SIGNS = {"†": r"$^\dagger$", "‡": r"$^\ddagger$", NONE: "--"}
+SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†"})
+_TEX_SIGNS = {"†": r"$^\dagger$", NONE: "--"}
 
 
 def as_markdown(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
@@ -63,9 +64,19 @@ def as_json(protocol: Protocol, lines: Sequence[Published], ours: Measured, name
     return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Protocol, Sequence[Published], Measured, str], str]] = MappingProxyType(
-    {"markdown": as_markdown, "latex": as_latex, "json": as_json}
-)
+Format = Callable[[Protocol, Sequence[Published], Measured, str], str]
+FORMATS: Mapping[str, Format] = MappingProxyType({"markdown": as_markdown, "latex": as_latex, "json": as_json})
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UserError: listing the choices.
+    """
+    if name not in FORMATS:
+        raise UserError(f"there is no format {name!r}: choose from {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
 def _columns(protocol: Protocol) -> list[str]:

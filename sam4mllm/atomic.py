@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -73,12 +73,18 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from error
 
 
-def check_file(file: Path) -> None:
+def check_file(file: Path, read: Sequence[Path] = ()) -> None:
     """Make sure that a file can be written, which need not be there yet; leaves nothing behind.
+
+    Args:
+        file: to be written.
+        read: what it is made of, and may not replace.
 
     Raises:
         UserError: where it cannot.
     """
+    if any(file.exists() and one.exists() and file.samefile(one) for one in read):
+        raise UserError(f"cannot write {file}: it is what is read; give another file")
     if file.exists() and not file.is_file():
         raise UserError(f"cannot write {file}: it is a folder or a device, not a file")
     if file.exists() and not os.access(file, os.W_OK):

@@ -201,13 +201,14 @@ def check_prompter(name: str, options: Mapping[str, Option]) -> None:
     build_prompter(name, ScriptedMLLM(lambda *_: ""), options, ())
 
 
-def check_together(segmenter: str, prompter: str) -> None:
-    """Refuse a segmenter that cannot take what a strategy gives.
+def check_together(segmenter: str, prompter: str, options: Mapping[str, Option]) -> None:
+    """Refuse a segmenter that cannot take what a strategy with these options gives.
 
     Raises:
         UserError: for points to a segmenter of boxes.
     """
-    if segmenter == "box" and prompter != "box":
+    pointless = prompter == "box" or (prompter == ORACLE and options.get("positive") == options.get("negative") == 0)
+    if segmenter == "box" and not pointless:
         raise UserError(f"the segmenter box takes no points, and the prompter {prompter} gives them: use box")
 
 

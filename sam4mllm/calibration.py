@@ -11,6 +11,7 @@ points, and each set of points is drawn once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -123,13 +124,23 @@ class Swept:
         return profile_named(self.profile).ratios(self.pixels[setting])[metric]
 
     def best(self, metric: str) -> Setting:
-        """The setting with the highest number; of equal ones that of the fewest points, nearest to the paper's."""
+        """The setting with the highest number; of equal ones that of the fewest points, nearest to the paper's.
+
+        Raises:
+            UserError: where no setting has a number.
+        """
+        values = {setting: self.ratio(setting, metric).value for setting in self.pixels}
+        there = [setting for setting, value in values.items() if not math.isnan(value)]
+        if not there:
+            raise UserError(
+                f"{metric} of {self.profile} has nothing to stand on in these samples: choose another number"
+            )
 
         def rank(setting: Setting) -> tuple[float, int, float]:
             apart = abs(setting.sure.yes - PAPER.sure.yes) + abs(setting.sure.no - PAPER.sure.no)
-            return self.ratio(setting, metric).value, -setting.layout.points, -apart
+            return values[setting], -setting.layout.points, -apart
 
-        return max(self.pixels, key=rank)
+        return max(there, key=rank)
 
 
 def sweep(

@@ -23,7 +23,7 @@ from sam4mllm.rle import Rle, union
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.segmenter import Segmenter
 from sam4mllm.swaps import FAILED, SEGMENTER, STATES, swapped
-from sam4mllm.tally import tally
+from sam4mllm.tally import Places, tally
 
 ALIKE = Fraction(1, 100)  # machines differ by less in the IoU of one prompt
 
@@ -34,6 +34,7 @@ def diagnose(
     segmenter: Segmenter,
     profile: str,
     advance: Callable[[], None] = lambda: None,
+    places: Places | None = None,
 ) -> list[Entry]:
     """One entry for each sample, in their order; each picture is read and embedded once, if anything is drawn in it.
 
@@ -43,12 +44,13 @@ def diagnose(
         segmenter: that drew the predictions.
         profile: whose rules count pixels and say what an empty mask is worth, a key of `metrics.PROFILES`.
         advance: called after each sample.
+        places: where the predictions stand, for messages.
 
     Raises:
         UserError: as `tally` does; for a picture that cannot be read although it was answered; for prompts that the
             segmenter cannot take.
     """
-    tally(samples.samples, predictions, profile)
+    tally(samples.samples, predictions, profile, places)
     rules, said = profile_named(profile), {one.id: one for one in predictions}
     found: dict[str, Entry] = {}
     for some in samples.by_picture():
@@ -81,7 +83,7 @@ def _entry(
     """The difference of each two IoUs in a row; the last is what is missing to 1."""
     size = sample.height, sample.width
     redrawn = [union([drawn[prompt] for prompt in state], *size) for state in states or ()]
-    first, *rest = _ious(sample, [prediction.mask, *redrawn], rules)
+    first, *rest = _ious(sample, [prediction.counted, *redrawn], rules)
     ends = [*rest, Fraction(1)]
     stages = (*STATES, SEGMENTER) if states is not None else (FAILED,)
     terms = [after - before for before, after in zip([first, *rest], ends, strict=True)]

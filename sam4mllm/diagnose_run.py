@@ -20,7 +20,8 @@ from sam4mllm.recipe import Recipe
 from sam4mllm.reliability import Reliability, answered, reliability
 from sam4mllm.samples import SampleSet
 from sam4mllm.strata import STRATA, stratum_named
-from sam4mllm.swaps import REDRAWN
+from sam4mllm.swaps import REDRAWN, SEGMENTER
+from sam4mllm.tally import Places
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
@@ -50,13 +51,19 @@ class Diagnosis:
     @property
     def warnings(self) -> list[str]:
         """What has to be known of the entries, one line each."""
-        unlike = [one.id for one in self.entries if abs(one.lost.get(REDRAWN, Fraction())) > ALIKE]
-        if not unlike:
-            return []
-        return [
-            f"{len(unlike)} masks are redrawn unlike what was predicted, the first is {unlike[0]}: the predictions are "
-            f"of another segmenter, and what it would have made of the truth is not known"
-        ]
+        said = []
+        if unlike := [one.id for one in self.entries if abs(one.lost.get(REDRAWN, Fraction())) > ALIKE]:
+            said.append(
+                f"{len(unlike)} masks are redrawn unlike what was predicted, the first is {unlike[0]}: the predictions "
+                f"are of another segmenter, and what it would have made of the truth is not known"
+            )
+        pairs = zip(self.samples, self.entries, strict=True)
+        if never := [one.id for sample, one in pairs if not sample.masks and one.lost.get(SEGMENTER) == 1]:
+            said.append(
+                f"{len(never)} expressions have no target, the first is {never[0]}: by this profile their IoU is 0 "
+                f"whatever is said, and all of that stands under {SEGMENTER}; by rela a right none is 1"
+            )
+        return said
 
 
 def diagnose_set(
@@ -91,11 +98,11 @@ def diagnose_set(
     profile_named(profile)
     recipe = drawer_of(predictions, segmenter, single_mask)
     check_segmenter(recipe.segmenter, recipe.single_mask)
-    check_file(out)
+    check_file(out, read=[predictions])
     said = read_predictions(predictions)
     drawer = replace(recipe, device=device).build_segmenter()
     with progress(len(samples), "diagnosed") as advance:
-        entries = diagnose(samples, said, drawer, profile, advance)
+        entries = diagnose(samples, said, drawer, profile, advance, Places(predictions))
     write_text(out, "".join(f"{one.to_line()}\n" for one in entries))
     return Diagnosis(entries, samples, reliability(answered(samples.samples, {one.id: one for one in said})))
 

@@ -84,7 +84,7 @@ class HeldOut:
             raise UserError(f"held-out samples are asked of the model, and the oracle asks none: choose from {choices}")
         check_segmenter(self.segmenter)
         check_prompter(self.prompter, {})
-        check_together(self.segmenter, self.prompter)
+        check_together(self.segmenter, self.prompter, {})
         found = read_samples(Path(self.samples), Path(self.images) if self.images else None)
         if not len(found):
             raise UserError(f"{self.samples} holds no samples to hold out")

@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from sam4mllm.errors import UserError
+from sam4mllm.predictions import FOREIGN
 from sam4mllm.score import markdown
 from sam4mllm.strata import Stratum
 from sam4mllm.swaps import STAGES
@@ -68,7 +69,7 @@ class Entry:
             if version <= VERSION:
                 terms = {str(stage): Fraction(term) for stage, term in lost.items()}
                 return cls(str(record["id"]), Fraction(record["iou"]), terms)
-        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        except (*FOREIGN, ZeroDivisionError) as error:
             raise UserError(f"no record of a diagnosis: {type(error).__name__}: {error}") from error
         raise UserError(f"a diagnosis of version {version}; this sam4mllm reads up to {VERSION}")
 

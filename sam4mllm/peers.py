@@ -29,6 +29,7 @@ from sam4mllm.predictions import Outcome, read_outcomes
 from sam4mllm.rle import MAX_PIXELS, Rle, size_and_counts
 from sam4mllm.runs import short
 from sam4mllm.samples import Sample
+from sam4mllm.tally import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,7 @@ class Found:
     """The outcomes at a path, read as they are asked for, and where each of them stands, for messages."""
 
     outcomes: Iterator[Outcome]
-    path: Path
-    each: str
-
-    def place(self, number: int, name: str) -> str:
-        """Where the outcome of a number, from 0 on, and of a sample's id stands."""
-        return str(self.path / file_name(name)) if self.each == "file" else f"{self.path}, {self.each} {number + 1}"
+    places: Places
 
 
 def read_any(path: Path, samples: Sequence[Sample]) -> Found:
@@ -56,11 +52,11 @@ def read_any(path: Path, samples: Sequence[Sample]) -> Found:
             that cannot be read.
     """
     if path.is_dir():
-        found = Found(_pngs(path), path, "file")
+        found = Found(_pngs(path), Places(path, named=file_name))
     elif _is_list(path):
-        found = Found(_entries(path, samples), path, "entry")
+        found = Found(_entries(path, samples), Places(path, "entry"))
     else:
-        found = Found(read_outcomes(path), path, "line")
+        found = Found(read_outcomes(path), Places(path))
     first = next(found.outcomes, None)
     if first is None and samples:
         raise UserError(
@@ -106,7 +102,7 @@ def _mask(file: Path) -> Mask:
 def _entries(path: Path, samples: Sequence[Sample]) -> Iterator[Outcome]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
     sizes = {sample.id: (sample.height, sample.width) for sample in samples}
     for number, entry in enumerate(entries, 1):

@@ -95,6 +95,7 @@ def predict_parts(
     *,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[Prediction], None] | None = None,
+    retry_failed: bool = False,
 ) -> None:
     """As `predict`, by any engine, or one shard of it; what shards left is taken over by a run that is none.
 
@@ -106,13 +107,14 @@ def predict_parts(
         shard: which parts are answered.
         settings: as of `predict`, the same for all shards.
         progress: as of `predict`.
+        retry_failed: whether samples that failed in an earlier run are answered again.
 
     Raises:
         UserError: as `predict` does, and for whatever the engine meets.
     """
     tell = progress or _nobody
     parts = {number: part for number, part in parted(samples, work.batch_size).items() if shard.owns(number)}
-    with growing(samples, out, shard, settings) as file:
+    with growing(samples, out, shard, settings, retry_failed=retry_failed) as file:
         for sample in samples:
             if sample.id in file.there:
                 tell(file.there[sample.id])

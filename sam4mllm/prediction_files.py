@@ -89,7 +89,12 @@ class Growing:
 
 @contextmanager
 def growing(
-    samples: SampleSet, out: Path, shard: Shard, settings: Mapping[str, Any] | None = None
+    samples: SampleSet,
+    out: Path,
+    shard: Shard,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> Iterator[Growing]:
     """The block with a file of predictions to itself; when it ends well, they are put into the samples' order.
 
@@ -98,6 +103,7 @@ def growing(
         out: the whole's file; its folder is made if need be.
         shard: which part of it is written.
         settings: what makes them; compared with what made those that are there, of the whole and of every shard.
+        retry_failed: whether those that failed are taken out first.
 
     Raises:
         UserError: for a file that holds something else, is being written, or cannot be; lines that were written stay.
@@ -107,6 +113,9 @@ def growing(
     made = None if settings is None else json.dumps(settings, indent=2) + "\n"
     if made is not None:
         _check_made(made, {out, own, *shard_files(out)})
+    if retry_failed:
+        for file in (own, *others):
+            _drop_failed(file, samples)
     with ExitStack() as stack:
         lines = {file: stack.enter_context(Lines(file)) for file in [own, *others]}
         found = {file: _kept(file, samples) for file in lines}
@@ -119,8 +128,10 @@ def growing(
         timings.keep(_whole(_times(own)) if there else 0)
         yield Growing(there, lines[own], timings)
         _put_in_order(own, [there[sample.id] for sample in samples if sample.id in there])
+        _put_timings([*reversed(others), own])
         for file in others:
-            _take_over(file, timings)
+            for each in (file, _times(file), _made(file)):
+                each.unlink(missing_ok=True)
 
 
 def _check_made(made: str, files: Iterable[Path]) -> None:
@@ -153,13 +164,20 @@ def _put_in_order(file: Path, predictions: Sequence[Prediction]) -> None:
         write_text(file, text)
 
 
-def _take_over(file: Path, timings: Lines) -> None:
-    """Remove a shard's files, whose predictions are in the whole's by now; its timings are added to the others."""
-    if _times(file).exists():
-        for line in _times(file).read_bytes()[: _whole(_times(file))].decode(errors="replace").splitlines():
-            timings.append(line)
-    for each in (file, _times(file), _made(file)):
-        each.unlink(missing_ok=True)
+def _drop_failed(file: Path, samples: SampleSet) -> None:
+    """Whole or not at all, so that a run that is then killed is gone on with as any other."""
+    with Lines(file):
+        found, _ = _kept(file, samples)
+        if any(one.error is not None for one in found):
+            write_text(file, "".join(f"{one.to_line()}\n" for one in found if one.error is None))
+
+
+def _put_timings(files: Sequence[Path]) -> None:
+    """Make the last file's timings those of all, a line for each id: the last there is, as of what was asked again."""
+    there = [_times(file) for file in files if _times(file).exists()]
+    lines = [line for each in there for line in each.read_bytes()[: _whole(each)].decode(errors="replace").splitlines()]
+    by_id = {line.partition(', "seconds"')[0]: line for line in lines}
+    write_text(_times(files[-1]), "".join(f"{line}\n" for line in by_id.values()))
 
 
 def settings_beside(file: Path) -> dict[str, Any]:

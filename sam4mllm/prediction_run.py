@@ -17,6 +17,7 @@ from sam4mllm.atomic import check_file
 from sam4mllm.builders import ORACLE
 from sam4mllm.dialogue import WORDING
 from sam4mllm.engines import Engine, Here
+from sam4mllm.errors import UserError
 from sam4mllm.fingerprints import within
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import Answering, predict_parts
@@ -27,6 +28,8 @@ from sam4mllm.samples import SampleSet
 
 LIBRARIES = ("peft", "torch", "transformers")
 """Whose versions predictions may depend on in a last bit."""
+FAILED = "and count as empty until --retry-failed asks them again"
+"""What becomes of samples that failed."""
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
@@ -40,6 +43,8 @@ def predict_set(
     pipeline: Pipeline | None = None,
     engine: Engine | None = None,
     shard: Shard | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> list[str]:
     """Make ``out`` hold one prediction per sample, going on where a stopped run left it.
 
@@ -48,33 +53,41 @@ def predict_set(
     Args:
         recipe: what answers.
         samples: what to answer.
-        out: a JSON Lines file, made if need be.
+        out: a JSON Lines file, NAME.jsonl, made if need be; what lies beside it is named by NAME alone.
         batch_size: how many samples the model is asked about at once, 1 or more.
         progress: makes a bar of so many steps.
         pipeline: what ``recipe`` builds, where that was done already.
         engine: who answers; this process, on the recipe's device, where None.
         shard: which part of the samples is answered; all where None.
+        retry_failed: whether samples that failed in an earlier run are answered again.
 
     Returns:
         The samples that failed, and why: ``id: reason`` each.
 
     Raises:
-        UserError: for a recipe that cannot be built, or a file that cannot be written or holds something else.
+        UserError: for a recipe that cannot be built, or a file of another name, that cannot be written or holds
+            something else; once all is written, where every sample failed.
     """
     recipe, shard = recipe.resolved(), shard or Shard()
     recipe.check(truth=True)
+    if out.suffix != ".jsonl":
+        raise UserError(f"predictions are JSON lines, in a file whose name ends with .jsonl, got {out}")
     check_file(shard.file(out))
     build = _Building(recipe, samples if recipe.prompter == ORACLE else None)
     work = Answering(build if pipeline is None else lambda _: pipeline, batch_size)
-    errors: list[str] = []
+    told: list[str | None] = []
     with progress(len(samples), "answered") as advance:
 
         def tell(prediction: Prediction) -> None:
             advance()
-            errors.extend([f"{prediction.id}: {prediction.error}"] if prediction.error else [])
+            told.append(None if prediction.error is None else f"{prediction.id}: {prediction.error}")
 
         settings = settings_of(recipe, samples, batch_size)
-        predict_parts(samples, work, engine or Here(recipe.device), out, shard, settings=settings, progress=tell)
+        crew = engine or Here(recipe.device)
+        predict_parts(samples, work, crew, out, shard, settings=settings, progress=tell, retry_failed=retry_failed)
+    errors = [one for one in told if one is not None]
+    if errors and len(errors) == len(told):
+        raise UserError(f"all {len(errors)} samples failed, {FAILED}; the first: {errors[0]}")
     return errors
 
 

@@ -31,7 +31,8 @@ from sam4mllm.rle import Encoded, Rle, size_and_counts
 
 T = TypeVar("T")
 VERSION = 1
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)  # what a record that is none of ours makes of reading it
+# what a record that is none of ours makes of reading it; the last two of 400 digits, and of brackets in brackets
+FOREIGN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _BEGINNING = f'{{"version": {VERSION}, "id": "'.encode()
 
 
@@ -45,6 +46,7 @@ class Outcome(NamedTuple):
         readable: false where a reply was neither places nor "none".
         failed: whether there is an error in place of an answer.
         oracle: whether the prompts were made from the true masks.
+        boxed: whether its boxes are known: of a peer's mask alone they are not.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Outcome(NamedTuple):
     readable: bool = True
     failed: bool = False
     oracle: bool = False
+    boxed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Prediction:
     Attributes:
         id: the sample's.
         prompts: one per object, in pixels of the picture.
-        mask: the union of what was drawn; empty where nothing was.
+        mask: the union of what was drawn; empty where nothing was, and not looked at where the sample failed.
         replies: everything the model said, in order.
         readable: false where a reply was neither places nor "none".
         asked: the points asked about one by one, kept or not.
@@ -80,11 +83,16 @@ class Prediction:
     oracle: bool = False
 
     @property
+    def counted(self) -> Rle:
+        """The mask that counts: nothing where the sample failed."""
+        return self.mask if self.error is None else Rle.empty(*self.mask.size)
+
+    @property
     def outcome(self) -> Outcome:
         """What scoring asks of it."""
         box = self.prompts[0].box.xyxy if self.prompts else None
-        mask = (self.mask.size, self.mask.counts)
-        return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle)
+        mask = (self.counted.size, self.counted.counts)
+        return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle, boxed=True)
 
     def to_line(self) -> str:
         """The record as one line of JSON, in ASCII: no reply can break the line or the encoding.
@@ -131,7 +139,7 @@ class Prediction:
                 error=None if record["error"] is None else str(record["error"]),
                 oracle=bool(record.get("oracle")),
             )
-        except _FOREIGN as error:
+        except FOREIGN as error:
             raise _no_record(error) from error
 
 
@@ -255,7 +263,7 @@ def _opened(line: str) -> dict[str, Any]:
         version = record["version"]
         if version <= VERSION:
             return record
-    except _FOREIGN as error:
+    except FOREIGN as error:
         raise _no_record(error) from error
     raise UserError(f"a prediction of version {version}; this sam4mllm reads up to {VERSION}")
 
@@ -266,8 +274,10 @@ def _outcome(line: str) -> Outcome:
         prompts, mask = record["prompts"], size_and_counts(record["rle"])
         box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
         readable, failed, oracle = bool(record["readable"]), record["error"] is not None, bool(record.get("oracle"))
-        return Outcome(str(record["id"]), mask, box, readable, failed, oracle)
-    except _FOREIGN as error:
+        if failed:
+            mask = mask[0], Rle.empty(*mask[0]).counts
+        return Outcome(str(record["id"]), mask, box, readable, failed, oracle, boxed=True)
+    except FOREIGN as error:
         raise _no_record(error) from error
 
 

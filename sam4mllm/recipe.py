@@ -98,7 +98,7 @@ class Recipe:
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
-        check_together(self.segmenter, self.prompter)
+        check_together(self.segmenter, self.prompter, self.options)
 
     def _check_oracle(self, truth: bool) -> None:
         if not truth:

@@ -16,6 +16,7 @@ from sam4mllm.report.whole import report
 from sam4mllm.samples import SampleSet
 from sam4mllm.score_run import warnings
 from sam4mllm.strata import stratum_named
+from sam4mllm.tally import Places
 
 
 def write_page(
@@ -49,10 +50,18 @@ def write_page(
     for stratum in by:
         stratum_named(stratum)
     profile_named(profile)
-    check_file(out)
+    check_file(out, read=[file for pair in files for file in pair if file])
     names = _names([predictions for predictions, _ in files])
     runs = [
-        Run.of(said, samples.samples, read_predictions(file), profile, bootstrap, read_ledger(found) if found else ())
+        Run.of(
+            said,
+            samples.samples,
+            read_predictions(file),
+            profile,
+            bootstrap,
+            read_ledger(found) if found else None,
+            Places(file),
+        )
         for said, (file, found) in zip(names, files, strict=True)
     ]
     run, other = runs[0], runs[1] if len(runs) > 1 else None

@@ -34,7 +34,7 @@ class Scores:
         n: how many expressions.
         metrics: the profile's numbers by name, shares of 1; nan where a number has nothing to stand on.
         box_accuracy: the share of expressions with one target whose first predicted box has an IoU of .5 or more with
-            the box around the true mask (comprehension's Acc@0.5); nan where there are none.
+            the box around the true mask (comprehension's Acc@0.5); nan where there are none, or no boxes are known.
         unreadable: how many replies were neither places nor "none".
         failed: how many samples have an error in place of an answer.
         undeserved: how many expressions without a target have an empty mask, which counts as right, only because the

@@ -37,19 +37,23 @@ class Scored:
     warnings: tuple[str, ...] = ()
 
     def text(self, name: str) -> str:
-        """Markdown tables and the signature, under the name of the set."""
+        """Markdown tables and their signatures, under the name of the set."""
         parts = [table({name: self.whole})]
-        parts += [table(scores, what=stratum) for stratum, scores in self.strata.items()]
+        for stratum, scores in self.strata.items():
+            parts += [
+                table(scores, what=stratum),
+                "".join(f"- {each}: `{one.signature}`\n" for each, one in scores.items()),
+            ]
         parts += [comparison(self.apart)] if self.apart else []
         return "\n".join([*parts, f"signature: {self.whole.signature}\n"])
 
     def to_json(self) -> dict[str, Any]:
-        """The whole's numbers, and those of strata and differences by name."""
+        """The whole's numbers, those of strata and differences by name, and what has to be known of them."""
         strata = {
             name: {label: scores.to_json() for label, scores in found.items()} for name, found in self.strata.items()
         }
         apart = {name: [or_none(one) for one in numbers] for name, numbers in self.apart.items()}
-        return {**self.whole.to_json(), "strata": strata, "against": apart}
+        return {**self.whole.to_json(), "strata": strata, "against": apart, "warnings": list(self.warnings)}
 
 
 def scored(
@@ -95,7 +99,7 @@ def count_at(samples: Sequence[Sample], path: Path, profile: str) -> Tally:
     """
     profile_named(profile)
     found = read_any(path, samples)
-    return tally(samples, found.outcomes, profile, found.place)
+    return tally(samples, found.outcomes, profile, found.places)
 
 
 def warnings(scores: Scores) -> list[str]:

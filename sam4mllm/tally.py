@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -24,7 +25,25 @@ from sam4mllm.strata import Stratum
 
 BOX = "box Acc@0.5"
 LOT = 100
-Places = Callable[[int, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where outcomes stand, for messages.
+
+    Attributes:
+        path: of all of them.
+        each: what one of them is there: ``line``, ``entry``.
+        named: the name of the file of a sample's id, where each has its own.
+    """
+
+    path: Path
+    each: str = "line"
+    named: Callable[[str], str] | None = None
+
+    def of(self, number: int, name: str) -> str:
+        """Where the outcome of a number, from 0 on, and of a sample's id stands."""
+        return str(self.path / self.named(name)) if self.named else f"{self.path}, {self.each} {number + 1}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +58,7 @@ class Tally:
         unreadable: whether a reply was neither places nor "none".
         failed: whether there is an error in place of an answer.
         oracle: whether the prompts were made from the truth.
+        boxed: whether it is known which boxes were predicted.
     """
 
     profile: str
@@ -48,6 +68,7 @@ class Tally:
     unreadable: Bool[np.ndarray, " n"]
     failed: Bool[np.ndarray, " n"]
     oracle: Bool[np.ndarray, " n"]
+    boxed: Bool[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -58,14 +79,14 @@ class Tally:
             self.profile,
             tuple(self.samples[row] for row in rows.tolist()),
             self.pixels[rows],
-            *(each[rows] for each in (self.hits, self.unreadable, self.failed, self.oracle)),
+            *(each[rows] for each in (self.hits, self.unreadable, self.failed, self.oracle, self.boxed)),
         )
 
     @property
     def ratios(self) -> dict[str, Ratio]:
-        """The profile's numbers, and the share of expressions with one target whose box was found (Acc@0.5)."""
-        single = np.array([len(sample.masks) == 1 for sample in self.samples], dtype=bool)
-        return {**profile_named(self.profile).ratios(self.pixels), BOX: Ratio((self.hits & single) * 1, single * 1)}
+        """The profile's numbers, and of expressions with one target and known boxes the share found (Acc@0.5)."""
+        held = self.boxed & np.array([len(sample.masks) == 1 for sample in self.samples], dtype=bool)
+        return {**profile_named(self.profile).ratios(self.pixels), BOX: Ratio((self.hits & held) * 1, held * 1)}
 
     @property
     def pictures(self) -> Int64[np.ndarray, " n"]:
@@ -82,7 +103,7 @@ def tally(
         samples: with the truth.
         outcomes: of predictions as `predict` makes them, or of any masks.
         profile: a key of `metrics.PROFILES`.
-        places: where the outcome of a number and an id stands, for messages.
+        places: where the outcomes stand, for messages.
 
     Raises:
         UserError: for an unknown profile; for samples without an outcome, outcomes without a sample or more than one
@@ -90,14 +111,14 @@ def tally(
     """
     if not samples:
         raise UserError("there is nothing to score: no samples")
-    counting, begun = profile_named(profile).count, _Begun(samples, places or _number)
+    counting, begun = profile_named(profile).count, _Begun(samples, places)
     pixels, hits = Pixels.empty(len(samples)), np.zeros(len(samples), dtype=bool)
-    flags = np.zeros((3, len(samples)), dtype=bool)
+    flags = np.zeros((4, len(samples)), dtype=bool)
     for rows, lot in begun.lots(outcomes):
         some = [samples[row] for row in rows]
         pixels.put(np.array(rows), _counted(counting, some, lot, begun))
         hits[rows] = _hits(some, lot)
-        flags[:, rows] = np.array([(not one.readable, one.failed, one.oracle) for one in lot]).T
+        flags[:, rows] = np.array([(not one.readable, one.failed, one.oracle, one.boxed) for one in lot]).T
     begun.finish()
     return Tally(profile, tuple(samples), pixels, hits, *flags)
 
@@ -112,7 +133,7 @@ def by_label(whole: Tally, stratum: Stratum) -> dict[str, Tally]:
 class _Begun:
     """Which samples have had their outcome, and what was amiss with the others."""
 
-    def __init__(self, samples: Sequence[Sample], places: Places) -> None:
+    def __init__(self, samples: Sequence[Sample], places: Places | None) -> None:
         self.samples, self.places = samples, places
         self.rows = {sample.id: row for row, sample in enumerate(samples)}
         self.numbers: dict[str, int] = {}
@@ -139,8 +160,10 @@ class _Begun:
         if lot:
             yield rows, lot
 
-    def place(self, name: str) -> str:
-        return self.places(self.numbers[name], name)
+    def place(self, name: str, number: int | None = None) -> str:
+        """Of a sample's outcome, or of another one with that id."""
+        row = self.numbers[name] if number is None else number
+        return self.places.of(row, name) if self.places else f"prediction {row + 1}"
 
     def finish(self) -> None:
         """Refuse anything but one outcome for each sample."""
@@ -149,17 +172,18 @@ class _Begun:
             number, name = self.unknown[0]
             raise UserError(
                 f"the predictions are of another set: none of the {len(self.unknown)} is of these {len(self.rows)} "
-                f"samples, the first is {name} ({self.places(number, name)}), where {first} is due"
+                f"samples, the first is {name} ({self.place(name, number)}), where {first} is due"
             )
-        missing = [sample.id for sample in self.samples if sample.id not in self.numbers]
-        if missing:
-            raise UserError(f"{len(missing)} samples have no prediction, the first is {missing[0]}")
         for what, found in (("of no sample", self.unknown), ("of samples that have one already", self.again)):
             if found:
                 number, name = found[0]
                 raise UserError(
-                    f"{len(found)} predictions are {what}, the first is {name} ({self.places(number, name)})"
+                    f"{len(found)} predictions are {what}, the first is {name} ({self.place(name, number)})"
                 )
+        missing = [sample.id for sample in self.samples if sample.id not in self.numbers]
+        if missing:
+            there = f" ({self.places.path})" if self.places else ""
+            raise UserError(f"{len(missing)} samples have no prediction, the first is {missing[0]}{there}")
 
 
 def _counted(
@@ -191,7 +215,3 @@ def _hits(samples: Sequence[Sample], lot: Sequence[Outcome]) -> Bool[np.ndarray,
     whole = sum((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (true, said)) - both
     hits: Bool[np.ndarray, " n"] = (whole > 0) & (both >= 0.5 * whole)
     return hits
-
-
-def _number(number: int, name: str) -> str:  # noqa: ARG001  the signature of places
-    return f"prediction {number + 1}"

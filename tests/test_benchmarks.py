@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import random
 import sys
 from pathlib import Path
 
@@ -60,6 +61,25 @@ def test_as_many_kills_land_as_are_asked_for_or_it_fails(capsys, told, attempts,
 def test_a_command_is_killed_or_was_done_before():
     assert is_killed(SLEEP, 0.01)
     assert not is_killed([sys.executable, "-c", ""], 0.0, begun=lambda: False)
+
+
+@pytest.mark.parametrize(("lines", "landed"), [(40, 2), (0, 0)], ids=["one that works", "one that only starts"])
+def test_predictions_are_killed_within_their_work(tmp_path, monkeypatch, capsys, lines, landed):
+    """The command takes its time to start; a kill before its first line shows nothing."""
+    monkeypatch.syspath_prepend(str(FILES[0].parent))
+    from killed_predict import disturb
+
+    work = "import sys, time; out = open(sys.argv[1], 'ab', buffering=0); time.sleep(0.2)"
+    work += f"\nfor _ in range({lines}): time.sleep(0.02); out.write(b'%d\\n' % time.monotonic_ns())"
+    words = [sys.executable, "-c", work, str(tmp_path / "p.jsonl")]
+    if landed:
+        disturb(words, tmp_path / "p.jsonl", landed, 0.0, random.Random(0))
+    else:
+        with pytest.raises(SystemExit, match="0 of 2 kills landed"):
+            disturb(words, tmp_path / "p.jsonl", 2, 0.0, random.Random(0))
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == landed
+    assert not any(": 0 more" in line for line in told)
 
 
 def test_a_command_that_fails_is_told_with_its_reason():

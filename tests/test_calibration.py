@@ -138,6 +138,8 @@ def test_of_equal_settings_the_one_of_fewest_points_nearest_to_the_papers_is_tak
     assert swept.best("cIoU") == Setting(Layout("grid", 9), Sure(0.8, 0.8))
     better = Setting(Layout("grid", 25), Sure(0.5, 0.8))
     assert Swept("lavt", {**same, better: Pixels.of([Counts(2, 2, 2, 2)])}, swept.pictures, 0).best("cIoU") == better
+    silent = {better: Pixels.of([Counts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
+    assert Swept("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
 
 
 def test_a_sample_that_failed_counts_as_empty_with_every_setting(samples, tmp_path):

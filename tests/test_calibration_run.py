@@ -121,6 +121,16 @@ def test_a_mistake_is_one_line_and_the_card_stays_as_it_is(command, adapter, tal
     assert not talker.asked
 
 
+def test_nothing_is_chosen_by_a_number_that_is_none(command, adapter, talker):
+    words = ["--profile", "rela", "--metric", "N_acc"]  # of samples that all have a target
+    before = (adapter / "sam4mllm.json").read_bytes()
+    code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: N_acc of rela has nothing to stand on in these samples")
+    assert (adapter / "sam4mllm.json").read_bytes() == before
+    assert not (adapter / "calibration" / "report.json").exists()
+
+
 def test_a_test_split_to_choose_on_is_warned_of(command, adapter, talker):
     code, _, err = command("calibrate", adapter.parent / "test", "--adapter", adapter, *WORDS)
     assert code == 0

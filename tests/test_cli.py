@@ -311,7 +311,12 @@ def test_scores_come_with_intervals_strata_and_a_signature(run, samples, replay)
     assert "bootstrap:50,seed 3" in out
     found = json.loads(run(*words, "--json")[1])
     assert found["signature"]["bootstrap"] == {"draws": 50, "seed": 0}
-    assert [part["n"] for part in found["strata"]["targets"].values()] == [1, 2]
+    strata = found["strata"]["targets"]
+    assert [part["n"] for part in strata.values()] == [1, 2]
+    for label, part in strata.items():
+        signature = part["signature"]["text"].replace("seed 0", "seed 3")
+        assert f"- {label}: `{signature}`" in out.splitlines()
+    assert found["warnings"] == []
 
 
 @pytest.mark.parametrize(("profile", "says"), [("gsva", "rela is the reference"), ("bool-ignore", "lisa is")])
@@ -322,6 +327,8 @@ def test_a_profile_that_differs_from_its_protocol_warns(run, samples, replay, pr
     assert err.startswith(f"warning: {profile} ")
     assert says in err
     assert f"profile:{profile}|" in out
+    [warning] = json.loads(run("score", samples, "p.jsonl", "--profile", profile, "--json")[1])["warnings"]
+    assert err == f"warning: {warning}\n"
 
 
 def test_an_oracle_is_predicted_by_its_name_and_never_passes_for_a_model(run, samples):
@@ -363,7 +370,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     words = ["--mllm", replay, "--segmenter", "grabcut", "--out", "p.jsonl", "--images", "moved"]
     code, _, err = run("predict", samples, *words)
     assert code == 0
-    assert "1 of 3 samples failed and count as empty; the first:" in err
+    assert "1 of 3 samples failed, and count as empty until --retry-failed asks them again; the first:" in err
     assert [found.error is None for found in read_predictions(Path("p.jsonl"))] == [True, True, False]
 
 
@@ -373,7 +380,10 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
         (["predict", "missing", "--out", "p.jsonl"], "missing"),
         (["predict", "set", "--out", "p.jsonl"], "no MLLM is named"),
         (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcat", "--out", "p.jsonl"], "unknown segmenter"),
-        (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "photo.png/p"], "cannot write into"),
+        (
+            ["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "photo.png/p.jsonl"],
+            "cannot write into",
+        ),
         (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "set"], "set"),
         (["score", "set", "missing.jsonl", "--profile", "lavt"], "cannot read missing.jsonl"),
         (["score", "missing", "said.jsonl", "--profile", "lavt"], "missing"),

@@ -21,6 +21,7 @@ def run(command, monkeypatch, tmp_path):
     boxes = PREDICTIONS[:-1]
     last = Prediction("mislabelled", (), filled(0, 0, 8, 10))
     Path("p.jsonl").write_text("".join(f"{one.to_line()}\n" for one in (*boxes, last)))
+    Path("cut.jsonl").write_text(f"{boxes[0].to_line()}\n")
     Path("noted.jsonl").write_text(Path("p.jsonl").read_text())
     Path("noted.settings.json").write_text("[1]")
     Path("points.jsonl").write_text("".join(f"{one.to_line()}\n" for one in PREDICTIONS))
@@ -53,6 +54,15 @@ def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
     assert "takes boxes only" in run("diagnose", "set", "drawn.jsonl", *named)[2]
 
 
+@pytest.mark.parametrize(("profile", "warned"), [("lavt", True), ("rela", False)])
+def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
+    words = ["--segmenter", "box", "--profile", profile, "--out", "d.jsonl"]
+    code, _, err = run("diagnose", "set", "p.jsonl", *words)
+    assert code == 0
+    says = "warning: 1 expressions have no target, the first is talkative: by this profile their IoU is 0 whatever is"
+    assert (says in err) == warned
+
+
 def test_how_the_segmenter_was_built_is_noted_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.settings.json").write_text('{"segmenter": "tiny", "single_mask": true, "dtype": "bfloat16"}')
@@ -78,10 +88,15 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
         (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),
         (["set", "missing.jsonl", "--segmenter", "box"], "cannot read missing.jsonl"),
-        (["one", "p.jsonl", "--segmenter", "box"], "7 predictions are of no sample"),
+        (
+            ["one", "p.jsonl", "--segmenter", "box"],
+            "7 predictions are of no sample, the first is failed (p.jsonl, line 2)",
+        ),
+        (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, the first is failed (cut.jsonl)"),
         (["set", "points.jsonl", "--segmenter", "box"], "takes boxes only"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "p.jsonl"], "cannot write p.jsonl: it is what is read"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):

@@ -34,6 +34,7 @@ def test_what_does_not_add_up_is_no_entry():
         pytest.param('{"version": 1, "id": "a", "iou": "1/2", "lost": {}}', "does not add up", id="too little"),
         pytest.param('{"version": 1, "id": "a", "iou": "0", "lost": {"luck": "1"}}', "does not add up", id="luck"),
         pytest.param('{"version": 2, "id": "a", "lost": {}}', "a diagnosis of version 2", id="newer"),
+        pytest.param("[" * 200_000, "no record of a diagnosis: RecursionError", id="brackets in brackets"),
     ],
 )
 def test_a_line_that_is_no_entry_is_named(tmp_path, line, says):

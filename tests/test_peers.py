@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import PIL.Image
@@ -11,8 +12,10 @@ from sam4mllm.ratios import Bootstrap
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
 from sam4mllm.score_run import count_at, scored
+from sam4mllm.tally import tally
 
 RNG = np.random.default_rng(0)
+HUGE = "1" * 400
 IDS = ("refcoco-unc-1", "a/b c", "Ünï:*?", "..")
 MASKS = {name: RNG.random((6, 9)) < 0.5 for name in IDS}
 SAMPLES = [Sample(name, "p.jpg", 9, 6, "it", (Rle.from_mask(mask),)) for name, mask in MASKS.items()]
@@ -74,10 +77,27 @@ def test_masks_of_any_form_score_as_they_are(tmp_path, form):
     assert found.pixels.union.tolist() == found.pixels.intersection.tolist() == [int(m.sum()) for m in MASKS.values()]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
+    ours = lines(tmp_path / "ours.jsonl")
+    found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
+    known = form == "our lines"  # in which no box was said
+    numbers = [found.whole.box_accuracy, found.strata["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
+    assert numbers == [0, 0, 0] if known else all(map(math.isnan, numbers))
+
+
 def test_file_names_are_safe_and_no_two_ids_share_one():
     names = [file_name(name) for name in (*IDS, "a%2Fb c", "a/b%20c")]
     assert len(set(names)) == len(names)
     assert all(name.isascii() and not set(name) & set('/\\:*?"<>| ') and name != "..png" for name in names)
+
+
+def test_an_error_counts_as_empty_whatever_its_mask(tmp_path):
+    path = tmp_path / "p.jsonl"
+    said = [Prediction(name, (), Rle.from_mask(mask), error="no memory") for name, mask in MASKS.items()]
+    path.write_text("".join(f"{one.to_line()}\n" for one in said))
+    for found in (count_at(SAMPLES, path, "lavt"), tally(SAMPLES, said, "lavt")):
+        assert (found.failed.all(), found.pixels.prediction.tolist()) == (True, [0] * len(SAMPLES))
 
 
 def test_polygons_are_painted_on_the_samples_own_picture(tmp_path):
@@ -113,7 +133,14 @@ def place_of(way, path, name, number):
 @pytest.mark.parametrize(
     ("masks", "name", "number", "says"),
     [
-        pytest.param(but(".."), "", 0, "1 samples have no prediction, the first is ..", id="missing"),
+        pytest.param(but(".."), "", 0, "1 samples have no prediction, the first is .. ({path})", id="missing"),
+        pytest.param(
+            {**but(".."), "..x": WRONG},
+            "..x",
+            4,
+            "1 predictions are of no sample, the first is ..x ({place})",
+            id="a damaged id",
+        ),
         pytest.param(MORE, "more", 5, "1 predictions are of no sample, the first is more ({place})", id="unknown"),
         pytest.param(
             but("..", WRONG), "..", 4, "({place}): a mask of (h, w) = (9, 6) on a picture of (6, 9)", id="size"
@@ -127,7 +154,7 @@ def test_nothing_is_scored_over_other_samples_than_these(tmp_path, way, masks, n
     path = WAYS[way](tmp_path, masks)
     with pytest.raises(UserError) as refusal:
         count_at(SAMPLES, path, "lavt")
-    assert says.replace("{place}", place_of(way, path, name, number)) in str(refusal.value)
+    assert says.format(place=place_of(way, path, name, number), path=path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
@@ -151,6 +178,11 @@ def test_a_doubled_id_names_the_second_one(tmp_path, make):
         (lambda line: line.replace('"version": 1', '"version": 2'), "line 2: a prediction of version 2"),
         (lambda line: line.replace('"prompts": []', '"prompts": [{"box": [1, 2, 0, 0]}]'), "line 2: no prediction"),
         (lambda line: "null", "line 2: no prediction record"),
+        (
+            lambda line: line.replace("[]", f'[{{"box": [1, 2, 3, {HUGE}]}}]', 1),
+            "line 2: no prediction record: Overflow",
+        ),
+        (lambda line: "[" * 200_000, "line 2: no prediction record: RecursionError"),
     ],
 )
 def test_a_corrupt_line_is_named(tmp_path, damage, says):
@@ -166,6 +198,11 @@ def test_a_corrupt_line_is_named(tmp_path, damage, says):
     ("text", "says"),
     [
         ("[{", "as JSON"),
+        ("[" * 200_000, "as JSON"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": [[1, 1, 4, 1, 4, {HUGE}]]}}]', "entry 1: a polygon"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, 2], "counts": [{HUGE}]}}}}]', "entry 1: the runs"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": [3]}}}}]', "entry 1: a mask"),
+        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": "1"}}}}]', "entry 1): a mask"),
         ("[1]", "entry 1: a mask has a sample_id and a segmentation, got 1"),
         ('[{"id": "a"}]', "entry 1: a mask has"),
         ('[{"id": "refcoco-unc-1", "segmentation": 3}]', "entry 1: a mask is"),

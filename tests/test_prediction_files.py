@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,16 @@ def said(key: str) -> Prediction:
 
 
 def write(
-    out: Path, keys: Iterable[str], shard: Shard = WHOLE, settings=MADE, samples: SampleSet = SAMPLES
+    out: Path,
+    keys: Iterable[str],
+    shard: Shard = WHOLE,
+    settings=MADE,
+    samples: SampleSet = SAMPLES,
+    *,
+    retry_failed: bool = False,
 ) -> list[str]:
     """Adds predictions; returns the ids of those that were there."""
-    with growing(samples, out, shard, settings) as file:
+    with growing(samples, out, shard, settings, retry_failed=retry_failed) as file:
         there = sorted(file.there)
         for key in keys:
             file.add(said(key), {"first": 0.5})
@@ -98,7 +105,7 @@ def test_a_joining_that_is_killed_loses_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_take_over", killed)
+        patch.setattr(module, "_put_timings", killed)
         with pytest.raises(KeyboardInterrupt):
             write(out, "c")
     assert [one.id for one in read_predictions(out)] == list(KEYS)
@@ -114,6 +121,26 @@ def test_a_block_that_ends_badly_keeps_its_lines_and_the_shards(tmp_path):
         write(out, interrupted())
     assert [one.id for one in read_predictions(out)] == ["d"]
     assert write(out, "ac") == ["b", "d"]
+
+
+def test_failed_ones_that_are_asked_again_are_gone_and_a_kill_meanwhile_loses_nothing(tmp_path):
+    out = tmp_path / "p.jsonl"
+    with growing(SAMPLES, out, WHOLE, MADE) as file:
+        for key in KEYS:
+            file.add(replace(said(key), error="no memory" if key in "bd" else None), {})
+    with pytest.raises(KeyboardInterrupt):
+        write(out, interrupted(), retry_failed=True)
+    assert write(out, "b") == ["a", "c", "d"]  # d is what the killed run had asked again
+    assert out.read_text() == "".join(f"{said(key).to_line()}\n" for key in KEYS)
+
+
+def test_shards_that_overlap_leave_one_line_of_timings_for_each(tmp_path):
+    out = tmp_path / "p.jsonl"
+    write(out, "ab", Shard(1, 2))
+    write(out, "bcd", Shard(2, 3))
+    write(out, "")
+    times = [json.loads(line)["id"] for line in (tmp_path / "p.timings.jsonl").read_text().splitlines()]
+    assert sorted(times) == list(KEYS)
 
 
 @pytest.mark.parametrize("running", [Shard(), Shard(2, 2)], ids=["the whole", "a shard"])

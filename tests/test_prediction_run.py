@@ -99,10 +99,35 @@ def test_batches_of_another_size_are_not_mixed(samples, tmp_path):
         predict_set(ORACLE, samples, tmp_path / "p.jsonl", 3, progress, shard=Shard(2, 2))
 
 
+@pytest.mark.parametrize("ways", [[[]], [["--shard", "1/2"], ["--shard", "2/2"], []]], ids=["alone", "shards"])
+@pytest.mark.parametrize("gone", ["one picture", "all"])
+def test_what_failed_is_asked_again_where_that_is_said(command, tmp_path, ways, gone):
+    """A passing fault: pictures that are elsewhere for a while."""
+    there = write_scenes(tmp_path, "test", 5, Level(objects=(1, 3)))
+    words = ["predict", tmp_path / "test", "--prompter", "oracle", "--segmenter", "grabcut", "--batch-size", 1]
+    assert command(*words, "--out", tmp_path / "whole.jsonl")[0] == 0
+    moved = there.images if gone == "all" else there.path(there.samples[0])
+    moved.rename(tmp_path / "away")
+    ends = [command(*words, "--out", tmp_path / "p.jsonl", *way) for way in ways]
+    assert [code for code, *_ in ends] == [0 if gone != "all" else 2] * len(ways)
+    assert "and count as empty until --retry-failed asks them again" in ends[-1][2].splitlines()[-1]
+    assert ("error: all " in ends[-1][2]) == (gone == "all")
+    (tmp_path / "away").rename(moved)
+    before = (tmp_path / "p.jsonl").read_bytes()
+    assert command(*words, "--out", tmp_path / "p.jsonl")[0] == (0 if gone != "all" else 2)
+    assert (tmp_path / "p.jsonl").read_bytes() == before
+    assert command(*words, "--out", tmp_path / "p.jsonl", "--retry-failed")[0] == 0
+    assert (tmp_path / "p.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    times = [json.loads(line)["id"] for line in (tmp_path / "p.timings.jsonl").read_text().splitlines()]
+    assert sorted(times) == sorted(sample.id for sample in there)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--shard", "5/4"], "there is no shard 5 of 4"),
+        (["--out", "whole.txt"], "in a file whose name ends with .jsonl, got whole.txt"),
+        (["--out", "whole"], "in a file whose name ends with .jsonl, got whole"),
         (["--shard", "two"], "a shard is written NUMBER/COUNT"),
         (["--device", "cpu,cpu"], "2 devices need as many workers"),
         (["--ray", "local", "--device", "cpu,cpu", "--workers", 2], "Ray deals its GPUs out itself"),

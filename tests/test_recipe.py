@@ -249,6 +249,10 @@ def test_points_for_a_segmenter_that_takes_none_are_refused_before_anything_load
     with pytest.raises(UserError, match="takes no points"):
         recipe.check()
     Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box").check()
+    Recipe(segmenter="box", prompter="oracle", options={"positive": 0, "negative": 0}).check(truth=True)
+    for options in ({}, {"positive": 0}, {"positive": 1, "negative": 1}):
+        with pytest.raises(UserError, match="takes no points"):
+            Recipe(segmenter="box", prompter="oracle", options=options).check(truth=True)
 
 
 def test_a_card_says_what_the_recipe_does_not(tmp_path):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,12 @@ from sam4mllm.samples import write_samples
 from tests.drawing import Painter
 from tests.page.parsed import Page, plain, stands_alone
 from tests.report.made import OTHERS, PREDICTIONS, samples
+
+BOTH = ["mine.jsonl", "--against", "other.jsonl", "--against-diagnosis", "other.lost"]
+
+
+def contents():
+    return {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
 
 
 @pytest.fixture
@@ -50,15 +57,29 @@ def test_predictions_alone_are_a_page_too(run):
         (["mine.jsonl", "--diagnosis", "mine.jsonl"], "mine.jsonl, line 1: no record of a diagnosis"),
         (["mine.jsonl", "--by", "colour"], "choose from size"),
         (["mine.jsonl", "--out", "set"], "cannot write set"),
+        (["mine.jsonl", "--out", "./mine.jsonl"], "cannot write mine.jsonl: it is what is read"),
+        (["mine.jsonl", "--diagnosis", "mine.lost", "--out", "mine.lost"], "it is what is read"),
+        (["mine.jsonl", "--against", "other.jsonl", "--out", "link.html"], "it is what is read"),
+        ([*BOTH, "--out", "other.lost"], "it is what is read"),
         (["missing.jsonl"], "cannot read missing.jsonl"),
+        (["mine.jsonl", "--against", "less.jsonl"], "1 samples have no prediction, the first is right (less.jsonl)"),
+        (["mine.jsonl", "--against", "strange.jsonl"], "of no sample, the first is x (strange.jsonl, line 2)"),
+        (["mine.jsonl", "--diagnosis", "empty.lost"], "the diagnosis of mine is of other samples: it holds 0"),
+        ([*BOTH[:3], "--against-diagnosis", "mine.lost"], "the diagnosis of other is of other predictions"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):
+    Path("link.html").symlink_to("other.jsonl")
+    lines = Path("other.jsonl").read_text().splitlines(keepends=True)
+    Path("less.jsonl").write_text("".join(lines[1:]))
+    Path("strange.jsonl").write_text("".join([lines[0], replace(OTHERS[1], id="x").to_line() + "\n", *lines[2:]]))
+    Path("empty.lost").touch()
+    before = contents()
     out = [] if "--out" in words else ["--out", "page.html"]
     code, _, err = run("report", "set", *words, "--profile", "rela", "--draws", 10, *out)
     assert (code, err.count("\n")) == (2, 1)
     assert says in err
-    assert not Path("page.html").exists()
+    assert contents() == before
 
 
 def test_runs_of_the_same_name_are_told_apart(run):

@@ -70,6 +70,7 @@ Ask = Annotated[str | None, typer.Option("--ask", help="pqpp: one point a questi
 Seed = Annotated[int | None, typer.Option("--seed", help="oracle: of its random points. Default 0.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own models.")]
 OnRay = Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed in an earlier run.")]
 Devices = Annotated[
     str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
 ]

@@ -25,6 +25,7 @@ from sam4mllm.cli.options import (
     Points,
     Positive,
     Prompter,
+    RetryFailed,
     Samples,
     Seed,
     Segmenter,
@@ -40,7 +41,7 @@ from sam4mllm.cli.terminal import progress
 
 def predict(
     samples: Samples,
-    out: Annotated[Path, typer.Option("--out", help="Predictions, JSON lines; a stopped run goes on.")],
+    out: Annotated[Path, typer.Option("--out", help="Predictions, NAME.jsonl; a stopped run goes on.")],
     images: Images = None,
     mllm: Mllm = "",
     adapter: Adapter = None,
@@ -63,6 +64,7 @@ def predict(
     shard: Annotated[
         str | None, typer.Option("--shard", help="NUMBER/COUNT: that share of the work; without it all are joined.")
     ] = None,
+    retry_failed: RetryFailed = False,
     device: Devices = None,
     dtype: Dtype = "auto",
     device_map: DeviceMap = None,
@@ -73,11 +75,11 @@ def predict(
     recipe = recipe_of(locals())
     from sam4mllm.engines import engine
     from sam4mllm.prediction_files import Shard
-    from sam4mllm.prediction_run import predict_set
+    from sam4mllm.prediction_run import FAILED, predict_set
     from sam4mllm.samples import read_samples
 
     crew, share = engine(workers, device, ray), Shard.of(shard) if shard else None
     asked = read_samples(samples, images)
-    errors = predict_set(recipe, asked, out, batch_size, progress, engine=crew, shard=share)
+    errors = predict_set(recipe, asked, out, batch_size, progress, engine=crew, shard=share, retry_failed=retry_failed)
     if errors:
-        typer.echo(f"{len(errors)} of {len(asked)} samples failed and count as empty; the first: {errors[0]}", err=True)
+        typer.echo(f"{len(errors)} of {len(asked)} samples failed, {FAILED}; the first: {errors[0]}", err=True)

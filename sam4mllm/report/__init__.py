@@ -17,7 +17,7 @@ from sam4mllm.ratios import Bootstrap
 from sam4mllm.reliability import Reliability, answered, reliability
 from sam4mllm.samples import Sample
 from sam4mllm.score import Scores, scores_of
-from sam4mllm.tally import Tally, tally
+from sam4mllm.tally import Places, Tally, tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,8 @@ class Run:
         predictions: Sequence[Prediction],
         profile: str,
         bootstrap: Bootstrap,
-        entries: Sequence[Entry] = (),
+        entries: Sequence[Entry] | None = None,
+        places: Places | None = None,
     ) -> Run:
         """What predictions and their diagnosis say together.
 
@@ -60,34 +61,37 @@ class Run:
             predictions: one for each sample, in any order.
             profile: a key of `metrics.PROFILES`.
             bootstrap: of the intervals.
-            entries: of these very predictions, by the same profile; none where there is no diagnosis.
+            entries: of these very predictions, by the same profile; None where there is no diagnosis.
+            places: where the predictions stand, for messages.
 
         Raises:
             UserError: as `tally` does, and for a diagnosis of others.
         """
-        counted, said = tally(samples, predictions, profile), {one.id: one for one in predictions}
+        counted, said = tally(samples, predictions, profile, places), {one.id: one for one in predictions}
         rules, rows = profile_named(profile), counted.pixels.rows
         ious = {sample.id: rules.iou(counts) for sample, counts in zip(samples, rows, strict=True)}
-        if entries:
-            _check(entries, ious)
+        if entries is not None:
+            _check(name, entries, ious)
         return cls(
             name,
             counted,
             scores_of(counted, bootstrap),
             said,
             ious,
-            {one.id: one for one in entries},
+            {one.id: one for one in entries or ()},
             reliability(answered(samples, said)),
         )
 
 
-def _check(entries: Sequence[Entry], ious: Mapping[str, Fraction]) -> None:
+def _check(name: str, entries: Sequence[Entry], ious: Mapping[str, Fraction]) -> None:
     """Refuse a diagnosis that is not of these IoUs."""
     if len(entries) != len(ious) or {one.id for one in entries} != set(ious):
-        raise UserError(f"the diagnosis is of other samples: it holds {len(entries)}, the predictions {len(ious)}")
+        raise UserError(
+            f"the diagnosis of {name} is of other samples: it holds {len(entries)}, the predictions {len(ious)}"
+        )
     for one in entries:
         if one.iou != ious[one.id]:
             raise UserError(
-                f"the diagnosis is of other predictions, or by another profile: for {one.id} it says an IoU of "
-                f"{float(one.iou):.3f}, and here it is {float(ious[one.id]):.3f}"
+                f"the diagnosis of {name} is of other predictions, or by another profile: for {one.id} it says an IoU "
+                f"of {float(one.iou):.3f}, and here it is {float(ious[one.id]):.3f}"
             )

@@ -103,7 +103,7 @@ def _panels(image: Image, sample: Sample, runs: Sequence[Run]) -> list[Panel]:
     panels = [panel(overlay(image, [], masks), "truth" if masks else "truth: nothing is meant")]
     for run in runs:
         said = run.predictions[sample.id]
-        drawn = overlay(image, said.prompts, [said.mask.mask] if said.mask.area else [])
+        drawn = overlay(image, said.prompts, [said.counted.mask] if said.counted.area else [])
         named = f"{run.name}: " if len(runs) > 1 else ""
         panels.append(panel(drawn, f"{named}{_word(said)}, IoU {float(run.ious[sample.id]):.3f}"))
     return panels

@@ -104,10 +104,14 @@ def test_ours_stands_beside_the_published_and_what_was_not_measured_is_a_dash(ru
     assert shown.count("profile:lavt|n:4|samples:") == 2
 
 
-def test_a_published_number_from_memory_has_its_mark_and_footnote(run):
-    shown = run(RES)[1]
-    assert "| SAM4MLLM-7B (PQPP) ‡ |" in shown
-    assert "- ‡ from memory, not checked against the paper: do not rely on it" in shown
+@pytest.mark.parametrize("form", ["markdown", "latex", "json"])
+def test_a_published_number_has_its_mark_and_footnote_and_none_is_from_memory(run, form):
+    shown = run(RES, "--format", form)[1]
+    if form == "markdown":
+        assert "| SAM4MLLM-8B (PQPP) † |" in shown
+        assert "- † read in a table that another paper or repository prints" in shown
+    assert "SAM4MLLM-8B (PQPP)" in shown
+    assert "SAM4MLLM-7B (PQPP)" not in shown
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "json"])
@@ -208,6 +212,8 @@ def cut(file):
         pytest.param(("--format", "html"), None, "choose from markdown, latex, json", id="format"),
         pytest.param(("--mllm", "tiny"), None, "models are for --predict", id="a model without --predict"),
         pytest.param(("--workers", 2), None, "models are for --predict", id="workers without --predict"),
+        pytest.param(("--batch-size", 9), None, "models are for --predict", id="batches without --predict"),
+        pytest.param(("--retry-failed",), None, "models are for --predict", id="asking again without --predict"),
         pytest.param(
             ("--diagnose", "--segmenter", "grabcut", "--prompter", "pqpp"),
             None,

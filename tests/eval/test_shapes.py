@@ -91,7 +91,7 @@ def test_the_papers_thresholds_stand_beside_the_calibrated_ones():
 
 # peft asks transformers for properties by names that it deprecates
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path):
+def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
     text = evaluate(tmp_path, 2, WAYS, DRAWS)
     assert (tmp_path / "tables.md").read_text() == text
     assert [f"## {part.title}" in text for part in PARTS] == [True] * 4
@@ -101,12 +101,14 @@ def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path):
         assert f"- `{name}`: " in text
     assert len(re.findall(r"- `pqpp` less `ppg`: [+-]", text)) == 4
     assert all(row[1:] == ["0 (0)"] * len(WAYS) for stage in ("failed", "redrawn") for row in rows(text, stage))
+    assert "no pqpp.html" not in capsys.readouterr().err
     page = (tmp_path / "pqpp.html").read_text()
     assert stands_alone(page)
     assert Page(page).text("h1") == ["shapes: calibrated and ppg"]
     before = {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in WAYS}
     again = evaluate(tmp_path, 2, ways_named(["oracle", "ppg"]), DRAWS)
     assert rows(again, "ppg") == rows(text, "ppg")
+    assert "no pqpp.html is written: it sets calibrated beside ppg, and not both" in capsys.readouterr().err
     assert {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in WAYS} == before
 
 

@@ -54,5 +54,5 @@ def samples(folder):
 
 
 def run(folder, diagnosed=True, predictions=PREDICTIONS, name="mine"):
-    entries = diagnose(samples(folder), predictions, Painter(), "rela") if diagnosed else ()
+    entries = diagnose(samples(folder), predictions, Painter(), "rela") if diagnosed else None
     return Run.of(name, SAMPLES, predictions, "rela", DRAWS, entries)
