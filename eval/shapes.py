@@ -78,6 +78,11 @@ def _way(says: str, prompter: str, adapter: str | None = None, **options: str | 
     return Way(says, Recipe(TINY, mllm, prompter, options, taught, device="cpu"))
 
 
+def shares_its_box(sample: Sample) -> bool:
+    """Whether a box does not say which figure is meant: with that of another its IoU is .6 or more."""
+    return sample.id.endswith(AMBIGUOUS)
+
+
 WAYS: Mapping[str, Way] = MappingProxyType(
     {
         "zero-shot": _way("the base's box", "box"),
@@ -103,13 +108,8 @@ PARTS = (
     Part("RES: one target", "lavt", lambda one: one.kind == "phrase" and len(one.masks) == 1),
     Part("GRES: one target, several, or none", "rela", lambda one: one.kind == "phrase"),
     Part("Reasoning: one target, named by its use", "lisa", lambda one: one.kind == "sentence"),
-    Part("Ambiguous: a target shares its box with another figure", "rela", lambda one: shares_its_box(one)),
+    Part("Ambiguous: a target shares its box with another figure", "rela", shares_its_box),
 )
-
-
-def shares_its_box(sample: Sample) -> bool:
-    """Whether a box does not say which figure is meant: with that of another its IoU is .6 or more."""
-    return sample.id.endswith(AMBIGUOUS)
 
 
 def main() -> None:

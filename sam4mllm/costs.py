@@ -116,11 +116,14 @@ def _told(corpus: Corpus, rows: Rows) -> Int64[np.ndarray, "samples"]:
     as many as are drawn where a source has no targets."""
     found = []
     for number, item in enumerate(corpus.items):
-        if not isinstance(item, Talk):
-            targets, drawn = corpus.part(number).targets, rows.positive + rows.negative
-            kept = [targets.get((item.id, index)) for index in range(len(item.masks))] if targets is not None else []
-            most = max((len(prompt.points) for one in kept if one for prompt in one.prompts), default=0)
-            found.append(most if targets is not None else drawn)
+        if isinstance(item, Talk):
+            continue
+        targets = corpus.part(number).targets
+        if targets is None:
+            found.append(rows.positive + rows.negative)
+            continue
+        kept = [targets.get((item.id, index)) for index in range(len(item.masks))]
+        found.append(max((len(prompt.points) for one in kept if one for prompt in one.prompts), default=0))
     return np.array(found, dtype=np.int64)
 
 
