@@ -16,7 +16,7 @@ test: setup ## the whole suite: no network, no GPU
 	$(CPU) $(BIN)/pytest
 
 check: setup ## format, lint and types
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy benchmarks/*.py
 
 data: setup ## what is found and missing, and all of it converted; make data NAME=refcoco ROOT=downloads [OUT=data/refcoco] one set
 	$(BIN)/python -m data_prep.every --root "$(or $(ROOT),downloads)" $(if $(NAME),--name "$(NAME)") $(if $(OUT),--out "$(OUT)") $(ARGS)

@@ -74,7 +74,7 @@ def tiny() -> MLLM:
 def knowing(samples: SampleSet) -> MLLM:
     """A talker that reads the truth."""
     masks = {sample.id: sample.masks[0].mask for sample in samples}
-    boxes = {sample.id: sample.masks[0].box for sample in samples}
+    boxes = {sample.id: box for sample in samples if (box := sample.masks[0].box)}
     row = dialect("sam4mllm")
 
     def says(key: str, image: Image, *_: object) -> str:

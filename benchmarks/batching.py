@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import TypeVar
 
 import torch
 
@@ -29,6 +31,8 @@ from sam4mllm.recipe import Recipe
 from sam4mllm.samples import SampleSet
 from sam4mllm.shapes import Level
 from sam4mllm.tiny.demo import write_scenes
+
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -60,25 +64,25 @@ def line(name: str, samples: SampleSet, pipeline: Pipeline, folder: Path, batche
         seconds[0].append(spent)
         for batch in batches:
             file = folder / f"{name}-{batch}-{turn}.jsonl"
-            _, spent = timed(lambda to=file, size=batch: predict(samples, pipeline, to, batch_size=size))
+            _, spent = timed(partial(predict, samples, pipeline, file, batch_size=batch))
             seconds[batch].append(spent)
     cells = []
-    for spent in seconds.values():
-        processor, wall = (median(each) for each in zip(*spent, strict=True))
+    for turns in seconds.values():
+        processor, wall = (median(each) for each in zip(*turns, strict=True))
         cells.append(f"{len(samples) / processor:.1f} ({len(samples) / wall:.1f})")
     other, alike = differences(answers, read_predictions(file))
     return f"| {name} | {' | '.join(cells)} | {other} of {len(samples)} | {alike:.4f} |"
 
 
-def timed(call: Callable[[], list[Answer] | None]) -> tuple[list[Answer] | None, tuple[float, float]]:
+def timed(call: Callable[[], T]) -> tuple[T, tuple[float, float]]:
     processor, wall = process_time(), perf_counter()
     found = call()
     return found, (process_time() - processor, perf_counter() - wall)
 
 
-def differences(answers: list[Answer] | None, predictions: list[Prediction]) -> tuple[int, float]:
+def differences(answers: list[Answer], predictions: list[Prediction]) -> tuple[int, float]:
     """How many replies differ, and the mean IoU of the masks of the largest batches with those of the loop."""
-    pairs = list(zip(answers or [], predictions, strict=True))
+    pairs = list(zip(answers, predictions, strict=True))
     other = sum(answer.replies != prediction.replies for answer, prediction in pairs)
     ious = [iou(answer.mask, prediction.mask.mask) for answer, prediction in pairs]
     return other, sum(ious) / len(ious)

@@ -21,7 +21,7 @@ from sam4mllm.prediction_files import shard_files
 from sam4mllm.shapes import Level
 from sam4mllm.tiny.demo import write_scenes
 
-WAYS = ([], ["--workers", "2"], ["--shard", "1/2"], ["--shard", "2/2"])
+WAYS: tuple[list[str], ...] = ([], ["--workers", "2"], ["--shard", "1/2"], ["--shard", "2/2"])
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -95,7 +96,8 @@ def _photos(folder: Path, limit: int | None, seed: int) -> list[Case]:
 
 
 def _measure(cases: Sequence[Case], segmenter: Segmenter, seed: int) -> list[Image]:
-    rng, sums, tiles = np.random.default_rng(seed), np.zeros((len(WAYS), 4)), []
+    rng, sums = np.random.default_rng(seed), np.zeros((len(WAYS), 4))
+    tiles: list[Image] = []
     for case in cases:
         sets = candidates(case.mask, SETS, positive=CLICKS, negative=CLICKS, rng=rng)
         [one] = candidates(case.mask, 1, positive=1, negative=0, rng=rng)
@@ -109,7 +111,7 @@ def _measure(cases: Sequence[Case], segmenter: Segmenter, seed: int) -> list[Ima
     return tiles
 
 
-def _annotations(folder: Path) -> list[dict]:
+def _annotations(folder: Path) -> list[dict[str, Any]]:
     """COCO's annotations, each with its picture's file and size."""
     instances = json.loads((folder / "instances.json").read_text())
     images = {image["id"]: image for image in instances["images"]}

@@ -50,7 +50,7 @@ def built(name: str, folder: Path) -> Path:
 def most_held(mllm: HfMLLM, training: Training, out: Path, said: list[Turn]) -> int:
     """The bytes of the model, and the most that was allocated besides while it was trained."""
     picture = np.full((60, 80, 3), 90, np.uint8)
-    model = sum(one.numel() * one.element_size() for one in [*mllm.model.parameters(), *mllm.model.buffers()])
+    model: int = sum(one.numel() * one.element_size() for one in [*mllm.model.parameters(), *mllm.model.buffers()])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
         finetune(mllm, lambda _: (picture, said), training, out)
     events = [one for one in seen.profiler.kineto_results.events() if one.name() == "[memory]"]

@@ -26,7 +26,6 @@ import argparse
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -143,7 +142,7 @@ def built(side: int, options: argparse.Namespace) -> HfMLLM:
 
 def conversation(*texts: str) -> list[Turn]:
     """User and assistant in turns."""
-    return [Turn(role, text) for role, text in zip(cycle(("user", "assistant")), texts, strict=False)]
+    return [Turn("assistant" if turn % 2 else "user", text) for turn, text in enumerate(texts)]
 
 
 def cut(mllm: HfMLLM, image: Image, texts: Sequence[str]) -> dict[str, Any]:

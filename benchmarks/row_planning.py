@@ -15,8 +15,8 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
+from refer_scale import WORDS
 
-from benchmarks.refer_scale import WORDS
 from sam4mllm.builders import EMBEDDED
 from sam4mllm.conversations import Conversations
 from sam4mllm.mllm import Turn

@@ -27,7 +27,7 @@ from sam4mllm.builders import build_segmenter
 from sam4mllm.geometry import Image, Mask, Prompt
 from sam4mllm.rle import Rle
 from sam4mllm.samples import Sample
-from sam4mllm.segmenter import ScoredMask, Takes
+from sam4mllm.segmenter import ScoredMask, Segmenter, Takes
 from sam4mllm.segmenter.grouping import groups
 from sam4mllm.segmenter.hf import HfScene, HfSegmenter
 from sam4mllm.shapes import draw_split
@@ -149,7 +149,11 @@ def now(segmenter: HfSegmenter) -> float:
 
 
 def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], rounds: int) -> None:
-    ways = {"ours": segmenter, "segment": Plain(segmenter, segment), "predict": Plain(segmenter, predict)}
+    ways: dict[str, Segmenter] = {
+        "ours": segmenter,
+        "segment": Plain(segmenter, segment),
+        "predict": Plain(segmenter, predict),
+    }
     seconds = dict.fromkeys(ways, 0.0)
     found: dict[str, list[Target]] = {way: [] for way in ways}
     for image, about in pictures:
