@@ -10,7 +10,7 @@ import typer
 
 from data_prep.convert import convert
 from data_prep.reading import Reading
-from sam4mllm.errors import UserError
+from sam4mllm.errors import UserError, told
 
 Root: TypeAlias = Annotated[Path, typer.Option(help="The folder that holds the raw files.")]
 Out: TypeAlias = Annotated[Path, typer.Option(help="Where the splits' folders and the report go.")]
@@ -33,9 +33,6 @@ def need_root(root: Path) -> None:
 
 def run(prepare: Callable[[], Reading], root: Path, out: Path, partial: bool, keep_leaks: bool) -> None:
     """Read a set and convert it; a user's mistake is one line and exit code 2."""
-    try:
+    with told():
         need_root(root)
         convert(prepare(), root, out, partial, keep_leaks, typer.echo)
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None

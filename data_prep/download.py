@@ -20,7 +20,7 @@ from data_prep.hub import fetch_from_hub, is_on_hub
 from data_prep.remote import Remote, free_space, is_whole, need_room
 from data_prep.sources import SOURCES, File, Source
 from data_prep.unpack import is_archive, is_unpacked, unpack
-from sam4mllm.errors import UserError
+from sam4mllm.errors import UserError, told
 
 Tell: TypeAlias = Callable[[int, int | None], None]
 Bar: TypeAlias = Callable[[str], AbstractContextManager[Tell]]
@@ -96,7 +96,7 @@ def main(
     yes: Annotated[bool, typer.Option("--yes", help="Fetch; without it, only say what would be fetched.")] = False,
 ) -> None:
     """Fetch what a set needs, from the official addresses and the hub: continued, checked, unpacked."""
-    try:
+    with told():
         if name not in SOURCES:
             raise UserError(f"there is no set {name!r} here: choose one of {', '.join(SOURCES)}")
         if not SOURCES[name].files:
@@ -109,9 +109,6 @@ def main(
                 raise UserError(left)
         else:
             typer.echo(plan(SOURCES[name], root))
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _is_due(file: File, source: Source, root: Path) -> bool:

@@ -21,7 +21,7 @@ from data_prep.cards import Case, cards_of
 from sam4mllm import talks
 from sam4mllm.atomic import check_file, write_text
 from sam4mllm.cli.terminal import progress
-from sam4mllm.errors import UserError
+from sam4mllm.errors import UserError, told
 from sam4mllm.page.charts import histogram, numbers, shares
 from sam4mllm.page.sheet import Card, Finding, Section, Table, beside, findings, page, section, table, tiles
 from sam4mllm.samples import INDEX, Sample, SampleSet, read_samples
@@ -222,7 +222,7 @@ def main(
     device: Annotated[str | None, typer.Option(help="Of the segmenter, as torch names it.")] = None,
 ) -> None:
     """Write one self-contained HTML page: pictures, phrases, masks, prompts, redrawn masks, IoUs, histograms."""
-    try:
+    with told():
         if (split / talks.INDEX).is_file() and not (split / INDEX).is_file():
             raise UserError(f"{split} holds talks, which have no masks to look at: give a folder of samples")
         samples = read_samples(split, images)
@@ -234,9 +234,6 @@ def main(
             text = show(samples, " / ".join(split.parts[-2:]), found, drawer, limit, advance)
         write_text(out, text)
         typer.echo(f"{out}: {count} cards, {len(text) / 1e6:.1f} MB")
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:

@@ -46,7 +46,7 @@ from sam4mllm.cli.options import (
 )
 from sam4mllm.cli.terminal import progress
 from sam4mllm.engines import Engine, Here, engine
-from sam4mllm.errors import UserError
+from sam4mllm.errors import UserError, told
 from sam4mllm.prediction_run import FAILED, predict_set
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.recipe import Recipe
@@ -113,11 +113,8 @@ def run(command: Callable[..., None]) -> None:
     """A function as a command line; a `UserError` is one line and exit code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    try:
+    with told():
         app()
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
 
 
 def tell(

@@ -6,13 +6,10 @@ exit code 2, as is a wrong option; an interrupt is 130.
 
 from __future__ import annotations
 
-import sys
-import warnings
-
 import typer
 
 from sam4mllm.cli import calibrate, diagnose, finetune, infer, merge, predict, report, score, targets
-from sam4mllm.errors import UserError
+from sam4mllm.errors import told
 
 app = typer.Typer(
     help="Referring-expression segmentation with any multimodal LLM: a mask is said in words, and drawn.",
@@ -43,12 +40,5 @@ for command in (
 
 def main() -> None:
     """The console entry."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other's authors
-    try:
+    with told():
         app()
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

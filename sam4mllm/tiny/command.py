@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sam4mllm.errors import UserError
+from sam4mllm.errors import UserError, told
 from sam4mllm.settings import load
 
 T = TypeVar("T")
@@ -17,13 +16,8 @@ T = TypeVar("T")
 
 def command(kind: type[T], do: Callable[[T], None]) -> None:
     """Load the recipe that the command line names and do it; a user's mistake is one line and exit code 2."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other's authors
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
+    with told():
         if len(sys.argv) < 2:
             raise UserError("give a recipe, and then key=value for what is to be otherwise")
         do(load(Path(sys.argv[1]), kind, sys.argv[2:]))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from None
