@@ -122,7 +122,7 @@ def _teller(processor: Any) -> Callable[..., Any] | None:
     told: Callable[..., Any] | None = getattr(processor, "_get_num_multimodal_tokens", None)
     try:
         return told if told and told(image_sizes=[(224, 224)]) else None
-    except TypeError:  # LLaVA's asks to what size pictures are cropped, which not every image processor does
+    except TypeError:  # some ask to what size pictures are cropped, which not every image processor does
         return None
 
 
