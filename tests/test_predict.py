@@ -211,7 +211,11 @@ def test_a_recording_of_a_run_replays_it(tmp_path, samples):
     assert read_predictions(tmp_path / "two.jsonl") == expected
 
 
-@pytest.mark.parametrize("way", [PQPP, AdaptivePQPP, lambda mllm: Survey(mllm, [Layout("grid", 9)])], ids=str)
+@pytest.mark.parametrize(
+    "way",
+    [PQPP, AdaptivePQPP, lambda mllm: Survey(mllm, [Layout("grid", 9)])],
+    ids=["PQPP", "adaptive", "a survey"],
+)
 @pytest.mark.parametrize("nonsense", [math.nan, -0.5], ids=str)
 def test_an_answer_that_is_no_probability_is_its_samples_failure(tmp_path, samples, way, nonsense):
     def leans(key, *_):
