@@ -29,12 +29,14 @@ class Published:
         mark: a key of `MARKS`.
         read: where the numbers were read.
         numbers: in percent, by the names of part and metric; a number that was not read is not there.
+        contested: what speaks against them, as words that follow the name; empty where nothing does.
     """
 
     method: str
     mark: str
     read: str
     numbers: Mapping[tuple[str, str], float]
+    contested: str = ""
 
 
 def published(protocol: Protocol, file: Path = FILE) -> list[Published]:
@@ -48,7 +50,7 @@ def published(protocol: Protocol, file: Path = FILE) -> list[Published]:
 
 
 def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
-    columns = {name: value for name, value in line.items() if name not in ("method", "mark", "read")}
+    columns = {name: value for name, value in line.items() if name not in ("method", "mark", "read", "contested")}
     if (
         line["mark"] not in (*MARKS, RECALLED)
         or not line["read"]
@@ -65,4 +67,4 @@ def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
                 numbers[part.name, metric] = float(value)
     if not all(0 <= value <= 100 for value in numbers.values()):
         raise ValueError(f"published numbers are in percent: {line}")
-    return Published(line["method"], line["mark"], line["read"], numbers)
+    return Published(line["method"], line["mark"], line["read"], numbers, line.get("contested", ""))

@@ -18,8 +18,9 @@ from sam4mllm.errors import UserError
 from sam4mllm.score import ORACLE, Scores, markdown, table
 
 NONE = "–"
+CONTESTED = "‡"
 SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†"})
-_TEX_SIGNS = {"†": r"$^\dagger$", NONE: "--"}
+_TEX_SIGNS = {"†": r"$^\dagger$", CONTESTED: r"$^\ddagger$", NONE: "--"}
 
 
 def as_markdown(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
@@ -54,6 +55,7 @@ def as_json(protocol: Protocol, lines: Sequence[Published], ours: Measured, name
                 "method": line.method,
                 "mark": line.mark,
                 "read": line.read,
+                "contested": line.contested,
                 "percent": [{"part": part, "metric": metric, "value": v} for (part, metric), v in line.numbers.items()],
             }
             for line in lines
@@ -86,9 +88,7 @@ def _columns(protocol: Protocol) -> list[str]:
 def _cells(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> list[list[str]]:
     """A row for each published line, and ours last."""
     places = [(part.name, metric) for part in protocol.parts for metric in protocol.metrics]
-    rows = [
-        [f"{line.method} {SIGNS[line.mark]}", *(_shown(line.numbers.get(place)) for place in places)] for line in lines
-    ]
+    rows = [[f"{line.method} {_signs(line)}", *(_shown(line.numbers.get(place)) for place in places)] for line in lines]
     shares = [_share(ours.scores.get(part), metric) for part, metric in places]
     oracle = any(scores.oracle for scores in ours.scores.values())
     return [*rows, [f"{name} {ORACLE}" if oracle else name, *(_shown(share) for share in shares)]]
@@ -104,9 +104,14 @@ def _shown(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
+def _signs(line: Published) -> str:
+    return SIGNS[line.mark] + (CONTESTED if line.contested else "")
+
+
 def _notes(lines: Sequence[Published], ours: Measured) -> list[str]:
     marks = dict.fromkeys(line.mark for line in lines)
     notes = [f"{SIGNS[mark]} {MARKS[mark]}" for mark in marks]
+    notes += [f"{CONTESTED} {line.method}: {line.contested}" for line in lines if line.contested]
     notes += [f"{part} was not measured: {why}" for part, why in ours.missing.items()]
     drawn = [part for part, scores in ours.scores.items() if scores.oracle]
     return notes + (

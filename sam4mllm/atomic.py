@@ -78,18 +78,25 @@ def check_file(file: Path, read: Sequence[Path] = ()) -> None:
 
     Args:
         file: to be written.
-        read: what it is made of, and may not replace.
+        read: what it is made of, and may not replace, nor stand where that would be looked for.
 
     Raises:
         UserError: where it cannot.
     """
-    if any(file.exists() and one.exists() and file.samefile(one) for one in read):
+    if any(_same(file, one) for one in read):
         raise UserError(f"cannot write {file}: it is what is read; give another file")
     if file.exists() and not file.is_file():
         raise UserError(f"cannot write {file}: it is a folder or a device, not a file")
     if file.exists() and not os.access(file, os.W_OK):
         raise UserError(f"cannot write {file}: it may not be written")
     check_folder(file.parent)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, be it there or not."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 @contextmanager

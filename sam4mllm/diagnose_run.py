@@ -15,7 +15,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.ledger import Entry, by_label, table
 from sam4mllm.metrics import profile_named
 from sam4mllm.prediction_files import settings_beside
-from sam4mllm.predictions import read_predictions
+from sam4mllm.predictions import read_predictions, with_beside
 from sam4mllm.recipe import Recipe
 from sam4mllm.reliability import Reliability, answered, reliability
 from sam4mllm.samples import SampleSet
@@ -101,7 +101,7 @@ def diagnose_set(
     profile_named(profile)
     recipe = drawer_of(predictions, segmenter, single_mask)
     check_segmenter(recipe.segmenter, recipe.single_mask)
-    check_file(out, read=[predictions])
+    check_file(out, read=with_beside(predictions))
     said = read_predictions(predictions)
     drawer = replace(recipe, device=device).build_segmenter()
     with progress(len(samples), "diagnosed") as advance:

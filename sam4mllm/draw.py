@@ -32,6 +32,7 @@ MIN_SIDE = 480
 
 _GREEN, _RED, _WHITE, _DARK = (0, 150, 60), (215, 25, 35), (255, 255, 255), (20, 20, 20)
 _SHIFT = 4  # OpenCV's fixed-point bits: sixteenths of a pixel
+_FAR = 2.0**20  # pixels: beyond any picture, and within what OpenCV counts in
 
 
 def overlay(image: Image, prompts: Sequence[Prompt], masks: Sequence[Mask] = (), caption: str = "") -> AnySize:
@@ -89,8 +90,10 @@ def _enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _at(x: float, y: float, factor: float) -> tuple[int, int]:
-    """A continuous place of the picture in OpenCV's fixed-point indices of the canvas."""
-    return round((x * factor - 0.5) * 2**_SHIFT), round((y * factor - 0.5) * 2**_SHIFT)
+    """A continuous place of the picture in OpenCV's fixed-point indices of the canvas; one far off it is nearer."""
+    near = (min(max(place * factor - 0.5, -_FAR), _FAR) for place in (x, y))
+    column, row = (round(place * 2**_SHIFT) for place in near)
+    return column, row
 
 
 def _halo(pen: int) -> int:

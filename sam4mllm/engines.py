@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from sam4mllm.errors import UserError
+from sam4mllm.errors import UserError, hush
 
 ANSWER = 10.0  # seconds that a Ray cluster may take to answer
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -198,6 +198,7 @@ class _Servant:
 def _serve(connection: Connection, work: Work[Any, Any], device: str | None) -> None:
     """A worker's life: it ends when there is no more to do, or whoever gave it work is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interrupt is the parent's to handle
+    hush()
     servant = _Servant(work, device)
     try:
         for number, part in iter(connection.recv, None):

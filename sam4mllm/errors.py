@@ -12,11 +12,16 @@ class UserError(ValueError):
     """A mistake in what was given: its message says in one line what was given and what is allowed."""
 
 
+def hush() -> None:
+    """Shows no more of what libraries say to each other's authors, unless Python was told which warnings to show."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """A command's work: a `UserError` is one line on standard error and exit code 2, an interrupt exit code 130."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other's authors
+    hush()
     try:
         yield
     except UserError as error:

@@ -13,6 +13,7 @@ there are is not checked here but where they are paired (`tally`). Knows nothing
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -72,11 +73,14 @@ def file_name(sample_id: str) -> str:
 
 
 def _is_list(path: Path) -> bool:
-    """Whether a file begins as a JSON list does; what cannot be read is left to who reads it."""
+    """Whether a file begins as a JSON list does, after a byte order mark and blanks; what is none is left to others."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(64).lstrip().startswith(b"[")
+        file.seek(len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
+        while (first := file.read(1)).isspace():
+            pass
+        return first == b"["
 
 
 def _pngs(folder: Path) -> Iterator[Outcome]:
@@ -101,7 +105,7 @@ def _mask(file: Path) -> Mask:
 
 def _entries(path: Path, samples: Sequence[Sample]) -> Iterator[Outcome]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
     sizes = {sample.id: (sample.height, sample.width) for sample in samples}

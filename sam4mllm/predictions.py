@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.mllm import Reply
 from sam4mllm.prompters import Asked
 from sam4mllm.rle import Encoded, Rle, size_and_counts
+from sam4mllm.runs import short
 
 T = TypeVar("T")
 VERSION = 1
 # what a record that is none of ours makes of reading it; the last two of 400 digits, and of brackets in brackets
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+BESIDE = (".settings.json", ".timings.jsonl")
+"""The endings, in place of its own, of what `predict` leaves beside a file of predictions."""
 _BEGINNING = f'{{"version": {VERSION}, "id": "'.encode()
 
 
@@ -127,17 +131,16 @@ class Prediction:
         """
         record = _opened(line)
         try:
+            prompts = tuple(map(_prompt, record["prompts"]))
             return cls(
                 id=str(record["id"]),
-                prompts=tuple(map(_prompt, record["prompts"])),
+                prompts=prompts,
                 mask=Rle.from_json(record["rle"]),
-                replies=tuple(map(Reply, record["replies"], record["finished"])),
-                readable=bool(record["readable"]),
-                asked=tuple(
-                    Asked(int(number), float(x), float(y), float(yes)) for number, x, y, yes in record["asked"]
-                ),
+                replies=_replies(record["replies"], record["finished"]),
+                readable=_said("readable", record["readable"]),
+                asked=tuple(_asked(one, len(prompts)) for one in record["asked"]),
                 error=None if record["error"] is None else str(record["error"]),
-                oracle=bool(record.get("oracle")),
+                oracle=_said("oracle", record.get("oracle", False)),
             )
         except FOREIGN as error:
             raise _no_record(error) from error
@@ -162,6 +165,11 @@ def read_whole(path: Path) -> tuple[list[Prediction], int]:
     """
     data, kept = _whole(path)
     return list(_each(path, data[:kept], Prediction.from_line)), kept
+
+
+def with_beside(file: Path) -> list[Path]:
+    """A file of predictions, and what lies beside it, if that is there: what made them, and the seconds they took."""
+    return [file, *(file.parent / f"{file.stem}{ending}" for ending in BESIDE)]
 
 
 def read_outcomes(path: Path) -> Iterator[Outcome]:
@@ -273,7 +281,8 @@ def _outcome(line: str) -> Outcome:
     try:
         prompts, mask = record["prompts"], size_and_counts(record["rle"])
         box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
-        readable, failed, oracle = bool(record["readable"]), record["error"] is not None, bool(record.get("oracle"))
+        readable, oracle = _said("readable", record["readable"]), _said("oracle", record.get("oracle", False))
+        failed = record["error"] is not None
         if failed:
             mask = mask[0], Rle.empty(*mask[0]).counts
         return Outcome(str(record["id"]), mask, box, readable, failed, oracle, boxed=True)
@@ -291,3 +300,25 @@ def _prompt(record: dict[str, Any]) -> Prompt:
     x0, y0, x1, y1 = map(float, record["box"])
     points = tuple(Point(float(x), float(y), bool(positive)) for x, y, positive in record["points"])
     return Prompt(Box(x0, y0, x1, y1), points)
+
+
+def _replies(texts: list[Any], finished: list[Any]) -> tuple[Reply, ...]:
+    if len(texts) != len(finished):
+        raise UserError(f"{len(texts)} replies, and of {len(finished)} it is said whether they were finished")
+    return tuple(Reply(str(text), _said("finished", done)) for text, done in zip(texts, finished, strict=True))
+
+
+def _asked(row: Any, prompts: int) -> Asked:
+    number, x, y, yes = row
+    one = Asked(int(number), float(x), float(y), float(yes))
+    if number not in range(prompts) or not (math.isfinite(one.x) and math.isfinite(one.y) and 0 <= one.yes <= 1):
+        raise UserError(
+            f"a point is asked about as [one of {prompts} objects, x, y, P(yes) of 0 to 1], got {short(row)}"
+        )
+    return one
+
+
+def _said(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name} is true or false, got {short(value)}")
+    return value

@@ -9,7 +9,7 @@ from sam4mllm.atomic import check_file, write_text
 from sam4mllm.errors import UserError
 from sam4mllm.ledger import read_ledger
 from sam4mllm.metrics import profile_named
-from sam4mllm.predictions import read_predictions
+from sam4mllm.predictions import read_predictions, with_beside
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.report import Run
 from sam4mllm.report.whole import report
@@ -50,7 +50,8 @@ def write_page(
     for stratum in by:
         stratum_named(stratum)
     profile_named(profile)
-    check_file(out, read=[file for pair in files for file in pair if file])
+    found = [diagnosis for _, diagnosis in files if diagnosis]
+    check_file(out, read=[*found, *(file for predictions, _ in files for file in with_beside(predictions))])
     names = _names([predictions for predictions, _ in files])
     runs = [
         Run.of(

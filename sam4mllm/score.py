@@ -45,8 +45,8 @@ class Scores:
             the box around the true mask (comprehension's Acc@0.5); nan where there are none, or no boxes are known.
         unreadable: how many replies were neither places nor "none".
         failed: how many samples have an error in place of an answer.
-        undeserved: how many expressions without a target have an empty mask, which counts as right, only because the
-            reply was unreadable or the sample failed.
+        undeserved: how many expressions without a target have their empty mask only because the reply was unreadable
+            or the sample failed; its IoU is 1 by every profile but ``lavt``, by which it is 0.
         signature: what the numbers were made with.
         intervals: the 95% intervals of the metrics and of the box accuracy by name, where they were asked for.
         oracle: how many predictions were drawn from the truth itself: no number of a model where there are any.

@@ -212,6 +212,7 @@ def _hits(samples: Sequence[Sample], lot: Sequence[Outcome]) -> Bool[np.ndarray,
     said = np.array([one.box or (0.0, 0.0, 0.0, 0.0) for one in lot])
     sides = np.minimum(true[:, 2:], said[:, 2:]) - np.maximum(true[:, :2], said[:, :2])
     both = np.maximum(sides, 0).prod(axis=1)
-    whole = sum((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (true, said)) - both
+    with np.errstate(over="ignore", invalid="ignore"):  # a box of 1e300 has no area in floats, and is no hit
+        whole = sum((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (true, said)) - both
     hits: Bool[np.ndarray, " n"] = (whole > 0) & (both >= 0.5 * whole)
     return hits

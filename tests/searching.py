@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ def counted(seen: list[int], *, device: str | None) -> Segmenter:
 
 def refused(*, device: str | None) -> Segmenter:
     raise UserError(f"the device {device!r} cannot be used")
+
+
+def warning(*, device: str | None) -> Segmenter:
+    warnings.warn("soon", FutureWarning, stacklevel=1)
+    return grabcut(device=device)
 
 
 def dying(*, device: str | None) -> Segmenter:

@@ -99,6 +99,18 @@ def test_checking_names_what_cannot_be_written(tmp_path):
         check_file(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["read", "sub/../read", "hard", "soft", "absent", "sub/../absent", "dangling"])
+def test_what_is_read_is_not_written_by_any_name_nor_where_it_would_be_looked_for(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "read").write_bytes(b"x")
+    (tmp_path / "hard").hardlink_to(tmp_path / "read")
+    (tmp_path / "soft").symlink_to("read")
+    (tmp_path / "dangling").symlink_to("absent")
+    check_file(tmp_path / "other", read=[tmp_path / "read", tmp_path / "absent"])
+    with pytest.raises(UserError, match="it is what is read"):
+        check_file(tmp_path / name, read=[tmp_path / "read", tmp_path / "absent"])
+
+
 def test_a_device_is_no_file_to_write():
     with pytest.raises(UserError, match="not a file"):
         check_file(Path("/dev/full"))

@@ -25,6 +25,8 @@ def run(command, monkeypatch, tmp_path):
     Path("noted.jsonl").write_text(Path("p.jsonl").read_text())
     Path("noted.settings.json").write_text("[1]")
     Path("points.jsonl").write_text("".join(f"{one.to_line()}\n" for one in PREDICTIONS))
+    Path("points.settings.json").write_text('{"segmenter": "grabcut"}')
+    Path("points.timings.jsonl").touch()
     return command
 
 
@@ -98,6 +100,9 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "p.jsonl"], "cannot write p.jsonl: it is what is read"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "x/../p.settings.json"], "it is what is read"),
+        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "points.settings.json"], "it is what is read"),
+        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "./points.timings.jsonl"], "it is what is read"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):
@@ -110,6 +115,8 @@ def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):
     ]
     assert says in err
     assert not Path("d.jsonl").exists()
+    assert Path("points.settings.json").read_text() == '{"segmenter": "grabcut"}'
+    assert not Path("p.settings.json").exists()
 
 
 def test_a_line_can_be_read_without_this_package(run):

@@ -64,6 +64,18 @@ def test_a_box_is_drawn_on_its_edges():
     assert ink.max(axis=0) == pytest.approx((300, 200), abs=1.5)
 
 
+@pytest.mark.parametrize("far", [1e5, 1e9, 1e300, 1.7e308], ids=str)
+@pytest.mark.parametrize("size", [(480, 640), (3, 5)], ids=str)
+def test_what_lies_far_off_the_picture_is_drawn_as_far_as_it_can_be_seen(size, far):
+    height, width = size
+    picture = np.full((*size, 3), 120, np.uint8)
+    clicks = [Point(x, y, sign) for x, y, sign in ((far, 1, True), (-far, -far, False), (1, far, False))]
+    assert np.array_equal(overlay(picture, [Prompt(Box(-far, -far, far, far), tuple(clicks))]), overlay(picture, []))
+    near = overlay(picture, [Prompt(Box(width / 4, -9.0 * height, width * 0.75, 9.0 * height))])
+    assert np.array_equal(overlay(picture, [Prompt(Box(width / 4, -far, width * 0.75, far))]), near)
+    assert len(places_of(near, COLOURS[0]))
+
+
 def test_a_mirrored_scene_is_drawn_mirrored():
     mask = ball(480, 640, 200, 150, 60)
     prompt = Prompt(Box(140, 90, 260, 210), (Point(200.5, 150.5), Point(150.5, 95.5, positive=False)))

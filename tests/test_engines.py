@@ -16,7 +16,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.samples import SampleSet
 from sam4mllm.target_run import Searching
 from sam4mllm.targets import Search, make_targets
-from tests.searching import broken, counted, dying, grabcut, noted, pictures, refused
+from tests.searching import broken, counted, dying, grabcut, noted, pictures, refused, warning
 
 SEARCH = Search(candidates=4, keep=2, least=0.0, fewer=1)
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the package ray is not installed")
@@ -129,6 +129,11 @@ def test_what_befalls_a_worker_is_one_line_and_ends_them_all(parts, build, says,
         list(Workers(2).run(Searching(build, SEARCH), parts))
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
+
+
+def test_what_libraries_say_to_their_authors_is_not_shown_by_workers_either(parts, capfd):
+    assert len(list(Workers(2).run(Searching(warning, SEARCH), parts))) == len(parts)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_run_that_is_left_early_leaves_no_process(parts):

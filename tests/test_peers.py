@@ -86,6 +86,23 @@ def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
     assert numbers == [0, 0, 0] if known else all(map(math.isnan, numbers))
 
 
+@pytest.mark.parametrize(
+    "before", ["\ufeff", " " * 100, "\ufeff\r\n\t" + "\n" * 100_000], ids=["a mark", "blanks", "a mark and blanks"]
+)
+def test_a_list_is_known_whatever_comes_before_it(tmp_path, before):
+    path = entries(tmp_path / "p.json")
+    path.write_text(before + path.read_text(), encoding="utf-8")
+    assert count_at(SAMPLES, path, "lavt").pixels.intersection.tolist() == [int(mask.sum()) for mask in MASKS.values()]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\ufeff", "\ufeff {}"], ids=repr)
+def test_a_file_without_a_list_is_no_list(tmp_path, text):
+    path = tmp_path / "p.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"holds no predictions|something else than predictions"):
+        count_at(SAMPLES, path, "lavt")
+
+
 def test_file_names_are_safe_and_no_two_ids_share_one():
     names = [file_name(name) for name in (*IDS, "a%2Fb c", "a/b%20c")]
     assert len(set(names)) == len(names)

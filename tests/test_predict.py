@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from sam4mllm.calibration import Survey
 from sam4mllm.engines import Here
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Image, Prompt
@@ -14,11 +16,15 @@ from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import BATCHES, Answering, parted, predict, predict_parts
 from sam4mllm.prediction_files import Shard
-from sam4mllm.predictions import read_predictions
+from sam4mllm.predictions import read_predictions, with_beside
 from sam4mllm.prompters import Prompting
+from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.prompters.points import Layout
+from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.samples import Sample, SampleSet
 from sam4mllm.segmenter.box import BoxScene, BoxSegmenter
+from sam4mllm.segmenter.grabcut import GrabCutSegmenter
 
 WIDTH, HEIGHT = 20, 10
 REPLY = "[100,200,499,799]"
@@ -203,6 +209,37 @@ def test_a_recording_of_a_run_replays_it(tmp_path, samples):
         each for each in read_predictions(tmp_path / "one.jsonl") if each.id in ("first", "none", "prose", "last")
     ]
     assert read_predictions(tmp_path / "two.jsonl") == expected
+
+
+@pytest.mark.parametrize(
+    "way",
+    [PQPP, AdaptivePQPP, lambda mllm: Survey(mllm, [Layout("grid", 9)])],
+    ids=["PQPP", "adaptive", "a survey"],
+)
+@pytest.mark.parametrize("nonsense", [math.nan, -0.5], ids=str)
+def test_an_answer_that_is_no_probability_is_its_samples_failure(tmp_path, samples, way, nonsense):
+    def leans(key, *_):
+        return [nonsense, 1 - nonsense] if key == "last" else [0.9, 0.1]
+
+    few = SampleSet(tuple(samples.samples[index] for index in (0, 1, 9)), samples.images)
+    asking = Pipeline(way(ScriptedMLLM(replies, leans)), GrabCutSegmenter())
+    predict(few, asking, tmp_path / "p.jsonl")
+    first, none, last = read_predictions(tmp_path / "p.jsonl")
+    assert (first.error, none.error) == (None, None)
+    assert len(first.asked) >= 9
+    assert (last.error, last.asked) == (
+        f"the model gave no probability but {nonsense} about a point: its numbers overflow, try another dtype",
+        (),
+    )
+    before = (tmp_path / "p.jsonl").read_bytes()
+    predict(few, asking, tmp_path / "p.jsonl")  # goes on with what it reads
+    assert (tmp_path / "p.jsonl").read_bytes() == before
+
+
+def test_what_lies_beside_predictions_is_known(tmp_path, samples):
+    out = tmp_path / "out" / "p.jsonl"
+    predict(samples, pipeline(), out, settings={"mllm": "one"})
+    assert sorted(out.parent.iterdir()) == sorted(with_beside(out))
 
 
 def test_no_samples_make_an_empty_file(tmp_path):

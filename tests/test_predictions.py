@@ -1,3 +1,5 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import Box, Point, Prompt
 from sam4mllm.mllm import Reply
-from sam4mllm.predictions import Lines, Prediction, read_predictions, read_whole
+from sam4mllm.predictions import Lines, Prediction, read_outcomes, read_predictions, read_whole
 from sam4mllm.prompters import Asked
 from sam4mllm.rle import Rle
 
@@ -66,6 +68,52 @@ def test_a_file_that_holds_something_else_is_one_line(tmp_path, content, message
     with pytest.raises(UserError, match=message) as caught:
         read_predictions(path)
     assert "\n" not in str(caught.value)
+
+
+def changed(**fields):
+    return json.dumps({**json.loads(FULL.to_line()), **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (
+            {"asked": [[0, 1.0, 1.0, math.nan]]},
+            "asked about as [one of 1 objects, x, y, P(yes) of 0 to 1], got [0, 1.0",
+        ),
+        ({"asked": [[0, 1.0, 1.0, -3]]}, "P(yes) of 0 to 1], got [0, 1.0, 1.0, -3]"),
+        ({"asked": [[0, 1.0, 1.0, 7]]}, "P(yes) of 0 to 1], got [0, 1.0, 1.0, 7]"),
+        ({"asked": [[0, math.nan, 1.0, 0.5]]}, "got [0, nan, 1.0, 0.5]"),
+        ({"asked": [[0, 1.0, math.inf, 0.5]]}, "got [0, 1.0, inf, 0.5]"),
+        ({"asked": [[1, 1.0, 1.0, 0.5]]}, "one of 1 objects"),
+        ({"asked": [[-1, 1.0, 1.0, 0.5]]}, "one of 1 objects"),
+        ({"asked": [[0.5, 1.0, 1.0, 0.5]]}, "one of 1 objects"),
+        ({"asked": [[0, 1.0, 1.0, 0.5]], "prompts": []}, "one of 0 objects"),
+        ({"asked": [[0, 1.0, 0.5]]}, "no prediction record: ValueError"),
+        ({"finished": [True]}, "2 replies, and of 1 it is said whether they were finished"),
+        ({"replies": []}, "0 replies, and of 2 it is said"),
+        ({"finished": [True, "no"]}, "finished is true or false, got 'no'"),
+        ({"readable": "no"}, "readable is true or false, got 'no'"),
+        ({"oracle": 0}, "oracle is true or false, got 0"),
+    ],
+    ids=str,
+)
+def test_a_record_that_says_what_cannot_be_is_named(tmp_path, fields, says):
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{EMPTY.to_line()}\n{changed(**fields)}\n")
+    with pytest.raises(UserError) as refusal:
+        read_predictions(path)
+    assert str(refusal.value).startswith(f"{path}, line 2: ")
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fields", [{"readable": "no"}, {"oracle": 0}], ids=str)
+def test_scoring_alone_sees_words_in_place_of_true_and_false(tmp_path, fields):
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{EMPTY.to_line()}\n{changed(**fields)}\n")
+    with pytest.raises(UserError, match=r"line 2: (readable|oracle) is true or false"):
+        list(read_outcomes(path))
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from sam4mllm.diagnose import diagnose
+from sam4mllm.geometry import Box, Point, Prompt
+from sam4mllm.prompters import Asked
 from sam4mllm.samples import write_samples
 from tests.drawing import Painter
-from tests.page.parsed import Page, plain, stands_alone
+from tests.page.parsed import Page, picture_sizes, plain, stands_alone
 from tests.report.made import OTHERS, PREDICTIONS, samples
 
 BOTH = ["mine.jsonl", "--against", "other.jsonl", "--against-diagnosis", "other.lost"]
@@ -24,6 +26,7 @@ def run(command, monkeypatch, tmp_path):
     write_samples(there, Path("set"), Path("images"))
     for name, said in (("mine", PREDICTIONS), ("other", OTHERS)):
         Path(f"{name}.jsonl").write_text("".join(f"{one.to_line()}\n" for one in said))
+        Path(f"{name}.settings.json").write_text("{}")
         entries = diagnose(there, said, Painter(), "rela")
         Path(f"{name}.lost").write_text("".join(f"{one.to_line()}\n" for one in entries))
     return command
@@ -61,7 +64,12 @@ def test_predictions_alone_are_a_page_too(run):
         (["mine.jsonl", "--diagnosis", "mine.lost", "--out", "mine.lost"], "it is what is read"),
         (["mine.jsonl", "--against", "other.jsonl", "--out", "link.html"], "it is what is read"),
         ([*BOTH, "--out", "other.lost"], "it is what is read"),
+        (["mine.jsonl", "--out", "mine.settings.json"], "it is what is read"),
+        (["mine.jsonl", "--out", "mine.timings.jsonl"], "it is what is read"),
+        ([*BOTH[:3], "--out", "other.settings.json"], "it is what is read"),
+        ([*BOTH[:3], "--out", "other.timings.jsonl"], "it is what is read"),
         (["missing.jsonl"], "cannot read missing.jsonl"),
+        (["."], "cannot read .: it is a folder"),
         (["mine.jsonl", "--against", "less.jsonl"], "1 samples have no prediction, the first is right (less.jsonl)"),
         (["mine.jsonl", "--against", "strange.jsonl"], "of no sample, the first is x (strange.jsonl, line 2)"),
         (["mine.jsonl", "--diagnosis", "empty.lost"], "the diagnosis of mine is of other samples: it holds 0"),
@@ -80,6 +88,18 @@ def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):
     assert (code, err.count("\n")) == (2, 1)
     assert says in err
     assert contents() == before
+
+
+def test_points_far_off_the_picture_are_no_error(run):
+    prompts = (Prompt(Box(-1e300, 0, 8, 10), (Point(1e300, -5),)),)
+    said = (replace(PREDICTIONS[0], prompts=prompts, asked=(Asked(0, 1e300, 5, 0.1),)), *PREDICTIONS[1:])
+    Path("far.jsonl").write_text("".join(f"{one.to_line()}\n" for one in said))
+    words = ["far.jsonl", "--profile", "rela", "--draws", 10, "--out", "page.html"]
+    assert run("report", "set", *words)[0] == 0
+    assert len(picture_sizes(Path("page.html").read_text())) > 0
+    assert (
+        run("diagnose", "set", "far.jsonl", "--profile", "rela", "--segmenter", "grabcut", "--out", "d.jsonl")[0] == 0
+    )
 
 
 def test_runs_of_the_same_name_are_told_apart(run):

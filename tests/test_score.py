@@ -56,6 +56,8 @@ def test_ignored_pixels_count_neither_way():
         pytest.param([Box(0, 0, 20, 10)], 1.0, id="an IoU of exactly one half"),
         pytest.param([Box(0, 0, 20, 10.1)], 0.0, id="just below"),
         pytest.param([], 0.0, id="none"),
+        pytest.param([Box(-1e200, -1e200, 1e200, 1e200)], 0.0, id="far larger than numbers go"),
+        pytest.param([Box(-1.7e308, 5, 1.7e308, 5)], 0.0, id="as long, and of no area"),
         pytest.param([Box(0, 0, 10, 10), Box(10, 0, 20, 10)], 1.0, id="the first of two"),
         pytest.param([Box(10, 0, 20, 10), Box(0, 0, 10, 10)], 0.0, id="not the second"),
     ],
@@ -81,6 +83,14 @@ def test_box_accuracy_is_over_single_targets():
 def test_silence_that_is_right_by_accident_is_counted(change, expected):
     scores = score([NONE], [replace(SILENT, **change)], "rela")
     assert (scores.unreadable, scores.failed, scores.undeserved) == expected
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_such_silence_is_worth_is_the_profiles(profile):
+    scores = score([NONE], [replace(SILENT, readable=False)], profile)
+    assert scores.undeserved == 1
+    mean = scores.metrics["mIoU" if profile == "lavt" else "gIoU"]
+    assert mean == (0 if profile == "lavt" else 1)
 
 
 @pytest.mark.parametrize(

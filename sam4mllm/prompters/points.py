@@ -132,6 +132,9 @@ def ask_each(
         phrases: one for each query.
         found: the boxes of each query.
         laid: the points of each query; none where () is.
+
+    Raises:
+        UserError: for an answer that has no probability: the model's own numbers are none.
     """
     questions = [
         [ask_point(point, phrase, dialect, frame, shared(one.prompts, index)) for index, point in points]
@@ -144,13 +147,21 @@ def ask_each(
             asked=(
                 *one.asked,
                 *(
-                    Asked(index, point.x, point.y, float(chance[0]))
+                    Asked(index, point.x, point.y, _likely(float(chance[0])))
                     for (index, point), chance in zip(points, rows, strict=True)
                 ),
             ),
         )
         for one, points, rows in zip(found, laid, chances, strict=True)
     ]
+
+
+def _likely(yes: float) -> float:
+    if not 0 <= yes <= 1:  # nan, too
+        raise UserError(
+            f"the model gave no probability but {yes} about a point: its numbers overflow, try another dtype"
+        )
+    return yes
 
 
 def shared(prompts: Sequence[Prompt], index: int) -> Box | None:

@@ -39,10 +39,12 @@ def numbers(first: Run, second: Run | None, apart: Mapping[str, tuple[float, flo
 
 
 def strata(what: str, scores: Mapping[str, Scores]) -> Table:
-    """The numbers of each label, in percent; ``what`` stands above the labels."""
+    """The numbers of each label, in percent, with their signature; ``what`` stands above the labels."""
     names = list(_values(next(iter(scores.values()))))
-    rows = [[label, str(one.n), *map(percent, _values(one).values())] for label, one in scores.items()]
-    return Table([what, "n", *names], rows)
+    rows = [
+        [label, str(one.n), *map(percent, _values(one).values()), str(one.signature)] for label, one in scores.items()
+    ]
+    return Table([what, "n", *names, "signature"], rows)
 
 
 def lost(title: str, groups: Mapping[str, Sequence[Entry]]) -> tuple[str, Table]:

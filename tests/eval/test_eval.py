@@ -114,6 +114,18 @@ def test_a_published_number_has_its_mark_and_footnote_and_none_is_from_memory(ru
     assert "SAM4MLLM-7B (PQPP)" not in shown
 
 
+def test_a_contested_line_says_so_in_every_form(run):
+    shown = {form: run(REASONSEG, "--format", form)[1] for form in ("markdown", "latex", "json")}
+    says = "SAM4MLLM-8B: these may be the numbers of the 7B model"
+    assert "| SAM4MLLM-8B †‡ | 46.7 |" in shown["markdown"]
+    assert f"\n- ‡ {says}" in shown["markdown"]
+    assert r"SAM4MLLM-8B $^\dagger$$^\ddagger$ & 46.7 &" in shown["latex"]
+    assert f"\n% ‡ {says}" in shown["latex"]
+    marked = [line["method"] for line in json.loads(shown["json"])["published"] if line["contested"]]
+    assert marked == ["SAM4MLLM-8B"]
+    assert "‡" not in run(RES)[1]
+
+
 @pytest.mark.parametrize("form", ["markdown", "latex", "json"])
 @pytest.mark.parametrize("protocol", [RES, GRES, REASONSEG], ids=lambda protocol: protocol.name)
 def test_without_predictions_no_number_is_ours(run, protocol, form):

@@ -9,6 +9,9 @@ from sam4mllm.images import read_image
 from sam4mllm.mllm import Reply
 from sam4mllm.report import Run
 from sam4mllm.report.whole import report
+from sam4mllm.score import scores_of
+from sam4mllm.strata import stratum_named
+from sam4mllm.tally import by_label
 from tests.page.parsed import Page, picture_sizes, plain, stands_alone
 from tests.report.made import DRAWS, EVIL, OTHERS, PREDICTIONS, SAMPLES, run, samples
 
@@ -45,6 +48,13 @@ def test_every_stratum_has_its_numbers_and_its_ledger(tmp_path):
     found = Page(page(tmp_path, by=["targets", "words"]))
     assert [word for word in found.text("th") if word.startswith("mine by")] == ["mine by targets", "mine by words"]
     assert sum(word.startswith("Where the IoU") for word in found.text("figcaption")) == 3
+
+
+def test_every_line_of_a_stratum_has_its_signature(tmp_path):
+    whole = run(tmp_path)
+    cells = Page(page(tmp_path, by=["targets"])).text("td")
+    for part in by_label(whole.tally, stratum_named("targets")).values():
+        assert str(scores_of(part).signature) in cells
 
 
 def test_what_was_asked_and_said_is_escaped(tmp_path):
