@@ -32,7 +32,7 @@ from sam4mllm.pipeline import Pipeline
 from sam4mllm.predict import Answering, predict_parts
 from sam4mllm.prediction_files import Shard
 from sam4mllm.prediction_run import Progress, settings_of
-from sam4mllm.predictions import read_predictions
+from sam4mllm.predictions import Prediction, read_predictions
 from sam4mllm.prompters.points import Layout, Sure
 from sam4mllm.ratios import Bootstrap, differences
 from sam4mllm.recipe import Recipe
@@ -155,10 +155,13 @@ def calibrate(
     held_out = _split(test, images, card) if test else None
     warnings = (*_warnings(validation, held_out), *_listed(card))
     asking = _Asking(recipe, choice.profile, batch_size, progress)
-    swept = asking.swept(validation, choice.settings, out / "asked.jsonl")
+    swept, failed = asking.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
     beside = {"calibrated": chosen, SAME: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
-    tested = asking.swept(held_out, list(dict.fromkeys(beside.values())), out / "test.jsonl") if held_out else None
+    tested = None
+    if held_out:
+        tested, lost = asking.swept(held_out, list(dict.fromkeys(beside.values())), out / "test.jsonl")
+        failed += lost
     found = Calibrated(
         chosen,
         choice.metric,
@@ -166,7 +169,7 @@ def calibrate(
         _numbers(tested, beside, choice.metric),
         _gains(tested, beside, choice),
         {"settings": len(swept.pixels), "samples": len(validation), "masks": swept.drawn},
-        warnings,
+        (*warnings, *failed),
     )
     write_text(out / "report.json", json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     replace(card, prompters={**card.prompters, "pqpp": chosen.options}).write(folder)
@@ -182,17 +185,36 @@ class _Asking:
     batch_size: int
     progress: Progress
 
-    def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> Swept:
-        """The survey of a split, gone on with where it was stopped, and what each setting draws of it."""
+    def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[Swept, tuple[str, ...]]:
+        """The survey of a split, gone on with where it was stopped, and what each setting draws of it.
+
+        What failed in an earlier run is asked again. What fails now is empty whatever is chosen, and is warned of.
+
+        Raises:
+            UserError: where every sample failed; and as `predict_parts` and `sweep` do.
+        """
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
         work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
         asks = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
         made = settings_of(replace(self.recipe, prompter="survey", options=asks), samples, self.batch_size)
         with self.progress(len(samples), "asked") as advance:
-            predict_parts(samples, work, Here(), file, Shard(), settings=made, progress=lambda _: advance())
+            predict_parts(
+                samples, work, Here(), file, Shard(), settings=made, progress=lambda _: advance(), retry_failed=True
+            )
+        said = read_predictions(file)
+        failed = _failed(said)
         with self.progress(len(samples), "drawn") as advance:
-            return sweep(samples, read_predictions(file), segmenter, settings, self.profile, advance)
+            return sweep(samples, said, segmenter, settings, self.profile, advance), failed
+
+
+def _failed(said: Sequence[Prediction]) -> tuple[str, ...]:
+    """A warning of the samples that failed, if any did."""
+    errors = [f"{one.id}: {one.error}" for one in said if one.error is not None]
+    if len(errors) == len(said):
+        raise UserError(f"nothing can be chosen, all {len(said)} samples failed; the first: {errors[0]}")
+    count = f"{len(errors)} of {len(said)} samples failed, and are asked again by the same command; the first: "
+    return (count + errors[0],) if errors else ()
 
 
 def _card(recipe: Recipe) -> Card:

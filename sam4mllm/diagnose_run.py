@@ -19,6 +19,7 @@ from sam4mllm.predictions import read_predictions
 from sam4mllm.recipe import Recipe
 from sam4mllm.reliability import Reliability, answered, reliability
 from sam4mllm.samples import SampleSet
+from sam4mllm.score import oracle_warning
 from sam4mllm.strata import STRATA, stratum_named
 from sam4mllm.swaps import REDRAWN, SEGMENTER
 from sam4mllm.tally import Places
@@ -34,11 +35,13 @@ class Diagnosis:
         entries: one for each sample, in their order.
         samples: what they are of.
         points: how right the model was about points.
+        oracle: how many of the predictions were drawn from the truth itself.
     """
 
     entries: list[Entry]
     samples: SampleSet
     points: Reliability
+    oracle: int = 0
 
     def text(self, by: Sequence[str] = ()) -> str:
         """Markdown tables: of all expressions, by each of the strata, and of the points that were asked about."""
@@ -51,7 +54,7 @@ class Diagnosis:
     @property
     def warnings(self) -> list[str]:
         """What has to be known of the entries, one line each."""
-        said = []
+        said = [oracle_warning(self.oracle, len(self.entries))] if self.oracle else []
         if unlike := [one.id for one in self.entries if abs(one.lost.get(REDRAWN, Fraction())) > ALIKE]:
             said.append(
                 f"{len(unlike)} masks are redrawn unlike what was predicted, the first is {unlike[0]}: the predictions "
@@ -104,7 +107,8 @@ def diagnose_set(
     with progress(len(samples), "diagnosed") as advance:
         entries = diagnose(samples, said, drawer, profile, advance, Places(predictions))
     write_text(out, "".join(f"{one.to_line()}\n" for one in entries))
-    return Diagnosis(entries, samples, reliability(answered(samples.samples, {one.id: one for one in said})))
+    points = reliability(answered(samples.samples, {one.id: one for one in said}))
+    return Diagnosis(entries, samples, points, sum(one.oracle for one in said))
 
 
 def drawer_of(predictions: Path, segmenter: str = "", single_mask: bool = False) -> Recipe:

@@ -75,6 +75,7 @@ def finetune(
     base = fingerprint(mllm.model)
     card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
     args = _arguments(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
+    _on_one_device(args, mllm.model.device)
     count = training.steps * training.rows_a_step(args.world_size)  # which finds the other processes
     with PartialState().main_process_first():
         _check_base(card, out / CHECKPOINTS)
@@ -89,6 +90,7 @@ def finetune(
         processing_class=mllm.processor,
         callbacks=[Diverged(), lines, stop, Keeping(training.keep, BEST_OF, card.write)],
     )
+    trainer.model_accepts_loss_kwargs = True  # TRL's loss takes the step's tokens, also of models whose own does not
     trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     if watch is not None:
         _refuse_sharded(trainer)
@@ -103,6 +105,16 @@ def _begun(model: Any, training: Training) -> Any:
     """The model as it is trained, the same for the same seed."""
     torch.manual_seed(training.seed)
     return model if training.lora is None else laid(model, training.lora, training.bf16)
+
+
+def _on_one_device(args: SFTConfig, device: torch.device) -> None:
+    """Of several GPUs use one, as a process does; TRL refuses to share a batch out within a process."""
+    if args.n_gpu < 2:
+        return
+    if device.index:
+        raise UserError(f"a training runs on the first GPU that it sees: in place of {device} set CUDA_VISIBLE_DEVICES")
+    log.warning("One of %d GPUs is used: `accelerate launch -m sam4mllm.cli finetune …` uses all.", args.n_gpu)
+    args._n_gpu = 1  # as the Trainer itself does where a model is spread over devices
 
 
 def _refuse_sharded(trainer: SFTTrainer) -> None:

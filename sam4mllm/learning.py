@@ -36,6 +36,7 @@ from sam4mllm.run_identity import check_begun, identity_of, note
 from sam4mllm.samples import SampleSet
 from sam4mllm.sources import Corpus, Source, check_files, corpus, read_sources, some
 from sam4mllm.stopping import enough_memory
+from sam4mllm.trainable import check_targets
 from sam4mllm.training import Training, check_reports, first_process, process_count, process_number
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,8 @@ def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
     )
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
+    if recipe.training.lora is not None:
+        check_targets(mllm.model, recipe.training.lora)
     conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
     training = recipe.training.in_steps(conversations.rows_in, processes)
     conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes), process_number(), processes)

@@ -121,7 +121,8 @@ def growing(
         found = {file: _kept(file, samples) for file in lines}
         for file, (_, size) in found.items():
             lines[file].keep(size)
-        there = {one.id: one for some, _ in reversed(found.values()) for one in some}
+        every = [one for some, _ in reversed(found.values()) for one in some]
+        there = {one.id: one for one in sorted(every, key=_answered)}  # of several of an id the last
         if made is not None:
             write_text(_made(own), made)
         timings = stack.enter_context(Lines(_times(own)))
@@ -162,6 +163,11 @@ def _put_in_order(file: Path, predictions: Sequence[Prediction]) -> None:
     text = "".join(f"{one.to_line()}\n" for one in predictions)
     if file.read_bytes() != text.encode():
         write_text(file, text)
+
+
+def _answered(prediction: Prediction) -> bool:
+    """Whether a sample did not fail: it may have failed in one run and not in another."""
+    return prediction.error is None
 
 
 def _drop_failed(file: Path, samples: SampleSet) -> None:

@@ -25,6 +25,14 @@ from sam4mllm.tally import BOX, Tally, tally
 ORACLE = "(oracle, no model)"
 
 
+def oracle_warning(oracle: int, n: int) -> str:
+    """What has to be known of numbers of which so many of n predictions are an oracle's."""
+    return (
+        f"{oracle} of {n} predictions are an oracle's, whose prompts were made from the true masks: the ceiling of a "
+        f"segmenter, and no number of a model"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The numbers of one set under one profile.

@@ -15,7 +15,7 @@ from sam4mllm.metrics import profile_named
 from sam4mllm.peers import read_any
 from sam4mllm.ratios import Bootstrap
 from sam4mllm.samples import Sample
-from sam4mllm.score import Scores, compared, comparison, or_none, scores_of, table
+from sam4mllm.score import Scores, compared, comparison, or_none, oracle_warning, scores_of, table
 from sam4mllm.strata import stratum_named
 from sam4mllm.tally import Tally, by_label, tally
 
@@ -80,14 +80,16 @@ def scored(
     strata = {name: stratum_named(name) for name in by}
     counted = count_at(samples, predictions, profile)
     whole = scores_of(counted, bootstrap)
+    second = count_at(samples, against, profile) if against else None
+    ceiling = int(second.oracle.sum()) if second else 0
     return Scored(
         whole,
         {
             name: {label: scores_of(part, bootstrap) for label, part in by_label(counted, stratum).items()}
             for name, stratum in strata.items()
         },
-        compared(counted, count_at(samples, against, profile), bootstrap) if against else {},
-        tuple(warnings(whole)),
+        compared(counted, second, bootstrap) if second else {},
+        (*warnings(whole), *([f"{against}: {oracle_warning(ceiling, len(samples))}"] if ceiling else [])),
     )
 
 
@@ -106,8 +108,5 @@ def warnings(scores: Scores) -> list[str]:
     """What has to be known of numbers, one line each."""
     said = [profile_named(scores.profile).warning]
     if scores.oracle:
-        said.append(
-            f"{scores.oracle} of {scores.n} predictions are an oracle's, whose prompts were made from the true masks: "
-            f"the ceiling of a segmenter, and no number of a model"
-        )
+        said.append(oracle_warning(scores.oracle, scores.n))
     return [one for one in said if one]

@@ -238,13 +238,19 @@ def _wanted(parts: Sequence[Part], mixture: Mixture) -> list[str]:
 def _ways(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
     """For each item the ways in which it might be used, and why it cannot; None where it can."""
     if isinstance(part.rows, TalkSet):
-        return [{TALK: None} for _ in part.rows]
+        return [{TALK: _silence(talk)} for talk in part.rows]
     kinds = [kind for kind, weight in asdict(mixture).items() if weight]
     found = []
     for sample in part.rows:
         always = _reason(sample)
         found.append({kind: always or _reason_for(kind, sample, part.targets) for kind in kinds})
     return found
+
+
+def _silence(talk: Talk) -> str | None:
+    """Why nothing can be learned from a talk."""
+    empty = next((turn for turn in talk.turns if not turn.text.strip()), None)
+    return None if empty is None else ("a reply is empty" if empty.role == "assistant" else "a question is empty")
 
 
 def _reason(sample: Sample) -> str | None:

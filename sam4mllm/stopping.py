@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from sam4mllm.checkpoints import whole_ones
@@ -83,9 +84,14 @@ class Diverged(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
 
 
 def finite(model: Any) -> bool:
-    """Whether all weights that are trained are numbers."""
-    trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
+    """Whether all weights that are trained, and held by this process, are numbers."""
+    trained = [_here(parameter.detach()) for parameter in model.parameters() if parameter.requires_grad]
     return bool(torch.nn.utils.get_total_norm(trained, float("inf")).isfinite())
+
+
+def _here(tensor: torch.Tensor) -> torch.Tensor:
+    """What of a tensor this process holds: a largest value over all processes passes over what is no number."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager

@@ -98,6 +98,15 @@ def parts_of(model: Any) -> Parts:
     return Parts(tuple(language), tuple(projector), tuple(bare))
 
 
+def check_targets(model: Any, lora: Lora) -> None:
+    """See that the targets are layers of the language model.
+
+    Raises:
+        UserError: for the first that is none.
+    """
+    _chosen(parts_of(model).language, lora.targets)
+
+
 def laid(model: Any, lora: Lora, mixed: bool) -> Any:
     """The model with fresh adapters inside, and nothing else that asks for a gradient.
 

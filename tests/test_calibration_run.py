@@ -94,6 +94,31 @@ def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker, mo
     assert command(*words)[0] == 0
 
 
+def test_what_failed_is_said_and_asked_again(command, adapter, talker, samples):  # noqa: F811
+    words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS]
+    report, card = adapter / "calibration" / "report.json", (adapter / "sam4mllm.json").read_bytes()
+    assert command(*words)[0] == 0
+    whole, chosen = report.read_bytes(), (adapter / "sam4mllm.json").read_bytes()
+    (adapter / "calibration" / "asked.jsonl").unlink()
+    (adapter / "sam4mllm.json").write_bytes(card)
+
+    for name in ("p.png", "q.png"):
+        (samples.images / name).rename(samples.images / f"_{name}")
+    code, _, err = command(*words)
+    assert code == 2
+    assert "error: nothing can be chosen, all 8 samples failed; the first: " in err
+    assert (adapter / "sam4mllm.json").read_bytes() == card
+
+    (samples.images / "_p.png").rename(samples.images / "p.png")
+    code, _, err = command(*words)
+    assert code == 0
+    assert "warning: 4 of 8 samples failed, and are asked again by the same command; the first: " in err
+    (samples.images / "_q.png").rename(samples.images / "q.png")
+    code, _, err = command(*words)
+    assert (code, "failed" in err) == (0, False)
+    assert (report.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, chosen)
+
+
 def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
     replace(Card.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)

@@ -17,7 +17,7 @@ from trl import SFTTrainer
 
 from sam4mllm.checkpoints import last_whole, whole_ones
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import finetune
+from sam4mllm.finetune import _arguments, _on_one_device, finetune
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.mllm.hf import HfMLLM
@@ -358,6 +358,41 @@ def test_what_needs_less_memory_and_other_intervals_go_on_to_the_same(base, tmp_
     out = finetune(load(base), row, changed, tmp_path / "out")
     assert logged(out) == pytest.approx(logged(undisturbed), abs=1e-5)
     assert list(whole_ones(out / "checkpoints")) == [2, 3, 4, 5]
+
+
+def uneven(index):
+    """Rows of one question and of three."""
+    picture, turns = row(index)
+    return picture, turns * (1 + index % 2 * 2)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", "molmo2"])
+def test_a_step_is_the_mean_over_its_tokens_however_it_is_divided(family, tmp_path):
+    """Of some classes the own loss does not take the tokens of a step, and is the mean of its parts' means."""
+    folder = build(family, tmp_path / "base")
+    steps = replace(STEPS, steps=2, lora=Lora(4, 8))
+    whole = finetune(load(folder), uneven, replace(steps, batch=4), tmp_path / "whole")
+    parts = finetune(load(folder), uneven, replace(steps, batch=1, accumulate=4), tmp_path / "parts")
+    assert logged(parts) == pytest.approx(logged(whole), abs=1e-5)
+    assert logged(whole)[1] != pytest.approx(np.mean([alone(folder, index) for index in range(4)]), abs=1e-4)
+
+
+def alone(folder, index) -> float:
+    """The mean over the tokens of one row."""
+    mllm = load(folder)
+    with torch.no_grad():
+        return float(mllm.model(**mllm.rows([uneven(index)])).loss)
+
+
+def test_of_several_gpus_one_is_used_and_it_is_said(caplog, tmp_path):
+    args = _arguments(STEPS, tmp_path, on_cpu=True)
+    args._n_gpu = 4
+    _on_one_device(args, torch.device("cuda:0"))
+    assert args.n_gpu == 1
+    assert "One of 4 GPUs is used: `accelerate launch" in caplog.text
+    args._n_gpu = 4
+    with pytest.raises(UserError, match="in place of cuda:1 set CUDA_VISIBLE_DEVICES"):
+        _on_one_device(args, torch.device("cuda:1"))
 
 
 def test_where_nothing_was_saved_another_base_may_begin(base, tmp_path):

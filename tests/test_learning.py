@@ -186,6 +186,16 @@ def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, c
     assert kept() == before
 
 
+def test_layers_that_the_model_has_not_are_named_before_pictures_are_read_and_anything_is_written(samples, command):
+    families.build("llava", Path("model"))
+    Path("images/0.png").write_bytes(b"no picture")
+    before = kept()
+    code, _, err = command("finetune", LORA, *SMALL, "training.lora.targets=[nope]")
+    assert code == 2
+    assert "error: no linear layer of the language model is called 'nope'" in err
+    assert kept() == before
+
+
 def test_a_picture_that_cannot_be_read_stops_a_run_in_one_line_before_anything_is_written(samples, command):
     families.build("llava", Path("model"))
     Path("images/spoilt.png").write_bytes(Path("images/0.png").read_bytes()[:-100])

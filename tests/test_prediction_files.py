@@ -134,6 +134,16 @@ def test_failed_ones_that_are_asked_again_are_gone_and_a_kill_meanwhile_loses_no
     assert out.read_text() == "".join(f"{said(key).to_line()}\n" for key in KEYS)
 
 
+@pytest.mark.parametrize("first", [Shard(1, 2), WHOLE], ids=["the shard failed", "the whole failed"])
+def test_of_an_answer_and_a_failure_the_answer_stays(tmp_path, first):
+    out = tmp_path / "p.jsonl"
+    with growing(SAMPLES, out, first, MADE) as file:
+        file.add(replace(said("a"), error="no such file"), {})
+    write(out, "a", Shard(1, 2) if first == WHOLE else Shard(1, 3))
+    write(out, "bcd")
+    assert out.read_text() == "".join(f"{said(key).to_line()}\n" for key in KEYS)
+
+
 def test_shards_that_overlap_leave_one_line_of_timings_for_each(tmp_path):
     out = tmp_path / "p.jsonl"
     write(out, "ab", Shard(1, 2))

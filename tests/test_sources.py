@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,23 @@ def test_samples_of_pictures_that_are_taught_from_are_known(tmp_path):
 
 def test_targets_that_no_way_needs_do_not_matter():
     assert len(corpus([part(sample("a"), targets=target("b"))], Rows(PQPP)).items) == 1
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        pytest.param(("What?", "That.", "And?", " "), "a reply is empty", id="reply"),
+        pytest.param(("", "That."), "a question is empty", id="question"),
+    ],
+)
+def test_talks_in_which_nothing_is_said_are_left_out_and_named(turns, reason, caplog):
+    said = tuple(Turn("assistant" if at % 2 else "user", text) for at, text in enumerate(turns))
+    talks = TalkSet((TALK, replace(TALK, id="mute", turns=said)), NOWHERE)
+    found = corpus([Part("talks", talks)], Rows(PPG))
+    assert found.uses[-1].tolist() == [True, False]
+    assert [record.message for record in caplog.records] == [
+        f"Of the 2 talks of talks are not used for talk: 1 ({reason}: mute)."
+    ]
 
 
 def test_talks_alone_are_enough_and_no_talks_are_not():

@@ -1,6 +1,7 @@
 """Ends before the last step: an interrupt waits for the step's end; lack of memory or room says what to do."""
 
 import errno
+import multiprocessing
 import resource
 import signal
 import threading
@@ -9,10 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from sam4mllm.errors import UserError
-from sam4mllm.stopping import Diverged, Stop, enough_disk, enough_memory
+from sam4mllm.stopping import Diverged, Stop, enough_disk, enough_memory, finite
 
 
 def test_an_interrupt_waits_for_the_end_of_the_step_and_has_it_saved():
@@ -127,3 +131,25 @@ def test_weights_that_are_no_numbers_end_the_training(value, trained, ends):
             step()
     else:
         step()
+
+
+def sharded(rank, folder, seen):
+    """One of two processes, that share the weights of two models; of one of them what the second holds is no number."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    for value in (1.0, float("nan")):
+        weights = distribute_tensor(torch.tensor([1.0, 1.0, 1.0, value]), mesh, [Shard(0)])
+        seen.put((rank, value == 1, finite(torch.nn.ParameterList([torch.nn.Parameter(weights)]))))
+    dist.destroy_process_group()
+
+
+def test_what_each_process_holds_is_looked_at_where_weights_are_shared_out(tmp_path):
+    several = multiprocessing.get_context("fork")
+    seen = several.Queue()
+    processes = [several.Process(target=sharded, args=(rank, tmp_path, seen)) for rank in (0, 1)]
+    for each in processes:
+        each.start()
+    found = sorted(seen.get(timeout=60) for _ in range(4))
+    for each in processes:
+        each.join()
+    assert found == [(0, False, True), (0, True, True), (1, False, False), (1, True, True)]

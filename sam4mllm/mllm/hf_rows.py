@@ -96,7 +96,7 @@ class TemplateLengths:
             UserError: for a size that the model cannot take.
         """
         different = sorted(set(sizes), key=lambda size: size[0] * size[1])
-        told = getattr(self.template.processor, "_get_num_multimodal_tokens", None)
+        told = _teller(self.template.processor)
         if told is None:
             largest = {_shape(*size): size for size in different}
             by_shape = {shape: self.picture(*size) for shape, size in largest.items()}
@@ -115,6 +115,15 @@ class TemplateLengths:
 def _shape(width: int, height: int) -> int:
     """A picture's shape, in eighths of an octave of its width over its height."""
     return round(8 * log2(width / height))
+
+
+def _teller(processor: Any) -> Callable[..., Any] | None:
+    """What tells the tokens of pictures by their sizes; None where nothing does."""
+    told: Callable[..., Any] | None = getattr(processor, "_get_num_multimodal_tokens", None)
+    try:
+        return told if told and told(image_sizes=[(224, 224)]) else None
+    except TypeError:  # LLaVA's asks to what size pictures are cropped, which not every image processor does
+        return None
 
 
 def _told(told: Callable[..., Any], width: int, height: int) -> int:

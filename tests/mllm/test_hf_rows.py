@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from sam4mllm.builders import EMBEDDED
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Turn, hf_chat
+from sam4mllm.mllm.hf import HfMLLM
 from tests.families import FAMILIES
 
 ASKED = ["Where is the cat on the left?", "Is the point on it?", "And this one, on the right hand side?"]
@@ -96,6 +98,12 @@ def test_the_tokens_of_pictures_are_told_by_their_sizes(mllm, monkeypatch):
     assert len(blanks) <= 5, "no picture of each size is encoded: a few tell of all"
     assert told == [picture(lengths, *size) for size in SIZES] * 300
     assert lengths.pictures([]) == []
+
+
+def test_what_a_processor_cannot_tell_is_counted_on_blanks():
+    """The embedded base is a LLaVA whose image processor crops nothing; LLaVA's own asks for a size to crop to."""
+    lengths = HfMLLM.load(EMBEDDED / "mllm", device="cpu").lengths
+    assert lengths.pictures(SIZES) == [lengths.picture(*size) for size in SIZES]
 
 
 def test_a_size_that_a_model_cannot_take_is_refused_when_tokens_are_told(talker):
