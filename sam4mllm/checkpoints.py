@@ -2,7 +2,8 @@
 
 The trainer writes a checkpoint file by file. When all are there and on the disk, ``whole.json`` is added to them, which
 names each with its size; a folder without it is what a kill left of a checkpoint, and is removed. A whole one that is
-not kept loses ``whole.json`` first. Knows nothing of models.
+not kept loses ``whole.json`` first. Files that a run does not go on from, such as the card, may change in a whole one.
+Knows nothing of models.
 
     out/checkpoints/checkpoint-200/whole.json: {"adapter_model.safetensors": 20214, "optimizer.pt": 41310, ...}
 """
@@ -15,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,15 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from sam4mllm.atomic import write_text
+from sam4mllm.errors import UserError
 
 log = logging.getLogger(__name__)
 
 WHOLE = "whole.json"
+READ = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
+"""What a run that goes on reads: weights, optimizer, schedule, random numbers, and the trainer's log."""
+ASKED = "asked"
+"""In an entry of the trainer's log, what its figures were measured with; figures of other values are not compared."""
 _NAME = re.compile("checkpoint-([0-9]+)")
 
 
@@ -40,12 +47,8 @@ def seal(checkpoint: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether all that a checkpoint was declared to hold is there."""
-    if not (checkpoint / WHOLE).is_file():
-        return False
-    sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
-    files = {checkpoint / name: size for name, size in sizes.items()}
-    return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
+    """Whether a checkpoint was declared whole, and all that a run goes on from is there."""
+    return _is_sealed(checkpoint) and not _spoilt(checkpoint)
 
 
 def whole_ones(folder: Path) -> dict[int, Path]:
@@ -54,14 +57,31 @@ def whole_ones(folder: Path) -> dict[int, Path]:
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The checkpoint to go on from, if there is one."""
-    return next(reversed(whole_ones(folder).values()), None)
+    """The checkpoint to go on from, if there is one.
+
+    Raises:
+        UserError: where the last that was declared whole is so no longer; going on from an earlier one would write over
+            it.
+    """
+    last = next((path for path in reversed(_by_step(folder).values()) if _is_sealed(path)), None)
+    if last is not None and (spoilt := _spoilt(last)):
+        raise UserError(
+            f"{last} was written to its end, but {spoilt[0]} is no longer what it was: put it back, or move the folder "
+            "away to go on from the checkpoint before"
+        )
+    return last
+
+
+def is_of_last_step(checkpoint: Path) -> bool:
+    """Whether no step was left to do when a checkpoint was written."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill left of checkpoints."""
+    """Remove what a kill left of checkpoints, and none that was once whole."""
     for path in _by_step(folder).values():
-        if not is_whole(path):
+        if not _is_sealed(path):
             log.warning("Removed %s, which was not written to its end.", path)
             _remove(path)
 
@@ -102,9 +122,24 @@ class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
 
 
 def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
-    """The step at which a figure was highest, the first of several; None where it was never logged."""
-    steps = {entry["step"]: entry[figure] for entry in history if figure in entry}
+    """The step at which a figure was highest, the first of several; None where it was never logged.
+
+    Only of those that were measured as the last one was.
+    """
+    found = [entry for entry in history if figure in entry]
+    steps = {entry["step"]: entry[figure] for entry in found if entry.get(ASKED) == found[-1].get(ASKED)}
     return max(steps, key=lambda step: steps[step]) if steps else None
+
+
+def _is_sealed(checkpoint: Path) -> bool:
+    return (checkpoint / WHOLE).is_file()
+
+
+def _spoilt(checkpoint: Path) -> list[str]:
+    """What a run would read of a sealed checkpoint, and is gone or has another size."""
+    sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+    read = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in READ)}
+    return [name for name, file in read.items() if not file.is_file() or file.stat().st_size != sizes[name]]
 
 
 def _by_step(folder: Path) -> dict[int, Path]:

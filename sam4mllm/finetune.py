@@ -6,8 +6,9 @@ What is trained is found by `trainable`; how a run is seen, kept and stopped is 
 
 from __future__ import annotations
 
+import filecmp
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,10 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from sam4mllm.checkpoints import Keeping, last_whole, sweep, whole_ones
+from sam4mllm.checkpoints import Keeping, is_of_last_step, last_whole, sweep
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation
-from sam4mllm.mllm.card import Card
+from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_adapter import fingerprint
 from sam4mllm.model_card import write_model_card
@@ -45,6 +46,7 @@ def finetune(
     card: Card | None = None,
     watch: Watch | None = None,
     watch_every: int = 500,
+    asked: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train, or go on from the last checkpoint below ``out``, and write what was learned.
 
@@ -57,6 +59,7 @@ def finetune(
         card: what is said of the adapter beside its base and its dialect, which are found here.
         watch: from a step to figures of held-out samples, such as ``cIoU``.
         watch_every: steps between such looks.
+        asked: how those samples are asked; figures of a run that goes on are compared with those that were asked so.
 
     Returns:
         ``out``.
@@ -91,7 +94,7 @@ def finetune(
     trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     if watch is not None:
         _refuse_sharded(trainer)
-        trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log))
+        trainer.add_callback(HeldOutRounds(watch, watch_every, pace, trainer.log, asked))
     _train(trainer, stop, lines)
     with enough_disk(out):
         _write(trainer, mllm, out, card, adapter=training.lora is not None)
@@ -121,7 +124,7 @@ def _refuse_sharded(trainer: SFTTrainer) -> None:
 
 def _check_base(card: Card, checkpoints: Path) -> None:
     """Note in the folder of checkpoints which base they are of, and refuse whole ones of another."""
-    noted = Card.read(checkpoints) if whole_ones(checkpoints) else None
+    noted = Card.read(checkpoints) if last_whole(checkpoints) else None
     if noted is not None and not noted.of_same_base(card):
         raise UserError(f"{checkpoints} are of another base, or of another dialect: give another out")
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -164,15 +167,38 @@ def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bo
     model = trainer.model.eval()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered, where devices share them
     if PartialState().is_main_process:
+        write_model_card(out, card, trainer.state.log_history, adapter)
+    if PartialState().is_main_process and is_finished(out):
+        log.warning("The weights are those that %s holds already: its %s is left as it is.", out, CARD)
+    elif PartialState().is_main_process:
+        _remove_card(out, card)
         if not adapter:
             model.config.sam4mllm_dialect = card.dialect
             mllm.processor.save_pretrained(out)
         model.save_pretrained(out, state_dict=weights)
-        card.write(out)
-        write_model_card(out, card, trainer.state.log_history, adapter)
+        card.write(out)  # the last, so that it is never beside other weights than its own
     PartialState().wait_for_everyone()
     if adapter:
         settled(model)
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a folder holds what its run had learned after the last step, and a card, which may know more by now."""
+    last = last_whole(out / CHECKPOINTS)
+    if last is None or not is_of_last_step(last) or not (out / CARD).is_file():
+        return False
+    pairs = [(file, out / file.name) for file in last.glob("*.safetensors")]
+    return bool(pairs) and all(ours.is_file() and filecmp.cmp(file, ours, shallow=False) for file, ours in pairs)
+
+
+def _remove_card(out: Path, card: Card) -> None:
+    """Take away the card of weights that are written over, and say what it knew that the new one does not."""
+    before = Card.read(out)
+    for name, options in before.prompters.items() if before else ():
+        if options and options != card.options(name):
+            told = ", ".join(f"{option} {value}" for option, value in options.items())
+            log.warning("%s receives other weights: options of %s are dropped (%s).", out, name, told)
+    (out / CARD).unlink(missing_ok=True)
 
 
 def _arguments(training: Training, out: Path, on_cpu: bool) -> SFTConfig:

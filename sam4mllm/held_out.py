@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from sam4mllm.predict import predict
 from sam4mllm.predictions import Prediction, read_predictions
 from sam4mllm.samples import Sample, SampleSet, read_samples, read_shown
 from sam4mllm.score import score
+from sam4mllm.signature import fingerprint
 
 SHOWN = 16
 COLUMNS = 4
@@ -104,6 +106,18 @@ def check_pictures(samples: SampleSet) -> None:
     """
     for some in samples.by_picture():
         read_shown(some.path(some.samples[0]), "held-out sample", some.samples)
+
+
+def asked(held_out: HeldOut, samples: SampleSet, options: Mapping[str, Option]) -> dict[str, Any]:
+    """What figures depend on beside the model; those of other samples or other ways are not compared.
+
+    Args:
+        held_out: how to ask.
+        samples: whom; `HeldOut.chosen`.
+        options: the prompter's.
+    """
+    drawn = {"segmenter": held_out.segmenter, "prompter": held_out.prompter, "options": dict(options)}
+    return {"samples": fingerprint(samples.samples), **drawn}
 
 
 def watcher(

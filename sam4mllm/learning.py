@@ -25,9 +25,9 @@ from sam4mllm.atomic import alone, check_folder, write_text
 from sam4mllm.builders import TINY, build_mllm, check_dtype, check_mllm, check_prompter
 from sam4mllm.conversations import Conversations
 from sam4mllm.errors import UserError
-from sam4mllm.finetune import finetune
+from sam4mllm.finetune import finetune, is_finished
 from sam4mllm.fingerprints import data
-from sam4mllm.held_out import HeldOut, check_pictures, watcher
+from sam4mllm.held_out import HeldOut, asked, check_pictures, watcher
 from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.mllm.hf_quantized import check_four_bits
@@ -124,6 +124,9 @@ def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
     identity = identity_of(asdict(recipe), recipe.training.rows_a_step(processes))
     if first_process():
         check_begun(out, identity, resume)
+    if is_finished(out):
+        log.warning("All steps are done: %s holds what was learned, and is left as it is.", out)
+        return out
     held_out = recipe.held_out.chosen() if recipe.held_out else None
     if held_out is not None:
         check_pictures(held_out)
@@ -152,8 +155,8 @@ def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
         return finetune(mllm, conversations.row, training, out, card=card)
     options = card.options(recipe.held_out.prompter)
     watch = watcher(recipe.held_out, held_out, mllm, options, out / "held_out", recipe.device)
-    every = recipe.held_out.every
-    return finetune(mllm, conversations.row, training, out, card=card, watch=watch, watch_every=every)
+    every, how = recipe.held_out.every, asked(recipe.held_out, held_out, options)
+    return finetune(mllm, conversations.row, training, out, card=card, watch=watch, watch_every=every, asked=how)
 
 
 def card_of(recipe: FinetuneRecipe) -> Card:

@@ -58,7 +58,7 @@ def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, 
 
 
 def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last loss, the held-out figures of the last look, and where the best one was."""
+    """The last loss, the held-out figures of the last look, and where the best of those asked as it was."""
     losses = [entry for entry in history if "loss" in entry]
     looks = [entry for entry in history if any(name.startswith(HELD_OUT) for name in entry)]
     found = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}
@@ -68,7 +68,7 @@ def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
                 found[f"held out: {name.removeprefix(HELD_OUT)}, step {entry['step']}"] = f"{value:.4f}"
     best = best_step(history, BEST_OF)
     if best is not None:
-        highest = max(entry[BEST_OF] for entry in looks if BEST_OF in entry)
+        highest = next(entry[BEST_OF] for entry in looks if entry["step"] == best)
         found[f"held out: highest cIoU, step {best} (`checkpoints/checkpoint-{best}`)"] = f"{highest:.4f}"
     return found
 

@@ -8,6 +8,7 @@ Knows nothing of models, rows and samples: held-out figures come from a function
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 from transformers import TrainerCallback
+
+from sam4mllm.checkpoints import ASKED
+
+log = logging.getLogger(__name__)
 
 Watch: TypeAlias = Callable[[int], Mapping[str, float]]
 HELD_OUT = "held_out_"
@@ -140,16 +145,35 @@ class HeldOutRounds(TrainerCallback):  # type: ignore[misc]  # transformers is n
         every: steps between.
         pace: paused meanwhile.
         log: takes the figures, their names beginning with `HELD_OUT`; those that are nan are left out.
+        asked: how the samples are asked; a step is the best among those at which they were asked so.
     """
 
-    def __init__(self, watch: Watch, every: int, pace: Pace, log: Callable[[dict[str, float]], None]) -> None:
-        self.watch, self.every, self.pace, self.log = watch, every, pace, log
+    def __init__(
+        self,
+        watch: Watch,
+        every: int,
+        pace: Pace,
+        log: Callable[[dict[str, float]], None],
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.watch, self.every, self.pace, self.log, self.asked = watch, every, pace, log, asked
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
+        """Say so, where a run goes on and the samples were asked otherwise before."""
+        before = [entry.get(ASKED) for entry in state.log_history if BEST_OF in entry]
+        if state.is_world_process_zero and before and before[-1] != self.asked:
+            old, new = before[-1] or {}, self.asked or {}
+            other = ", ".join(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
+            log.warning(
+                "Held-out samples are asked otherwise than before (%s): the best step is one from here on.", other
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         """Look, where it is time."""
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
-        best = max((entry[BEST_OF] for entry in state.log_history if BEST_OF in entry), default=-math.inf)
+        alike = (entry for entry in state.log_history if BEST_OF in entry and entry.get(ASKED) == self.asked)
+        best = max((entry[BEST_OF] for entry in alike), default=-math.inf)
         model.eval()
         with self.pace.paused(), torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
             found = [self.watch(state.global_step) if state.is_world_process_zero else {}]
@@ -158,6 +182,7 @@ class HeldOutRounds(TrainerCallback):  # type: ignore[misc]  # transformers is n
         figures = {name: value for name, value in figures.items() if not math.isnan(value)}
         due = control.should_log
         self.log(dict(figures))  # the trainer adds to them
+        state.log_history[-1][ASKED] = self.asked  # only here: reports take no words
         control.should_log = due  # and takes this for the step's own log
         model.train()
         if figures.get(BEST_OF, -math.inf) > best:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam4mllm.calibration import PAPER
+from sam4mllm.checkpoints import is_whole, seal
 from sam4mllm.errors import UserError
 from sam4mllm.fingerprints import data
 from sam4mllm.mllm.card import Card
@@ -57,6 +58,13 @@ def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapte
     assert report["counts"]["masks"] < 4 * 64
     assert "| calibrated |" in out
     assert "warning" not in err
+
+
+def test_a_checkpoint_that_was_calibrated_is_still_gone_on_from(command, adapter, talker):
+    seal(adapter)
+    assert command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)[0] == 0
+    assert Card.read(adapter).prompters["pqpp"]
+    assert is_whole(adapter)
 
 
 def test_the_gain_is_measured_on_other_samples(command, adapter, talker):

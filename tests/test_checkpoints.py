@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.checkpoints import WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
+from sam4mllm.checkpoints import ASKED, WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
+from sam4mllm.errors import UserError
 
 
 def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
     path = folder / f"checkpoint-{step}"
     (path / "deep").mkdir(parents=True)
-    (path / "weights").write_bytes(b"12345")
-    (path / "deep" / "state").write_bytes(b"12")
+    (path / "model.safetensors").write_bytes(b"12345")
+    (path / "deep" / "optimizer.pt").write_bytes(b"12")
+    (path / "card.json").write_bytes(b"1")
     if sealed:
         seal(path)
     return path
@@ -21,17 +23,34 @@ def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
     ("harm", "whole"),
     [
         pytest.param(lambda path: None, True, id="nothing"),
-        pytest.param(lambda path: (path / "later").write_text("a"), True, id="a file more"),
+        pytest.param(lambda path: (path / "later.pt").write_text("a"), True, id="a file more"),
+        pytest.param(lambda path: (path / "card.json").write_text("more"), True, id="a card that knows more"),
+        pytest.param(lambda path: (path / "card.json").unlink(), True, id="no card"),
         pytest.param(lambda path: (path / WHOLE).unlink(), False, id="never sealed"),
-        pytest.param(lambda path: (path / "weights").unlink(), False, id="a file less"),
-        pytest.param(lambda path: (path / "deep" / "state").write_bytes(b"1"), False, id="cut short"),
+        pytest.param(lambda path: (path / "model.safetensors").unlink(), False, id="a file less"),
+        pytest.param(lambda path: (path / "deep" / "optimizer.pt").write_bytes(b"1"), False, id="cut short"),
     ],
 )
-def test_a_checkpoint_is_whole_when_each_file_that_it_names_is(tmp_path, harm, whole):
+def test_a_checkpoint_is_whole_when_each_file_that_is_gone_on_from_is(tmp_path, harm, whole):
     path = checkpoint(tmp_path, 5)
     harm(path)
     assert is_whole(path) is whole
-    assert last_whole(tmp_path) == (path if whole else None)
+    assert list(whole_ones(tmp_path)) == ([5] if whole else [])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "deep/optimizer.pt"])
+def test_a_last_one_that_is_spoilt_is_named_and_no_spoilt_one_is_removed(tmp_path, name):
+    spoilt = {step: checkpoint(tmp_path, step) for step in (2, 4)}
+    for path in spoilt.values():
+        (path / name).write_bytes(b"1")
+    kept = checkpoint(tmp_path, 3)
+    sweep(tmp_path)
+    prune(tmp_path, 1, None)
+    assert all(path.is_dir() for path in spoilt.values())
+    with pytest.raises(UserError, match=rf"checkpoint-4 was written to its end, but {name} is no longer what it was"):
+        last_whole(tmp_path)
+    spoilt[4].rename(tmp_path / "away")
+    assert last_whole(tmp_path) == kept
 
 
 def test_steps_are_numbers_and_not_words(tmp_path):
@@ -92,3 +111,15 @@ def test_the_best_step_is_the_first_with_the_highest_figure(figures, best):
         for step, figure in enumerate(figures, 1)
     ]
     assert best_step(history, "figure") == best
+
+
+@pytest.mark.parametrize(
+    ("asked", "best"),
+    [("aaa", 1), ("aab", 3), ("abb", 2), ("aba", 1), ("-bb", 2), ("--b", 3), ("---", 1)],
+)
+def test_the_best_step_is_one_of_those_that_were_measured_as_the_last_one(asked, best):
+    history = [
+        {"step": step, "figure": 1 / step} | ({} if how == "-" else {ASKED: {"segmenter": how}})
+        for step, how in enumerate(asked, 1)
+    ]
+    assert best_step([*history, {"step": 4, "loss": 1.0}], "figure") == best

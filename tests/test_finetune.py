@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from trl import SFTTrainer
 
@@ -18,6 +19,7 @@ from sam4mllm.checkpoints import last_whole, whole_ones
 from sam4mllm.errors import UserError
 from sam4mllm.finetune import _arguments, _on_one_device, finetune
 from sam4mllm.mllm import Turn
+from sam4mllm.mllm.card import CARD, Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.trainable import Lora
 from sam4mllm.training import Training, check_reports
@@ -168,6 +170,74 @@ def test_a_finished_run_is_finished(base, whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "out")
     finetune(load(base), ending(0, dies), STEPS, out)
     assert same(weights(out), weights(whole))
+
+
+def calibrated(folder):
+    """The folder's card, after it was told PQPP's options."""
+    replace(Card.read(folder), prompters={"pqpp": {"points": 9, "sure_yes": 0.6}}).write(folder)
+    return (folder / CARD).read_bytes()
+
+
+@pytest.mark.parametrize("lora", [STEPS.lora, None], ids=["adapter", "all weights"])
+def test_what_was_learned_to_the_last_step_is_not_written_again(base, tmp_path, caplog, lora):
+    training = replace(STEPS, steps=2, lora=lora)
+    out = finetune(load(base), row, training, tmp_path)
+    card, kept = calibrated(out), [path for path in out.iterdir() if path.suffix in (".json", ".safetensors")]
+    before = [path.stat().st_mtime_ns for path in kept]
+    finetune(load(base), row, training, out)
+    assert (out / CARD).read_bytes() == card
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert f"The weights are those that {out} holds already: its sam4mllm.json is left as it is." in caplog.text
+
+
+def test_steps_that_are_done_again_to_the_same_weights_keep_the_card_and_tell_new_figures(base, tmp_path):
+    training = replace(STEPS, steps=2, save_every=1, lora=Lora(4, 8))
+    out = finetune(load(base), row, training, tmp_path, watch=lambda _: {"cIoU": 0.6})
+    card = calibrated(out)
+    shutil.rmtree(out / "checkpoints" / "checkpoint-2")
+    finetune(load(base), row, training, out, watch=lambda _: {"cIoU": 0.3}, asked={"segmenter": "b"})
+    assert (out / CARD).read_bytes() == card
+    assert "0.6000" not in (out / "README.md").read_text()
+
+
+def test_other_weights_do_not_keep_the_options_of_those_before_and_it_is_said(base, tmp_path, caplog):
+    finetune(load(base), row, replace(STEPS, steps=2), tmp_path)
+    calibrated(tmp_path)
+    assert "dropped" not in caplog.text
+    finetune(load(base), row, STEPS, tmp_path)
+    assert Card.read(tmp_path).prompters == {}
+    assert f"{tmp_path} receives other weights: options of pqpp are dropped (points 9, sure_yes 0.6)." in caplog.text
+
+
+@pytest.mark.parametrize("calibrate", [False, True], ids=["nothing there", "an older adapter there"])
+def test_a_kill_while_the_adapter_is_written_leaves_no_card_and_it_is_written_by_the_next(
+    base, whole, tmp_path, monkeypatch, calibrate
+):
+    save = PeftModel.save_pretrained
+
+    def killed(self, folder, **options):
+        save(self, folder, **options)
+        if folder == tmp_path:
+            raise Stopped
+
+    if calibrate:
+        finetune(load(base), row, replace(STEPS, steps=2), tmp_path)
+        calibrated(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(PeftModel, "save_pretrained", killed)
+        with pytest.raises(Stopped):
+            finetune(load(base), row, STEPS, tmp_path)
+    assert not (tmp_path / CARD).exists()
+    finetune(load(base), row, STEPS, tmp_path)
+    assert Card.read(tmp_path) == Card.read(whole)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", CARD])
+def test_what_is_missing_beside_the_last_checkpoint_is_written_again(base, whole, tmp_path, name):
+    out = shutil.copytree(whole, tmp_path / "out")
+    (out / name).unlink()
+    finetune(load(base), ending(0, dies), STEPS, out)
+    assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_kill_in_the_middle_of_a_save_leaves_nothing_that_is_gone_on_from(base, whole, tmp_path, monkeypatch):
@@ -361,6 +431,20 @@ def test_the_last_and_the_best_checkpoint_stay_and_are_adapters(base, tmp_path, 
     assert "step 3 of 5 | held out: cIoU 0.700, box 0.500\n" in said
     assert re.search(r"step 3 of 5 \| loss \d+\.\d{3} \| \d+ supervised tokens/s \| 0:00:\d\d left\n", said)
     assert "| held out: cIoU, step 5 | 0.3000 |" in (out / "README.md").read_text()
+
+
+def test_a_run_that_goes_on_has_the_best_of_those_steps_that_were_asked_as_now(base, tmp_path, caplog):
+    def watched(figures, asked, rows=row):
+        finetune(load(base), rows, training, tmp_path, watch=figures.__getitem__, watch_every=1, asked=asked)
+
+    training = replace(STEPS, save_every=1, keep=1)
+    with pytest.raises(Stopped):
+        watched([{"cIoU": 0.6}] * 6, {"segmenter": "a"}, ending(7, dies))
+    assert "otherwise" not in caplog.text
+    watched({3: {"cIoU": 0.3}, 4: {"cIoU": 0.4}, 5: {"cIoU": 0.2}}, {"segmenter": "b"})
+    assert "Held-out samples are asked otherwise than before (segmenter)" in caplog.text
+    assert list(whole_ones(tmp_path / "checkpoints")) == [4, 5]
+    assert "highest cIoU, step 4 (`checkpoints/checkpoint-4`) | 0.4000 |" in (tmp_path / "README.md").read_text()
 
 
 def test_looking_changes_nothing_that_is_learned(base, whole, tmp_path):

@@ -17,6 +17,7 @@ from sam4mllm.checkpoints import last_whole
 from sam4mllm.conversations import Conversations
 from sam4mllm.images import write_png
 from sam4mllm.learning import FinetuneRecipe, run
+from sam4mllm.mllm.card import Card
 from sam4mllm.mllm.hf import HfMLLM
 from sam4mllm.samples import SampleSet, read_samples, write_samples
 from sam4mllm.settings import load
@@ -392,6 +393,49 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_anew(samples, comman
     assert command("finetune", LORA, *SMALL, "out=other")[0] == 2
     monkeypatch.setattr(Conversations, "row", row)
     assert command("finetune", LORA, *SMALL, "out=other", "dialect=gemma", "rows.seed=1")[0] == 0
+
+
+@pytest.mark.parametrize("words", [[], ["--resume"], ["pqpp.points=4", "training.batch=1", "training.accumulate=2"]])
+def test_a_run_that_ended_is_said_to_be_done_before_the_model_is_loaded_and_nothing_is_written(
+    samples, command, monkeypatch, caplog, words
+):
+    families.build("llava", Path("model"))
+    assert command("finetune", LORA, *SMALL)[0] == 0
+    replace(Card.read(Path("out")), prompters={"pqpp": {"points": 9, "sure_yes": 0.6}}).write(Path("out"))
+    before = kept()
+    monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
+    code, out, _ = command("finetune", LORA, *SMALL, *words)
+    assert (code, out) == (0, "written to out\n")
+    assert "All steps are done: out holds what was learned, and is left as it is." in caplog.text
+    assert kept() == before
+
+
+def test_a_run_whose_last_checkpoint_is_gone_has_steps_to_do(samples, command, caplog):
+    families.build("llava", Path("model"))
+    words = ["finetune", LORA, *SMALL, "training.save_every=1"]
+    assert command(*words)[0] == 0
+    shutil.copyfile("out/checkpoints/checkpoint-1/adapter_model.safetensors", "out/adapter_model.safetensors")
+    shutil.rmtree("out/checkpoints/checkpoint-2")
+    assert command(*words)[0] == 0
+    assert "All steps are done" not in caplog.text
+    assert Path("out/checkpoints/checkpoint-2").is_dir()
+
+
+def test_held_out_samples_that_are_asked_otherwise_are_named(samples, command, monkeypatch, caplog):
+    families.build("llava", Path("model"))
+    row, held_out = Conversations.row, ["held_out.samples=set", "held_out.every=1"]
+    words = ["finetune", LORA, *SMALL, *held_out, "training.save_every=1", "training.steps=3"]
+
+    def full(self, index):
+        if index == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return row(self, index)
+
+    monkeypatch.setattr(Conversations, "row", full)
+    assert command(*words, "held_out.segmenter=grabcut", "held_out.count=2", "held_out.batch=1")[0] == 2
+    monkeypatch.setattr(Conversations, "row", row)
+    assert command(*words, "held_out.segmenter=grabcut", "held_out.count=1", "held_out.prompter=pqpp")[0] == 0
+    assert "asked otherwise than before (options, prompter, samples): the best step is one from here on." in caplog.text
 
 
 def test_an_adapter_without_checkpoints_is_not_written_over(samples, command):

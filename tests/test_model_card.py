@@ -43,6 +43,13 @@ def test_the_last_figures_are_told_with_their_steps():
     assert "| peft | 0.21 |" in text
 
 
+def test_figures_that_were_asked_otherwise_are_not_the_highest():
+    history = [{**entry, "asked": {"segmenter": str(entry["step"])}} for entry in HISTORY]
+    text = model_card(CARD, history, adapter=True, recipe=True)
+    assert "| held out: highest cIoU, step 2 (`checkpoints/checkpoint-2`) | 0.5000 |" in text
+    assert "step 1" not in text
+
+
 @pytest.mark.parametrize(("base", "name"), [("/home/me/models/my-model", "my-model"), ("tiny", "tiny")])
 def test_a_base_that_is_not_on_the_hub_is_called_by_its_own_name(base, name):
     text = model_card(Card("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)

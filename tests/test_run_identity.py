@@ -117,6 +117,17 @@ def test_where_no_checkpoint_was_written_the_same_run_and_another_begin_and_resu
         check_begun(out, identity("rows.seed=1"), resume=True)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_checkpoint_that_was_spoilt_later_is_named_and_not_begun_over(out, resume):
+    last = out / CHECKPOINTS / "checkpoint-4"
+    last.mkdir()
+    (last / "optimizer.pt").write_text("whole")
+    seal(last)
+    (last / "optimizer.pt").write_text("cut")
+    with pytest.raises(UserError, match=r"^out/checkpoints/checkpoint-4 was .*optimizer\.pt is no longer what it was"):
+        check_begun(out, identity(), resume)
+
+
 def test_nothing_begun_is_nothing_to_resume(tmp_path):
     check_begun(tmp_path / "out", {}, resume=False)
     with pytest.raises(UserError, match="nothing to go on from: no run was begun in"):

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from sam4mllm import watching
+from sam4mllm.checkpoints import ASKED
 from sam4mllm.watching import BEST_OF, HeldOutRounds, Lines, Pace
 
 BATCH = {"labels": torch.tensor([[-100, 3, 0, -100], [5, -100, -100, 7]])}
@@ -92,12 +93,12 @@ def test_a_terminal_has_a_bar():
     assert "1/3" in out.getvalue()
 
 
-def rounds(figures, every=2):
-    """The steps of a training of six at which it was looked, logged and saved."""
+def rounds(figures, every=2, history=(), asked=None):
+    """The steps of a training of five at which it was looked, logged and saved."""
     looked, logged, saved = [], [], []
     modes = []
     model = SimpleNamespace(eval=lambda: modes.append("eval"), train=lambda: modes.append("train"))
-    state = SimpleNamespace(global_step=0, max_steps=5, log_history=[], is_world_process_zero=True)
+    state = SimpleNamespace(global_step=0, max_steps=5, log_history=[*history], is_world_process_zero=True)
     args = SimpleNamespace(device=torch.device("cpu"), bf16=False)
 
     def watch(step):
@@ -110,13 +111,15 @@ def rounds(figures, every=2):
         state.log_history.append({**entries, "step": state.global_step})
         control.should_log = False  # as the trainer's own
 
-    callback = HeldOutRounds(watch, every, Pace(), log)
+    callback = HeldOutRounds(watch, every, Pace(), log, asked)
+    callback.on_train_begin(args, state, None)
     for state.global_step in range(1, 6):
         control = SimpleNamespace(should_save=False, should_log=True)
         callback.on_step_end(args, state, control, model)
         assert control.should_log, "the step's own log is not lost"
         saved += [state.global_step] if control.should_save else []
     assert set(modes[1::2]) == {"train"}
+    assert [entry[ASKED] for entry in state.log_history[len(history) :]] == [asked] * len(looked)
     return looked, logged, saved
 
 
@@ -129,3 +132,18 @@ def test_it_is_looked_every_so_many_steps_and_after_the_last_and_a_best_is_saved
 
 def test_a_figure_that_is_nan_is_no_best():
     assert rounds(iter([float("nan")] * 3))[2] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "saved", "says"),
+    [
+        pytest.param({"segmenter": "a", "count": 2}, [5], "", id="the same"),
+        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "than before (segmenter): the best", id="another"),
+        pytest.param(None, [2, 5], "than before (count, segmenter): the best", id="not known"),
+    ],
+)
+def test_figures_that_were_asked_otherwise_are_not_beaten_and_it_is_said(before, saved, says, caplog):
+    history = [{BEST_OF: 0.35, "step": 0} | ({} if before is None else {ASKED: before})]
+    assert rounds(iter([0.3, 0.2, 0.4]), history=history, asked={"segmenter": "a", "count": 2})[2] == saved
+    assert says in caplog.text
+    assert bool(says) is bool(caplog.text)
