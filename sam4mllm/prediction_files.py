@@ -22,7 +22,7 @@ from typing import Any
 
 from sam4mllm.atomic import write_text
 from sam4mllm.errors import UserError
-from sam4mllm.predictions import Lines, Prediction, read_whole
+from sam4mllm.predictions import Lines, Prediction, read_whole, with_beside
 from sam4mllm.samples import SampleSet
 
 _SHARD = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})")
@@ -201,11 +201,11 @@ def settings_beside(file: Path) -> dict[str, Any]:
 
 
 def _made(file: Path) -> Path:
-    return file.with_suffix(".settings.json")
+    return with_beside(file)[1]
 
 
 def _times(file: Path) -> Path:
-    return file.with_suffix(".timings.jsonl")
+    return with_beside(file)[2]
 
 
 def _whole(path: Path) -> int:
