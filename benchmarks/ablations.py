@@ -21,23 +21,23 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from sam4mllm.atomic import write_text
-from sam4mllm.builders import Option, build_mllm, build_prompter, build_segmenter
-from sam4mllm.learning import FinetuneRecipe
-from sam4mllm.learning import run as finetune
+from sam4mllm.runtime.files import write_text
+from sam4mllm.runtime.specs import Option, build_mllm, build_prompter, build_segmenter
+from sam4mllm.training.run import FinetuneRecipe
+from sam4mllm.training.run import run as finetune
 from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.predict import predict
-from sam4mllm.predictions import Prediction, read_predictions
-from sam4mllm.rows import Mixture
-from sam4mllm.samples import Sample
-from sam4mllm.score import score
-from sam4mllm.settings import load
-from sam4mllm.shapes import Level, draw_split
-from sam4mllm.sources import Source
-from sam4mllm.talks import Talk, write_talks
-from sam4mllm.tiny.demo import AMBIGUOUS, Demo, search_targets, write_scenes
-from sam4mllm.tiny.lessons import naming
+from sam4mllm.prediction.batch import predict
+from sam4mllm.prediction.record import Prediction, read_predictions
+from sam4mllm.training.dataset.mixture import Mixture
+from sam4mllm.data.samples import Sample
+from sam4mllm.evaluation.scores import score
+from sam4mllm.runtime.settings import load
+from sam4mllm.synthetic import Level, draw_split
+from sam4mllm.training.dataset.corpus import Source
+from sam4mllm.data.conversations import Talk, write_talks
+from sam4mllm.demo import AMBIGUOUS, Demo, search_targets, write_scenes
+from tiny_models.lessons import naming
 
 TEST, PLACES = 100, 3
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "tiny"

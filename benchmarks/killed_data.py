@@ -37,7 +37,7 @@ def main() -> None:
         folder = Path(name)
         generate(folder / "raw", options.refs)
         measure(folder / "raw")
-        words = [sys.executable, "-m", "data_prep.every", "--root", str(folder / "raw"), "--partial", "--out"]
+        words = [sys.executable, "-m", "sam4mllm.data_prep.every", "--root", str(folder / "raw"), "--partial", "--out"]
         start = time()
         seconds = whole_run([*words, str(folder / "whole")])
         reading = min((folder / "whole" / name).stat().st_mtime for name in content(folder / "whole")) - start

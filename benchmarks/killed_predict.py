@@ -17,9 +17,9 @@ from pathlib import Path
 
 from killing import is_killed, land, whole_run
 
-from sam4mllm.prediction_files import shard_files
-from sam4mllm.shapes import Level
-from sam4mllm.tiny.demo import write_scenes
+from sam4mllm.prediction.store import shard_files
+from sam4mllm.synthetic import Level
+from sam4mllm.demo import write_scenes
 
 WAYS: tuple[list[str], ...] = ([], ["--workers", "2"], ["--shard", "1/2"], ["--shard", "2/2"])
 

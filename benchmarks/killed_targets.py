@@ -19,8 +19,8 @@ from pathlib import Path
 
 from killing import check_same, is_killed, land, whole_run
 
-from sam4mllm.shapes import Level
-from sam4mllm.tiny.demo import write_scenes
+from sam4mllm.synthetic import Level
+from sam4mllm.demo import write_scenes
 
 
 def main() -> None:

@@ -21,17 +21,17 @@ from time import perf_counter, process_time
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from sam4mllm.builders import EMBEDDED, build_segmenter
-from sam4mllm.conversations import Conversations
-from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.mllm.hf_rows import IGNORED
-from sam4mllm.rows import Mixture, Rows
-from sam4mllm.settings import load
-from sam4mllm.shapes import Level
-from sam4mllm.sources import Part, corpus
-from sam4mllm.target_shards import read_targets
-from sam4mllm.tiny.demo import Demo, search_targets, write_scenes
-from sam4mllm.tiny.model import PATCH, ROW
+from sam4mllm.runtime.specs import EMBEDDED, build_segmenter
+from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.training.dataset.mixture import Mixture, Rows
+from sam4mllm.runtime.settings import load
+from sam4mllm.synthetic import Level
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.targets.record import read_targets
+from sam4mllm.demo import Demo, search_targets, write_scenes
+from tiny_models.model import PATCH, ROW
 
 GOAL = 0.6
 LESSON = Path(__file__).resolve().parents[1] / "recipes" / "tiny" / "ppg.yaml"  # whose targets PPG says

@@ -17,15 +17,15 @@ from time import perf_counter, process_time
 import numpy as np
 from refer_scale import WORDS
 
-from sam4mllm.builders import EMBEDDED
-from sam4mllm.conversations import Conversations
+from sam4mllm.runtime.specs import EMBEDDED
+from sam4mllm.training.dataset.rows import Conversations
 from sam4mllm.mllm import Turn
-from sam4mllm.mllm.hf import HfMLLM
-from sam4mllm.rle import Rle
-from sam4mllm.rows import Rows
-from sam4mllm.samples import Sample, SampleSet
-from sam4mllm.sources import Part, corpus
-from sam4mllm.talks import Talk, TalkSet
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.training.dataset.mixture import Rows
+from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.data.conversations import Talk, TalkSet
 
 HEIGHT, WIDTH = 480, 640
 

@@ -23,16 +23,16 @@ import torch
 import transformers as tf
 from scoring import blob
 
-from sam4mllm.builders import build_segmenter
-from sam4mllm.geometry import Image, Mask, Prompt
-from sam4mllm.rle import Rle
-from sam4mllm.samples import Sample
-from sam4mllm.segmenter import ScoredMask, Segmenter, Takes
-from sam4mllm.segmenter.grouping import groups
-from sam4mllm.segmenter.hf import HfScene, HfSegmenter
-from sam4mllm.shapes import draw_split
-from sam4mllm.target_shards import Target
-from sam4mllm.targets import Search, picture_targets
+from sam4mllm.runtime.specs import build_segmenter
+from sam4mllm.geometry.prompts import Image, Mask, Prompt
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import Sample
+from sam4mllm.segmenters import ScoredMask, Segmenter, Takes
+from sam4mllm.segmenters.grouping import groups
+from sam4mllm.segmenters.hf import HfScene, HfSegmenter
+from sam4mllm.synthetic import draw_split
+from sam4mllm.targets.record import Target
+from sam4mllm.targets.search import Search, picture_targets
 
 SEARCH = Search(candidates=16)
 WIDE, CELLS, SIDE = 256, 64, 1024  # of the decoder of every original SAM

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from sam4mllm.images import write_png
-from sam4mllm.rle import Rle
-from sam4mllm.samples import Sample, SampleSet
-from sam4mllm.segmenter import ScoredMask, Takes
-from sam4mllm.segmenter.box import fill
+from sam4mllm.images.files import write_png
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.segmenters import ScoredMask, Takes
+from sam4mllm.segmenters.box import fill
 
 HEIGHT, WIDTH = 10, 20
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Box, Image
-from sam4mllm.images import write_png
-from sam4mllm.rle import Rle
-from sam4mllm.samples import Sample, SampleSet
-from sam4mllm.segmenter import Scene, Segmenter
-from sam4mllm.segmenter.box import fill
-from sam4mllm.segmenter.grabcut import GrabCutSegmenter
+from sam4mllm.geometry.prompts import Box, Image
+from sam4mllm.images.files import write_png
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.segmenters import Scene, Segmenter
+from sam4mllm.segmenters.box import fill
+from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 
 
 def pictures(folder: Path, count: int) -> SampleSet:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sam4mllm.geometry import Box, Point, Prompt
+from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.mllm import Turn
 from sam4mllm.mllm.scripted import ScriptedMLLM
-from sam4mllm.rle import Rle
-from sam4mllm.rows import Mixture
-from sam4mllm.samples import Sample
-from sam4mllm.target_shards import Target
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.training.dataset.mixture import Mixture
+from sam4mllm.data.samples import Sample
+from sam4mllm.targets.record import Target
 
 WIDTH, HEIGHT = 100, 50
 MUTE = ScriptedMLLM(lambda *_: "none")

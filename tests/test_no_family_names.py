@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from sam4mllm.dialects import DIALECTS
+from sam4mllm.language.dialects import DIALECTS
 
 PACKAGE = Path(__file__).parents[1] / "sam4mllm"
 OWN = ("sam4mllm", "tiny")

@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from sam4mllm.cli import app
-from sam4mllm.images import read_image
+from sam4mllm.images.files import read_image
 from tests import families
-from tests.segmenter import small
+from tests.segmenters import small
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

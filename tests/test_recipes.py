@@ -10,12 +10,12 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
 
-from sam4mllm.images import write_png
-from sam4mllm.learning import FinetuneRecipe
-from sam4mllm.samples import write_samples
-from sam4mllm.settings import load
-from sam4mllm.shapes import Level, draw_split
-from sam4mllm.shapes.shards import samples_of
+from sam4mllm.images.files import write_png
+from sam4mllm.training.run import FinetuneRecipe
+from sam4mllm.data.samples import write_samples
+from sam4mllm.runtime.settings import load
+from sam4mllm.synthetic import Level, draw_split
+from sam4mllm.synthetic.shards import samples_of
 from tests import families
 
 # peft and trl ask transformers for properties by names that it deprecates

@@ -17,7 +17,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     weights = {f"sam4mllm/tiny/weights/{model}/model.safetensors" for model in ("mllm", "sam")}
     files = ("adapter_model.safetensors", "sam4mllm.json")
     adapters = {f"sam4mllm/tiny/weights/{way}/{name}" for way in ("ppg", "pqpp") for name in files}
-    assert {"sam4mllm/tiny/architecture.json", "sam4mllm/page/sheet.css", *weights, *adapters} <= names
+    assert {"tiny_models/architecture.json", "sam4mllm/report/sheet.css", *weights, *adapters} <= names
 
 
 def test_the_constraints_are_names_and_versions_only():

@@ -55,10 +55,10 @@ def calibrate(
 ) -> None:
     """Choose PQPP's layout, number of points and thresholds on a validation split; a stopped run goes on."""
     given = {name: value for name, value in locals().items() if name != "points"}
-    from sam4mllm.calibration_run import Choice
-    from sam4mllm.calibration_run import calibrate as calibrated
+    from sam4mllm.evaluation.calibrate import Choice
+    from sam4mllm.evaluation.calibrate import calibrate as calibrated
     from sam4mllm.prompters.points import LAYOUTS, Layout
-    from sam4mllm.ratios import Bootstrap
+    from sam4mllm.evaluation.bootstrap import Bootstrap
 
     tried = tuple(Layout(name, many) for name in layouts or LAYOUTS for many in points or (9, 16, 25))
     choice = Choice(tried, profile, metric, bootstrap=Bootstrap(draws))

@@ -23,8 +23,8 @@ def diagnose(
     device: Device = None,
 ) -> None:
     """Which stage lost the IoU: the truth is swapped in stage by stage, and drawn by the segmenter that predicted."""
-    from sam4mllm.diagnose_run import diagnose_set
-    from sam4mllm.samples import read_samples
+    from sam4mllm.evaluation.diagnose_run import diagnose_set
+    from sam4mllm.data.samples import read_samples
 
     asked = read_samples(samples, images)
     found = diagnose_set(asked, predictions, segmenter, profile, out, progress, by or (), single_mask, device)

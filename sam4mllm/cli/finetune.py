@@ -33,13 +33,13 @@ def finetune(
         raise UserError("--json prints a plan: give --plan beside it")
     if plan and resume:
         raise UserError("--plan tells of a training, and --resume goes on with one: give one of them")
-    from sam4mllm.learning import FinetuneRecipe, run
-    from sam4mllm.settings import load
+    from sam4mllm.training.run import FinetuneRecipe, run
+    from sam4mllm.runtime.settings import load
 
     chosen = load(recipe, FinetuneRecipe, overrides or [])
     if plan:
-        from sam4mllm.plan_page import page
-        from sam4mllm.training_plan import planned
+        from sam4mllm.cli.plan_table import page
+        from sam4mllm.training.plan import planned
 
         with standard_output_kept() as print_line:
             found = planned(chosen)

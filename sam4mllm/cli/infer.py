@@ -72,8 +72,8 @@ def infer(
 ) -> None:
     """Find what phrases mean in pictures, and draw it."""
     recipe = recipe_of(locals())
-    from sam4mllm.infer import infer as answered
-    from sam4mllm.pairs import requested
+    from sam4mllm.prediction.infer import infer as answered
+    from sam4mllm.prediction.requests import requested
 
     if out is None and not as_json:
         raise UserError("nothing would be kept: give --out FOLDER, or --json for standard output")

@@ -18,6 +18,6 @@ def merge(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Add an adapter's weights to its base's, and write the model that this makes."""
-    from sam4mllm.merging import merge as merged
+    from sam4mllm.training.merge import merge as merged
 
     typer.echo(f"written to {merged(adapter, out, mllm=mllm, dtype=dtype, trust_remote_code=trust_remote_code)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sam4mllm.recipe import Recipe
+    from sam4mllm.config import Recipe
 
 PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "budget", "sure_yes", "sure_no", "ask", "seed")
 
@@ -94,7 +94,7 @@ def recipe_of(given: Mapping[str, Any]) -> Recipe:
     """The recipe that a command's arguments make: they bear its fields' names, and those of the prompters' options."""
     from dataclasses import fields
 
-    from sam4mllm.recipe import Recipe
+    from sam4mllm.config import Recipe
 
     options = {name: given[name] for name in PROMPTER_OPTIONS if given.get(name) is not None}
     return Recipe(options=options, **{field.name: given[field.name] for field in fields(Recipe) if field.name in given})

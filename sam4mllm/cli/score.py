@@ -28,9 +28,9 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="JSON in place of tables.")] = False,
 ) -> None:
     """The numbers of predictions, on the CPU, with what they were made of."""
-    from sam4mllm.ratios import Bootstrap
-    from sam4mllm.samples import read_samples
-    from sam4mllm.score_run import scored
+    from sam4mllm.evaluation.bootstrap import Bootstrap
+    from sam4mllm.data.samples import read_samples
+    from sam4mllm.evaluation.score_run import scored
 
     found = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
     warn(found.warnings)

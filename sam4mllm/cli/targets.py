@@ -11,8 +11,8 @@ from sam4mllm.cli.options import Devices, Dtype, Images, OnRay, Samples, Segment
 from sam4mllm.cli.terminal import progress
 
 if TYPE_CHECKING:
-    from sam4mllm.target_run import Searching
-    from sam4mllm.targets import Search
+    from sam4mllm.targets.run import Searching
+    from sam4mllm.targets.search import Search
 
 
 def targets(
@@ -37,12 +37,12 @@ def targets(
     dtype: Dtype = "auto",
 ) -> None:
     """Find for each mask the prompts that redraw it best: what PPG learns to say. A stopped run goes on."""
-    from sam4mllm.atomic import check_folder
-    from sam4mllm.engines import engine
-    from sam4mllm.recipe import Recipe
-    from sam4mllm.samples import read_samples
-    from sam4mllm.target_run import find_targets
-    from sam4mllm.targets import Search
+    from sam4mllm.runtime.files import check_folder
+    from sam4mllm.runtime.parallel import engine
+    from sam4mllm.config import Recipe
+    from sam4mllm.data.samples import read_samples
+    from sam4mllm.targets.run import find_targets
+    from sam4mllm.targets.search import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
     Recipe(segmenter=segmenter, single_mask=single_mask, device=device, dtype=dtype).check_by_hand()
@@ -60,9 +60,9 @@ def _work(search: Search, segmenter: str, single_mask: bool, dtype: str) -> tupl
     from functools import partial
 
     from sam4mllm import __version__
-    from sam4mllm.builders import build_segmenter
-    from sam4mllm.fingerprints import weights
-    from sam4mllm.target_run import Searching
+    from sam4mllm.runtime.specs import build_segmenter
+    from sam4mllm.runtime.provenance import weights
+    from sam4mllm.targets.run import Searching
 
     made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
     about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}

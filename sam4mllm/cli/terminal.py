@@ -13,7 +13,7 @@ import typer
 from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
-    from sam4mllm.plan_page import Section
+    from sam4mllm.cli.plan_table import Section
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def warn(warnings: Iterable[str]) -> None:
 def show(sections: Sequence[Section]) -> None:
     """A page on standard output: tables on a terminal, plain lines elsewhere."""
     if not sys.stdout.isatty():
-        from sam4mllm.plan_page import text
+        from sam4mllm.cli.plan_table import text
 
         typer.echo(text(sections), nl=False)
         return

@@ -1,6 +1,6 @@
 """One door to the talkers: `MLLM` opens pictures, `Chat` is asked about them. Knows nothing of segmentation.
 
-Backends: `sam4mllm.mllm.scripted` (a function, or recorded replies) and `sam4mllm.mllm.hf` (transformers).
+Backends: `sam4mllm.mllm.scripted` (a function, or recorded replies) and `sam4mllm.mllm.hf.model` (transformers).
 
     >>> chat = mllm.open([image])
     >>> chat.answer(["Where is the cat?"])
@@ -18,8 +18,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sam4mllm.dialects import Dialect
-from sam4mllm.geometry import Frame
+from sam4mllm.language.dialects import Dialect
+from sam4mllm.geometry.prompts import Frame
 
 AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # of any size: a named axis would have to be one size in all
 Images: TypeAlias = Sequence[AnyImage]

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from sam4mllm.dialects import DIALECTS, Dialect
+from sam4mllm.language.dialects import DIALECTS, Dialect
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Frame, Image
+from sam4mllm.geometry.prompts import Frame, Image
 from sam4mllm.mllm import Images, Reply, Turn
 
 Says: TypeAlias = Callable[[str, Image, Sequence[Turn]], str]

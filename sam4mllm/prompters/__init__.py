@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from sam4mllm.geometry import Image, Prompt
+from sam4mllm.geometry.prompts import Image, Prompt
 from sam4mllm.mllm import Reply
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sam4mllm.dialogue import ask_points, read_labels
+from sam4mllm.language.templates import ask_points, read_labels
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query

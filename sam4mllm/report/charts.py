@@ -1,120 +1,78 @@
-"""The figures and tables of a report, from runs to HTML."""
+"""Histograms as SVG, to stand in a page: drawn in the page's own colours, with nothing fetched. Knows nothing of data.
+
+>>> histogram("IoU", [Bar("0 to 0.5", 3), Bar("0.5 to 1", 9)], ends=("0", "1"))
+'<figure class="chart"><figcaption>IoU</figcaption><svg viewBox="0 0 300 130" ...'
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 
-import numpy as np
-
-from sam4mllm.ledger import Entry, means, points, signed, touched
-from sam4mllm.page.bars import stacked
-from sam4mllm.page.charts import histogram, shares
-from sam4mllm.page.curves import Dot, Line, curves
-from sam4mllm.page.sheet import Table
-from sam4mllm.report import Run
-from sam4mllm.score import Scores, percent
-from sam4mllm.swaps import STAGES
-from sam4mllm.tally import BOX
-
-_LEVELS = [step / 20 for step in range(21)]
+WIDTH, HEIGHT = 300, 130
+_TOP, _FLOOR = 16, HEIGHT - 18  # of the bars; the count of the highest above, the axis's words below
+_MOST_BARS = 24
 
 
-def numbers(first: Run, second: Run | None, apart: Mapping[str, tuple[float, float, float]]) -> Table:
-    """The numbers of one run or two, a line each, with intervals and differences; shares in percent."""
-    head = ["", first.name, "95% interval"]
-    head += [second.name, "first less second", "95% interval"] if second else []
-    rows = []
-    for name, value in _values(first.scores).items():
-        row = [name, percent(value), _range(first.scores.intervals[name])]
-        if second:
-            difference, *ends = apart[name]
-            row += [percent(_values(second.scores)[name]), _signed(difference), _range((ends[0], ends[1]))]
-        rows.append(row)
-    for name in ("unreadable", "failed", "undeserved"):
-        row = [f"{name} (expressions)", str(getattr(first.scores, name)), ""]
-        rows.append(row + ([str(getattr(second.scores, name)), "", ""] if second else []))
-    return Table(head, rows)
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar: what it counts, in words, and how many."""
+
+    label: str
+    count: int
 
 
-def strata(what: str, scores: Mapping[str, Scores]) -> Table:
-    """The numbers of each label, in percent, with their signature; ``what`` stands above the labels."""
-    names = list(_values(next(iter(scores.values()))))
-    rows = [
-        [label, str(one.n), *map(percent, _values(one).values()), str(one.signature)] for label, one in scores.items()
-    ]
-    return Table([what, "n", *names, "signature"], rows)
+def shares(values: Sequence[float], bins: int = 20) -> list[Bar]:
+    """How many values lie in each of as many equal parts of 0..1; 1 belongs to the last."""
+    found = Counter(min(int(value * bins), bins - 1) for value in values)
+    return [Bar(f"{index / bins:.2f} to {(index + 1) / bins:.2f}", found[index]) for index in range(bins)]
 
 
-def lost(title: str, groups: Mapping[str, Sequence[Entry]]) -> tuple[str, Table]:
-    """What each stage lost, as stacked bars and in figures."""
-    found = {name: means(entries) for name, entries in groups.items()}
-    bars = stacked(title, STAGES, {name: [float(one[stage]) for stage in STAGES] for name, one in found.items()})
-    rows = [
-        [stage, *(f"{signed(one[stage])} ({touched(groups[name], stage)})" for name, one in found.items())]
-        for stage in STAGES
-        if any(one.lost.get(stage) for entries in groups.values() for one in entries)
-    ]
-    rows.append(["all of the loss", *(points(sum(one.values(), Fraction())) for one in found.values())])
-    return bars, Table(["lost to (expressions)", *groups], rows)
+def numbers(values: Sequence[int]) -> list[Bar]:
+    """How many values are 0, 1, 2 …; what is beyond the last bar that fits is counted there."""
+    last = min(max(values, default=0), _MOST_BARS - 1)
+    found = Counter(min(value, last) for value in values)
+    more = " or more" if max(values, default=0) > last else ""
+    return [Bar(f"{index}{more if index == last else ''}", found[index]) for index in range(last + 1)]
 
 
-def figures(runs: Sequence[Run]) -> list[str]:
-    """Precision by threshold, reliability where points were asked about, and how many have which IoU."""
-    asked = [run for run in runs if run.points.count]
-    words = ", ".join(f"{percent(run.points.error)} % of {run.points.count:,} points" for run in asked)
-    found = [
-        curves(
-            "Pr@K of expressions with a target: the share with an IoU of K or more",
-            [Line(run.name, _precision(run)) for run in runs],
-            ("K", "Pr@K"),
-        ),
-        curves(
-            f"Points: P(yes) against the share on the object; expected calibration error {words}",
-            [Line(run.name, _reliable(run)) for run in asked],
-            ("P(yes)", "on the object"),
-            diagonal=True,
-        ),
-        *(
-            histogram(f"IoU of each expression, {run.name}", shares(list(map(float, run.ious.values()))), ("0", "1"))
-            for run in runs
-        ),
-    ]
-    return [one for one in found if one]
+def histogram(title: str, bars: Sequence[Bar], ends: tuple[str, str]) -> str:
+    """A figure of bars from left to right; each says what it counts where a pointer rests on it.
+
+    Args:
+        title: above the bars.
+        bars: one or more.
+        ends: what stands below the first and the last.
+    """
+    most = max(bar.count for bar in bars)
+    step = WIDTH / len(bars)
+    drawn = "".join(_bar(bar, step * index, step, bar.count / max(most, 1)) for index, bar in enumerate(bars))
+    words = "; ".join(f"{bar.label}: {bar.count}" for bar in bars if bar.count) or "nothing"
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}: {words}")}">'
+        f"{drawn}"
+        f'<line class="axis" x1="0" y1="{_FLOOR + 0.5}" x2="{WIDTH}" y2="{_FLOOR + 0.5}"/>'
+        f'<text x="0" y="{HEIGHT - 4}">{escape(ends[0])}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end">{escape(ends[1])}</text>'
+        f"{_peak(bars, step, most)}</svg></figure>"
+    )
 
 
-def _precision(run: Run) -> list[Dot]:
-    there = run.tally.pixels.truth > 0
-    pixels = run.tally.pixels
-    ious = pixels.intersection[there] / pixels.union[there]
-    if not ious.size:
-        return []
-    reached = [(level, float(np.mean(ious >= level))) for level in _LEVELS]
-    return [Dot(level, share, f"Pr@{level:g} {percent(share)}", 1.5) for level, share in reached]
+def _bar(bar: Bar, left: float, step: float, share: float) -> str:
+    height = max(share * (_FLOOR - _TOP), 1.0 if bar.count else 0.0)  # a single one among thousands still shows
+    return (
+        f'<rect x="{left + 1:.1f}" y="{_FLOOR - height:.1f}" width="{max(min(step, 60) - 2, 1):.1f}" '
+        f'height="{height:.1f}"><title>{escape(bar.label)}: {bar.count:,}</title></rect>'
+    )
 
 
-def _reliable(run: Run) -> list[Dot]:
-    most = max(one.count for one in run.points.bins)
-    return [
-        Dot(
-            one.yes,
-            one.on,
-            f"P(yes) {one.low:.1f} to {one.high:.1f}: {percent(one.on)} % of {one.count} on the object",
-            2 + 5 * math.sqrt(one.count / most),
-        )
-        for one in run.points.bins
-        if one.count
-    ]
-
-
-def _values(scores: Scores) -> dict[str, float]:
-    return {**scores.metrics, BOX: scores.box_accuracy}
-
-
-def _range(ends: tuple[float, float]) -> str:
-    return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:+.2f}" if value else "0"
+def _peak(bars: Sequence[Bar], step: float, most: int) -> str:
+    """The count of the highest bar, above it, as far as the edges let it."""
+    if not most:
+        return ""
+    highest = next(index for index, bar in enumerate(bars) if bar.count == most)
+    x = min(max(step * highest + min(step, 60) / 2, 20), WIDTH - 20)
+    return f'<text x="{x:.1f}" y="{_TOP - 5}" text-anchor="middle">{most:,}</text>'

@@ -9,14 +9,14 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from data_prep.convert import convert
-from data_prep.every import PREPARE
-from data_prep.reading import Reading
-from data_prep.refcoco import prepare
+from sam4mllm.data_prep.convert import convert
+from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.reading import Reading
+from sam4mllm.data_prep.readers.refcoco import prepare
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Turn
-from sam4mllm.samples import Sample, read_samples, write_samples
-from sam4mllm.talks import Talk
+from sam4mllm.data.samples import Sample, read_samples, write_samples
+from sam4mllm.data.conversations import Talk
 from tests.data_prep import raw
 
 SPLITS = {"train": [1, 2], "val": [3]}

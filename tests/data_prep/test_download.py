@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from data_prep import download as command
-from data_prep.download import download, due, plan, terminal_bar
-from data_prep.fetch import Patience
-from data_prep.remote import Remote
-from data_prep.sources import SOURCES, File, Source
+from sam4mllm.data_prep import download as command
+from sam4mllm.data_prep.download import download, due, plan, terminal_bar
+from sam4mllm.data_prep.fetch import Patience
+from sam4mllm.data_prep.remote import Remote
+from sam4mllm.data_prep.sources import SOURCES, File, Source
 from sam4mllm.errors import UserError
 from tests.data_prep.server import CONTENT, says, sends, serving
 

@@ -10,10 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from data_prep import coco, every, grefcoco, labelme, refcoco
-from data_prep.every import PREPARE, overview
-from data_prep.sources import SOURCES, File
-from sam4mllm.samples import read_samples
+from sam4mllm.data_prep.readers import coco, grefcoco, labelme, refcoco
+from sam4mllm.data_prep import every
+from sam4mllm.data_prep.every import PREPARE, overview
+from sam4mllm.data_prep.sources import SOURCES, File
+from sam4mllm.data.samples import read_samples
 from tests.data_prep import raw
 from tests.data_prep.server import says, sends, serving
 

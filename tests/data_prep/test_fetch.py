@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from data_prep import transfer
-from data_prep.fetch import Patience, fetch
-from data_prep.remote import Remote, is_whole
+from sam4mllm.data_prep import transfer
+from sam4mllm.data_prep.fetch import Patience, fetch
+from sam4mllm.data_prep.remote import Remote, is_whole
 from sam4mllm.errors import UserError
 from tests.data_prep.server import (
     CONTENT,

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from data_prep.hub import fetch_from_hub, is_on_hub
-from data_prep.remote import Remote
+from sam4mllm.data_prep.hub import fetch_from_hub, is_on_hub
+from sam4mllm.data_prep.remote import Remote
 from sam4mllm.errors import UserError
 from tests.data_prep.server import CONTENT, says, serving
 

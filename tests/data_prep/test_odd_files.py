@@ -10,8 +10,8 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from data_prep.convert import convert
-from data_prep.every import PREPARE
+from sam4mllm.data_prep.convert import convert
+from sam4mllm.data_prep.every import PREPARE
 from sam4mllm.errors import UserError
 from tests.data_prep import raw
 

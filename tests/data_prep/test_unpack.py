@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from data_prep.unpack import MOST, is_unpacked, unpack
+from sam4mllm.data_prep.unpack import MOST, is_unpacked, unpack
 from sam4mllm.errors import UserError
 
 FILES = {"train2014/a.jpg": b"a" * 5000, "train2014/b.jpg": b"b" * 3000, "read me.txt": b"", "x/y/z/é.json": b"{}"}

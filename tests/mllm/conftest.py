@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import transformers
 
-from sam4mllm.geometry import Image
-from sam4mllm.mllm.hf import HfMLLM
+from sam4mllm.geometry.prompts import Image
+from sam4mllm.mllm.hf.model import HfMLLM
 from tests.families import build
 
 transformers.utils.logging.disable_progress_bar()

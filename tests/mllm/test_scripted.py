@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.dialects import dialect
+from sam4mllm.language.dialects import dialect
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Frame
+from sam4mllm.geometry.prompts import Frame
 from sam4mllm.mllm import MLLM, Chat, Reply, Turn
 from sam4mllm.mllm.scripted import ScriptedMLLM
 

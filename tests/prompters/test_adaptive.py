@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry import Box
+from sam4mllm.geometry.prompts import Box
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Asked, Prompter, Query
 from sam4mllm.prompters.adaptive import AdaptivePQPP, Answers

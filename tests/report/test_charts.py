@@ -1,41 +1,30 @@
 import re
-from fractions import Fraction
 
-from sam4mllm.ledger import Entry
-from sam4mllm.report.charts import figures, lost, numbers
-from sam4mllm.score import compared
-from tests.page.parsed import Page
-from tests.report.made import DRAWS, OTHERS, run
+import pytest
+
+from sam4mllm.report.charts import Bar, histogram, numbers, shares
 
 
-def test_numbers_of_two_runs_stand_side_by_side_with_their_difference(tmp_path):
-    one, two = run(tmp_path), run(tmp_path, predictions=OTHERS, name="other")
-    table = numbers(one, two, compared(one.tally, two.tally, DRAWS))
-    assert all(len(row) == len(table.head) == 6 for row in table.rows)
-    rows = {row[0]: row[1:] for row in table.rows}
-    mine, theirs, apart = (float(rows["gIoU"][column]) for column in (0, 2, 3))
-    assert apart == round(mine - theirs, 2)
-    assert rows["failed (expressions)"] == ["1", "", "0", "", ""]
-    assert all(len(row) == 3 for row in numbers(one, None, {}).rows)
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])],
+)
+def test_shares_are_counted_in_equal_parts(values, expected):
+    assert [bar.count for bar in shares(values, 4)] == expected
 
 
-def test_precision_falls_from_the_share_that_is_there_at_all(tmp_path):
-    drawn = figures([run(tmp_path)])[0]
-    reached = [float(one) for one in re.findall(r"mine, Pr@[\d.]+ ([\d.]+)</title>", drawn)]
-    assert len(reached) == 21
-    assert reached[0] == 100
-    assert reached[-1] == 14.29  # one of seven with a target
-    assert reached == sorted(reached, reverse=True)
+@pytest.mark.parametrize(
+    ("values", "expected", "last"),
+    [([], [0], "0"), ([2, 0, 2], [1, 0, 2], "2"), ([0, 23, 24, 90], [1, *[0] * 22, 3], "23 or more")],
+)
+def test_numbers_are_counted_one_by_one(values, expected, last):
+    assert [bar.count for bar in numbers(values)] == expected
+    assert numbers(values)[-1].label == last
 
 
-def test_reliability_is_drawn_where_points_were_asked_about(tmp_path):
-    assert len(figures([run(tmp_path)])) == 3
-    assert len(figures([run(tmp_path, predictions=OTHERS)])) == 2
-    assert "expected calibration error 90.00 % of 1 points" in figures([run(tmp_path)])[1]
-
-
-def test_what_was_lost_is_drawn_and_counted_and_a_gain_has_its_sign():
-    entries = [Entry("a", Fraction(1, 2), {"loose box": Fraction(3, 4), "segmenter": Fraction(-1, 4)})]
-    bars, table = lost("t", {"all": entries})
-    assert table.rows == [["loose box", "+75.00 (1)"], ["segmenter", "-25.00 (1)"], ["all of the loss", "50.00"]]
-    assert Page(bars).text("li") == ["loose box", "segmenter"]
+def test_bars_are_as_high_as_their_counts_and_a_single_one_shows():
+    drawn = histogram("t", [Bar("a", 0), Bar("b", 1), Bar("c", 500), Bar("d", 1000)], ("a", "d"))
+    heights = [float(each) for each in re.findall(r'<rect[^>]* height="([\d.]+)"', drawn)]
+    assert heights[0] == 0
+    assert heights[1] == 1
+    assert heights[3] == pytest.approx(2 * heights[2])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import sam4mllm
-from sam4mllm.builders import build_mllm, build_prompter, build_segmenter
-from sam4mllm.geometry import on_mask
+from sam4mllm.runtime.specs import build_mllm, build_prompter, build_segmenter
+from sam4mllm.geometry.prompts import on_mask
 from sam4mllm.prompters import Query
-from sam4mllm.shapes import Level, draw_split
-from sam4mllm.tiny.mllm import found
-from sam4mllm.tiny.sam import TWINS, measure
+from sam4mllm.synthetic import Level, draw_split
+from tiny_models.mllm import found
+from tiny_models.sam import TWINS, measure
 
 FOLDER = Path(sam4mllm.__file__).parent / "tiny" / "weights"
 

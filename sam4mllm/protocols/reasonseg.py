@@ -1,0 +1,25 @@
+"""ReasonSeg: the first text of each picture, val and test, and test by short and long queries, as LISA counts them.
+
+python -m sam4mllm.protocols.reasonseg --samples data --predictions out/eval [--predict --mllm … --segmenter …]
+"""
+
+from __future__ import annotations
+
+from sam4mllm.cli.eval import main
+from sam4mllm.protocols.protocol import Part, Protocol
+
+REASONSEG = Protocol(
+    "reasonseg",
+    "Reasoning segmentation: ReasonSeg; in percent as LISA counts them, short and long by `is_sentence`",
+    "lisa",
+    ("gIoU", "cIoU"),
+    (
+        Part("val", "reasonseg/val"),
+        Part("test", "reasonseg/test"),
+        Part("test short", "reasonseg/test", "phrase"),
+        Part("test long", "reasonseg/test", "sentence"),
+    ),
+)
+
+if __name__ == "__main__":
+    main(REASONSEG)

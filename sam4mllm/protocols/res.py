@@ -1,0 +1,29 @@
+"""RES: RefCOCO, RefCOCO+ and RefCOCOg (umd), every sentence of every ref, eight parts, cIoU as LAVT counts it.
+
+python -m sam4mllm.protocols.res --samples data --predictions out/eval [--predict --mllm … --segmenter …]
+"""
+
+from __future__ import annotations
+
+from sam4mllm.cli.eval import main
+from sam4mllm.protocols.protocol import Part, Protocol
+
+RES = Protocol(
+    "res",
+    "Referring expression segmentation: RefCOCO, RefCOCO+ (unc), RefCOCOg (umd); cIoU in percent as LAVT counts it",
+    "lavt",
+    ("cIoU",),
+    (
+        Part("RefCOCO val", "refcoco/val"),
+        Part("RefCOCO testA", "refcoco/testA"),
+        Part("RefCOCO testB", "refcoco/testB"),
+        Part("RefCOCO+ val", "refcoco+/val"),
+        Part("RefCOCO+ testA", "refcoco+/testA"),
+        Part("RefCOCO+ testB", "refcoco+/testB"),
+        Part("RefCOCOg val", "refcocog/val"),
+        Part("RefCOCOg test", "refcocog/test"),
+    ),
+)
+
+if __name__ == "__main__":
+    main(RES)

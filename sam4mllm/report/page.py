@@ -1,0 +1,108 @@
+"""The page of a run, or of two side by side: numbers, where the IoU was lost, curves, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sam4mllm.evaluation import attribution
+from sam4mllm.report.html import Finding, beside, findings, page, section, table, tiles
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.report.run import Run
+from sam4mllm.report.cards import picked, sections
+from sam4mllm.report.figures import figures, lost, numbers, strata
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.evaluation.scores import compared, percent, scores_of
+from sam4mllm.evaluation.subsets import stratum_named
+from sam4mllm.evaluation.pairing import by_label
+
+
+def report(
+    samples: SampleSet,
+    run: Run,
+    other: Run | None = None,
+    *,
+    title: str,
+    bootstrap: Bootstrap,
+    by: Sequence[str] = (),
+    many: int = 6,
+    notes: Sequence[str] = (),
+) -> str:
+    """The page; the same values give the same text.
+
+    Args:
+        samples: with pictures, of which some may be missing.
+        run: what the page is about.
+        other: of the same samples under the same profile, set beside it.
+        title: of the page.
+        bootstrap: of the differences.
+        by: names of strata, each with the numbers and the ledger of ``run``.
+        many: pictures of each kind at most.
+        notes: sentences that have to be read with the numbers.
+
+    Raises:
+        UserError: for two runs that cannot be compared, and unknown strata.
+    """
+    runs = [run, other] if other else [run]
+    apart = compared(run.tally, other.tally, bootstrap) if other else {}
+    told = [f"Profile {run.scores.profile}; numbers in percent. {one.name}: {one.scores.signature}" for one in runs]
+    return page(
+        title,
+        [*notes, *told],
+        [
+            tiles(_tiles(run)),
+            findings(_findings(run)),
+            table(numbers(run, other, apart)),
+            *(_lost(runs)),
+            *(part for name in by for part in _stratum(run, name)),
+            beside(figures(runs)),
+            *map(section, sections(picked(run, other, many), samples, runs)),
+        ],
+    )
+
+
+def _tiles(run: Run) -> list[tuple[str, str]]:
+    """The figures on top."""
+    said = list(run.predictions.values())
+    metrics = list(run.scores.metrics.items())[:4]
+    return [
+        (f"{len(run.tally):,}", "expressions"),
+        (f"{len({sample.image for sample in run.tally.samples}):,}", "pictures"),
+        *((percent(value), name) for name, value in metrics),
+        (f"{sum(len(one.asked) for one in said):,}", "points asked about"),
+    ]
+
+
+def _findings(run: Run) -> list[Finding]:
+    """All that went wrong, by name."""
+    said = [run.predictions[sample.id] for sample in run.tally.samples]
+    return [
+        Finding("Samples that failed", [f"{one.id}: {one.error}" for one in said if one.error is not None]),
+        Finding("Replies that are neither places nor a none", [one.id for one in said if not one.readable]),
+        Finding(
+            "Replies that were cut off", [one.id for one in said if not all(reply.finished for reply in one.replies)]
+        ),
+    ]
+
+
+def _lost(runs: Sequence[Run]) -> list[str]:
+    """Where the IoU was lost, of those runs whose diagnosis is there."""
+    groups = {run.name: list(run.ledger.values()) for run in runs if run.ledger}
+    if not groups:
+        return []
+    bars, figures_of = lost("Where the IoU was lost: the mean of 1 - IoU in points, by stage", groups)
+    return [bars, table(figures_of)]
+
+
+def _stratum(run: Run, name: str) -> list[str]:
+    """The numbers of each label, and where they were lost."""
+    stratum = stratum_named(name)
+    scores = {label: scores_of(part) for label, part in by_label(run.tally, stratum).items()}
+    parts = [table(strata(f"{run.name} by {name}", scores))]
+    if run.ledger:
+        labels = {sample.id: stratum.of(sample) for sample in run.tally.samples}
+        bars, figures_of = lost(
+            f"Where the IoU of {run.name} was lost, by {name}",
+            attribution.by_label(list(run.ledger.values()), labels, stratum),
+        )
+        parts += [bars, table(figures_of)]
+    return parts

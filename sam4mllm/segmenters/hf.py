@@ -1,0 +1,201 @@
+"""Promptable segmenters of transformers, through the Auto classes: whatever takes boxes and signed points together.
+
+What one model class does otherwise than another is read from its processor and from what it returns: how the picture
+is scaled, what an embedding consists of, which sizes its masks are cut back by. Knows no class by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForMaskGeneration, AutoProcessor
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASK_GENERATION_MAPPING,
+    MODEL_FOR_MASK_GENERATION_MAPPING_NAMES,
+)
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Image, Prompt
+from sam4mllm.segmenters import ScoredMask, Takes
+from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, trusted
+from sam4mllm.segmenters.enlarging import Enlarging
+from sam4mllm.segmenters.grouping import Group, groups
+
+
+class HfSegmenter:
+    """A promptable segmenter of transformers.
+
+    Args:
+        model: takes ``input_boxes``, ``input_points`` and ``input_labels`` over an image's embedding.
+        processor: the model's own.
+        multimask: whether the best of the model's several masks is taken, by its own guess of their IoU, and not its
+            one mask.
+        most: how many prompts the decoder is given at once.
+    """
+
+    takes = Takes()
+
+    def __init__(self, model: Any, processor: Any, multimask: bool = True, most: int = 32) -> None:
+        self.model, self.processor, self.multimask, self.most = model.eval(), processor, multimask, most
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        multimask: bool = True,
+        trust_remote_code: bool = False,
+    ) -> HfSegmenter:
+        """Load a model and its processor.
+
+        Args:
+            name: a folder, or a name on the hub.
+            device: as torch names it; CUDA if there is one by default.
+            dtype: of the weights, as torch names it, or ``auto`` for the checkpoint's own.
+            multimask: see the class.
+            trust_remote_code: whether to run code that comes with the model.
+
+        Raises:
+            UserError: for a model that is not found, whose weights are not all there, or that takes no points; for an
+                unknown dtype or device.
+        """
+        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
+        config = _config(name, trust_remote_code)
+        try:
+            processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+            model, info = AutoModelForMaskGeneration.from_pretrained(
+                name, config=config, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+            )
+        # RuntimeError: weights of other shapes
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"the segmenter {str(name)!r} does not load: {_first_line(error)}") from error
+        if info["missing_keys"]:  # they would be random, and so would every mask
+            raise UserError(f"the segmenter {str(name)!r} lacks weights: {min(info['missing_keys'])}, for one")
+        return cls(on_device(model, device), processor, multimask)
+
+    def embed(self, image: Image) -> HfScene:
+        """Encode the picture, once for all prompts.
+
+        Raises:
+            UserError: for a picture that the processor cannot prepare, as one that is a line to a model that keeps its
+                proportions.
+        """
+        height, width = image.shape[:2]
+        try:
+            inputs = self.processor(
+                images=image,
+                input_boxes=[[[0.0, 0.0, float(width), float(height)]]],  # it says by what the picture is scaled
+                return_tensors="pt",
+                input_data_format="channels_last",  # a picture three pixels high would be taken for channels first
+            )
+        except ValueError as error:
+            raise UserError(f"the segmenter cannot take a picture of {width} x {height} pixels") from error
+        scale = (float(inputs["input_boxes"][0, 0, 2]) / width, float(inputs["input_boxes"][0, 0, 3]) / height)
+        sizes = {key: inputs[key] for key in ("original_sizes", "reshaped_input_sizes") if key in inputs}
+        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+        with torch.inference_mode():
+            embedding = self.model.get_image_embeddings(pixels)
+        return HfScene(self, _named(embedding), scale, (pixels.shape[-2], pixels.shape[-1]), sizes)
+
+
+class HfScene:
+    """An encoded picture.
+
+    Args:
+        segmenter: whose decoder draws.
+        embedding: what the decoder is given of the picture, by its names for it.
+        scale: pixels of the model's input per pixel of the picture, along x and y.
+        canvas: (height, width) of the model's input, padding too.
+        sizes: what the processor said of the picture's size, for enlarging masks.
+    """
+
+    def __init__(
+        self,
+        segmenter: HfSegmenter,
+        embedding: dict[str, Any],
+        scale: tuple[float, float],
+        canvas: tuple[int, int],
+        sizes: dict[str, Tensor],
+    ) -> None:
+        self._segmenter, self._embedding, self._scale = segmenter, embedding, scale
+        self._canvas, self._sizes = canvas, sizes
+
+    def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
+        """One mask per prompt, as if each were alone; its score is the model's own guess of its IoU."""
+        return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
+
+    def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
+        """One draft per prompt, one or more, each as if it were alone."""
+        return self._drafts(prompts, MULTIPLE)
+
+    @torch.inference_mode()
+    def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
+        found = []
+        for group in groups(prompts, self._scale, self._segmenter.most, multiple):
+            out = self._decode(group)
+            found.append((group.rows, trusted(out.pred_masks[0].float(), out.iou_scores[0].float())))
+        logits, trust = in_order(found)
+        height, width = self._sizes["original_sizes"][0].tolist()
+        return LogitDrafts(logits, trust, self._enlarging(logits), (height, width), self._enlarge)
+
+    def _enlarging(self, logits: Float[Tensor, "n h w"]) -> Enlarging:
+        """By way of the padded input where the processor pads, straight to the picture where it squashes."""
+        (height, width), cells = self._sizes["original_sizes"][0].tolist(), (logits.shape[1], logits.shape[2])
+        if "reshaped_input_sizes" not in self._sizes:
+            return Enlarging(cells, [(height, height)], [(width, width)], logits.device)
+        seen = self._sizes["reshaped_input_sizes"][0].tolist()
+        down, across = ([(self._canvas[axis], seen[axis])] for axis in (0, 1))
+        return Enlarging(cells, [*down, (height, height)], [*across, (width, width)], logits.device)
+
+    def _decode(self, group: Group) -> Any:
+        model = self._segmenter.model
+        prompts = {"input_boxes": group.boxes}
+        if group.points.size:
+            prompts |= {"input_points": group.points, "input_labels": group.labels}
+        tensors = {key: torch.from_numpy(value)[None].to(model.device) for key, value in prompts.items()}
+        return model(**tensors, **self._embedding, multimask_output=self._segmenter.multimask)
+
+    def _enlarge(self, logits: Float[Tensor, "n h w"]) -> Bool[Tensor, "n height width"]:
+        [masks] = self._segmenter.processor.post_process_masks([logits[:, None]], **self._sizes)
+        cut: Tensor = masks[:, 0]
+        return cut
+
+
+def _named(embedding: Any) -> dict[str, Any]:
+    """An image's embedding as the arguments that the model wants it back by: one, or two where it returns a pair."""
+    if isinstance(embedding, tuple):
+        return dict(zip(("image_embeddings", "intermediate_embeddings"), embedding, strict=True))
+    return {"image_embeddings": embedding}
+
+
+def _config(name: str | Path, trust: bool) -> Any:
+    """The configuration of a model that takes boxes and points.
+
+    Raises:
+        UserError: for another.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        message = f"no segmenter {str(name)!r}: give a folder or a name on the hub ({_first_line(error)})"
+        raise UserError(message) from error
+    remote = trust and "AutoModelForMaskGeneration" in getattr(config, "auto_map", {})
+    if type(config) not in MODEL_FOR_MASK_GENERATION_MAPPING and not remote:
+        raise UserError(
+            f"the model {str(name)!r} is of type {config.model_type}, which does not take boxes with points; "
+            f"choose from {', '.join(MODEL_FOR_MASK_GENERATION_MAPPING_NAMES)}"
+        )
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

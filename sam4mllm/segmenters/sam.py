@@ -1,0 +1,155 @@
+"""The original `segment_anything`: ViT-B, ViT-L or ViT-H from a checkpoint file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from segment_anything import sam_model_registry
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Image, Prompt
+from sam4mllm.segmenters import ScoredMask, Takes
+from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, trusted
+from sam4mllm.segmenters.enlarging import Enlarging
+from sam4mllm.segmenters.grouping import Group, groups
+
+MODELS = ("vit_b", "vit_l", "vit_h")
+
+
+class SamSegmenter:
+    """A `segment_anything` model.
+
+    Args:
+        model: a built ``segment_anything.modeling.Sam``.
+        multimask: whether the best of the model's three masks is taken, by its own guess of their IoU, and not its one
+            mask.
+        most: how many prompts the decoder is given at once.
+    """
+
+    takes = Takes()
+
+    def __init__(self, model: Any, multimask: bool = True, most: int = 32) -> None:
+        self.model, self.multimask, self.most = model.eval(), multimask, most
+
+    @classmethod
+    def load(
+        cls, checkpoint: str | Path, model: str = "vit_h", *, device: str | None = None, multimask: bool = True
+    ) -> SamSegmenter:
+        """Build a model and read its weights; the file is read as tensors only, and runs no code.
+
+        Args:
+            checkpoint: a ``.pth`` file with the model's weights.
+            model: one of `MODELS`.
+            device: as torch names it; CUDA if there is one by default.
+            multimask: see the class.
+
+        Raises:
+            UserError: for another model name, a file that is missing, no checkpoint or another model's, or a device
+                that is not there.
+        """
+        if model not in MODELS:
+            raise UserError(f"unknown segment_anything model {model!r}: choose from {', '.join(MODELS)}")
+        weights = _weights(Path(checkpoint))
+        sam = sam_model_registry[model]()
+        try:
+            sam.load_state_dict(weights)
+        except RuntimeError as error:  # its message names every tensor, line by line
+            raise UserError(f"{checkpoint} does not hold the weights of a {model}") from error
+        return cls(on_device(sam, device), multimask)
+
+    def embed(self, image: Image) -> SamScene:
+        """Encode the picture, once for all prompts.
+
+        Raises:
+            UserError: for a picture so narrow that nothing is left of its shorter side at the model's size.
+        """
+        resize = ResizeLongestSide(self.model.image_encoder.img_size)
+        height, width = image.shape[:2]
+        seen = resize.get_preprocess_shape(height, width, resize.target_length)
+        if 0 in seen:
+            raise UserError(f"a picture of {width} x {height} pixels is too narrow for the segmenter")
+        small = torch.from_numpy(np.ascontiguousarray(resize.apply_image(image))).to(self.model.device)
+        with torch.inference_mode():
+            features = self.model.image_encoder(self.model.preprocess(small.permute(2, 0, 1)[None].float()))
+        return SamScene(self, features, seen, (height, width))
+
+
+class SamScene:
+    """An encoded picture.
+
+    Args:
+        segmenter: whose decoder draws.
+        features: the picture's embedding.
+        seen: (height, width) of the picture in the model's input, less padding.
+        size: (height, width) of the picture.
+    """
+
+    def __init__(
+        self, segmenter: SamSegmenter, features: Float[Tensor, "1 c h w"], seen: tuple[int, int], size: tuple[int, int]
+    ) -> None:
+        self._segmenter, self._features, self._seen, self._size = segmenter, features, seen, size
+
+    def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
+        """One mask per prompt, as if each were alone; its score is the model's own guess of its IoU."""
+        return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
+
+    def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
+        """One draft per prompt, one or more, each as if it were alone."""
+        return self._drafts(prompts, MULTIPLE)
+
+    @torch.inference_mode()
+    def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
+        scale = (self._seen[1] / self._size[1], self._seen[0] / self._size[0])
+        each = groups(prompts, scale, self._segmenter.most, multiple)
+        logits, trust = in_order((group.rows, trusted(*self._decode(group))) for group in each)
+        side = self._segmenter.model.image_encoder.img_size
+        down, across = ([(side, self._seen[axis]), (self._size[axis], self._size[axis])] for axis in (0, 1))
+        enlarging = Enlarging((logits.shape[1], logits.shape[2]), down, across, logits.device)
+        return LogitDrafts(logits, trust, enlarging, self._size, self._enlarge)
+
+    def _decode(self, group: Group) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
+        """The logits of each prompt's masks at the decoder's size, and the guesses of their IoU."""
+        sam = self._segmenter.model
+        boxes, points, labels = (
+            torch.from_numpy(array).to(sam.device) for array in (group.boxes, group.points, group.labels)
+        )
+        sparse, dense = sam.prompt_encoder(
+            points=(points, labels) if group.points.size else None, boxes=boxes, masks=None
+        )
+        logits, scores = sam.mask_decoder(
+            image_embeddings=self._features,
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=self._segmenter.multimask,
+        )
+        return logits, scores
+
+    def _enlarge(self, logits: Float[Tensor, "n h w"]) -> Bool[Tensor, "n height width"]:
+        sam = self._segmenter.model
+        masks: Tensor = sam.postprocess_masks(logits[:, None], self._seen, self._size)[:, 0] > sam.mask_threshold
+        return masks
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint.
+
+    Raises:
+        UserError: for a file that is missing or holds anything else.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that is no checkpoint breaks the reader in any way it likes
+        raise UserError(f"{path} is no checkpoint of tensors") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path} is no checkpoint of tensors: it holds something else")
+    return weights

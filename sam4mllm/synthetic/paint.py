@@ -1,0 +1,113 @@
+"""How drawings look: textured grounds, textured and shaded figures, noise. Knows nothing of masks' meaning.
+
+Textures are made once per picture size from a fixed seed; a drawing cuts its own pieces out of them, so that painting
+costs a table look-up per pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int16, UInt8
+
+from sam4mllm.geometry.prompts import Image, Mask
+from sam4mllm.synthetic.figures import Pose, local, window_of
+
+PALETTE = {
+    "red": (214, 48, 44),
+    "green": (48, 158, 62),
+    "blue": (52, 84, 214),
+    "yellow": (228, 202, 52),
+    "purple": (150, 62, 176),
+    "white": (232, 232, 228),
+}  # RGB
+TEXTURES = 48
+NOISE = 9.0  # standard deviation, in grey levels
+
+
+def _clouds(side: int, rng: np.random.Generator) -> Float32[np.ndarray, "s s"]:
+    """Soft noise of several octaves."""
+    whole = np.zeros((side, side), dtype=np.float32)
+    for cells, weight in ((3, 1.0), (6, 0.6), (13, 0.4)):
+        grid = rng.standard_normal((cells, cells)).astype(np.float32)
+        whole += np.float32(weight) * cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
+    return whole
+
+
+def _pattern(side: int, rng: np.random.Generator, kind: int) -> Float32[np.ndarray, "s s"]:
+    """Stripes, checks or dots under soft noise, or the noise alone."""
+    angle, period = rng.uniform(0, math.pi), rng.uniform(0.05, 0.14) * side / 2
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    a = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / period)
+    b = np.sin((y * math.cos(angle) - x * math.sin(angle)) * 2 * math.pi / period)
+    lines = (a, np.sign(a * b), np.maximum(a + b - 0.6, -0.6), np.zeros_like(a))[kind % 4]
+    pattern: Float32[np.ndarray, "s s"] = (lines + _clouds(side, rng)).astype(np.float32)
+    return pattern
+
+
+@lru_cache(maxsize=4)
+def _textures(side: int) -> UInt8[np.ndarray, "n s s"]:
+    """Grey tiles of twice the picture's side, each spread over 0..255."""
+    rng = np.random.default_rng(7)
+    tiles = [_pattern(2 * side, rng, kind) for kind in range(TEXTURES)]
+    return np.stack([cv2.normalize(tile, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8) for tile in tiles])
+
+
+@lru_cache(maxsize=4)
+def _noise(side: int) -> Int16[np.ndarray, "s s 3"]:
+    """A tile of sensor noise of twice the picture's side."""
+    rng = np.random.default_rng(8)
+    return rng.normal(0.0, NOISE, (2 * side, 2 * side, 3)).round().astype(np.int16)
+
+
+def _ramp(dark: Float32[np.ndarray, "3"], light: Float32[np.ndarray, "3"]) -> UInt8[np.ndarray, "256 3"]:
+    """The colours from dark to light, by grey level."""
+    steps = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+    ramp: UInt8[np.ndarray, "256 3"] = np.clip(dark + (light - dark) * steps, 0, 255).astype(np.uint8)
+    return ramp
+
+
+def _ground(side: int, rng: np.random.Generator) -> Image:
+    """A textured ground between two muted colours, some of them of a figure's hue."""
+    tile = _textures(side)[rng.integers(TEXTURES)]
+    top, left = rng.integers(side, size=2)
+    hues = np.asarray(list(PALETTE.values()), dtype=np.float32)[rng.integers(len(PALETTE), size=2)]
+    mute, bright = rng.uniform(0.2, 0.8, (2, 1)).astype(np.float32), rng.uniform(0.35, 1.0, (2, 1)).astype(np.float32)
+    grey = hues.mean(axis=1, keepdims=True)
+    first, second = (hues + (grey - hues) * mute) * bright
+    ground: Image = _ramp(first, second)[tile[top : top + side, left : left + side]]
+    return ground
+
+
+def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Generator) -> None:
+    """Paint a figure's seen pixels in place: its colour, jittered, under a texture and a slanting light."""
+    side = image.shape[0]
+    window = window_of(pose, side)
+    height, width = window[0].stop - window[0].start, window[1].stop - window[1].start
+    top, left = rng.integers(side, size=2)
+    tile = _textures(side)[rng.integers(TEXTURES)][top : top + height, left : left + width]
+    base = np.asarray(PALETTE[colour], dtype=np.float32) + rng.uniform(-18, 18, 3).astype(np.float32)
+    grain, slope_u, slope_v = rng.uniform((0.2, -40, -40), (0.8, 40, 40)).astype(np.float32)
+    u, v = local(pose, window)
+    level = np.float32(128) + grain * (tile - np.float32(128)) + slope_u * u + slope_v * v
+    colours = _ramp(base * np.float32(0.55), np.minimum(base * np.float32(1.3) + np.float32(20), np.float32(255)))
+    seen = mask[window]
+    image[window][seen] = colours[np.clip(level[seen], 0, 255).astype(np.uint8)]
+
+
+def paint(layers: Sequence[tuple[Pose, Mask, str]], side: int, rng: np.random.Generator) -> Image:
+    """A picture of figures (pose, seen pixels, colour), each on its pixels alone.
+
+    Edges are softened as a lens would; masks are not.
+    """
+    image = _ground(side, rng)
+    for pose, mask, colour in layers:
+        _coat(image, pose, mask, colour, rng)
+    image = cv2.GaussianBlur(image, (3, 3), 0.6)
+    top, left = rng.integers(side, size=2)
+    noisy: Image = cv2.add(image, _noise(side)[top : top + side, left : left + side], dtype=cv2.CV_8U)
+    return noisy

@@ -1,0 +1,167 @@
+"""Where figures go: freely, in another's hole, or in pairs that share a box, with enough of each left to be seen.
+
+Knows nothing of colours' looks nor of phrases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int8
+
+from sam4mllm.geometry.prompts import Box, Mask, box_iou, box_of
+from sam4mllm.synthetic.figures import BORES, COLOURS, HALF, RADII, SHAPES, TURNS, Figure, Pose, rasterise
+
+ALIKE = 0.6  # box IoU from which on two figures' boxes cannot be told apart
+SEEN = 0.4  # the share of a figure that must be seen
+TRIES = 12
+TWINS = (
+    ("ring", "circle"),
+    ("ring", "cross"),
+    ("frame", "circle"),
+    ("frame", "cross"),
+    ("frame", "horseshoe"),
+    ("horseshoe", "circle"),
+    ("square", "cross"),
+    ("square", "ring"),
+    ("circle", "cross"),
+    ("circle", "triangle"),
+    ("cross", "ring"),
+    ("bar", "bar"),
+)  # (behind, in front): pairs that can share a box and leave enough of both to be seen
+THIN = (0.78, 0.86)  # the hole's share of the radius where a figure fills it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """A figure that has its place, before others cover it."""
+
+    pose: Pose
+    colour: str
+    size: str
+    full: Mask
+    hole: Mask | None
+
+
+class Canvas:
+    """A picture's places. Figures are put one after another; each may cover parts of the earlier ones.
+
+    Attributes:
+        placed: the figures so far, in painting order.
+    """
+
+    def __init__(self, side: int, rng: np.random.Generator) -> None:
+        self.side, self.rng = side, rng
+        self.placed: list[Placed] = []
+        self.owner: Int8[np.ndarray, "s s"] = np.full((side, side), -1, dtype=np.int8)
+
+    def fill(self, count: int, twins: float, nested: float) -> None:
+        """Put ``count`` figures, beginning with a pair that shares a box, or one in a hole, as often as asked."""
+        how = self.rng.random()
+        if count >= 2 and how < twins + nested:
+            for _ in range(TRIES):
+                if self.put(self.twins() if how < twins else self.nest(), alike=how < twins):
+                    break
+        for _ in range(TRIES * count):
+            if len(self.placed) >= count:
+                return
+            self.put([self.free()])
+
+    def put(self, news: Sequence[tuple[Pose, str]], alike: bool = False) -> bool:
+        """Add figures (pose, size word) where enough of all stays seen, and where their boxes agree if ``alike``."""
+        placed, owner = list(self.placed), self.owner.copy()
+        for pose, size in news:
+            full, hole = rasterise(pose, self.side)
+            colour = self.colour(placed, fresh=len(news) > 1)
+            if any(placed[under].colour == colour for under in np.unique(owner[full]) if under >= 0):
+                return False  # nobody could see where one ends
+            owner[full] = len(placed)
+            placed.append(Placed(pose, colour, size, full, hole))
+        counts = np.bincount((owner + 1).ravel(), minlength=len(placed) + 1)[1:]
+        if any(seen < SEEN * np.count_nonzero(one.full) for seen, one in zip(counts, placed, strict=True)):
+            return False
+        if alike and not _same_box(owner == len(placed) - 2, owner == len(placed) - 1):
+            return False
+        self.placed, self.owner = placed, owner
+        return True
+
+    def free(self) -> tuple[Pose, str]:
+        """A figure anywhere, now and then of a shape that is already there."""
+        size = "small" if self.rng.random() < 0.5 else "big"
+        if self.placed and self.rng.random() < 0.35:
+            shape = self.placed[int(self.rng.integers(len(self.placed)))].pose.shape
+        else:
+            shape = SHAPES[int(self.rng.integers(len(SHAPES)))]
+        return self.pose(shape, self.rng.uniform(*RADII[size])), size
+
+    def pose(self, shape: str, share: float) -> Pose:
+        """A shape of a radius, as a share of the side, anywhere on the picture and turned as its kind may be."""
+        radius = share * self.side
+        x, y = self.rng.uniform(1.06 * radius, self.side - 1.06 * radius, 2)
+        turn = math.radians(TURNS.get(shape, 0.0))
+        bore = self.rng.uniform(*BORES.get(shape, (1.0, 1.0)))
+        return Pose(shape, float(x), float(y), radius, self.rng.uniform(-turn, turn), bore)
+
+    def twins(self) -> list[tuple[Pose, str]]:
+        """Two figures about one centre, the second as large as the first or as the first's hole."""
+        behind, front = TWINS[int(self.rng.integers(len(TWINS)))]
+        first = self.pose(behind, self.rng.uniform(0.22, RADII["big"][1]))
+        if behind == "bar":
+            first = replace(first, angle=math.radians(self.rng.uniform(25, 65)))
+            return [(first, "big"), (replace(first, angle=-first.angle), "big")]
+        if behind in ("ring", "horseshoe", "frame"):
+            first = replace(first, bore=self.rng.uniform(*THIN))
+        second = self.pose(front, self.rng.uniform(0.93, 1.0) * _room(first) / self.side)
+        angle = first.angle if behind in ("square", "frame") and front == "cross" else second.angle
+        return [(first, "big"), (replace(second, x=first.x, y=first.y, angle=angle), "big")]
+
+    def nest(self) -> list[tuple[Pose, str]]:
+        """A small figure in a large one's hole."""
+        hollow = ("ring", "frame", "horseshoe")[int(self.rng.integers(3))]
+        outer = replace(self.pose(hollow, self.rng.uniform(0.24, RADII["big"][1])), bore=self.rng.uniform(*THIN))
+        inner = self.pose(SHAPES[int(self.rng.integers(len(SHAPES)))], self.rng.uniform(0.09, 0.12))
+        slack = max(_room(outer) - 1.1 * inner.radius, 0.0) * 0.7
+        shift_x, shift_y = self.rng.uniform(-slack, slack, 2)
+        return [(outer, "big"), (replace(inner, x=outer.x + float(shift_x), y=outer.y + float(shift_y)), "small")]
+
+    def colour(self, placed: Sequence[Placed], fresh: bool) -> str:
+        """A colour: one that is not yet there where ``fresh``, else now and then one that is."""
+        used = [one.colour for one in placed]
+        if used and not fresh and self.rng.random() < 0.35:
+            return used[int(self.rng.integers(len(used)))]
+        choices = [colour for colour in COLOURS if not (fresh and colour in used)]
+        return choices[int(self.rng.integers(len(choices)))]
+
+    def figures(self) -> tuple[Figure, ...]:
+        """What was placed, with the masks of what is seen of it."""
+        return tuple(
+            Figure(one.pose.shape, one.colour, one.size, depth, self.owner == depth, one.full, one.hole, _box(one.full))
+            for depth, one in enumerate(self.placed)
+        )
+
+
+def _room(pose: Pose) -> float:
+    """The radius, in pixels, of a figure that shares a box with this one: that of its hole where it has one."""
+    match pose.shape:
+        case "ring" | "horseshoe":
+            return pose.radius * pose.bore
+        case "frame":
+            return pose.radius * pose.bore * HALF
+        case "square":
+            return pose.radius * HALF
+    return pose.radius * 0.97
+
+
+def _box(mask: Mask) -> Box:
+    box = box_of(mask)
+    assert box is not None  # a figure's radius is several pixels, and it lies on the picture
+    return box
+
+
+def _same_box(first: Mask, second: Mask) -> bool:
+    """Whether the boxes of two masks cannot be told apart; false where one is empty."""
+    a, b = box_of(first), box_of(second)
+    return a is not None and b is not None and box_iou(a, b) >= ALIKE

@@ -1,0 +1,213 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sam4mllm.data import samples as module
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import INDEX, Sample, read_samples, write_samples
+
+LEFT, RIGHT = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
+CAT = Sample("a", "train/1.jpg", 3, 4, "the cat", (LEFT,), source="toy", split="val")
+SAMPLES = [
+    CAT,
+    replace(CAT, id="b", phrase="both cats", masks=(LEFT, RIGHT), raw="Both cats!"),
+    replace(CAT, id="c", phrase="", masks=()),
+    replace(CAT, id="d", phrase="der Löwe 🦁\n", ignore=RIGHT, kind="sentence", split="test"),
+]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("samples", [SAMPLES, SAMPLES[:1], []], ids=["all", "one", "none"])
+def test_samples_are_the_same_there_and_back(tmp_path, samples):
+    write_samples(samples, tmp_path / "val", tmp_path / "images")
+    found = read_samples(tmp_path / "val")
+    assert list(found) == samples
+    assert len(found) == len(samples)
+    assert found.images == tmp_path / "images"
+
+
+def test_several_shards_keep_the_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_PER_SHARD", 3)
+    rows = [replace(CAT, id=str(number)) for number in range(7)]
+    write_samples(rows, tmp_path, tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == 3
+    assert list(read_samples(tmp_path)) == rows
+
+
+def test_the_same_samples_give_the_same_bytes(tmp_path):
+    write_samples(SAMPLES, tmp_path / "one", Path("/data/images"))
+    write_samples(iter(SAMPLES), tmp_path / "two", Path("/data/images"))
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_writing_again_replaces_the_samples_and_nothing_else(tmp_path):
+    write_samples(SAMPLES, tmp_path, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    write_samples(SAMPLES[:1], tmp_path, tmp_path)
+    assert list(read_samples(tmp_path)) == SAMPLES[:1]
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_write_that_breaks_leaves_the_old_samples(tmp_path, monkeypatch):
+    write_samples(SAMPLES, tmp_path, tmp_path)
+
+    def full(*args):
+        raise UserError("cannot write: No space left on device")
+
+    monkeypatch.setattr(module, "write_text", full)
+    with pytest.raises(UserError, match="No space"):
+        write_samples(SAMPLES[:1], tmp_path, tmp_path)
+    assert list(read_samples(tmp_path)) == SAMPLES
+
+
+def test_the_index_says_what_is_in_the_folder(tmp_path):
+    write_samples(SAMPLES, tmp_path, Path("/data/images"))
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index.pop("shards") == [path.name for path in tmp_path.glob("*.parquet")]
+    assert index == {
+        "version": 1,
+        "images": "/data/images",
+        "sources": ["toy"],
+        "splits": ["test", "val"],
+        "count": 4,
+    }
+
+
+def test_a_relative_image_root_moves_with_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_samples(SAMPLES, Path("here/data/val"), Path("here/images"))
+    Path("here").rename("there")
+    found = read_samples(tmp_path / "there/data/val")
+    assert found.path(CAT).resolve() == (tmp_path / "there/images/train/1.jpg").resolve()
+
+
+@pytest.mark.parametrize("links", [["data"], ["images"], ["data", "images"]], ids=" and ".join)
+def test_pictures_are_found_where_folders_are_links(tmp_path, monkeypatch, links):
+    project, disk = tmp_path / "project", tmp_path / "disk" / "far" / "away"
+    project.mkdir()
+    for name in ("data", "images"):
+        place = (disk if name in links else project) / name
+        place.mkdir(parents=True)
+        if name in links:
+            (project / name).symlink_to(place)
+    (project / "images" / "train").mkdir()
+    (project / "images" / "train" / "1.jpg").touch()
+    monkeypatch.chdir(project)
+    write_samples(SAMPLES, Path("data/set/val"), Path("images"))
+    monkeypatch.chdir(tmp_path)
+    assert read_samples(project / "data/set/val").path(CAT).is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"image": "a" * 256}, "no file can be called 'aaa", id="too long"),
+        pytest.param({"image": "a/b\0.jpg"}, "no file can be called", id="a zero"),
+        pytest.param({"width": 0}, "a picture has 1 to", id="no width"),
+        pytest.param({"width": 2**40, "masks": ()}, "a picture has 1 to", id="too wide"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        replace(CAT, **change)
+
+
+def test_the_image_root_can_be_overridden(tmp_path):
+    write_samples(SAMPLES, tmp_path, Path("/data/images"))
+    assert read_samples(tmp_path, images=Path("/other")).path(CAT) == Path("/other/train/1.jpg")
+
+
+def test_an_id_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="1 sample ids come more than once, the first is 'a"):
+        write_samples([CAT, CAT], tmp_path / "new", tmp_path)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("image", ["", "/etc/passwd", "../x.jpg", "a/../../x.jpg", "..\\x.jpg", "C:/x.jpg"])
+def test_an_image_cannot_leave_the_root(image):
+    with pytest.raises(UserError, match="below the image root"):
+        replace(CAT, image=image)
+
+
+@pytest.mark.parametrize("change", [{"masks": (Rle.empty(3, 4),)}, {"ignore": Rle.empty(5, 3)}], ids=str)
+def test_a_mask_of_another_size_than_the_picture_is_refused(change):
+    with pytest.raises(UserError, match="sample a: a mask of"):
+        replace(CAT, **change)
+
+
+def test_the_truth_is_the_union_of_the_masks():
+    assert SAMPLES[1].truth == Rle.from_runs([0, 4, 4, 4], 4, 3)
+    assert SAMPLES[2].truth.area == 0
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        pytest.param(None, "is no samples folder", id="missing"),
+        pytest.param("{", "is damaged", id="cut short"),
+        pytest.param('{"version": 2, "shards": "as it pleases"}', "of version 2, .* reads up to 1", id="newer"),
+        pytest.param('{"version": 1}', "is damaged", id="fields missing"),
+        pytest.param(
+            '{"version": 1, "images": "", "count": 0, "shards": ["../other.parquet"]}', "is damaged", id="leaving"
+        ),
+        pytest.param('{"version": 1, "images": "", "count": 1, "shards": []}', "holds 0 samples", id="count"),
+        pytest.param('{"version": 1, "images": "", "count": 0, "shards": ["a.parquet"]}', "cannot read", id="no shard"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, index, message):
+    if index is not None:
+        (tmp_path / INDEX).write_text(index)
+    with pytest.raises(UserError, match=message) as caught:
+        read_samples(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_shard_is_one_line(tmp_path):
+    write_samples(SAMPLES, tmp_path, tmp_path)
+    shard = next(tmp_path.glob("*.parquet"))
+    data = bytearray(shard.read_bytes())
+    for place in range(4, len(data), 97):
+        shard.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
+        try:
+            assert list(read_samples(tmp_path)) == SAMPLES  # unused bytes may differ
+        except UserError as error:
+            message = str(error)
+        else:
+            continue
+        assert "\n" not in message
+    shard.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="cannot read the shard"):
+        read_samples(tmp_path)
+
+
+def test_another_parquet_file_is_no_shard(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    (tmp_path / INDEX).write_text('{"version": 1, "images": "", "count": 1, "shards": ["a.parquet"]}')
+    with pytest.raises(UserError, match="is no shard of samples: its columns are x"):
+        read_samples(tmp_path)
+
+
+def test_the_shards_are_plain_parquet_for_datasets(tmp_path):
+    from datasets import Dataset
+
+    write_samples(SAMPLES, tmp_path / "val", tmp_path)
+    shard = next((tmp_path / "val").glob("*.parquet"))
+    rows = Dataset.from_parquet(str(shard), cache_dir=str(tmp_path / "cache"))
+    assert rows["phrase"] == [sample.phrase for sample in SAMPLES]
+    assert rows[1]["masks"] == [LEFT.counts, RIGHT.counts]
+
+
+def test_samples_load_no_torch():
+    code = "import sys, sam4mllm.data.samples; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,278 @@
+import base64
+import io
+import json
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sam4mllm.data_prep.readers import labelme
+from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint, prepare
+from sam4mllm.data_prep.formats.points import CUT
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box
+from sam4mllm.data.samples import read_samples
+
+APP = typer.Typer()
+APP.command()(labelme.main)
+
+
+def png(patch) -> str:
+    packed = io.BytesIO()
+    PIL.Image.fromarray(np.array(patch, dtype=np.uint8)).save(packed, "PNG")
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def claiming(side: int) -> str:
+    """A PNG that says it is so large, and is not."""
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(99)),
+        b"IEND": b"",
+    }
+    chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts.items())
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+
+
+def shape(label: str, x: int, **change) -> dict:
+    return {"label": label, "shape_type": "rectangle", "group_id": None, "points": [[x, 1], [x + 1, 2]], **change}
+
+
+def write(root: Path, shapes, name: str = "a", **change) -> Path:
+    document = {
+        "version": "5.5.0",
+        "imagePath": f"{Path(name).name}.jpg",
+        "imageHeight": 6,
+        "imageWidth": 9,
+        "imageData": None,
+        "shapes": shapes,
+        **change,
+    }
+    path = root / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+    return root
+
+
+SQUARE = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("form", "points", "pixels"),
+    [
+        pytest.param("rectangle", [[2, 1], [4, 3]], SQUARE, id="rectangle"),
+        pytest.param("rectangle", [[4, 3], [2, 1]], SQUARE, id="rectangle from its other corner"),
+        pytest.param("polygon", [[2, 1], [4, 1], [4, 3], [2, 3]], SQUARE, id="polygon, its border too"),
+        pytest.param("oriented_rectangle", [[2, 1], [4, 1], [4, 3], [2, 3]], SQUARE, id="oriented rectangle"),
+        pytest.param("circle", [[3, 2], [3, 2]], [], id="a circle of no radius"),
+        pytest.param("circle", [[3, 2], [4, 2]], [(1, 3), (2, 2), (2, 3), (2, 4), (3, 3)], id="a circle"),
+        pytest.param("rectangle", [[20, 20], [22, 22]], [], id="outside the picture"),
+    ],
+)
+def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
+    painted, _ = paint({"points": points}, form, (6, 9))
+    found = {(int(row), int(column)) for row, column in np.argwhere(painted)}
+    assert set(pixels) <= found
+    assert found <= set(pixels) | ({(1, 2), (1, 4), (3, 2), (3, 4)} if form == "circle" else set())
+
+
+@pytest.mark.parametrize(
+    ("corner", "pixels"),
+    [
+        ([2, 1], [(1, 2), (2, 3)]),
+        ([1.6, 1.4], [(1, 2), (2, 3)]),
+        ([-1, -1], [(0, 0)]),
+        ([8, 5], [(5, 8)]),
+        ([40, 40], []),
+    ],
+)
+def test_a_mask_lies_where_its_corner_says_and_is_cut_at_the_edge(corner, pixels):
+    mask = {"points": [corner, [corner[0] + 1, corner[1] + 1]], "mask": png([[1, 0], [0, 255]])}
+    painted, _ = paint(mask, "mask", (6, 9))
+    assert np.argwhere(painted).tolist() == [list(pixel) for pixel in pixels]
+
+
+@pytest.mark.parametrize(
+    ("form", "points", "cut"),
+    [
+        pytest.param("polygon", [[-1, -1], [10, -1], [10, 7]], False, id="a pixel off"),
+        pytest.param("polygon", [[1, 1], [10.5, 1], [3, 3]], True, id="more than a pixel off"),
+        pytest.param("rectangle", [[4, 3], [2, 8]], True, id="below"),
+        pytest.param("rectangle", [[400, 300], [402, 301]], True, id="far off"),
+        pytest.param("oriented_rectangle", [[-2, 1], [4, 1], [4, 3], [-2, 3]], True, id="left of it"),
+        pytest.param("circle", [[4, 3], [4, 0]], False, id="a circle inside"),
+        pytest.param("circle", [[4, 3], [8, 6]], True, id="a circle of which the two points are inside"),
+        pytest.param("mask", [[8, 5], [9, 6]], False, id="a mask, a pixel off"),
+        pytest.param("mask", [[9, 1], [9, 1]], True, id="a mask larger than its points say"),
+    ],
+)
+def test_shapes_that_leave_the_picture_are_cut_and_counted(tmp_path, form, points, cut):
+    mask = {"mask": png([[1, 0], [0, 255]])} if form == "mask" else {}
+    reading = prepare(write(tmp_path, [shape("mug", 0, shape_type=form, points=points, **mask)]))
+    assert reading.noticed[CUT] == ([f"a: {form} 'mug'"] if cut else [])
+    assert len(reading.splits["train"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "meant"),
+    [
+        pytest.param([shape("mug", 0), shape("cup", 3)], {"mug": [(0, 2)], "cup": [(3, 5)]}, id="two labels"),
+        pytest.param([shape("mug", 0), shape("mug", 3)], {"mug": [(0, 2), (3, 5)]}, id="two objects of one label"),
+        pytest.param(
+            [shape("mug", 0, group_id=1), shape("mug", 3, group_id=1), shape("mug", 6, group_id=2)],
+            {"mug": [(0, 5), (6, 8)]},
+            id="parts of one object are a group",
+        ),
+        pytest.param([shape("mug", 0, shape_type=None)], None, id="no form is a polygon, and this is none"),
+    ],
+)
+def test_a_label_means_its_shapes(tmp_path, shapes, meant):
+    write(tmp_path, shapes)
+    if meant is None:
+        with pytest.raises(UserError, match="a polygon has 3 or more points"):
+            prepare(tmp_path)
+        return
+    samples = prepare(tmp_path).splits["train"]
+    boxes = {sample.phrase: [mask.box for mask in sample.masks] for sample in samples}
+    assert boxes == {label: [Box(x0, 1, x1, 3) for x0, x1 in places] for label, places in meant.items()}
+    assert samples[0].id == "labelme-train-a-0"
+
+
+def test_shapes_without_an_area_are_counted(tmp_path):
+    forms = ["point", "points", "line", "linestrip", "spline"]
+    shapes = [shape("mug", 0, shape_type=form) for form in forms]
+    write(tmp_path, [*shapes, shape("cup", 3)])
+    write(tmp_path, shapes[:1], "b")
+    reading = prepare(tmp_path)
+    assert [sample.phrase for sample in reading.splits["train"]] == ["cup"]
+    assert reading.noticed == {
+        LEFT_OUT: [*(f"a: {form} 'mug'" for form in forms), "b: point 'mug'"],
+        CUT: [],
+        "pictures of no object": ["b"],
+    }
+
+
+def test_first_folders_called_train_val_or_test_are_splits_and_no_others(tmp_path):
+    others = ["a", "kitchen/d", "valley/e", "devices/f", "trainers/g", "testA/h", "kitchen/val/i", "Val/j"]
+    for name in ("val/b", "train/deep/c", "test/k", *others):
+        write(tmp_path, [shape("mug", 0)], name)
+    splits = prepare(tmp_path, split="mine").splits
+    assert {split: sorted(sample.image for sample in rows) for split, rows in splits.items()} == {
+        "mine": sorted(f"{name}.jpg" for name in others),
+        "test": ["test/k.jpg"],
+        "train": ["train/deep/c.jpg"],
+        "val": ["val/b.jpg"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "image"),
+    [
+        ("a.jpg", "json/a.jpg"),
+        ("../images/a.jpg", "images/a.jpg"),
+        ("..\\images\\a.jpg", "images/a.jpg"),
+        ("../../a.jpg", None),
+        ("/etc/passwd", None),
+        ("C:\\a.jpg", None),
+        ("\\\\host\\share\\a.jpg", None),
+    ],
+)
+def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path, path, image):
+    write(tmp_path, [shape("mug", 0)], "json/a", imagePath=path)
+    if image:
+        assert prepare(tmp_path).splits["train"][0].image == image
+    else:
+        with pytest.raises(UserError, match=r"a\.json is not as LabelMe has it: .*below the") as caught:
+            prepare(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "change", "message"),
+    [
+        pytest.param([{"label": "mug"}], {}, "KeyError: 'points'", id="no points"),
+        pytest.param([shape("mug", 0, points=[[1, 2]])], {}, "a rectangle has 2 points", id="one corner"),
+        pytest.param([shape("mug", 0, points=[["1", 2], [1, 2]])], {}, "a list of points x, y", id="a word as a place"),
+        pytest.param([shape("mug", 0, points=[[True, 2], [1, 2]])], {}, "a list of points x, y", id="a yes"),
+        pytest.param([shape("mug", 0, points=[[10**400, 2], [1, 2]])], {}, "1,329 bits", id="a number of 400 digits"),
+        pytest.param([shape("mug", 0, points=[[1, 2], [1e9, 2]])], {}, "within 32768 pixels", id="far off"),
+        pytest.param([shape(5, 0)], {}, "text is due, got 5", id="a number as a label"),
+        pytest.param([shape("mug", 0)], {"imageHeight": 0}, "a picture has 1 to", id="a picture of no size"),
+        pytest.param([shape("mug", 0)], {"imageHeight": 10**9}, "a picture has 1 to", id="a picture of all sizes"),
+        pytest.param([shape("mug", 0)], {"imageHeight": None}, "TypeError", id="no size"),
+        pytest.param([shape("m", 0, shape_type="mask", mask="%%")], {}, "cannot identify", id="a mask that is none"),
+        pytest.param(
+            [shape("m", 0, shape_type="mask", mask=claiming(20000))], {}, "its mask is too large", id="a huge mask"
+        ),
+        pytest.param([shape("m", 0, shape_type="mask", mask=claiming(12000))], {}, "OSError", id="a large mask, cut"),
+    ],
+)
+def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, change, message):
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(write(tmp_path, shapes, **change))
+    assert re.search(r"a\.json(: | is not as LabelMe has it)", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '{"images": [], "annotations": []}', '{"imagePath": "a.jpg", "imageHeight": 6, "shapes": []}']
+)
+def test_a_json_file_that_is_none_of_labelmes_is_called_so(tmp_path, text):
+    write(tmp_path, [shape("mug", 0)])
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        prepare(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/other.json is none of LabelMe's files, which have imageHeight, imagePath, imageWidth, shapes: "
+        "move it, or give --root a folder of LabelMe's alone"
+    )
+
+
+def test_the_folder_labelme_below_the_root_is_the_sets(tmp_path):
+    write(tmp_path / "labelme", [shape("mug", 0)], "val/a")
+    (tmp_path / "instances.json").write_text("{}")
+    reading = prepare(tmp_path)
+    assert reading.images == tmp_path / "labelme"
+    assert {split: [sample.image for sample in rows] for split, rows in reading.splits.items()} == {
+        "val": ["val/a.jpg"]
+    }
+
+
+def test_the_command_writes_a_folder_for_each_split(tmp_path):
+    write(tmp_path / "raw", [shape("mug", 0)], "train/a")
+    write(tmp_path / "raw", [shape("mug", 0)], "val/a")
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "pictures that are missing: 2 (train/a.jpg, val/a.jpg)" in result.output
+    assert [len(read_samples(tmp_path / "out" / split)) for split in ("train", "val")] == [1, 1]
+
+
+@pytest.mark.parametrize("out", ["raw", "raw/out", "raw/../raw/out", "link/out"])
+def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
+    write(tmp_path / "raw", [shape("mug", 0)])
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / out)])
+    assert result.exit_code == 2
+    assert "where all JSON is read as labelme: choose another" in result.stderr
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.json"]
+
+
+def test_a_folder_without_files_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no LabelMe files in"):
+        prepare(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["../evil", "a/b", ".."])
+def test_a_split_cannot_leave_the_output(tmp_path, split):
+    out = tmp_path / "a" / "b"
+    words = ["--root", write(tmp_path / "raw", [shape("mug", 0)]), "--out", out, "--split", split]
+    result = CliRunner().invoke(APP, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "a split is a folder of its own" in result.stderr
+    assert not (tmp_path / "a").exists()

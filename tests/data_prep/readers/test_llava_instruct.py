@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sam4mllm.data_prep.readers import llava_instruct
+from sam4mllm.data_prep.readers.llava_instruct import MISSING, NONE, ORDER, prepare
+from sam4mllm.data_prep.sources import SOURCES
+from sam4mllm.errors import UserError
+from sam4mllm.mllm import Turn
+from sam4mllm.data.conversations import read_talks
+
+APP = typer.Typer()
+APP.command()(llava_instruct.main)
+ASK = {"from": "human", "value": "<image>\nWhat is it?"}
+SAY = {"from": "gpt", "value": "A bus.\n"}
+ASKED, SAID = Turn("user", "What is it?"), Turn("assistant", "A bus.")
+
+
+def write(root: Path, *conversations: list, folder: str = "images/train2017", **change) -> Path:
+    items = [
+        {"id": f"00000000000{number}", "image": "000000000009.jpg", "conversations": turns, **change}
+        for number, turns in enumerate(conversations)
+    ]
+    (root / "llava_instruct").mkdir(exist_ok=True)
+    (root / "llava_instruct" / "llava_instruct_150k.json").write_text(json.dumps(items))
+    prefix = "COCO_train2014_" if "2014" in folder else ""
+    (root / folder).mkdir(parents=True)
+    PIL.Image.new("RGB", (9, 6)).save(root / folder / f"{prefix}000000000009.jpg")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("conversation", "turns"),
+    [
+        pytest.param([ASK, SAY], (ASKED, SAID), id="question and answer"),
+        pytest.param([ASK, SAY, {**ASK, "value": "Why?"}, SAY], (ASKED, SAID, Turn("user", "Why?"), SAID), id="two"),
+        pytest.param([{**ASK, "value": "What is it?\n<image>"}, SAY], (ASKED, SAID), id="the mark comes last"),
+        pytest.param([SAY, ASK, SAY], (ASKED, SAID), id="a first turn that is not the human's goes"),
+    ],
+)
+def test_a_conversation_becomes_turns(tmp_path, conversation, turns):
+    reading = prepare(write(tmp_path, conversation))
+    [talk] = reading.talks["train"]
+    assert talk.turns == turns
+    assert (talk.id, talk.image) == ("llava_instruct-0-000000000000", "train2017/000000000009.jpg")
+    assert (talk.width, talk.height) == (9, 6)
+    assert not any(reading.noticed.values())
+
+
+@pytest.mark.parametrize("conversation", [[], [ASK], [ASK, ASK, SAY], [ASK, SAY, ASK], [SAY]], ids=len)
+def test_turns_that_do_not_alternate_are_counted(tmp_path, conversation):
+    reading = prepare(write(tmp_path, conversation, [ASK, SAY]))
+    assert len(reading.talks["train"]) == 1
+    assert reading.noticed[ORDER] == ["0-000000000000"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [({"image": None}, NONE), ({"image": ""}, NONE), ({"image": "000000000008.jpg"}, MISSING)]
+)
+def test_talks_without_their_picture_are_counted(tmp_path, change, what):
+    reading = prepare(write(tmp_path, [ASK, SAY], **change))
+    assert reading.talks == {"train": []}
+    assert reading.noticed[what] == ["0-000000000000"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "image"),
+    [
+        ("images/train2014", "train2014/COCO_train2014_000000000009.jpg"),
+        ("images/mscoco/images/train2014", "train2014/COCO_train2014_000000000009.jpg"),
+        ("train2014", "train2014/COCO_train2014_000000000009.jpg"),
+        ("coco/train2017", "train2017/000000000009.jpg"),
+    ],
+)
+def test_pictures_of_both_years_are_found_where_they_are_kept(tmp_path, folder, image):
+    reading = prepare(write(tmp_path, [ASK, SAY], folder=folder))
+    [talk] = reading.talks["train"]
+    assert talk.image == image
+    assert (reading.images / talk.image).is_file()
+
+
+@pytest.mark.parametrize("home", ["llava_instruct", "llava_dataset", "."])
+@pytest.mark.parametrize("year", ["train2014", "train2017"])
+@pytest.mark.parametrize("place", [".", "images", "images/mscoco/images", "coco"])
+def test_make_data_finds_it_wherever_its_reader_does(tmp_path, home, year, place):
+    write(tmp_path, [ASK, SAY], folder=f"{place}/{year}")
+    file = tmp_path / "llava_instruct" / "llava_instruct_150k.json"
+    (tmp_path / home).mkdir(exist_ok=True)
+    file.rename(tmp_path / home / file.name)
+    assert len(prepare(tmp_path).talks["train"]) == 1
+    assert SOURCES["llava_instruct"].missing(tmp_path) == []
+    assert SOURCES["llava_instruct"].has_pictures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"image": "../../secret.jpg"}, "conversation 0: an image is a path below", id="leaves the root"),
+        pytest.param({"conversations": [{"from": "system", "value": ""}]}, "KeyError: 'system'", id="another role"),
+        pytest.param({"conversations": [{"from": "gpt", "value": 5}]}, "text is due, got 5", id="a number as words"),
+        pytest.param({"conversations": 5}, "TypeError", id="no list"),
+    ],
+)
+def test_a_file_of_another_form_is_one_line_that_names_it(tmp_path, change, message):
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(write(tmp_path, [ASK, SAY], **change))
+    assert "llava_instruct_150k.json" in str(caught.value)
+
+
+def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"no such file: .*llava_instruct_150k\.json"):
+        prepare(tmp_path)
+    write(tmp_path, [ASK, SAY], folder="elsewhere/train2017")
+    with pytest.raises(UserError, match=r"no pictures of COCO: one of these folders is due: .*/images/train2014"):
+        prepare(tmp_path)
+    assert len(prepare(tmp_path, images=tmp_path / "elsewhere").talks["train"]) == 1
+
+
+def test_the_command_writes_talks(tmp_path):
+    write(tmp_path, [ASK, SAY], [ASK])
+    result = CliRunner().invoke(APP, ["--root", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert f"{ORDER}: 1 (1-000000000001)" in result.output
+    talks = read_talks(tmp_path / "out" / "train")
+    assert [talk.turns for talk in talks] == [(ASKED, SAID)]
+    assert talks.path(talks.talks[0]).is_file()

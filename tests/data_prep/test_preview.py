@@ -1,0 +1,310 @@
+import math
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sam4mllm.data_prep import preview as command
+from sam4mllm.data_prep.cards import Case
+from sam4mllm.data_prep.preview import WORST, cases_of, chosen, show
+from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.images.files import write_png
+from sam4mllm.mllm import Turn
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
+from sam4mllm.segmenters.box import BoxSegmenter
+from sam4mllm.data.conversations import Talk, write_talks
+from sam4mllm.targets.record import Target, write_targets
+from tests.report.parsed import Page, picture_sizes, plain, stands_alone
+
+APP = typer.Typer()
+APP.command()(command.main)
+EVIL = "<script>alert('x')</script> & \"quotes\""
+
+
+def mask(x0=2, y0=3, x1=10, y1=9, height=16, width=20):
+    made = np.zeros((height, width), bool)
+    made[y0:y1, x0:x1] = True
+    return made
+
+
+def sample(number, phrase="a square", masks=1, image=None, **more):
+    rles = tuple(Rle.from_mask(mask(x0=2 + index)) for index in range(masks))
+    return Sample(f"set-{number}", image or f"{number}.png", 20, 16, phrase, rles, source="set", split="val", **more)
+
+
+def target(number, iou, index=0, prompts=1, points=0):
+    clicks = tuple(Point(3.5 + step, 4.5, step % 2 == 0) for step in range(points))
+    kept = tuple(Prompt(Box(2, 3, 10 + step, 9), clicks) for step in range(prompts))
+    return Target(f"set-{number}", index, kept, (iou,) * prompts, iou)
+
+
+def by_mask(*targets):
+    return {(each.sample_id, each.index): each for each in targets}
+
+
+def given(folder, *samples, missing=()):
+    """The samples, with a picture for each but the missing ones."""
+    for each in samples:
+        if each.image not in missing:
+            write_png(folder / each.image, np.full((16, 20, 3), 90, np.uint8))
+    return SampleSet(samples, folder)
+
+
+def test_the_page_stands_alone(tmp_path):
+    samples = given(tmp_path, sample(0), sample(1))
+    assert stands_alone(show(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5))))
+
+
+def test_every_picture_can_be_read(tmp_path):
+    sizes = picture_sizes(show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
+    assert [max(size) for size in sizes] == [480, 480]  # the true mask, the prompts
+
+
+@pytest.mark.parametrize("place", ["phrase", "raw", "kind", "source", "split", "id", "image"])
+def test_every_text_is_escaped(tmp_path, place):
+    values = {"id": "set-0", "image": "0.png", "phrase": "a", "raw": "b", "source": "set", "split": "val", "kind": "c"}
+    made = Sample(width=20, height=16, masks=(Rle.from_mask(mask()),), **{**values, place: EVIL})
+    samples = SampleSet((made,), tmp_path)  # the picture is missing, so that its name is told too
+    text = show(samples, f"{EVIL} title", {(made.id, 0): Target(made.id, 0, (), (), 0.1)})
+    page = Page(text)
+    assert not any(tag == "script" for tag, _ in page.tags)
+    assert page.text("h1") == [f"{EVIL} title"]
+    assert EVIL in plain(text).removeprefix(f"{EVIL} title").replace(f"{EVIL} title", "")
+
+
+def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
+    page = Page(show(given(tmp_path, sample(0, EVIL)), ""))
+    assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"true mask: {EVIL}"]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    samples = given(tmp_path, *(sample(number) for number in range(4)))
+    targets = by_mask(*(target(number, 0.5 + number / 10, points=4) for number in range(4)))
+    pages = {show(samples, "", each, BoxSegmenter()) for each in (cut(targets, 0), cut(targets, 0))}
+    assert len(pages) == 1
+    assert len({show(samples, "", None), show(samples, "", None)}) == 1
+
+
+def cut(targets, points):
+    """The same targets with so many points, which the box segmenter can take."""
+    return {
+        key: Target(
+            each.sample_id,
+            each.index,
+            tuple(Prompt(prompt.box, prompt.points[:points]) for prompt in each.prompts),
+            each.ious,
+            each.ceiling,
+        )
+        for key, each in targets.items()
+    }
+
+
+def test_the_worst_come_first(tmp_path):
+    samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(30)))
+    order = np.random.default_rng(0).permutation(30)
+    targets = by_mask(*(target(number, 0.3 + order[number] / 50) for number in range(30)))
+    page = Page(show(samples, "", targets, limit=25))
+    phrases = [int(words.removeprefix("phrase ")) for words in page.text("bdi")]
+    assert phrases[:WORST] == [int(number) for number in np.argsort(order)[:WORST]]
+    assert phrases[WORST:] == sorted(phrases[WORST:])
+    assert len(set(phrases)) == 25
+    assert page.text("h2") == ["The worst 20", "The rest"]
+    assert "5 of 10, evenly chosen, in order." in page.text("p")
+
+
+@pytest.mark.parametrize(
+    ("scores", "limit", "worst", "none", "rest"),
+    [
+        ([None] * 4, 2, [], [], [0, 2]),
+        ([None] * 4, 9, [], [], [0, 1, 2, 3]),
+        ([0.5, None, 0.2, 0.5], 9, [2, 0, 3], [], [1]),
+        ([0.5, None, 0.2, 0.5], 2, [2, 0], [], []),
+        ([-0.1, 0.6, -0.0, 0.5], 9, [3, 1], [2, 0], []),
+        ([-0.1, 0.6, -0.0, 0.5], 3, [3, 1], [2], []),
+        ([-0.3] * 25 + [0.5, None], 60, [25], list(range(20)), [*range(20, 25), 26]),
+        ([], 5, [], [], []),
+    ],
+    ids=[
+        "an even choice",
+        "all",
+        "equals in order",
+        "a limit below the worst",
+        "that keep a prompt first",
+        "a limit among those that keep none",
+        "many that keep none",
+        "nothing",
+    ],
+)
+def test_what_is_chosen(scores, limit, worst, none, rest):
+    """A minus stands for a mask that keeps no prompt."""
+    cases = [
+        Case(
+            sample(number),
+            0,
+            None if score is None else target(number, abs(score), prompts=int(math.copysign(1, score) > 0)),
+        )
+        for number, score in enumerate(scores)
+    ]
+    found = chosen(cases, limit)
+    assert [[cases.index(case) for case in part] for part in found] == [worst, none, rest]
+
+
+@pytest.mark.parametrize("missing", [0, 3])
+def test_masks_that_keep_no_prompt_have_their_own_part_of_the_page(tmp_path, missing):
+    samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(6 + missing)))
+    targets = by_mask(*(target(number, 0.1 * number, prompts=int(number > 2)) for number in range(6)))
+    page = Page(show(samples, "", targets))
+    rest = ["The rest"] if missing else []
+    assert page.text("h2") == ["The worst 3 that keep no prompt", "The worst 3", *rest]
+    assert page.text("bdi") == [f"phrase {number}" for number in range(6 + missing)]
+    assert sum("nothing is kept" in text for text in page.text("p")) >= 3
+
+
+def test_every_mask_and_every_empty_expression_is_a_case():
+    samples = [sample(0, masks=2), sample(1, masks=0), sample(2)]
+    targets = by_mask(target(0, 0.7, index=1), target(2, 0.9))
+    assert [(case.sample.id, case.index) for case in cases_of(samples, targets)] == [
+        ("set-0", 0),
+        ("set-0", 1),
+        ("set-1", None),
+        ("set-2", 0),
+    ]
+    assert [case.target and case.target.ceiling for case in cases_of(samples, targets)] == [None, 0.7, None, 0.9]
+    assert [case.index for case in cases_of(samples, None)] == [None, None, None]
+
+
+def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
+    empty = Sample("set-9", "9.png", 20, 16, "nothing there", (Rle.empty(16, 20),), source="set", split="val")
+    small = sample(8)
+    samples = given(tmp_path, sample(0), sample(1), sample(2, masks=2), sample(3), empty, small, missing=("1.png",))
+    write_png(tmp_path / "8.png", np.zeros((5, 6, 3), np.uint8))
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    kept = (target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1))
+    targets = by_mask(*kept, target(3, 0.1, prompts=0), target(9, 0, prompts=0))
+    text = show(samples, "", targets)
+    assert "Missing pictures: 1 1.png" in plain(text)
+    assert "Cards below whose picture cannot be used: 3" in plain(text)
+    assert "is not a picture that can be read" in plain(text)
+    assert "the picture is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
+    assert "Expressions with an empty mask: 1 set-9" in plain(text)
+    assert "Masks without a target: 1 set-2, mask 1" in plain(text)
+    assert "Masks that keep no prompts, no candidate having reached the least IoU: 1 set-3, mask 0" in plain(text)
+    assert "Targets of masks that are not here: 1 set-5, mask 0" in plain(text)
+    assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 7
+
+
+def test_nothing_amiss_is_not_told(tmp_path):
+    text = show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
+    assert not any(tag == "details" for tag, _ in Page(text).tags)
+
+
+def test_the_summary_counts_each_split(tmp_path):
+    several = sample(1, masks=3)
+    samples = given(tmp_path, sample(0, image="same.png"), several, sample(2, masks=0, image="same.png"))
+    cells = Page(show(samples, "")).text("td")
+    assert cells == ["set", "val", "3", "2", "4", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "segmenter", "said", "pictures"),
+    [
+        pytest.param(None, None, "Without targets there are no prompts and no IoUs.", 1, id="samples alone"),
+        pytest.param(by_mask(target(0, 1.0)), None, "nothing is redrawn", 2, id="stored"),
+        pytest.param(by_mask(target(0, 1.0)), BoxSegmenter(), "redraws from them now", 2, id="redrawn"),
+    ],
+)
+def test_the_page_says_what_it_shows(tmp_path, targets, segmenter, said, pictures):
+    text = show(given(tmp_path, sample(0)), "", targets, segmenter)
+    assert said in plain(text)
+    assert len(Page(text).pictures) == pictures
+    assert ("IoU, redrawn now" in text) == (segmenter is not None)
+
+
+def test_another_segmenter_than_that_of_the_targets_is_found_out(tmp_path):
+    samples = given(tmp_path, sample(0))
+    assert "unlike what is stored" not in show(samples, "", by_mask(target(0, 1.0)), BoxSegmenter())
+    text = show(samples, "", by_mask(target(0, 0.6)), BoxSegmenter())
+    assert "1.000" in Page(text).text("b")
+    assert "redrawn unlike what is stored" in plain(text)
+
+
+def test_the_redrawn_mask_is_drawn(tmp_path):
+    samples = given(tmp_path, sample(0))
+    stored, redrawn = (Page(show(samples, "", by_mask(target(0, 1.0)), each)) for each in (None, BoxSegmenter()))
+    assert stored.pictures[0] == redrawn.pictures[0]
+    assert stored.pictures[1] != redrawn.pictures[1]
+
+
+def test_a_set_of_nothing_is_a_page_too(tmp_path):
+    for targets in (None, {}):
+        assert "0 expressions" in plain(show(SampleSet((), tmp_path), "", targets))
+
+
+def written(folder, *targets):
+    samples = given(folder / "images", *(sample(number) for number in range(3)))
+    write_samples(samples, folder / "val", folder / "images")
+    write_targets(targets or [target(number, 0.9) for number in range(3)], folder / "targets", {})
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(APP, [str(word) for word in words])
+
+
+def test_the_command_writes_the_page_of_a_split(tmp_path):
+    folder = written(tmp_path)
+    words = [folder / "val", "--targets", folder / "targets", "--segmenter", "box", "--out", tmp_path / "x" / "a.html"]
+    result = run(*words, "--limit", 2)
+    assert result.exit_code == 0, result.output
+    assert "a.html: 2 cards" in result.stdout
+    first = (tmp_path / "x" / "a.html").read_bytes()
+    assert run(*words, "--limit", 2).exit_code == 0
+    assert (tmp_path / "x" / "a.html").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["--segmenter", "box"], "give --targets too", id="a segmenter alone"),
+        pytest.param(["--targets", "val"], "is no targets folder", id="no targets"),
+        pytest.param(["--targets", "others"], "holds targets of other samples", id="targets of another set"),
+        pytest.param(["--targets", "targets", "--segmenter", "cut"], "unknown segmenter", id="no such segmenter"),
+        pytest.param(["--targets", "points", "--segmenter", "box"], "takes boxes only", id="points for a box"),
+        pytest.param(
+            ["--targets", "targets", "--segmenter", "grabcut", "--device", "cuda"], "on the CPU alone", id="no device"
+        ),
+        pytest.param(["--out", "/proc/a.html"], "cannot write", id="unwritable"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(written(tmp_path))
+    write_targets([target(77, 0.9)], tmp_path / "others", {})
+    write_targets([target(0, 0.9, points=2)], tmp_path / "points", {})
+    result = run("val", *words)
+    assert result.exit_code == 2
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
+        line for line in result.stderr.splitlines() if message in line
+    ]
+    assert message in result.stderr
+    assert not (tmp_path / "sheet.html").exists()
+
+
+def test_talks_are_called_so(tmp_path):
+    write_talks([Talk("a", "0.png", 20, 16, (Turn("user", "What?"), Turn("assistant", "It.")))], tmp_path, tmp_path)
+    result = run(tmp_path, "--out", tmp_path / "a.html")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path} holds talks, which have no masks to look at: give a folder of samples\n"
+    write_samples([sample(0)], tmp_path, tmp_path)
+    assert run(tmp_path, "--out", tmp_path / "a.html").exit_code == 0
+
+
+def test_real_photos_are_shown(real_data, tmp_path):
+    from sam4mllm.data_prep.readers.refcoco import prepare
+
+    root = real_data / "refcoco_real"
+    write_samples(prepare(root, "refcoco", "unc").splits["testB"], tmp_path / "testB", root / "images")
+    text = show(read_samples(tmp_path / "testB"), "refcoco / testB")
+    assert len(Page(text).pictures) == 20
+    assert "Missing pictures" not in text

@@ -1,0 +1,186 @@
+"""`sam4mllm calibrate`, with scripted talkers in the place of an adapter's model."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.evaluation.threshold_sweep import PAPER
+from sam4mllm.training.checkpoints import is_whole, seal
+from sam4mllm.errors import UserError
+from sam4mllm.runtime.provenance import data
+from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.config import Recipe
+from sam4mllm.data.samples import SampleSet, write_samples
+from tests.evaluation.test_threshold_sweep import Leaning, Nearest, samples  # noqa: F401  a fixture
+
+WORDS = ["--segmenter", "grabcut", "--layout", "grid", "--layout", "interior", "--points", 4, "--points", 9]
+
+
+@pytest.fixture
+def talker(monkeypatch) -> Leaning:
+    talker = Leaning()
+    monkeypatch.setattr(Recipe, "build_mllm", lambda self: talker.mllm)
+    monkeypatch.setattr(Recipe, "build_segmenter", lambda self: Nearest())
+    return talker
+
+
+@pytest.fixture
+def adapter(tmp_path, samples) -> Path:  # noqa: F811
+    """An adapter's card, and splits beside it: train, val, test, and two pictures with four samples each."""
+    for split, some in (("train", samples.samples), ("val", samples.samples[:2]), ("test", samples.samples[2:])):
+        own = [replace(one, id=f"{one.id}-{split}", split=split) for one in some]
+        write_samples(own, tmp_path / split, samples.images)
+    many = [
+        replace(one, id=f"{one.id}-{image}-{n}", image=image, split="val")
+        for one in samples.samples[:2]
+        for image in ("p.png", "q.png")
+        for n in range(2)
+    ]
+    write_samples(many, tmp_path / "two", samples.images)
+    card = Card("b", "sam4mllm", "a/b", prompters={"ppg": {"positive": 2}, "pqpp": {}})
+    replace(card, data=data([str(tmp_path / "train")])).write(tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_config.json").touch()
+    return tmp_path / "adapter"
+
+
+def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapter, talker):
+    code, out, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
+    assert code == 0
+    report = json.loads((adapter / "calibration" / "report.json").read_text())
+    card = Card.read(adapter)
+    assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"]}
+    assert Recipe(adapter=str(adapter), prompter="pqpp").resolved().options == report["chosen"]
+    assert report["chosen"]["sure_yes"] < PAPER.sure.yes
+    assert report["validation"]["calibrated"] > report["validation"]["the paper's thresholds"]
+    assert (report["counts"]["settings"], report["counts"]["samples"], report["gains"]) == (4 * 64, 2, {})
+    assert report["counts"]["masks"] < 4 * 64
+    assert "| calibrated |" in out
+    assert "warning" not in err
+
+
+def test_a_checkpoint_that_was_calibrated_is_still_gone_on_from(command, adapter, talker):
+    seal(adapter)
+    assert command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)[0] == 0
+    assert Card.read(adapter).prompters["pqpp"]
+    assert is_whole(adapter)
+
+
+def test_the_gain_is_measured_on_other_samples(command, adapter, talker):
+    words = ["--test", adapter.parent / "test", "--draws", 20]
+    code, out, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
+    assert code == 0
+    assert "warning" not in err
+    report = json.loads((adapter / "calibration" / "report.json").read_text())
+    for name in ("the paper's thresholds", "uncalibrated"):
+        apart = report["test"]["calibrated"] - report["test"][name]
+        assert report["gains"][name] == [pytest.approx(apart), None, None]  # one picture says nothing of others
+    assert f"{100 * report['gains']['uncalibrated'][0]:+.2f}" in out
+
+
+def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker, monkeypatch):
+    words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS, "--batch-size", 1]
+    assert command(*words)[0] == 0
+    file, card = adapter / "calibration" / "asked.jsonl", (adapter / "sam4mllm.json").read_bytes()
+    whole, asked = file.read_bytes(), dict(talker.asked)
+    file.write_bytes(b"".join(line for line in whole.splitlines(keepends=True) if b"-p.png" in line) + b'{"vers')
+    talker.asked.clear()
+    assert command(*words)[0] == 0
+    assert (file.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, card)
+    assert {key for key, _ in asked} - {key for key, _ in talker.asked} == {key for key, _ in asked if "-p.png" in key}
+    assert talker.asked
+    monkeypatch.setattr(Recipe, "build_mllm", lambda self: pytest.fail("loaded"))
+    assert command(*words)[0] == 0
+
+
+def test_what_failed_is_said_and_asked_again(command, adapter, talker, samples):  # noqa: F811
+    words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS]
+    report, card = adapter / "calibration" / "report.json", (adapter / "sam4mllm.json").read_bytes()
+    assert command(*words)[0] == 0
+    whole, chosen = report.read_bytes(), (adapter / "sam4mllm.json").read_bytes()
+    (adapter / "calibration" / "asked.jsonl").unlink()
+    (adapter / "sam4mllm.json").write_bytes(card)
+
+    for name in ("p.png", "q.png"):
+        (samples.images / name).rename(samples.images / f"_{name}")
+    code, _, err = command(*words)
+    assert code == 2
+    assert "error: nothing can be chosen, all 8 samples failed; the first: " in err
+    assert (adapter / "sam4mllm.json").read_bytes() == card
+
+    (samples.images / "_p.png").rename(samples.images / "p.png")
+    code, _, err = command(*words)
+    assert code == 0
+    assert "warning: 4 of 8 samples failed, and are asked again by the same command; the first: " in err
+    (samples.images / "_q.png").rename(samples.images / "q.png")
+    code, _, err = command(*words)
+    assert (code, "failed" in err) == (0, False)
+    assert (report.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, chosen)
+
+
+def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
+    replace(Card.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
+    code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
+    assert code == 0
+    assert "warning: the adapter was asked by lists" in err
+    assert "ask" not in Card.read(adapter).prompters["pqpp"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["train", *WORDS], "the adapter was taught ", id="training split"),
+        pytest.param(["val", "--test", "train", *WORDS], "the adapter was taught ", id="training split as test"),
+        pytest.param(["val", "--test", "val", *WORDS], "on other samples than it was chosen on", id="same split"),
+        pytest.param(["val", *WORDS, "--profile", "lisa", "--metric", "mIoU"], "choose from gIoU, cIoU", id="metric"),
+        pytest.param(["val", *WORDS, "--profile", "coco"], "choose one of lavt", id="profile"),
+        pytest.param(["val", *WORDS, "--points", 5], "a square number for the grid", id="grid"),
+        pytest.param(["val", *WORDS, "--layout", "spiral"], "unknown layout 'spiral'", id="layout"),
+        pytest.param(["val", "--segmenter", "box"], "takes no points", id="segmenter of boxes"),
+        pytest.param(["none", *WORDS], "none", id="no such split"),
+        pytest.param(["empty", *WORDS], "holds no samples", id="no samples"),
+        pytest.param(["val", *WORDS, "--adapter", "val"], "kept in an adapter's sam4mllm.json", id="no card"),
+    ],
+)
+def test_a_mistake_is_one_line_and_the_card_stays_as_it_is(command, adapter, talker, monkeypatch, words, says):
+    monkeypatch.chdir(adapter.parent)
+    write_samples([], Path("empty"), Path())
+    before = (adapter / "sam4mllm.json").read_bytes()
+    code, _, err = command("calibrate", "--adapter", "adapter", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
+    assert (adapter / "sam4mllm.json").read_bytes() == before
+    assert not talker.asked
+
+
+def test_nothing_is_chosen_by_a_number_that_is_none(command, adapter, talker):
+    words = ["--profile", "rela", "--metric", "N_acc"]  # of samples that all have a target
+    before = (adapter / "sam4mllm.json").read_bytes()
+    code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: N_acc of rela has nothing to stand on in these samples")
+    assert (adapter / "sam4mllm.json").read_bytes() == before
+    assert not (adapter / "calibration" / "report.json").exists()
+
+
+def test_a_test_split_to_choose_on_is_warned_of(command, adapter, talker):
+    code, _, err = command("calibrate", adapter.parent / "test", "--adapter", adapter, *WORDS)
+    assert code == 0
+    assert "warning: the samples are of the split test" in err
+
+
+def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples):  # noqa: F811
+    other = SampleSet(tuple(replace(one, id=f"{one.id}-other") for one in samples.samples[:2]), samples.images)
+    write_samples(other, adapter.parent / "other", samples.images)
+    words = ["--test", adapter.parent / "other", "--draws", 20]
+    code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
+    assert code == 0
+    assert "warning: 1 pictures are in both splits, p.png for one" in err
+
+
+def test_no_layouts_are_nothing_to_choose_from():
+    from sam4mllm.evaluation.calibrate import Choice
+
+    with pytest.raises(UserError, match="no layouts"):
+        Choice(())

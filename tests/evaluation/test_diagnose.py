@@ -1,0 +1,152 @@
+import random
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from sam4mllm.evaluation.diagnose import diagnose
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Point, Prompt, union
+from sam4mllm.evaluation.attribution import by_label, means
+from sam4mllm.prediction.record import Prediction
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.evaluation.scores import score
+from sam4mllm.evaluation.subsets import STRATA
+from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, painted, sample
+
+LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 0, 18, 10)
+STAIRS = Rle.from_mask(np.tri(HEIGHT, WIDTH, dtype=bool))  # half of its box: a painter of boxes draws it badly
+
+
+def said(name, *prompts, **more):
+    """A prediction as the painter draws it."""
+    mask = union([painted(prompt) for prompt in prompts], HEIGHT, WIDTH)
+    return Prediction(name, prompts, Rle.from_mask(mask), **more)
+
+
+def box(x0, y0, x1, y1, *points):
+    return Prompt(Box(x0, y0, x1, y1), points)
+
+
+def of(folder, truth, prediction, profile="rela", painter=None):
+    [entry] = diagnose(given(folder, truth), [prediction], painter or Painter(), profile)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("masks", "prediction", "lost"),
+    [
+        pytest.param([LEFT], said("x", box(0, 0, 8, 10)), {}, id="nothing"),
+        pytest.param([LEFT], said("x"), {"false none": "1"}, id="false none"),
+        pytest.param([LEFT], said("x", readable=False), {"unreadable": "1"}, id="unreadable"),
+        pytest.param([STAIRS], said("x"), {"false none": "11/20", "segmenter": "9/20"}, id="as far as the box goes"),
+        pytest.param([], said("x", box(0, 0, 1, 1)), {"missed none": "1"}, id="missed none"),
+        pytest.param([], said("x"), {}, id="a true none"),
+        pytest.param([LEFT], said("x", box(10, 0, 18, 10)), {"wrong instance": "1"}, id="wrong instance"),
+        pytest.param([LEFT, RIGHT], said("x", box(10, 0, 18, 10)), {"wrong instance": "1/2"}, id="half of the objects"),
+        pytest.param([LEFT], said("x", box(0, 0, 10, 10)), {"loose box": "1/5"}, id="loose"),
+        pytest.param(
+            [LEFT],
+            said("x", box(0, 0, 8, 10, Point(1.5, 5, positive=False), Point(3.5, 5, positive=False))),
+            {"point labels": "1/4"},
+            id="labels",
+        ),
+        pytest.param(
+            [LEFT],
+            said("x", box(0, 0, 10, 10, Point(9.5, 5, positive=False))),
+            {"loose box": "1/9"},
+            id="a point that made good for the box",
+        ),
+        pytest.param([STAIRS], said("x", box(0, 0, 10, 10)), {"segmenter": "9/20"}, id="the ceiling"),
+        pytest.param([LEFT], replace(said("x"), error="no such file"), {"failed": "1"}, id="failed"),
+        pytest.param([], replace(said("x"), error="no such file"), {}, id="failed about nothing"),
+        pytest.param(
+            [LEFT], replace(said("x", box(0, 0, 8, 10)), mask=filled(0, 0, 4, 10)), {"redrawn": "1/2"}, id="redrawn"
+        ),
+    ],
+)
+def test_the_loss_goes_to_the_stage_that_lost_it(tmp_path, masks, prediction, lost):
+    assert of(tmp_path, sample("x", *masks), prediction).lost == {name: Fraction(term) for name, term in lost.items()}
+
+
+def test_a_stage_that_made_the_mask_better_is_negative(tmp_path):
+    narrow = box(0, 2, 8, 10)  # of the stairs it leaves out two rows that hold little of them
+    entry = of(tmp_path, sample("x", STAIRS), said("x", narrow))
+    assert entry.lost["loose box"] < 0
+    assert sum(entry.lost.values()) == 1 - entry.iou
+
+
+def test_ignored_pixels_count_neither_way(tmp_path):
+    truth = sample("x", LEFT, ignore=filled(8, 0, 20, 10))
+    assert of(tmp_path, truth, said("x", box(0, 0, 10, 10)), "lisa").lost == {}
+    assert of(tmp_path, truth, said("x", box(0, 0, 10, 10)), "bool-ignore").lost == {
+        "loose box": Fraction(-20, 200),
+        "segmenter": Fraction(120, 200),
+    }
+
+
+def test_an_empty_answer_about_nothing_is_worth_what_the_profile_says(tmp_path):
+    assert of(tmp_path, sample("x"), said("x"), "rela").iou == 1
+    assert of(tmp_path, sample("x"), said("x"), "lavt").iou == 0
+
+
+def random_case(rng, number):
+    """Any sample and any prediction, whatever they have to do with each other."""
+    masks = [Rle.from_mask(np.array(rng.choices([0, 1], k=200), bool).reshape(10, 20)) for _ in range(rng.randrange(3))]
+
+    def prompt():
+        x, y = rng.uniform(0, 15), rng.uniform(0, 6)
+        points = [Point(rng.uniform(0, 19), rng.uniform(0, 9), rng.random() < 0.5) for _ in range(rng.randrange(4))]
+        return box(x, y, x + rng.uniform(1, 5), y + rng.uniform(1, 4), *points)
+
+    prompts = [prompt() for _ in range(rng.randrange(4))]
+    prompts += [Prompt(mask.box, prompt().points) for mask in masks[: rng.randrange(3)] if mask.box]
+    truth = sample(f"s{number}", *masks, image=f"{number % 7}.png", ignore=rng.choice([None, RIGHT]))
+    failed = "lost" if rng.random() < 0.1 else None
+    return truth, said(truth.id, *([] if failed else prompts), readable=rng.random() < 0.8, error=failed)
+
+
+@pytest.mark.parametrize("profile", ["rela", "lisa", "lavt", "gsva", "bool-ignore"])
+def test_terms_add_up_to_the_loss_to_the_last_digit_one_by_one_and_by_stratum(tmp_path, profile):
+    samples, predictions = zip(*(random_case(random.Random(number), number) for number in range(60)), strict=True)
+    entries = diagnose(given(tmp_path, *samples), predictions, Painter(), profile)
+    assert [entry.id for entry in entries] == [one.id for one in samples]
+    assert all(sum(entry.lost.values()) == 1 - entry.iou for entry in entries)
+    assert any(term < 0 for entry in entries for term in entry.lost.values())
+    assert all("redrawn" not in entry.lost for entry in entries)
+    labels = {one.id: STRATA["targets"].of(one) for one in samples}
+    groups = by_label(entries, labels, STRATA["targets"])
+    assert sum(map(len, groups.values())) == 60
+    for group in [entries, *groups.values()]:
+        assert sum(means(group).values()) == sum(entry.loss for entry in group) / len(group)
+    name = "mIoU" if profile == "lavt" else "gIoU"
+    mean = score(samples, predictions, profile).metrics[name]
+    assert float(sum(entry.iou for entry in entries) / 60) == pytest.approx(mean, abs=1e-6)  # the protocol's epsilon
+
+
+def test_a_picture_is_embedded_once_and_equal_prompts_are_drawn_once(tmp_path):
+    samples = [sample("a", LEFT), sample("b", LEFT), sample("c", LEFT, image="c.png")]
+    painter = Painter()
+    diagnose(given(tmp_path, *samples), [said(one.id, box(0, 0, 10, 10)) for one in samples], painter, "rela")
+    assert painter.embedded == 2
+    assert painter.drawn == [box(0, 0, 10, 10), box(0, 0, 8, 10)] * 2
+
+
+def test_a_picture_in_which_nothing_is_drawn_is_not_read(tmp_path):
+    samples = given(tmp_path, sample("a"), sample("b", LEFT, image="gone.png"))
+    (tmp_path / "gone.png").unlink()
+    entries = diagnose(samples, [said("a"), said("b", error="no such file")], Painter(), "rela")
+    assert [entry.loss for entry in entries] == [0, 1]
+
+
+def test_a_picture_that_is_gone_since_is_named(tmp_path):
+    samples = given(tmp_path, sample("a", LEFT))
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UserError, match=r"sample a: no such file: .*a\.png"):
+        diagnose(samples, [said("a")], Painter(), "rela")
+
+
+def test_predictions_of_others_are_refused(tmp_path):
+    with pytest.raises(UserError, match="1 samples have no prediction"):
+        diagnose(given(tmp_path, sample("a"), sample("b")), [said("a")], Painter(), "rela")

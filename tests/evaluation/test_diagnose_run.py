@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.evaluation.diagnose_run import drawer_of
+from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.prediction.record import Prediction
+from sam4mllm.config import Recipe
+from sam4mllm.data.samples import write_samples
+from tests.drawing import filled
+from tests.report.made import PREDICTIONS, SAMPLES, samples
+
+
+@pytest.fixture
+def run(command, monkeypatch, tmp_path):
+    """The console entry, in ``tmp_path``, where a set, its predictions and their like stand."""
+    monkeypatch.chdir(tmp_path)
+    write_samples(samples(tmp_path / "images"), Path("set"), Path("images"))
+    write_samples(SAMPLES[:1], Path("one"), Path("images"))
+    boxes = PREDICTIONS[:-1]
+    last = Prediction("mislabelled", (), filled(0, 0, 8, 10))
+    Path("p.jsonl").write_text("".join(f"{one.to_line()}\n" for one in (*boxes, last)))
+    Path("cut.jsonl").write_text(f"{boxes[0].to_line()}\n")
+    Path("noted.jsonl").write_text(Path("p.jsonl").read_text())
+    Path("noted.settings.json").write_text("[1]")
+    Path("points.jsonl").write_text("".join(f"{one.to_line()}\n" for one in PREDICTIONS))
+    Path("points.settings.json").write_text('{"segmenter": "grabcut"}')
+    Path("points.timings.jsonl").touch()
+    return command
+
+
+def test_a_diagnosis_is_a_file_and_tables(run):
+    words = ["diagnose", "set", "p.jsonl", "--segmenter", "box", "--profile", "rela", "--by", "targets"]
+    code, out, err = run(*words, "--out", "d.jsonl")
+    assert code == 0
+    entries = read_ledger(Path("d.jsonl"))
+    assert [entry.id for entry in entries] == [one.id for one in SAMPLES]
+    assert "| lost to | all |" in out
+    assert "| lost to, by targets | none | 1 | 2 |" in out
+    assert "P(yes)" not in out  # no points were asked about
+    assert "warning: 1 masks are redrawn unlike what was predicted, the first is mislabelled" in err
+    first = Path("d.jsonl").read_bytes()
+    assert run(*words, "--out", "d.jsonl")[0] == 0
+    assert Path("d.jsonl").read_bytes() == first
+
+
+def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
+    words = ["predict", "set", "--prompter", "oracle", "--segmenter", "grabcut"]
+    assert run(*words, "--out", "drawn.jsonl")[0] == 0
+    code, out, err = run("diagnose", "set", "drawn.jsonl", "--profile", "rela", "--out", "d.jsonl")
+    assert code == 0
+    [warning] = [line for line in err.splitlines() if line.startswith("warning")]
+    assert f"{len(SAMPLES)} of {len(SAMPLES)} predictions are an oracle's" in warning
+    assert "| redrawn | 0 (0) |" in out
+    named = ["--segmenter", "box", "--profile", "rela", "--out", "d.jsonl"]
+    assert "takes boxes only" in run("diagnose", "set", "drawn.jsonl", *named)[2]
+
+
+@pytest.mark.parametrize(("profile", "warned"), [("lavt", True), ("rela", False)])
+def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
+    words = ["--segmenter", "box", "--profile", profile, "--out", "d.jsonl"]
+    code, _, err = run("diagnose", "set", "p.jsonl", *words)
+    assert code == 0
+    says = "warning: 1 expressions have no target, the first is talkative: by this profile their IoU is 0 whatever is"
+    assert (says in err) == warned
+
+
+def test_how_the_segmenter_was_built_is_noted_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.settings.json").write_text('{"segmenter": "tiny", "single_mask": true, "dtype": "bfloat16"}')
+    assert drawer_of(Path("a.jsonl")) == Recipe(segmenter="tiny", single_mask=True, dtype="bfloat16")
+    assert drawer_of(Path("a.jsonl"), "box") == Recipe(segmenter="box")
+
+
+def test_points_that_were_asked_about_are_held_against_the_truth(run):
+    code, out, _ = run(
+        "diagnose", "set", "points.jsonl", "--segmenter", "grabcut", "--profile", "rela", "--out", "d.jsonl"
+    )
+    assert code == 0
+    assert "| 0.1 to 0.2 | 1 | 10.00 | 100.00 | 0.00 |" in out
+    assert "expected calibration error: 90.00 % of 1 points" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["set", "p.jsonl"], "nothing beside p.jsonl says which segmenter drew it: give --segmenter"),
+        (["set", "noted.jsonl"], "noted.settings.json does not say what made the predictions"),
+        (["set", "p.jsonl", "--segmenter", "grabcat"], "did you mean grabcut"),
+        (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
+        (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),
+        (["set", "missing.jsonl", "--segmenter", "box"], "cannot read missing.jsonl"),
+        (
+            ["one", "p.jsonl", "--segmenter", "box"],
+            "7 predictions are of no sample, the first is failed (p.jsonl, line 2)",
+        ),
+        (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, the first is failed (cut.jsonl)"),
+        (["set", "points.jsonl", "--segmenter", "box"], "takes boxes only"),
+        (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "p.jsonl"], "cannot write p.jsonl: it is what is read"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "x/../p.settings.json"], "it is what is read"),
+        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "points.settings.json"], "it is what is read"),
+        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "./points.timings.jsonl"], "it is what is read"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):
+    given = [] if "--profile" in words else ["--profile", "rela"]
+    out = [] if "--out" in words else ["--out", "d.jsonl"]
+    code, _, err = run("diagnose", *words, *given, *out)
+    assert code == 2
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        line for line in err.splitlines() if says in line
+    ]
+    assert says in err
+    assert not Path("d.jsonl").exists()
+    assert Path("points.settings.json").read_text() == '{"segmenter": "grabcut"}'
+    assert not Path("p.settings.json").exists()
+
+
+def test_a_line_can_be_read_without_this_package(run):
+    assert run("diagnose", "set", "p.jsonl", "--segmenter", "box", "--profile", "rela", "--out", "d.jsonl")[0] == 0
+    record = json.loads(Path("d.jsonl").read_text().splitlines()[6])
+    assert record == {"version": 1, "id": "loose", "iou": "4/5", "lost": {"loose box": "1/5"}}

@@ -1,0 +1,184 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sam4mllm.errors import UserError
+from sam4mllm.evaluation.metrics import (
+    PROFILES,
+    Counts,
+    Pixels,
+    Truth,
+    count,
+    count_all,
+    gsva,
+    lavt,
+    lisa,
+    profile_named,
+    rela,
+)
+from sam4mllm.geometry.rle import Rle, union
+
+triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
+counts = st.builds(
+    lambda both, truth, prediction: Counts(both, truth + prediction + both, truth + both, prediction + both),
+    *[st.integers(0, 50)] * 3,
+)
+
+HALF = Counts(intersection=30, union=60, truth=40, prediction=50)
+WHOLE = Counts(40, 40, 40, 40)
+MISSED = Counts(0, 40, 40, 0)
+SILENT = Counts(0, 0, 0, 0)  # nothing there, and nothing said
+INVENTED = Counts(0, 25, 0, 25)
+
+
+@given(triples)
+def test_counts_are_those_of_the_pixels(arrays):
+    truth, prediction, ignore = arrays
+    encoded = [Rle.from_mask(mask) for mask in arrays]
+    for kept, given_ignore in ((np.ones_like(ignore), None), (~ignore, encoded[2])):
+        pixels = [mask & kept for mask in (truth & prediction, truth | prediction, truth, prediction)]
+        expected = Counts(*(int(np.count_nonzero(mask)) for mask in pixels))
+        assert count(encoded[0], encoded[1], given_ignore) == expected
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@given(rows=st.lists(counts, min_size=1, max_size=8), seed=st.randoms())
+def test_the_order_of_the_samples_changes_no_digit_and_every_number_is_a_share(profile, rows, seed):
+    numbers = PROFILES[profile](rows)
+    seed.shuffle(rows)
+    assert PROFILES[profile](rows) == pytest.approx(numbers, rel=0, abs=0, nan_ok=True)
+    assert all(math.isnan(number) or 0 <= number <= 1 for number in numbers.values())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_perfect_prediction_has_every_number_at_one(profile):
+    numbers = PROFILES[profile]([WHOLE, Counts(7, 7, 7, 7)])
+    assert all(number == pytest.approx(1, abs=1e-6) for name, number in numbers.items() if name != "N_acc")
+
+
+@pytest.mark.parametrize(
+    ("profile", "rows", "expected"),
+    [
+        pytest.param(
+            lavt,
+            [HALF, WHOLE, MISSED],
+            {"cIoU": 0.5, "mIoU": 0.5, "Pr@0.5": 2 / 3, "Pr@0.6": 1 / 3, "Pr@0.9": 1 / 3},
+            id="lavt, an IoU of .5 is enough for Pr@.5",
+        ),
+        pytest.param(lavt, [SILENT], {"cIoU": math.nan, "mIoU": 0.0, "Pr@0.5": 0.0}, id="lavt has no word for nothing"),
+        pytest.param(
+            rela,
+            [HALF, MISSED, SILENT, INVENTED],
+            {"gIoU": (0.5 + 0 + 1 + 0) / 4, "cIoU": 30 / 125, "N_acc": 0.5, "T_acc": 0.5, "Pr@0.7": 0.0},
+            id="rela, one of each",
+        ),
+        pytest.param(rela, [WHOLE], {"N_acc": math.nan, "T_acc": 1.0}, id="rela, targets only"),
+        pytest.param(
+            rela,
+            [SILENT],
+            {"gIoU": 1.0, "cIoU": math.nan, "N_acc": 1.0, "T_acc": math.nan, "Pr@0.7": math.nan},
+            id="rela, no targets",
+        ),
+        pytest.param(
+            rela, [WHOLE, SILENT, INVENTED], {"Pr@0.7": 1.0, "Pr@0.9": 1.0}, id="rela, Pr@K is over targets alone"
+        ),
+        pytest.param(
+            lisa,
+            [HALF, SILENT, INVENTED],
+            {"gIoU": (30 / 60.00001 + 1 + 0) / 3, "cIoU": 30 / 85},
+            id="lisa, an empty union counts as right",
+        ),
+    ],
+)
+def test_numbers_by_hand(profile, rows, expected):
+    numbers = profile(rows)
+    assert {name: numbers[name] for name in expected} == pytest.approx(expected, nan_ok=True, abs=1e-9)
+
+
+@given(st.lists(triples, min_size=1, max_size=5))
+def test_counts_of_many_are_those_one_by_one(many):
+    rows = [[Rle.from_mask(mask) for mask in arrays] for arrays in many]
+    truths = [Truth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)]
+    together = count_all(truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
+    alone = [count(truth.whole, row[1], truth.ignore) for truth, row in zip(truths, rows, strict=True)]
+    assert together.rows == alone
+    assert Pixels.of(alone).rows == alone
+
+
+def strip(first, last, size=10):
+    """A mask of 10 x 10 pixels: the columns from first to last, without the last."""
+    return Rle.from_runs([first * size, (last - first) * size, (size - last) * size], size, size)
+
+
+def scored(profile, truth, prediction):
+    found = PROFILES[profile]
+    return found(found.count([truth], [(prediction.size, prediction.counts)]).rows)
+
+
+OVERLAPPING = Truth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
+APART = Truth((strip(0, 5), strip(5, 10)), 10, 10)
+IGNORING = Truth((strip(0, 5),), 10, 10, strip(5, 8))
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "wrong", "right", "expected"),
+    [
+        pytest.param(OVERLAPPING, strip(0, 10), "gsva", "rela", (0.8, 1.0), id="a perfect mask of overlapping targets"),
+        pytest.param(OVERLAPPING, strip(0, 4), "gsva", "rela", (0.5, 0.4), id="what nobody shares weighs more"),
+        pytest.param(APART, strip(0, 10), "gsva", "rela", (1.0, 1.0), id="no overlap, no difference"),
+        pytest.param(IGNORING, strip(0, 5), "bool-ignore", "lisa", (5 / 8, 1.0), id="a perfect mask"),
+        pytest.param(IGNORING, strip(0, 8), "bool-ignore", "lisa", (1.0, 1.0), id="one that covers what is ignored"),
+        pytest.param(IGNORING, strip(5, 8), "bool-ignore", "lisa", (3 / 8, 0.0), id="one of what is ignored alone"),
+    ],
+)
+@pytest.mark.parametrize("name", ["gIoU", "cIoU"])
+def test_the_traps_of_peers_differ_in_the_known_direction(name, truth, prediction, wrong, right, expected):
+    numbers = scored(wrong, truth, prediction)[name], scored(right, truth, prediction)[name]
+    assert numbers == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(hnp.arrays(bool, (5, 6)), min_size=1, max_size=3))
+def test_a_perfect_mask_never_scores_higher_with_a_trap(arrays):
+    rles = tuple(Rle.from_mask(mask) for mask in arrays)
+    whole = union(rles, 5, 6)
+    assert scored("gsva", Truth(rles, 5, 6), whole)["gIoU"] <= 1
+    ignoring = Truth(rles[:1], 5, 6, rles[-1])
+    assert (
+        scored("bool-ignore", ignoring, rles[0])["gIoU"] <= scored("lisa", ignoring, rles[0])["gIoU"] + 1e-4
+    )  # its epsilon
+
+
+def test_targets_that_cover_each_other_are_still_targets():
+    twice = Truth((strip(0, 5), strip(0, 5)), 10, 10)
+    assert scored("gsva", twice, strip(0, 0)) == {
+        "gIoU": 0,
+        "cIoU": 0,
+        "N_acc": pytest.approx(math.nan, nan_ok=True),
+        "T_acc": 0,
+    }
+
+
+def test_only_profiles_that_differ_from_their_protocol_warn_and_say_what_is_right():
+    assert {name for name, profile in PROFILES.items() if profile.warning} == {"gsva", "bool-ignore"}
+    assert "rela is the reference" in gsva.warning
+    assert "lisa is the reference" in profile_named("bool-ignore").warning
+
+
+def test_an_unknown_profile_names_the_choices():
+    with pytest.raises(UserError, match="no profile 'res': choose one of lavt, rela, lisa, gsva, bool-ignore"):
+        profile_named("res")
+
+
+def test_overlapping_instances_are_clipped_before_they_are_counted():
+    left, all_of_it = Rle.from_runs([0, 8, 8], 4, 4), Rle.from_runs([0, 16], 4, 4)
+    assert rela([count(union([left, all_of_it], 4, 4), all_of_it)])["gIoU"] == 1.0
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nothing_to_score_is_an_error(profile):
+    with pytest.raises(UserError, match="nothing to score"):
+        PROFILES[profile]([])

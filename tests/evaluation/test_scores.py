@@ -1,0 +1,235 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Prompt
+from sam4mllm.evaluation.metrics import PROFILES
+from sam4mllm.prediction.record import Prediction
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import Sample
+from sam4mllm.evaluation.scores import compared, score, table
+from sam4mllm.evaluation.subsets import STRATA
+from sam4mllm.evaluation.pairing import by_label, tally
+
+HEIGHT, WIDTH = 10, 20
+
+
+def filled(x0: int, y0: int, x1: int, y1: int) -> Rle:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return Rle.from_mask(mask)
+
+
+EMPTY = Rle.empty(HEIGHT, WIDTH)
+ONE = Sample("one", "a.jpg", WIDTH, HEIGHT, "the cat", (filled(0, 0, 10, 10),))
+TWO = replace(ONE, id="two", masks=(filled(0, 0, 6, 10), filled(4, 0, 10, 10)))
+NONE = replace(ONE, id="none", masks=())
+WHOLE = Prediction("one", (Prompt(Box(0, 0, 10, 10)),), filled(0, 0, 10, 10))
+HALF = Prediction("two", (), filled(0, 0, 5, 10))
+SILENT = Prediction("none", (), EMPTY)
+
+
+def test_numbers_by_hand():
+    scores = score([ONE, TWO, NONE], [SILENT, HALF, WHOLE], "rela")  # in any order
+    assert scores.n == 3
+    assert scores.metrics["gIoU"] == pytest.approx((1 + 0.5 + 1) / 3)  # the overlap of two masks counts once
+    assert scores.metrics["cIoU"] == pytest.approx(150 / 200)
+    assert scores.metrics["N_acc"] == 1
+    assert (scores.unreadable, scores.failed, scores.undeserved) == (0, 0, 0)
+
+
+def test_ignored_pixels_count_neither_way():
+    sample = replace(ONE, ignore=filled(5, 0, 20, 10))
+    assert score([sample], [replace(WHOLE, mask=filled(0, 0, 5, 10))], "lisa").metrics["cIoU"] == pytest.approx(1)
+    assert score([sample], [replace(WHOLE, mask=filled(0, 0, 20, 10))], "lisa").metrics["cIoU"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        pytest.param([Box(0, 0, 10, 10)], 1.0, id="the box"),
+        pytest.param([Box(0, 0, 20, 10)], 1.0, id="an IoU of exactly one half"),
+        pytest.param([Box(0, 0, 20, 10.1)], 0.0, id="just below"),
+        pytest.param([], 0.0, id="none"),
+        pytest.param([Box(-1e200, -1e200, 1e200, 1e200)], 0.0, id="far larger than numbers go"),
+        pytest.param([Box(-1.7e308, 5, 1.7e308, 5)], 0.0, id="as long, and of no area"),
+        pytest.param([Box(0, 0, 10, 10), Box(10, 0, 20, 10)], 1.0, id="the first of two"),
+        pytest.param([Box(10, 0, 20, 10), Box(0, 0, 10, 10)], 0.0, id="not the second"),
+    ],
+)
+def test_box_accuracy(boxes, expected):
+    prediction = replace(WHOLE, prompts=tuple(map(Prompt, boxes)))
+    assert score([ONE], [prediction], "lavt").box_accuracy == expected
+
+
+def test_box_accuracy_is_over_single_targets():
+    assert math.isnan(score([TWO, NONE], [HALF, SILENT], "rela").box_accuracy)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"readable": False}, (1, 0, 1), id="unreadable"),
+        pytest.param({"error": "no such file"}, (0, 1, 1), id="failed"),
+        pytest.param({"mask": filled(0, 0, 1, 1), "readable": False}, (1, 0, 0), id="one of two replies unreadable"),
+        pytest.param({}, (0, 0, 0), id="said none"),
+    ],
+)
+def test_silence_that_is_right_by_accident_is_counted(change, expected):
+    scores = score([NONE], [replace(SILENT, **change)], "rela")
+    assert (scores.unreadable, scores.failed, scores.undeserved) == expected
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_such_silence_is_worth_is_the_profiles(profile):
+    scores = score([NONE], [replace(SILENT, readable=False)], profile)
+    assert scores.undeserved == 1
+    mean = scores.metrics["mIoU" if profile == "lavt" else "gIoU"]
+    assert mean == (0 if profile == "lavt" else 1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "predictions", "message"),
+    [
+        pytest.param([ONE, TWO, NONE], [WHOLE], "2 samples have no prediction, the first is two", id="missing"),
+        pytest.param([ONE], [WHOLE, HALF, SILENT], "2 predictions are of no sample, the first is two", id="unknown"),
+        pytest.param(
+            [ONE],
+            [WHOLE, WHOLE],
+            r"1 predictions are of samples that have one already, the first is one \(prediction 2\)",
+            id="twice",
+        ),
+        pytest.param(
+            [ONE],
+            [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))],
+            r"prediction of one \(prediction 1\): a mask of \(h, w\) = \(20, 10\)",
+            id="size",
+        ),
+        pytest.param([], [], "nothing to score", id="no samples"),
+    ],
+)
+def test_samples_and_predictions_that_do_not_match(samples, predictions, message):
+    with pytest.raises(UserError, match=message):
+        score(samples, predictions, "lavt")
+
+
+def many(pictures: int, each: int = 2) -> tuple[list[Sample], list[Prediction], list[Prediction]]:
+    """Samples of random rectangles, some of nothing; good predictions, and worse ones."""
+    rng = np.random.default_rng(1)
+    samples, good, worse = [], [], []
+    for number in range(pictures * each):
+        x, y = (int(rng.integers(0, side // 2)) for side in (WIDTH, HEIGHT))
+        truth = filled(x, y, x + 8, y + 5)
+        masks = (truth,) if number % 5 else ()
+        samples.append(
+            replace(ONE, id=f"s{number}", image=f"{number // each}.jpg", masks=masks, phrase="a " * (number % 7))
+        )
+        said = (Prompt(truth.box),) if masks else ()
+        good.append(Prediction(f"s{number}", said, truth if masks else EMPTY))
+        worse.append(Prediction(f"s{number}", said, filled(x, y, x + 1 + int(rng.integers(8)), y + 3)))
+    return samples, good, worse
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_truth_itself_scores_one(profile):
+    samples, good, _ = many(10)
+    if profile == "lavt":  # which knows no expression without a target
+        samples, good = (
+            [one for one, sample in zip(some, samples, strict=True) if sample.masks] for some in (samples, good)
+        )
+    scores = score(samples, good, profile, Bootstrap(draws=50))
+    assert all(value == pytest.approx(1, abs=1e-6) for value in scores.metrics.values() if not math.isnan(value))
+    assert scores.box_accuracy == 1
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("lot", [1, 7, 100])
+def test_neither_order_nor_lots_change_a_digit(profile, lot, monkeypatch):
+    samples, _, worse = many(12)
+    expected = score(samples, worse, profile, Bootstrap(draws=50))
+    monkeypatch.setattr("sam4mllm.evaluation.pairing.LOT", lot)
+    shuffled = [worse[place] for place in np.random.default_rng(2).permutation(len(worse))]
+    assert str(score(samples, shuffled, profile, Bootstrap(draws=50))) == str(expected)
+
+
+@pytest.mark.parametrize("name", STRATA)
+def test_strata_add_up_to_the_whole(name):
+    samples, _, worse = many(12)
+    whole = tally(samples, worse, "rela")
+    parts = by_label(whole, STRATA[name])
+    assert len(parts) > (name == "words")
+    assert list(parts) == [label for label in STRATA[name].labels if label in parts]
+    assert sum(len(part) for part in parts.values()) == len(whole)
+    for metric, ratio in whole.ratios.items():
+        assert sum(part.ratios[metric].over.sum() for part in parts.values()) == pytest.approx(ratio.over.sum())
+        assert sum(part.ratios[metric].under.sum() for part in parts.values()) == ratio.under.sum()
+
+
+def test_intervals_hold_the_number_and_are_the_same_from_the_same_seed():
+    samples, _, worse = many(30)
+    one, again, other = (score(samples, worse, "rela", Bootstrap(500, seed)) for seed in (0, 0, 1))
+    assert one == again
+    assert one.intervals != other.intervals
+    for name, value in one.metrics.items():
+        low, high = one.intervals[name]
+        assert low <= value <= high
+
+
+def test_two_runs_are_compared_sample_by_sample_whatever_their_order():
+    samples, good, worse = many(30)
+    first, second = tally(samples, good, "rela"), tally(samples[::-1], worse, "rela")
+    apart, low, high = compared(first, second, Bootstrap(300))["cIoU"]
+    assert 0 < low < apart < high
+    assert apart == pytest.approx(first.ratios["cIoU"].value - second.ratios["cIoU"].value)
+    assert compared(first, first, Bootstrap(100))["gIoU"] == (0, 0, 0)
+
+
+def test_other_samples_or_conventions_are_not_compared():
+    samples, good, _ = many(3)
+    first = tally(samples, good, "rela")
+    for second in (tally(samples, good, "lavt"), tally(samples[:-1], good[:-1], "rela")):
+        with pytest.raises(UserError, match="not comparable: profile:rela"):
+            compared(first, second, Bootstrap(10))
+
+
+def test_predictions_of_another_set_are_called_so():
+    other = [replace(WHOLE, id="coco-1"), replace(WHOLE, id="coco-2")]
+    with pytest.raises(
+        UserError, match=r"another set: none of the 2 is of these 3 .* coco-1 \(prediction 1\), where one"
+    ):
+        score([ONE, TWO, NONE], other, "lavt")
+
+
+def test_an_oracle_cannot_pass_for_a_model():
+    scores = score([ONE], [replace(WHOLE, oracle=True)], "lavt")
+    assert scores.to_json()["oracle"] == 1
+    assert "| val (oracle, no model) | 1 |" in table({"val": scores})
+
+
+def test_scores_as_json_have_null_for_nan():
+    scores = score([ONE], [WHOLE], "rela").to_json()
+    assert scores["metrics"]["N_acc"] is None
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_a_table_is_in_percent():
+    rows = {"val": score([ONE], [WHOLE], "rela"), "testA": score([TWO], [replace(HALF, readable=False)], "rela")}
+    assert table(rows) == (
+        "| set | n | gIoU | cIoU | N_acc | T_acc | Pr@0.7 | Pr@0.8 | Pr@0.9 | box Acc@0.5 | unreadable | failed "
+        "| undeserved |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| val | 1 | 100.00 | 100.00 | - | 100.00 | 100.00 | 100.00 | 100.00 | 100.00 | 0.00 | 0 | 0 |\n"
+        "| testA | 1 | 50.00 | 50.00 | - | 100.00 | 0.00 | 0.00 | 0.00 | - | 100.00 | 0 | 0 |\n"
+    )
+
+
+def test_a_table_holds_one_profile():
+    with pytest.raises(UserError, match="got lavt, rela"):
+        table({"a": score([ONE], [WHOLE], "lavt"), "b": score([ONE], [WHOLE], "rela")})
+    with pytest.raises(UserError, match="got none"):
+        table({})

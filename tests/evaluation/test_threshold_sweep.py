@@ -1,0 +1,154 @@
+"""What a survey knows of every setting, held against PQPP itself."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam4mllm.evaluation.threshold_sweep import PAPER, Setting, Survey, Swept, sweep
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box
+from sam4mllm.images.files import write_png
+from sam4mllm.evaluation.metrics import Counts, Pixels
+from sam4mllm.mllm.scripted import ScriptedMLLM
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.prediction.batch import predict
+from sam4mllm.prediction.record import read_predictions
+from sam4mllm.prompters import Query
+from sam4mllm.prompters.points import Layout, Sure
+from sam4mllm.prompters.pqpp import PQPP
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.segmenters import ScoredMask, Takes
+from sam4mllm.segmenters.box import fill
+from sam4mllm.evaluation.pairing import tally
+
+PLACE = re.compile(r"\((\d+),(\d+)\)")
+LAYOUTS = (Layout("grid", 9), Layout("low-discrepancy", 7), Layout("interior", 4), Layout("low-discrepancy", 3))
+SETTINGS = [Setting(layout, Sure(yes, no)) for layout in LAYOUTS for yes in (0.5, 0.75) for no in (0.6, 0.9)]
+SIDE = 40
+
+
+class Nearest:
+    """Draws what the nearest point says of each pixel of the box, all of it where there is none."""
+
+    takes = Takes()
+
+    def __init__(self) -> None:
+        self.embedded, self.drawn = 0, 0
+
+    def embed(self, image):
+        self.embedded += 1
+        return NearestScene(self)
+
+
+class NearestScene:
+    def __init__(self, segmenter) -> None:
+        self.segmenter = segmenter
+
+    def segment(self, prompts):
+        self.segmenter.drawn += len(prompts)
+        return [ScoredMask(nearest(prompt), 1.0) for prompt in prompts]
+
+
+def nearest(prompt):
+    mask = fill(prompt.box, SIDE, SIDE)
+    if not prompt.points:
+        return mask
+    rows, columns = np.indices(mask.shape) + 0.5
+    far = [np.hypot(columns - point.x, rows - point.y) for point in prompt.points]
+    return mask & np.array([point.positive for point in prompt.points])[np.argmin(far, axis=0)]
+
+
+class Leaning:
+    """Says one or two boxes or none, by the key; is surer of a point the nearer it lies to the left; and counts."""
+
+    def __init__(self) -> None:
+        self.asked = Counter()
+        self.mllm = ScriptedMLLM(self.says, self.leans)
+
+    def says(self, key, image, turns):
+        self.asked[key, ""] += 1
+        return {"a": "[100,100,700,900]", "b": "[50,100,500,600] [400,300,950,975]"}.get(key[0], "none")
+
+    def leans(self, key, image, turns, question, options):
+        self.asked[key, question] += 1
+        yes = 0.98 - int(PLACE.findall(question)[-1][0]) / 1000
+        return [max(yes, 0.02), 1 - max(yes, 0.02)]
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> SampleSet:
+    write_png(tmp_path / "p.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    write_png(tmp_path / "q.png", np.ones((SIDE, SIDE, 3), np.uint8))
+    one, two = (Rle.from_mask(fill(Box(4, 4, right, 36), SIDE, SIDE)) for right in (16, 22))
+
+    def sample(key: str, image: str, *masks: Rle) -> Sample:
+        return Sample(key, image, SIDE, SIDE, "it", masks)
+
+    return SampleSet((sample("a1", "p.png", one), sample("b", "p.png", one, two), sample("a2", "q.png", two)), tmp_path)
+
+
+def surveyed(samples, talker, folder, segmenter=None):
+    predict(samples, Pipeline(Survey(talker.mllm, LAYOUTS), segmenter or Nearest()), folder / "asked.jsonl")
+    return read_predictions(folder / "asked.jsonl")
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_a_survey_knows_the_prompts_of_pqpp_with_any_setting(samples, tmp_path, setting):
+    found = surveyed(samples, Leaning(), tmp_path)
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    asked = PQPP(Leaning().mllm, **setting.options)([Query(image, "it", sample.id) for sample in samples])
+    assert [setting.prompts(one) for one in found] == [one.prompts for one in asked]
+    assert any(prompt.points for one in found for prompt in setting.prompts(one))
+
+
+def test_nothing_is_asked_twice_and_the_boxes_stand_alone(samples, tmp_path):
+    talker = Leaning()
+    found = surveyed(samples, talker, tmp_path)
+    assert set(talker.asked.values()) == {1}
+    assert [len(one.prompts) for one in found] == [1, 2, 1]
+    assert all(prompt.points == () for one in found for prompt in one.prompts)
+    assert len(found[0].asked) == len({(one.x, one.y) for one in found[0].asked}) < 9 + 7 + 4 + 3
+
+
+def test_what_is_swept_is_what_pqpp_would_have_scored(samples, tmp_path):
+    segmenter = Nearest()
+    swept = sweep(samples, surveyed(samples, Leaning(), tmp_path), segmenter, SETTINGS, "lavt")
+    assert segmenter.embedded == 2
+    assert segmenter.drawn < len(SETTINGS) * 4
+    for number, setting in enumerate(SETTINGS):
+        file = tmp_path / f"{number}.jsonl"
+        predict(samples, Pipeline(PQPP(Leaning().mllm, **setting.options), Nearest()), file)
+        alone = tally(samples.samples, read_predictions(file), "lavt")
+        assert swept.pixels[setting].rows == alone.pixels.rows
+        assert swept.ratio(setting, "cIoU").value == alone.ratios["cIoU"].value
+    values = {setting: swept.ratio(setting, "cIoU").value for setting in SETTINGS}
+    assert len(set(values.values())) > 3
+    assert values[swept.best("cIoU")] == max(values.values())
+
+
+def test_of_equal_settings_the_one_of_fewest_points_nearest_to_the_papers_is_taken():
+    layouts = (Layout("grid", 25), Layout("grid", 9))
+    settings = [Setting(layout, Sure(yes, 0.8)) for layout in layouts for yes in (0.5, 0.8, 0.95)]
+    same = {setting: Pixels.of([Counts(1, 2, 1, 2)]) for setting in settings}
+    swept = Swept("lavt", same, np.zeros(1, dtype=np.int64), 0)
+    assert swept.best("cIoU") == Setting(Layout("grid", 9), Sure(0.8, 0.8))
+    better = Setting(Layout("grid", 25), Sure(0.5, 0.8))
+    assert Swept("lavt", {**same, better: Pixels.of([Counts(2, 2, 2, 2)])}, swept.pictures, 0).best("cIoU") == better
+    silent = {better: Pixels.of([Counts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
+    assert Swept("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
+
+
+def test_a_sample_that_failed_counts_as_empty_with_every_setting(samples, tmp_path):
+    gone = SampleSet((*samples.samples, Sample("a3", "gone.png", SIDE, SIDE, "it", samples.samples[0].masks)), tmp_path)
+    swept = sweep(gone, surveyed(gone, Leaning(), tmp_path), Nearest(), SETTINGS, "lavt")
+    assert {found.rows[3].prediction for found in swept.pixels.values()} == {0}
+
+
+def test_a_layout_that_was_not_asked_about_is_refused(samples, tmp_path):
+    found = surveyed(samples, Leaning(), tmp_path)
+    with pytest.raises(UserError, match="a1 was not asked about all 25 points"):
+        sweep(samples, found, Nearest(), [PAPER], "lavt")

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sam4mllm.geometry.overlaps import shared
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.rle import Rle, covered_once, union
+
+pairs = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
+    lambda shape: st.tuples(*[hnp.arrays(bool, shape)] * 2)
+)
+
+
+@given(st.lists(pairs, max_size=8))
+def test_what_masks_share_is_what_their_pixels_share(some):
+    """Whatever lies before and after: pairs of other sizes, empty and full masks."""
+    texts = [[Rle.from_mask(mask).counts for mask in side] for side in zip(*some, strict=True)] or [[], []]
+    both, one, two = shared(*texts, [first.size for first, _ in some])
+    assert both.tolist() == [int((first & second).sum()) for first, second in some]
+    assert one.tolist() == [int(first.sum()) for first, _ in some]
+    assert two.tolist() == [int(second.sum()) for _, second in some]
+
+
+def test_large_pictures_do_not_run_over():
+    """Together more pixels than 32 bits hold."""
+    pixels = 2**28
+    full = Rle.from_runs([0, pixels], 2**14, 2**14).counts
+    half = Rle.from_runs([pixels // 2, pixels // 2], 2**14, 2**14).counts
+    both, one, two = shared([full] * 20, [half] * 20, [pixels] * 20)
+    assert both.tolist() == two.tolist() == [pixels // 2] * 20
+    assert one.tolist() == [pixels] * 20
+
+
+@pytest.mark.parametrize(("first", "second"), [(["4"], ["5"]), (["5"], ["4"])])
+def test_counts_that_do_not_fill_their_picture_are_refused(first, second):
+    with pytest.raises(UserError, match="do not fill"):
+        shared(first, second, [4])
+
+
+@given(st.integers(1, 4).flatmap(lambda n: st.tuples(*[hnp.arrays(bool, (5, 6))] * n)))
+def test_covered_once_is_covered_by_exactly_one(arrays):
+    rles = [Rle.from_mask(mask) for mask in arrays]
+    once = covered_once(rles, 5, 6)
+    assert np.array_equal(once.mask, np.sum(arrays, axis=0) == 1)
+    assert once.area <= union(rles, 5, 6).area
+
+
+def test_nothing_is_covered_by_no_masks():
+    assert covered_once([], 3, 2) == Rle.empty(3, 2)

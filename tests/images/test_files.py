@@ -1,0 +1,277 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sam4mllm.errors import UserError
+from sam4mllm.images.files import MAX_PIXELS, SUFFIXES, as_image, image_size, images_in, read_image, write_png
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+CORNERS = np.array([[RED, GREEN, GREEN], [BLUE, WHITE, WHITE]], np.uint8)  # 2 x 3, told from its turns and mirrors
+PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def save(path: Path, picture: PIL.Image.Image, **how) -> Path:
+    picture.save(path, **how)
+    return path
+
+
+def packed(picture: PIL.Image.Image, kind: str, **how) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **how)
+    return file.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims any size."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 99))]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png", ".ppm", ".tif", ".webp"])
+def test_what_is_written_without_loss_is_read_back(tmp_path, suffix):
+    path = save(
+        tmp_path / f"a{suffix}", PIL.Image.fromarray(PHOTO), **({"lossless": True} if suffix == ".webp" else {})
+    )
+    assert np.array_equal(read_image(path), PHOTO)
+
+
+# what EXIF says of a stored picture, and the turn that undoes it: orientation n of the standard
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, CORNERS),
+        (2, CORNERS[:, ::-1]),
+        (3, CORNERS[::-1, ::-1]),
+        (4, CORNERS[::-1]),
+        (5, CORNERS.swapaxes(0, 1)),
+        (6, np.rot90(CORNERS, 1)),
+        (7, CORNERS[::-1, ::-1].swapaxes(0, 1)),
+        (8, np.rot90(CORNERS, -1)),
+    ],
+)
+def test_a_picture_is_turned_as_its_exif_says(tmp_path, orientation, stored):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", PIL.Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    assert np.array_equal(read_image(path), CORNERS)
+    assert image_size(path) == CORNERS.shape[1::-1]
+
+
+def test_the_size_of_a_photo_needs_no_more_than_its_header(tmp_path):
+    whole = save(tmp_path / "a.jpg", PIL.Image.fromarray(PHOTO)).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:-20])
+    assert image_size(tmp_path / "cut.jpg") == PHOTO.shape[1::-1]
+    with pytest.raises(UserError, match="cannot read"):
+        read_image(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture"], ids=str)
+def test_the_size_of_no_picture_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.jpg") as caught:
+        image_size(tmp_path / "a.jpg")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grey_of_8_bits_is_the_same_in_all_three_channels(tmp_path):
+    path = save(tmp_path / "a.png", PIL.Image.fromarray(PHOTO[..., 0]))
+    assert np.array_equal(read_image(path), PHOTO[..., [0, 0, 0]])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_a_grey_of_16_bits_is_scaled_and_not_clipped(tmp_path, suffix):
+    deep = np.array([[0, 128, 257 * 7, 32768, 65407, 65535]], np.uint16)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".pgm":
+        path.write_bytes(b"P5 6 1 65535\n" + deep.astype(">u2").tobytes())
+    else:
+        save(path, PIL.Image.fromarray(deep))
+    assert read_image(path)[0, :, 0].tolist() == [0, 0, 7, 128, 255, 255]
+
+
+def test_a_colour_of_16_bits_is_read(tmp_path):
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P6 1 1 65535\n" + np.array([65535, 32896, 257], ">u2").tobytes())
+    assert read_image(path)[0, 0].tolist() == [255, 128, 1]
+
+
+def test_a_palette_gives_its_colours(tmp_path):
+    path = save(tmp_path / "a.png", PIL.Image.fromarray(CORNERS).quantize(4))
+    assert np.array_equal(read_image(path), CORNERS)
+
+
+def test_transparent_parts_show_white(tmp_path):
+    clear = np.dstack([CORNERS, [[255, 255, 0], [0, 255, 255]]]).astype(np.uint8)
+    expected = CORNERS.copy()
+    expected[0, 2] = expected[1, 0] = WHITE
+    rgba = PIL.Image.fromarray(clear)
+    assert np.array_equal(read_image(save(tmp_path / "rgba.png", rgba)), expected)
+
+    palette = PIL.Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([*RED, *BLUE])
+    assert read_image(save(tmp_path / "p.png", palette, transparency=1)).tolist() == [[list(RED), list(WHITE)]]
+
+    grey = PIL.Image.fromarray(np.array([[[9, 255], [9, 0], [0, 128]]], np.uint8), "LA")
+    assert read_image(save(tmp_path / "la.png", grey))[0, :, 0].tolist() == [9, 255, 127]
+
+
+def test_inks_are_read_as_colours(tmp_path):
+    inks = PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    red = read_image(save(tmp_path / "a.jpg", inks, quality=100))
+    assert np.abs(red.astype(int) - RED).max() < 12
+
+
+def test_one_bit_and_one_pixel_are_pictures(tmp_path):
+    path = save(tmp_path / "a.png", PIL.Image.new("1", (1, 1), 1))
+    assert read_image(path).tolist() == [[list(WHITE)]]
+
+
+def test_an_animation_gives_its_first_frame(tmp_path):
+    first, second = PIL.Image.new("RGB", (4, 4), RED), PIL.Image.new("RGB", (4, 4), BLUE)
+    path = save(tmp_path / "a.gif", first, save_all=True, append_images=[second])
+    assert read_image(path)[0, 0].tolist() == list(RED)
+
+
+def test_a_suffix_that_lies_does_no_harm(tmp_path):
+    path = save(tmp_path / "a.jpg", PIL.Image.fromarray(PHOTO), format="PNG")
+    assert np.array_equal(read_image(path), PHOTO)
+
+
+# the name of the case, what the file holds, what the message says
+BAD = [
+    pytest.param(None, "no such file", id="missing"),
+    pytest.param(b"", "not a picture", id="empty"),
+    pytest.param(b"just words, more than sixteen bytes", "not a picture", id="text"),
+    pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture", id="postscript"),
+    pytest.param(png_claiming(20_000, 20_000), "pixels", id="20000 x 20000"),
+    pytest.param(png_claiming(10_001, 10_000), "10001 x 10000 pixels", id="just above the limit"),
+    pytest.param(packed(PIL.Image.new("F", (2, 2)), "TIFF"), "floating-point", id="floats"),
+    pytest.param(packed(PIL.Image.new("I", (2, 2), 70000), "TIFF"), "32-bit", id="32 bits"),
+]
+
+
+@pytest.mark.parametrize(("data", "says"), BAD)
+def test_what_is_no_picture_is_refused_in_one_line_that_names_the_file(tmp_path, data, says):
+    path = tmp_path / "a.jpg"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(UserError, match=says) as refusal:
+        read_image(path)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        read_image(tmp_path)
+
+
+KINDS = [
+    ("PNG", {}),
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("WEBP", {}),
+    ("BMP", {}),
+    ("GIF", {}),
+    ("PPM", {}),
+]
+KINDS += [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})]
+
+
+def read_or_none(path: Path):
+    """The picture, or None where it is refused in one line."""
+    try:
+        return read_image(path)
+    except UserError as refusal:
+        if "\n" in str(refusal):
+            raise
+        return None
+
+
+@pytest.mark.parametrize(("kind", "how"), KINDS)
+def test_a_picture_cut_anywhere_is_refused_unless_every_pixel_is_there(tmp_path, kind, how):
+    data = packed(PIL.Image.fromarray(PHOTO), kind, **how)
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    whole = read_image(path)
+    refused = 0
+    for length in np.linspace(0, len(data) - 1, 40).astype(int):
+        path.write_bytes(data[:length])
+        read = read_or_none(path)
+        assert read is None or np.array_equal(read, whole)
+        refused += read is None
+    assert refused >= 38
+
+
+@pytest.mark.parametrize(("kind", "how"), KINDS)
+def test_damage_gives_a_picture_or_a_refusal(tmp_path, kind, how):
+    rng = np.random.default_rng(1)
+    data = packed(PIL.Image.fromarray(PHOTO), kind, **how)
+    for _ in range(40):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        damaged[rng.integers(0, min(len(damaged), 400), 8)] = rng.integers(0, 256, 8)
+        (tmp_path / "a").write_bytes(damaged.tobytes())
+        read = read_or_none(tmp_path / "a")
+        assert read is None or read.dtype == np.uint8
+
+
+def test_the_limit_is_about_the_claim_and_not_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png_claiming(MAX_PIXELS // 10_000, 10_000))  # at the limit: decoded, and found to be cut short
+    with pytest.raises(UserError, match="cannot read") as refusal:
+        read_image(path)
+    assert "allowed" not in str(refusal.value)
+
+
+def test_an_array_is_passed_through_and_checked():
+    assert as_image(PHOTO) is PHOTO
+
+
+@pytest.mark.parametrize(
+    "array",
+    [PHOTO.astype(float), PHOTO[..., 0], np.dstack([PHOTO, PHOTO]), PHOTO[:0]],
+    ids=["floats", "grey", "six channels", "no rows"],
+)
+def test_an_array_of_another_kind_is_refused(array):
+    with pytest.raises(UserError, match="uint8 RGB"):
+        as_image(array)
+
+
+def test_a_folder_gives_its_pictures_by_name(tmp_path):
+    for name in ["b.JPG", "a.png", "c.txt", ".hidden.png", "d.webp"]:
+        (tmp_path / name).touch()
+    (tmp_path / "e.png").mkdir()
+    assert [path.name for path in images_in(tmp_path)] == ["a.png", "b.JPG", "d.webp"]
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no picture in"):
+        images_in(tmp_path)
+    with pytest.raises(UserError, match="cannot read the folder"):
+        images_in(tmp_path / "missing")
+
+
+def test_every_suffix_that_is_looked_for_can_be_read():
+    assert set(SUFFIXES) <= set(PIL.Image.registered_extensions())
+
+
+def test_a_mask_is_written_as_black_and_white(tmp_path):
+    mask = np.array([[True, False], [False, False]])
+    write_png(tmp_path / "out" / "mask.png", mask)
+    with PIL.Image.open(tmp_path / "out" / "mask.png") as picture:
+        assert picture.mode == "L"
+        assert np.asarray(picture).tolist() == [[255, 0], [0, 0]]
+
+
+def test_a_picture_is_written_as_it_is(tmp_path):
+    write_png(tmp_path / "a.png", PHOTO)
+    assert np.array_equal(read_image(tmp_path / "a.png"), PHOTO)

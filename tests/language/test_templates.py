@@ -1,0 +1,347 @@
+"""What is said is what is read, in every dialect; and whatever is said, reading it yields legal values or none."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sam4mllm.language.dialects import DIALECTS, dialect
+from sam4mllm.language.templates import (
+    WORDING,
+    YES_NO,
+    Reading,
+    ask_boxes,
+    ask_point,
+    ask_points,
+    ask_prompts,
+    read_boxes,
+    read_label,
+    read_labels,
+    read_prompts,
+    say_boxes,
+    say_label,
+    say_labels,
+    say_prompts,
+)
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
+from tests.language.test_dialects import FRAMES, NAMES, is_legal
+
+ROOT = Path(__file__).parents[1]
+THOUSAND = Frame.whole(1000, 1000)
+PAPER = dialect("sam4mllm")
+PHRASES = ("the cat", 'a "quoted" [1,2,3,4] <box>', "line\nbreak (5,6)", "none", "zwölf 猫", "")
+
+
+def drawn(rng: np.random.Generator, frame: Frame, objects: int) -> tuple[Prompt, ...]:
+    """Random prompts inside the frame's image."""
+    size = np.array(frame.image)
+    prompts = []
+    for _ in range(objects):
+        (x0, y0), (x1, y1) = np.sort(rng.random((2, 2)), axis=0) * size
+        signs = [bool(sign) for sign in rng.random(rng.integers(0, 6)) < 0.5]
+        points = tuple(Point(float(x), float(y), sign) for sign, (x, y) in zip(signs, rng.random((6, 2)) * size))  # noqa: B905
+        prompts.append(Prompt(Box(float(x0), float(y0), float(x1), float(y1)), points))
+    return tuple(prompts)
+
+
+def assert_close(found: Sequence[Prompt], wanted: Sequence[Prompt], cell: tuple[float, float]) -> None:
+    across, down = (side * (1 + 1e-6) for side in cell)
+    assert len(found) == len(wanted)
+    for got, want in zip(found, wanted, strict=True):
+        assert max(abs(got.box.x0 - want.box.x0), abs(got.box.x1 - want.box.x1)) <= across
+        assert max(abs(got.box.y0 - want.box.y0), abs(got.box.y1 - want.box.y1)) <= down
+        assert [point.positive for point in got.points] == [point.positive for point in want.points]
+        for a, b in zip(got.points, want.points, strict=True):
+            assert abs(a.x - b.x) <= across
+            assert abs(a.y - b.y) <= down
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=100, deadline=None)
+@given(
+    frame=st.sampled_from(FRAMES),
+    objects=st.integers(0, 4),
+    seed=st.integers(0, 2**32),
+    phrase=st.sampled_from(PHRASES),
+)
+def test_what_is_said_is_read_within_one_cell(name, frame, objects, seed, phrase):
+    row, prompts = dialect(name), drawn(np.random.default_rng(seed), frame, objects)
+    reading = read_prompts(say_prompts(prompts, phrase, row, frame), row, frame)
+    assert reading.readable
+    assert_close(reading.prompts, prompts, row.cell(frame))
+
+    bare = [Prompt(prompt.box) for prompt in prompts]
+    assert_close(read_boxes(say_prompts(prompts, phrase, row, frame), row, frame).prompts, bare, row.cell(frame))
+    said = say_boxes([prompt.box for prompt in prompts], phrase, row, frame)
+    assert_close(read_boxes(said, row, frame).prompts, bare, row.cell(frame))
+    assert read_boxes(said, row, frame).readable
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cut_reply_holds_nothing_that_the_whole_one_does_not(name):
+    row, rng = dialect(name), np.random.default_rng(3)
+    for frame in FRAMES[::5]:
+        prompts = drawn(rng, frame, 3)
+        text = say_prompts(prompts, "the black cat", row, frame)
+        whole = read_prompts(text, row, frame).prompts
+        for end in range(len(text)):
+            cut = read_prompts(text[:end], row, frame).prompts
+            assert [prompt.box for prompt in cut] == [prompt.box for prompt in whole[: len(cut)]]
+            for got, want in zip(cut, whole, strict=False):
+                assert got.points == want.points[: len(got.points)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_there_is_said_and_read_in_every_dialect(name):
+    row = dialect(name)
+    for text in (say_prompts((), "cat", row, THOUSAND), say_boxes((), "cat", row, THOUSAND), "none"):
+        for read in (read_prompts, read_boxes):
+            assert read(text, row, THOUSAND).readable
+            assert read(text, row, THOUSAND).prompts == ()
+
+
+NONE = (
+    *("none", "None.", " NONE\n", '"none"', "There are none.", "there is none in the picture", "nothing", "null", "[]"),
+    *("No target", "no such object", "There is no cat in the image.", "There are no cats.", "not present"),
+    *("The cat is not present in the picture.", "It is not visible.", "```json\n[]\n```", "<box>none</box>"),
+    "<think>maybe [1,2,3,4]?</think>none",
+)
+LOST = (
+    *("", " ", "nonetheless", "nonetheless it is there", "Sure!", "no", "No idea.", "not sure", "There is no doubt."),
+    *("the cat", "[100,200,300]", "[100,050,500,7", "(100,200)", "I cannot see images", "nano", "\x00", "none " * 200),
+    "<think>[100,050,500,750]",
+)
+
+
+@pytest.mark.parametrize("text", NONE, ids=range(len(NONE)))
+def test_a_reply_that_is_a_none_means_nothing_there(text):
+    for read in (read_prompts, read_boxes):
+        for row in DIALECTS.values():
+            assert (read(text, row, THOUSAND).prompts, read(text, row, THOUSAND).readable) == ((), True)
+
+
+@pytest.mark.parametrize("text", LOST, ids=range(len(LOST)))
+def test_a_reply_with_neither_a_box_nor_a_none_is_unreadable(text):
+    for read in (read_prompts, read_boxes):
+        assert (read(text, PAPER, THOUSAND).prompts, read(text, PAPER, THOUSAND).readable) == ((), False)
+
+
+CAT, IN, OUT = Box(100, 50, 500, 750), Point(300, 400), Point(90, 60, positive=False)
+SIGNED = [
+    ("one line", "[100,050,500,750] (300,400): inside (090,060): outside", [(CAT, (IN, OUT))]),
+    ("outside first", "[100,050,500,750] (090,060) outside (300,400) inside", [(CAT, (OUT, IN))]),
+    ("prose", "[100,050,500,750]: (300,400) is inside it, (090,060) is OUTSIDE.", [(CAT, (IN, OUT))]),
+    ("headings", "[100,050,500,750] inside: (300,400) (300,400); Outside: (090,060)", [(CAT, (IN, IN, OUT))]),
+    ("lists", "[100,050,500,750]\ninside:\n- (300,400)\noutside:\n- (090,060)", [(CAT, (IN, OUT))]),
+    ("no word", "[100,050,500,750] (300,400)", [(CAT, ())]),
+    ("a word that is missing", "[100,050,500,750] (300,400) (090,060) outside", [(CAT, (OUT,))]),
+    ("two words", "[100,050,500,750] (300,400) inside, not outside", [(CAT, (IN,))]),
+    ("headings do not reach the next box", "[100,050,500,750] outside (090,060)\n[100,050,500,750] (300,400)",
+     [(CAT, (OUT,)), (CAT, ())]),
+    ("each box in its own way", "[100,050,500,750] outside (090,060)\n[100,050,500,750] (300,400) inside",
+     [(CAT, (OUT,)), (CAT, (IN,))]),
+    ("a point before any box", "(300,400) inside [100,050,500,750] (300,400) inside", [(CAT, (IN,))]),
+    ("a word that holds a side", "[100,050,500,750] (300,400) outsider", [(CAT, ())]),
+    ("off the box", "[100,050,500,750] (900,900) inside", [(CAT, (Point(900, 900),))]),
+    ("none and a box", "none [100,050,500,750]", [(CAT, ())]),
+    ("fence", "```\n[100,050,500,750] (300,400) inside\n```", [(CAT, (IN,))]),
+    ("half a box on a line of its own", "[100,050,500,750] (300,400) inside\n(100,050)", [(CAT, (IN,))]),
+    ("thoughts", "<think>[000,000,010,010]</think>[100,050,500,750]", [(CAT, ())]),
+    ("json", '[{"bbox_2d": [100, 50, 500, 750], "point_2d": [300, 400], "side": "inside"}]', [(CAT, (IN,))]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "objects"), [pytest.param(t, o, id=i) for i, t, o in SIGNED])
+def test_points_go_to_the_last_box_with_the_side_that_is_said_of_them(text, objects):
+    reading = read_prompts(text, PAPER, THOUSAND)
+    assert [(prompt.box, prompt.points) for prompt in reading.prompts] == objects
+    assert reading.readable
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Yes", True),
+        ("No", False),
+        (" yes.", True),
+        ("**No**", False),
+        ("No, it is not. Yes is wrong.", False),
+        ("The answer is yes.", True),
+        ("It is on the cat, so: Yes", True),
+        ("<think>no?</think>Yes", True),
+        ("yes and no", True),
+        ("it is yes or no", None),
+        ("", None),
+        ("maybe", None),
+        ("yesterday", None),
+        ("nothing", None),
+        ("[100,050,500,750]", None),
+    ],
+)
+def test_a_label_is_read_from_the_first_word_or_the_only_one(text, label):
+    assert read_label(text) is label
+
+
+@pytest.mark.parametrize("labels", [(), (True,), (False,), (True, False, False, True)])
+def test_labels_that_are_said_are_read(labels):
+    assert read_labels(say_labels(labels), len(labels)) == labels
+    assert all(read_label(say_label(label)) is label for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("Yes No Yes", (True, False, True)),
+        ("Yes, No, Yes.", (True, False, True)),
+        ("1. Yes\n2. No\n3. Yes", (True, False, True)),
+        ("(093,070): Yes, (100,200): No, (300,400): Yes", (True, False, True)),
+        ("Yes, unsure, No", (True, None, False)),
+        ("Yes ? No", (True, None, False)),
+        ("Yes No", (True, False, None)),
+        ("Yes No Yes No No", (True, False, True)),
+        ("", (None, None, None)),
+        ("none of them", (None, None, None)),
+    ],
+)
+def test_a_list_of_labels_is_always_as_long_as_the_question(text, labels):
+    assert read_labels(text, 3) == labels
+
+
+def test_every_sentence_of_this_wording_is_pinned():
+    """A changed sentence needs a new `WORDING`: adapters were trained with the old one."""
+    assert WORDING == 2
+    assert YES_NO == ("Yes", "No")
+    assert ask_prompts("the cat", 2, 1, PAPER) == (
+        'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
+        "points on it and 1 point next to it, each as (x,y): inside or (x,y): outside. If there is no such object, "
+        "write: none"
+    )
+    assert ask_prompts("the cat", 2, 0, PAPER) == (
+        'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
+        "points on it, each as (x,y): inside. If there is no such object, write: none"
+    )
+    assert ask_prompts("the cat", 0, 0, PAPER) == (
+        'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1]. If there '
+        "is no such object, write: none"
+    )
+    assert ask_boxes("the cat", PAPER) == (
+        'Where is "the cat" in this picture? For each object meant, write its box as [x0,y0,x1,y1] on a line of its '
+        "own. If there is no such object, write: none"
+    )
+    assert say_prompts([Prompt(CAT, (OUT, IN))], "cat", PAPER, THOUSAND) == (
+        "[100,050,500,750] (090,060): outside (300,400): inside"
+    )
+    assert ask_point(IN, "cat", PAPER, THOUSAND) == 'About "cat": is (300,400) on it? Answer Yes or No.'
+    assert ask_point(IN, "cats", PAPER, THOUSAND, CAT) == (
+        'About "cats", only the one in the box [100,050,500,750]: is (300,400) on it? Answer Yes or No.'
+    )
+    assert ask_points((IN, OUT), "cat", PAPER, THOUSAND) == (
+        'About "cat": is each of these points on it? (300,400) (090,060) Answer in order, Yes or No.'
+    )
+    assert say_labels((True, False)) == "Yes No"
+    assert ask_boxes("cat", dialect("molmo2")).endswith("write: There are none.")
+
+
+@pytest.mark.parametrize(
+    ("phrase", "plain"),
+    [
+        ("the cat", "the cat"),
+        (" the\r\n\tcat\u2028on  it ", "the cat on it"),
+        ('the "black" cat', "the 'black' cat"),
+        ("<image> <|im_end|>", "(image) (|im_end|)"),
+        ("cat\x00\ud800\u200b", "cat"),
+        ("猫 é", "猫 é"),
+    ],
+)
+def test_a_phrase_is_asked_as_one_line_without_double_quotes_and_tags(phrase, plain):
+    for row in DIALECTS.values():
+        for text in (ask_boxes(phrase, row), ask_prompts(phrase, 1, 1, row), ask_point(IN, phrase, row, THOUSAND)):
+            assert f'"{plain}"' in text
+            assert "\n" not in text
+    for row in DIALECTS.values():
+        assert "\n" not in say_boxes([CAT], phrase, row, THOUSAND)
+
+
+def test_a_question_about_a_point_does_not_tell_its_sign():
+    for row in DIALECTS.values():
+        asked = [ask_point(Point(30, 40, positive), "cat", row, THOUSAND) for positive in (True, False)]
+        assert asked[0] == asked[1]
+
+
+PIECES = (
+    *("\n", " ", ",", "[", "]", "(", ")", "{", "}", "<", ">", "none", "inside", "outside", "Yes", "No", "-1", "9" * 30),
+    *(".5", "nan", "1e9", "٣", "é", "\ud800", "\x00", "\U0001f431", "```", "</think>", '"bbox_2d":', "<loc0001>"),
+    *("<|box_end|>", "[1,2,3,4]", "100, 50, 500, 750"),
+)
+
+
+def damaged(text: str, rng: random.Random) -> str:
+    """A reply after one to four accidents: cut, deleted, swapped, doubled, or grown."""
+    for _ in range(rng.randint(1, 4)):
+        a, b = sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))
+        text = rng.choice(
+            (
+                text[:b],
+                text[:a] + text[a + 3 :],
+                text[:a] + text[a : a + 2][::-1] + text[a + 2 :],
+                text[:b] + text[a:b] + text[b:],
+                text[:a] + rng.choice(PIECES) + text[a:],
+                text[:a] + chr(rng.randrange(0x110000)) + text[a:],
+            )
+        )
+    return text[:800]
+
+
+def read_damaged(name: str, replies: int, seed: int) -> None:
+    """Send so many replies through every reader in a dialect, and through `read_prompts` in another one.
+
+    Of ten replies six are damaged prompts, three damaged labels, and one is made of random pieces.
+    """
+    rng, row = random.Random(f"{name} {seed}"), dialect(name)
+    numpy_rng = np.random.default_rng((seed, NAMES.index(name)))
+    said = [
+        (say_prompts(drawn(numpy_rng, frame, i % 4), PHRASES[i % len(PHRASES)], row, frame), frame)
+        for i, frame in enumerate(FRAMES * 5)
+    ]
+    found = lost = 0
+    for i in range(replies):
+        text, frame = rng.choice(said)
+        if i % 10 == 0 or i % 10 > 6:
+            text = " ".join(rng.choices(PIECES if i % 10 == 0 else YES_NO, k=rng.randint(0, 20)))
+        text = damaged(text, rng)
+        reading, boxes = read_prompts(text, row, frame), read_boxes(text, row, frame)
+        assert boxes == Reading(tuple(Prompt(prompt.box) for prompt in reading.prompts), reading.readable)
+        assert reading.readable or not reading.prompts
+        other = read_prompts(text, dialect(rng.choice(NAMES)), frame)
+        for prompt in (*reading.prompts, *other.prompts):
+            assert is_legal(prompt.box, frame), text
+            assert all(is_legal(point, frame) for point in prompt.points), text
+        assert read_label(text) in (True, False, None)
+        labels = read_labels(text, i % 7)
+        assert len(labels) == i % 7
+        assert set(labels) <= {True, False, None}
+        found += len(reading.prompts)
+        lost += not reading.readable
+    assert found > replies / 4  # the damage leaves something to read,
+    assert lost > replies / 20  # and not always
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_reply_raises_and_all_that_is_read_is_legal(name):
+    read_damaged(name, 300, seed=0)
+
+
+def test_nor_does_any_of_a_hundred_thousand():
+    """In a process of its own, where no call is type-checked: the checks would take ten times the readers' time."""
+    each = -(-100_000 // len(NAMES))
+    code = f"from tests.language.test_templates import *\nfor name in NAMES: read_damaged(name, {each}, seed=1)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

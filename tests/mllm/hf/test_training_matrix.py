@@ -1,0 +1,90 @@
+"""Every family's real class learns PPG and PQPP by TRL's plain cross-entropy, and says the same in a new process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sam4mllm.training.trainer import finetune
+from sam4mllm.training.lora import Lora
+from sam4mllm.training.config import Training
+from tests.families import FAMILIES, build
+from tests.mllm.taught import heard, lesson, load
+
+TRAINING = Training(steps=2, batch=2, learning_rate=1e-2, lora=Lora(4, 8), log_every=1)
+
+pytestmark = [
+    # peft and trl ask transformers for properties by names that it deprecates
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    # a processor of transformers calls np.array on a tensor, and torch's tensors do not know numpy's new keyword
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+
+
+def cross_entropy(mllm, conversations) -> float:
+    """The mean over supervised tokens, by the model's own logits."""
+    row = mllm.rows(conversations)
+    labels = row.pop("labels")[:, 1:]
+    with torch.no_grad():
+        logits = mllm.model(**row).logits[:, :-1]
+    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten()))
+
+
+class Taught:
+    """A family's model after two steps, in a folder of its own."""
+
+    def __init__(self, family: str, place: Path) -> None:
+        mllm = load(build(family, place / "base"))
+        self.before, asked = heard(mllm), []
+
+        def row(index):
+            asked.append(lesson(mllm, index))
+            return asked[-1]
+
+        finetune(mllm, row, TRAINING, place / "adapter")
+        self.after = heard(mllm)
+        self.expected = cross_entropy(load(place / "base"), asked[:2])
+        state = json.loads((place / "adapter" / "checkpoints" / "checkpoint-2" / "trainer_state.json").read_text())
+        self.loss = state["log_history"][0]["loss"]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("taught")
+
+
+@pytest.fixture(scope="module")
+def taught(places):
+    return cache(lambda family: Taught(family, places / family))
+
+
+@pytest.fixture(scope="module")
+def again(places, taught):
+    """What all adapters say in one new process."""
+    for family in FAMILIES:
+        taught(family)
+    subprocess.run([sys.executable, "-m", "tests.mllm.taught", str(places)], check=True, capture_output=True)
+    return lambda family: np.load(places / family / "again.npz")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_steps_change_what_is_said_by_the_loss_that_the_logits_give(family, taught):
+    one = taught(family)
+    assert one.loss == pytest.approx(one.expected, abs=1e-3)
+    for name in ("ppg", "pqpp"):
+        assert np.abs(one.after[name] - one.before[name]).max() > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_process_says_what_the_training_process_says(family, taught, again):
+    one, two = taught(family).after, again(family)
+    for name in ("ppg", "pqpp", "chances"):
+        np.testing.assert_allclose(two[name], one[name], atol=1e-5)
+    assert two["reply"] == one["reply"]

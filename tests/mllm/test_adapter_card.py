@@ -1,0 +1,69 @@
+"""The card beside a model's weights: what is written is read, and what cannot be meant is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.language.templates import WORDING
+from sam4mllm.errors import UserError
+from sam4mllm.mllm.adapter_card import CARD, SCHEMA, Card
+
+CARDS = Card(
+    "5f2c",
+    "sam4mllm",
+    "owner/name",
+    prompters={"ppg": {"positive": 2, "negative": 1}, "pqpp": {}},
+    data={"set": "9a41"},
+    versions={"sam4mllm": "0.2.0"},
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    assert Card.read(tmp_path) is None
+    CARDS.write(tmp_path)
+    assert Card.read(tmp_path) == CARDS
+    record = json.loads((tmp_path / CARD).read_text())
+    assert (record["schema"], record["base"], record["wording"]) == (SCHEMA, "5f2c", WORDING)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"schema": 2}', "damaged"),
+        ('{"schema": 2, "base": "a", "dialect": "b", "mood": "c"}', "damaged"),
+        ('{"schema": 1, "base": "a", "dialect": "b"}', "schema 1; this version reads 2"),
+    ],
+)
+def test_a_card_that_cannot_be_read_is_the_users_mistake(content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text(content)
+    with pytest.raises(UserError, match=says):
+        Card.read(tmp_path)
+
+
+@pytest.mark.parametrize(("wording", "warned"), [(WORDING, False), (WORDING + 1, True)])
+def test_another_wording_is_warned_of_and_the_version_that_asks_it_is_named(wording, warned, tmp_path, caplog):
+    card = Card("5f2c", "sam4mllm", wording=wording, versions={"sam4mllm": "9.9"})
+    card.write(tmp_path)
+    Card.read(tmp_path).warn_of_wording(tmp_path)
+    assert (f"was taught wording {wording}, and is asked in wording {WORDING}" in caplog.text) is warned
+    assert ("use sam4mllm 9.9" in caplog.text) is warned
+
+
+def test_options_are_a_strategys_own() -> None:
+    assert CARDS.options("ppg") == {"positive": 2, "negative": 1}
+    assert CARDS.options("pqpp") == CARDS.options("box") == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (Card("5f2c", "sam4mllm", versions={"trl": "9"}), True),
+        (Card("77aa", "sam4mllm"), False),
+        (Card("5f2c", "tiny"), False),
+    ],
+)
+def test_a_run_goes_on_for_the_same_base_and_dialect(other: Card, same: bool) -> None:
+    assert CARDS.of_same_base(other) is same

@@ -1,0 +1,337 @@
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sam4mllm.evaluation.threshold_sweep import Survey
+from sam4mllm.runtime.parallel import Here
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Image, Prompt
+from sam4mllm.mllm import Reply
+from sam4mllm.mllm.scripted import ScriptedMLLM
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.prediction.batch import BATCHES, Answering, parted, predict, predict_parts
+from sam4mllm.prediction.store import Shard
+from sam4mllm.prediction.record import read_predictions, with_beside
+from sam4mllm.prompters import Prompting
+from sam4mllm.prompters.adaptive import AdaptivePQPP
+from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.prompters.points import Layout
+from sam4mllm.prompters.pqpp import PQPP
+from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.segmenters.box import BoxScene, BoxSegmenter
+from sam4mllm.segmenters.grabcut import GrabCutSegmenter
+
+WIDTH, HEIGHT = 20, 10
+REPLY = "[100,200,499,799]"
+
+
+class Fussy:
+    """Fills boxes, cannot stand white pictures, and counts what it embeds."""
+
+    takes = BoxSegmenter.takes
+
+    def __init__(self) -> None:
+        self.embedded = 0
+
+    def embed(self, image: Image) -> BoxScene:
+        self.embedded += 1
+        if image.min() == 255:
+            raise RuntimeError("too\nbright")
+        return BoxSegmenter().embed(image)
+
+
+def replies(key: str, image: Image, turns: Sequence[object]) -> str:
+    if key == "mute":
+        raise RuntimeError("out of memory")
+    return {"none": "none", "prose": "What a lovely picture!"}.get(key, REPLY)
+
+
+def pipeline(segmenter=None) -> Pipeline:
+    return Pipeline(BoxPrompter(ScriptedMLLM(replies)), segmenter or Fussy())
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> SampleSet:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, colour in (("dark", 0), ("white", 255)):
+        PIL.Image.fromarray(np.full((HEIGHT, WIDTH, 3), colour, np.uint8)).save(images / f"{name}.png")
+    (images / "text.png").write_text("no picture")
+
+    def sample(key: str, image: str = "dark.png", phrase: str = "the cat", height: int = HEIGHT) -> Sample:
+        return Sample(key, image, WIDTH, height, phrase, ())
+
+    return SampleSet(
+        (
+            sample("first"),
+            sample("none"),
+            sample("prose"),
+            sample("gone", "gone.png"),
+            sample("text", "text.png"),
+            sample("white", "white.png"),
+            sample("mute"),
+            sample("tall", height=HEIGHT + 1),
+            sample("wordless", phrase=" "),
+            sample("last"),
+        ),
+        images,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_every_sample_has_one_record_in_order_and_a_failure_is_its_own(tmp_path, samples, batch_size):
+    predict(samples, pipeline(), tmp_path / "p.jsonl", batch_size=batch_size)
+    found = read_predictions(tmp_path / "p.jsonl")
+    assert [prediction.id for prediction in found] == [sample.id for sample in samples]
+    by_id = {prediction.id: prediction for prediction in found}
+    for key in ("first", "last"):
+        assert by_id[key].error is None
+        assert by_id[key].mask.area > 0
+        assert [reply.text for reply in by_id[key].replies] == [REPLY]
+    assert by_id["none"].readable
+    assert not by_id["prose"].readable
+    assert all(prediction.mask.area == 0 for key, prediction in by_id.items() if key not in ("first", "last"))
+    assert {key: prediction.error for key, prediction in by_id.items() if prediction.error} == {
+        "gone": f"no such file: {samples.images / 'gone.png'}",
+        "text": by_id["text"].error,
+        "white": "RuntimeError: too bright",
+        "mute": "RuntimeError: out of memory",
+        "tall": "the picture is 20 x 10 pixels, its sample says 20 x 11",
+        "wordless": "the phrase is empty",
+    }
+    assert by_id["white"].prompts == by_id["first"].prompts  # what the model said is not lost with the mask
+    assert by_id["tall"].mask.size == (HEIGHT + 1, WIDTH)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_run_cut_anywhere_ends_in_the_same_bytes(tmp_path, samples, batch_size):
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    predict(samples, pipeline(), whole, batch_size=batch_size)
+    data = whole.read_bytes()
+    for place in sorted({*range(0, len(data), 61), 1, len(data) - 1, len(data)}):
+        cut.write_bytes(data[:place])
+        predict(samples, pipeline(), cut, batch_size=batch_size)
+        assert cut.read_bytes() == data, place
+
+
+def test_a_finished_run_asks_nothing_again(tmp_path, samples):
+    predict(samples, pipeline(), tmp_path / "p.jsonl")
+    segmenter, told = Fussy(), []
+    predict(samples, pipeline(segmenter), tmp_path / "p.jsonl", progress=told.append)
+    assert segmenter.embedded == 0
+    assert told == read_predictions(tmp_path / "p.jsonl")
+
+
+def test_samples_about_one_picture_embed_it_once(tmp_path, samples):
+    segmenter = Fussy()
+    pair = SampleSet((samples.samples[0], samples.samples[-1]), samples.images)
+    predict(pair, pipeline(segmenter), tmp_path / "p.jsonl")
+    assert segmenter.embedded == 1
+
+
+def test_what_is_written_is_there_when_it_is_told(tmp_path, samples):
+    out, seen = tmp_path / "p.jsonl", []
+    predict(samples, pipeline(), out, progress=lambda prediction: seen.append(out.read_bytes().count(b"\n")))
+    assert seen == list(range(1, len(samples) + 1))
+
+
+def test_timings_lie_beside_and_survive_a_cut(tmp_path, samples):
+    out, times = tmp_path / "p.jsonl", tmp_path / "p.timings.jsonl"
+    predict(samples, pipeline(), out)
+    out.write_bytes(out.read_bytes()[:-200])
+    times.write_bytes(times.read_bytes()[:-60])
+    predict(samples, pipeline(), out)
+    records = [json.loads(line) for line in times.read_text().splitlines()]
+    seconds = {record["id"]: set(record["seconds"]) for record in records}
+    assert seconds["first"] == {"first", "embed", "segment"}
+    assert seconds["gone"] == set()
+    assert len(seconds) == len(records) >= len(samples) - 2  # 60 bytes are a part of two lines
+
+
+def test_settings_are_kept_and_two_runs_do_not_mix(tmp_path, samples):
+    out = tmp_path / "p.jsonl"
+    predict(samples, pipeline(), out, settings={"mllm": "one"})
+    assert json.loads((tmp_path / "p.settings.json").read_text()) == {"mllm": "one"}
+    predict(samples, pipeline(), out, settings={"mllm": "one"})
+    with pytest.raises(UserError, match="begun with other settings"):
+        predict(samples, pipeline(), out, settings={"mllm": "two"})
+    out.unlink()
+    predict(samples, pipeline(), out, settings={"mllm": "two"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"my notes", "something else", id="a note"),
+        pytest.param(b"my notes\n", "line 1", id="a line of notes"),
+    ],
+)
+def test_a_file_of_another_kind_is_left_alone(tmp_path, samples, content, message):
+    (tmp_path / "p.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        predict(samples, pipeline(), tmp_path / "p.jsonl")
+    assert (tmp_path / "p.jsonl").read_bytes() == content
+
+
+def test_predictions_of_another_set_are_left_alone(tmp_path, samples):
+    out = tmp_path / "p.jsonl"
+    predict(samples, pipeline(), out)
+    before = out.read_bytes()
+    with pytest.raises(UserError, match="of another set: it holds none, which is none of these 1 samples"):
+        predict(SampleSet(samples.samples[:1], samples.images), pipeline(), out)
+    assert out.read_bytes() == before
+    out.write_bytes(before + before[: before.index(b"\n") + 1])
+    with pytest.raises(UserError, match="holds first twice"):
+        predict(samples, pipeline(), out)
+
+
+def test_the_order_of_the_samples_changes_the_order_of_the_lines_alone(tmp_path, samples):
+    turned = SampleSet(samples.samples[::-1], samples.images)
+    predict(samples, pipeline(), tmp_path / "one.jsonl", batch_size=3)
+    predict(turned, pipeline(), tmp_path / "two.jsonl", batch_size=3)
+    lines = (tmp_path / "one.jsonl").read_bytes().splitlines()
+    assert (tmp_path / "two.jsonl").read_bytes().splitlines() == lines[::-1]
+    predict(turned, pipeline(), tmp_path / "one.jsonl", batch_size=3)
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+
+
+def test_a_recording_of_a_run_replays_it(tmp_path, samples):
+    predict(samples, pipeline(), tmp_path / "one.jsonl")
+    answered = SampleSet(tuple(samples.samples[index] for index in (0, 1, 2, 9)), samples.images)
+    again = Pipeline(BoxPrompter(ScriptedMLLM.replay(tmp_path / "one.jsonl")), BoxSegmenter())
+    predict(answered, again, tmp_path / "two.jsonl")
+    expected = [
+        each for each in read_predictions(tmp_path / "one.jsonl") if each.id in ("first", "none", "prose", "last")
+    ]
+    assert read_predictions(tmp_path / "two.jsonl") == expected
+
+
+@pytest.mark.parametrize(
+    "way",
+    [PQPP, AdaptivePQPP, lambda mllm: Survey(mllm, [Layout("grid", 9)])],
+    ids=["PQPP", "adaptive", "a survey"],
+)
+@pytest.mark.parametrize("nonsense", [math.nan, -0.5], ids=str)
+def test_an_answer_that_is_no_probability_is_its_samples_failure(tmp_path, samples, way, nonsense):
+    def leans(key, *_):
+        return [nonsense, 1 - nonsense] if key == "last" else [0.9, 0.1]
+
+    few = SampleSet(tuple(samples.samples[index] for index in (0, 1, 9)), samples.images)
+    asking = Pipeline(way(ScriptedMLLM(replies, leans)), GrabCutSegmenter())
+    predict(few, asking, tmp_path / "p.jsonl")
+    first, none, last = read_predictions(tmp_path / "p.jsonl")
+    assert (first.error, none.error) == (None, None)
+    assert len(first.asked) >= 9
+    assert (last.error, last.asked) == (
+        f"the model gave no probability but {nonsense} about a point: its numbers overflow, try another dtype",
+        (),
+    )
+    before = (tmp_path / "p.jsonl").read_bytes()
+    predict(few, asking, tmp_path / "p.jsonl")  # goes on with what it reads
+    assert (tmp_path / "p.jsonl").read_bytes() == before
+
+
+def test_what_lies_beside_predictions_is_known(tmp_path, samples):
+    out = tmp_path / "out" / "p.jsonl"
+    predict(samples, pipeline(), out, settings={"mllm": "one"})
+    assert sorted(out.parent.iterdir()) == sorted(with_beside(out))
+
+
+def test_no_samples_make_an_empty_file(tmp_path):
+    predict(SampleSet((), tmp_path), pipeline(), tmp_path / "p.jsonl")
+    assert read_predictions(tmp_path / "p.jsonl") == []
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_holds_at_least_one(tmp_path, samples, size):
+    with pytest.raises(UserError, match="batch size is 1 or more"):
+        predict(samples, pipeline(), tmp_path / "p.jsonl", batch_size=size)
+
+
+def test_the_box_that_is_said_is_drawn(tmp_path, samples):
+    predict(samples, pipeline(), tmp_path / "p.jsonl")
+    first = read_predictions(tmp_path / "p.jsonl")[0]
+    (prompt,) = first.prompts
+    assert isinstance(prompt, Prompt)
+    assert first.mask.box == Box(2, 2, 10, 8)
+
+
+class Batched:
+    """A prompter that fills the box and says who was asked together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def __call__(self, queries):
+        self.batches.append([query.key for query in queries])
+        heard = Reply("+".join(self.batches[-1]))
+        return [Prompting((Prompt(Box(2, 2, 10, 8)),), (heard,)) for _ in queries]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> SampleSet:
+    """Pictures of three sizes with 1 to 5 samples each, 27 in all, mingled."""
+    samples = []
+    for number in range(9):
+        height = (HEIGHT, 2 * HEIGHT, 3 * HEIGHT)[number % 3]
+        PIL.Image.fromarray(np.zeros((height, WIDTH, 3), np.uint8)).save(tmp_path / f"{number}.png")
+        samples += [
+            Sample(f"{number}-{row}", f"{number}.png", WIDTH, height, "it", ()) for row in range(number % 5 + 1)
+        ]
+    return SampleSet(tuple(sorted(samples, key=lambda one: one.id[::-1])), tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_parts_hold_every_sample_once_whole_pictures_and_like_sizes(many, batch_size):
+    parts = parted(many, batch_size)
+    assert list(parts) == list(range(len(parts)))
+    samples = [sample for part in parts.values() for sample in part]
+    assert sorted(sample.id for sample in samples) == sorted(sample.id for sample in many)
+    assert [sample.height for sample in samples] == sorted((sample.height for sample in samples), reverse=True)
+    for part in parts.values():
+        pictures = {sample.image for sample in part}
+        assert len(part) <= BATCHES * batch_size or len(pictures) == 1
+        assert all(part.samples.count(sample) == 1 for sample in many if sample.image in pictures)
+    assert parted(SampleSet(many.samples[::-1], many.images), batch_size) == parts
+    assert parted(SampleSet((), many.images), batch_size) == {}
+
+
+def test_batches_and_pictures_are_the_same_wherever_a_run_was_cut(many, tmp_path):
+    """Who is asked together is said in each reply, so equal bytes are equal batches."""
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    prompter, segmenter = Batched(), Fussy()
+    predict(many, Pipeline(prompter, segmenter), whole, batch_size=2)
+    assert max(map(len, prompter.batches)) == 2
+    assert segmenter.embedded == 9
+    lines = whole.read_bytes().splitlines(keepends=True)
+    for kept in (lines[::2], lines[20:], lines[:1], lines[5:9]):
+        cut.write_bytes(b"".join(kept))
+        predict(many, Pipeline(Batched(), Fussy()), cut, batch_size=2)
+        assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_shards_in_any_order_and_their_joining_end_in_the_same_bytes(many, tmp_path):
+    predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
+    out, seen = tmp_path / "shards.jsonl", []
+    for number in (3, 1, 4, 2):
+        prompter = Batched()
+        work = Answering(lambda _, own=prompter: Pipeline(own, Fussy()), 2)
+        predict_parts(many, work, Here(), out, Shard(number, 4))
+        seen += [key for batch in prompter.batches for key in batch]
+    assert sorted(seen) == sorted(sample.id for sample in many)
+    assert not out.exists()
+    predict_parts(many, Answering(lambda _: pytest.fail("built"), 2), Here(), out, Shard())
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_what_shards_left_undone_is_done_by_who_joins_them(many, tmp_path):
+    predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
+    out = tmp_path / "shards.jsonl"
+    predict_parts(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), Here(), out, Shard(1, 3))
+    predict(many, Pipeline(Batched(), Fussy()), out, batch_size=2)
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

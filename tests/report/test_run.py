@@ -1,0 +1,36 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from sam4mllm.evaluation.diagnose import diagnose
+from sam4mllm.errors import UserError
+from sam4mllm.report.run import Run
+from tests.drawing import Painter
+from tests.report.made import DRAWS, OTHERS, PREDICTIONS, SAMPLES, run, samples
+
+
+def test_a_run_knows_each_iou_and_where_it_was_lost(tmp_path):
+    found = run(tmp_path)
+    assert found.ious["loose"] == Fraction(4, 5)
+    assert found.ledger["loose"].lost == {"loose box": Fraction(1, 5)}
+    assert found.points.count == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "predictions", "cut", "says"),
+    [
+        pytest.param("rela", OTHERS, None, "of other predictions, or by another profile: for right", id="others"),
+        pytest.param("lavt", PREDICTIONS, 3, "of other samples: it holds 3, the predictions 8", id="some"),
+    ],
+)
+def test_a_diagnosis_of_something_else_is_refused(tmp_path, profile, predictions, cut, says):
+    entries = diagnose(samples(tmp_path), PREDICTIONS, Painter(), "rela")[:cut]
+    with pytest.raises(UserError, match=says):
+        Run.of("mine", SAMPLES, predictions, profile, DRAWS, entries)
+
+
+def test_a_diagnosis_of_samples_by_other_names_is_refused(tmp_path):
+    entries = diagnose(samples(tmp_path), PREDICTIONS, Painter(), "rela")
+    with pytest.raises(UserError, match="of other samples"):
+        Run.of("mine", SAMPLES, PREDICTIONS, "rela", DRAWS, [replace(entries[0], id="x"), *entries[1:]])

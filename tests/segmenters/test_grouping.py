@@ -1,0 +1,40 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.segmenters.grouping import groups
+
+asked = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.lists(st.booleans(), max_size=3)), max_size=12)
+
+
+@given(asked, st.integers(1, 5))
+def test_each_prompt_is_in_one_group_of_its_kind(asked, most):
+    prompts = [
+        Prompt(Box(x, y, x + 5, y + 3), tuple(Point(x + i, y, sign) for i, sign in enumerate(signs)))
+        for x, y, signs in asked
+    ]
+    rows = []
+    for group in groups(prompts, (1.0, 1.0), most):
+        assert 1 <= len(group.rows) <= most
+        assert group.points.shape == (*group.labels.shape, 2)
+        assert group.boxes.shape == (len(group.rows), 4)
+        for row, labels in zip(group.rows, group.labels, strict=True):
+            assert [point.positive for point in prompts[row].points] == labels.astype(bool).tolist()
+        rows += group.rows
+    assert sorted(rows) == list(range(len(prompts)))
+
+
+def test_places_become_indices_of_the_models_pixels():
+    """A picture of 10 x 20 seen at 40 x 20: an index is half a pixel of the model less than the place."""
+    prompt = Prompt(Box(0, 0, 10, 20), (Point(0.5, 19.5), Point(2.0, 3.0, positive=False)))
+    [group] = groups([prompt], (4.0, 1.0), 8)
+    assert group.boxes.tolist() == [[-0.5, -0.5, 39.5, 19.5]]
+    assert group.points.tolist() == [[[1.5, 19.0], [7.5, 2.5]]]
+    assert group.labels.tolist() == [[1, 0]]
+    assert group.boxes.dtype == group.points.dtype == np.float32
+
+
+def test_a_box_alone_has_no_points():
+    [group] = groups([Prompt(Box(0, 0, 1, 1))] * 2, (1.0, 1.0), 8)
+    assert group.points.shape == (2, 0, 2)

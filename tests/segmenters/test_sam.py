@@ -1,0 +1,196 @@
+import pickle
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.build_sam import _build_sam
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Point, Prompt, iou
+from sam4mllm.segmenters import Scene, Segmenter
+from sam4mllm.segmenters.box import fill
+from sam4mllm.segmenters.sam import SamSegmenter
+from tests.segmenters.small import enlarge
+
+HEIGHT, WIDTH = 48, 80
+IMAGE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+PROMPTS = [
+    Prompt(Box(5.0, 6.5, 40.0, 40.0)),
+    Prompt(Box(10.0, 10.0, 70.0, 44.0), (Point(30.5, 30.25), Point(61.5, 12.5, positive=False))),
+    Prompt(Box(0.0, 0.0, 80.0, 48.0)),
+]
+small_sam = partial(_build_sam, 32, 2, 4, [1])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small model of the package's own class, saved as its checkpoints are."""
+    torch.manual_seed(0)
+    sam = small_sam()
+    enlarge(sam)
+    path = tmp_path_factory.mktemp("sam") / "small.pth"
+    torch.save(sam.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sam_model_registry, "vit_b", small_sam)
+        return SamSegmenter.load(checkpoint, "vit_b", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scene(segmenter):
+    return segmenter.embed(IMAGE)
+
+
+@pytest.fixture(scope="module")
+def predictor(segmenter):
+    predictor = SamPredictor(segmenter.model)
+    predictor.set_image(IMAGE)
+    return predictor
+
+
+def test_it_is_a_segmenter(segmenter, scene):
+    assert isinstance(segmenter, Segmenter)
+    assert isinstance(scene, Scene)
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+def test_masks_are_those_of_the_packages_own_predictor(segmenter, scene, predictor, multimask, monkeypatch):
+    monkeypatch.setattr(segmenter, "multimask", multimask)
+    back = 0.5 / (1024 / WIDTH)  # the predictor wants indices of pixels, half a pixel of the input less
+    for prompt, scored in zip(PROMPTS, scene.segment(PROMPTS), strict=True):
+        masks, scores, _ = predictor.predict(
+            point_coords=np.array([(p.x - back, p.y - back) for p in prompt.points]) if prompt.points else None,
+            point_labels=np.array([int(p.positive) for p in prompt.points]) if prompt.points else None,
+            box=np.array(prompt.box.xyxy) - back,
+            multimask_output=multimask,
+        )
+        assert iou(scored.mask, masks[scores.argmax()]) > 0.999
+        assert scored.score == pytest.approx(float(scores.max().clip(0, 1)), abs=1e-4)
+
+
+def test_random_masks_are_not_flat(scene):
+    masks = [scored.mask for scored in scene.segment(PROMPTS)]
+    assert all(mask.any() and not mask.all() for mask in masks)
+    assert iou(masks[0], masks[1]) < 0.9
+
+
+def test_together_is_as_alone_and_the_picture_is_encoded_once(segmenter):
+    runs = []
+    hook = segmenter.model.image_encoder.register_forward_hook(lambda *_: runs.append(1))
+    logits = []
+    watch = segmenter.model.mask_decoder.register_forward_hook(lambda module, args, out: logits.append(out[0]))
+    scene = segmenter.embed(IMAGE)
+    together = scene.segment(PROMPTS)
+    alone = [scene.segment([prompt])[0] for prompt in PROMPTS]
+    hook.remove()
+    watch.remove()
+    assert len(runs) == 1
+    assert [len(found) for found in logits] == [2, 1, 1, 1, 1]
+    batched, single = torch.cat(logits[:2]), torch.cat([logits[2], logits[4], logits[3]])
+    torch.testing.assert_close(batched, single, atol=1e-4, rtol=1e-4)
+    assert all(iou(one.mask, other.mask) > 0.999 for one, other in zip(together, alone, strict=True))
+
+
+def test_a_place_has_the_position_that_the_model_gives_to_that_place_of_the_picture(segmenter, monkeypatch):
+    """A picture of one pixel a cell of the embedding: the centre of a pixel must be encoded as its cell is."""
+    monkeypatch.setitem(segmenter.model._modules, "image_encoder", Unseen())
+    layer, coded = segmenter.model.prompt_encoder.pe_layer, []
+    encode = layer.forward_with_coords
+    monkeypatch.setattr(layer, "forward_with_coords", lambda *args: coded.append(encode(*args)) or coded[-1].clone())
+    scene = segmenter.embed(np.zeros((64, 64, 3), dtype=np.uint8))
+    scene.segment([Prompt(Box(4.5, 1.5, 60.5, 7.5), (Point(0.5, 0.5), Point(63.5, 9.5, positive=False)))])
+    cells = segmenter.model.prompt_encoder.get_dense_pe()[0]
+    for found, (x, y) in zip(torch.cat(coded, dim=1)[0], [(0, 0), (63, 9), (4, 1), (60, 7)], strict=True):
+        torch.testing.assert_close(found, cells[:, y, x], atol=1e-4, rtol=0)
+
+
+class Unseen(torch.nn.Module):
+    """An encoder that gives every picture one embedding, at once."""
+
+    img_size = 1024
+
+    def forward(self, pixels):
+        return torch.zeros(1, 256, 64, 64)
+
+
+@pytest.mark.parametrize("size", [(48, 80), (80, 48), (200, 50)])
+def test_a_model_that_fills_its_box_gives_the_box_back(segmenter, monkeypatch, size):
+    height, width = size
+    monkeypatch.setitem(segmenter.model._modules, "image_encoder", Unseen())
+    monkeypatch.setattr(segmenter.model.prompt_encoder, "forward", lambda points, boxes, masks: (boxes, boxes))
+
+    def decode(sparse_prompt_embeddings, **others):
+        centres = (torch.arange(256) + 0.5) / 256
+        x0, y0, x1, y1 = ((sparse_prompt_embeddings + 0.5) / 1024).T[..., None]
+        down, across = torch.minimum(centres - y0, y1 - centres), torch.minimum(centres - x0, x1 - centres)
+        inside = torch.minimum(down[:, :, None], across[:, None])
+        wrong = torch.ones_like(inside)
+        return torch.stack([wrong, inside, wrong], dim=1), torch.tensor([[0.2, 1.7, 0.5]])
+
+    monkeypatch.setattr(segmenter.model.mask_decoder, "forward", decode)
+    box = Box(0.125 * width, 0.25 * height, 0.75 * width, 0.5 * height)
+    [found] = segmenter.embed(np.zeros((height, width, 3), dtype=np.uint8)).segment([Prompt(box)])
+    assert iou(found.mask, fill(box, height, width)) > 0.97
+    assert found.score == 1.0  # a guess beyond 1 is cut
+
+
+def test_no_prompts_are_no_masks(scene):
+    assert scene.segment([]) == []
+
+
+def test_a_picture_of_one_pixel_is_drawn_on(segmenter, monkeypatch):
+    monkeypatch.setitem(segmenter.model._modules, "image_encoder", Unseen())
+    [found] = segmenter.embed(np.zeros((1, 1, 3), dtype=np.uint8)).segment([Prompt(Box(0, 0, 1, 1))])
+    assert found.mask.shape == (1, 1)
+
+
+def test_a_picture_too_narrow_to_be_seen_is_refused(segmenter):
+    with pytest.raises(UserError, match="3000 x 1"):
+        segmenter.embed(np.zeros((1, 3000, 3), dtype=np.uint8))
+
+
+class Harmful:
+    def __reduce__(self):
+        return Path.touch, (Path("harmed"),)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"a text file that calls itself a checkpoint", id="text"),
+        pytest.param(pickle.dumps(Harmful()), id="code"),
+        pytest.param(pickle.dumps({"a": 1}), id="no tensors"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.pth is no checkpoint"):
+        SamSegmenter.load("bad.pth", "vit_b")
+    assert not Path("harmed").exists()
+
+
+def test_another_models_weights_are_refused(checkpoint, monkeypatch):
+    monkeypatch.setitem(sam_model_registry, "vit_b", partial(_build_sam, 48, 2, 4, [1]))
+    with pytest.raises(UserError, match="does not hold the weights of a vit_b"):
+        SamSegmenter.load(checkpoint, "vit_b")
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "message"),
+    [
+        pytest.param("missing.pth", "vit_h", "no checkpoint at missing.pth", id="missing file"),
+        pytest.param("missing.pth", "vit_x", "vit_x.*choose from vit_b, vit_l, vit_h", id="unknown model"),
+    ],
+)
+def test_a_slip_is_refused(path, model, message):
+    with pytest.raises(UserError, match=message):
+        SamSegmenter.load(path, model)

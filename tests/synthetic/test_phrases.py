@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam4mllm.geometry.prompts import box_of
+from sam4mllm.synthetic.figures import SHAPES, Figure, Pose, rasterise
+from sam4mllm.synthetic.phrases import RIDDLES, WORDS, All, Noun, Pair, Phrase, Riddle, The, TheAt, TheBy, related
+
+SIDE = 100
+
+
+def figure(
+    shape: str, colour: str, x: float, y: float, radius: float = 10, depth: int = 0, bore: float = 0.7
+) -> Figure:
+    full, hole = rasterise(Pose(shape, x, y, radius, 0.0, bore), SIDE)
+    box = box_of(full)
+    assert box is not None
+    return Figure(shape, colour, "small" if radius < 16 else "big", depth, full, full, hole, box)
+
+
+SCENE = (
+    figure("ring", "red", 30, 70, 26),  # 0
+    figure("circle", "blue", 30, 70, 12, depth=1),  # 1, in the ring
+    figure("circle", "red", 80, 20, depth=2),  # 2
+    figure("cross", "blue", 84, 26, depth=3, bore=0.3),  # 3, over the red circle
+    figure("square", "green", 20, 20, depth=4),  # 4
+)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "targets"),
+    [
+        (The(Noun("ring")), "the ring", {0}),
+        (The(Noun("circle")), "the circle", None),
+        (The(Noun("circle", "blue")), "the blue circle", {1}),
+        (The(Noun(None, "green")), "the green shape", {4}),
+        (The(Noun(None, None, "big")), "the big shape", {0}),
+        (The(Noun("circle", "green")), "the green circle", set()),
+        (TheAt(Noun("circle"), "left"), "the circle on the left", {1}),
+        (TheAt(Noun("circle"), "top"), "the circle at the top", {2}),
+        (TheAt(Noun("square"), "top"), "the square at the top", {4}),
+        (TheAt(Noun("square"), "bottom"), "the square at the bottom", None),
+        (TheAt(Noun("bar"), "bottom"), "the bar at the bottom", set()),
+        (TheAt(Noun(None, None, "small"), "right"), "the small shape on the right", None),
+        (TheBy(Noun("circle"), "inside", Noun("ring")), "the circle inside the ring", {1}),
+        (TheBy(Noun("square"), "inside", Noun("ring")), "the square inside the ring", set()),
+        (TheBy(Noun("circle"), "inside", Noun("frame")), "the circle inside the frame", set()),
+        (TheBy(Noun("square"), "left", Noun("circle", "red")), "the square left of the red circle", {4}),
+        (TheBy(Noun("square"), "right", Noun("circle", "red")), "the square right of the red circle", set()),
+        (TheBy(Noun("square"), "left", Noun("circle")), "the square left of the circle", None),
+        (TheBy(Noun("circle"), "behind", Noun("cross")), "the circle behind the cross", {2}),
+        (TheBy(Noun("cross"), "front", Noun("circle", "red")), "the cross in front of the red circle", {3}),
+        (TheBy(Noun("cross"), "behind", Noun("circle", "red")), "the cross behind the red circle", set()),
+        (All(Noun("circle")), "all circles", {1, 2}),
+        (All(Noun("circle"), two=True), "both circles", {1, 2}),
+        (All(Noun(None, None, "small"), two=True), "both small shapes", None),
+        (All(Noun("cross")), "all crosses", None),
+        (All(Noun(None, "white")), "all white shapes", set()),
+        (Pair(Noun("ring"), Noun("cross", "blue")), "the ring and the blue cross", {0, 3}),
+        (Pair(Noun("ring"), Noun("circle")), "the ring and the circle", None),
+        (Pair(Noun("ring"), Noun(None, None, "big")), "the ring and the big shape", None),
+        (Pair(Noun("ring"), Noun("bar")), "the ring and the bar", None),
+        (Riddle("it", frozenset({"square"})), "it", {4}),
+        (Riddle("it", frozenset({"square"}), frozenset({"cross"})), "it", None),
+        (Riddle("it", frozenset({"circle"})), "it", None),
+        (Riddle("it", frozenset({"bar"})), "it", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_phrase_means_what_its_words_say(phrase: Phrase, text: str, targets: set[int] | None) -> None:
+    assert phrase.text == text
+    assert phrase.targets(SCENE) == (None if targets is None else frozenset(targets))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "held"),
+    [(20, 50, True), (20, 60, True), (45, 50, None), (30, 95, None), (80, 50, False), (50, 90, None)],
+    ids=["far left", "a little lower", "barely left", "more below than left", "right", "straight below"],
+)
+def test_left_of_is_clear_clearly_not_or_left_open(x: float, y: float, held: bool | None) -> None:
+    assert related(figure("bar", "red", x, y), "left", figure("bar", "blue", 50, 50)) is held
+
+
+def test_half_in_a_hole_is_left_open() -> None:
+    assert related(figure("circle", "red", 50, 70, 10), "inside", SCENE[0]) is None
+
+
+def test_a_figure_on_a_solid_one_is_not_said_to_be_inside_nor_outside() -> None:
+    assert related(SCENE[3], "inside", SCENE[2]) is None
+
+
+def test_what_lies_in_a_hole_is_neither_in_front_nor_behind() -> None:
+    assert related(SCENE[1], "front", SCENE[0]) is None
+
+
+@pytest.mark.parametrize("relation", ["left", "right", "top", "bottom"])
+def test_a_direction_never_holds_both_ways(relation: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        a, b = (figure("bar", "red", *rng.uniform(10, 90, 2)) for _ in range(2))
+        assert not (related(a, relation, b) and related(b, relation, a))
+
+
+def test_in_front_is_the_converse_of_behind() -> None:
+    for a in SCENE:
+        for b in SCENE:
+            if a is not b:
+                assert related(a, "front", b) == related(b, "behind", a)
+    assert related(SCENE[2], "front", replace(SCENE[3], depth=0)) is True
+
+
+def test_every_shape_has_a_riddle_that_fits_it() -> None:
+    assert {shape for riddle in RIDDLES for shape in riddle.fits} == set(SHAPES) - {"square"}
+    assert all(riddle.fits.isdisjoint(riddle.perhaps) for riddle in RIDDLES)
+
+
+def test_the_vocabulary_is_sorted_and_small() -> None:
+    assert list(WORDS) == sorted(set(WORDS))
+    assert len(WORDS) <= 70

@@ -1,0 +1,151 @@
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sam4mllm.targets import record as module
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.data.samples import Sample, read_samples, write_samples
+from sam4mllm.targets.record import INDEX, Target, read_targets, write_targets
+
+CLICKED = Prompt(Box(0.1, 2.5, 30.2, 25.0), (Point(1 / 3, 7.5), Point(12.5, 8.25, positive=False)))
+TARGETS = [
+    Target("a", 0, (CLICKED, Prompt(Box(0, 0, 30, 25))), (0.9, 2 / 3), 0.9),
+    Target("a", 1, (), (), 0.125),
+    Target("der Löwe 🦁", 0, (CLICKED,), (1.0,), 1.0),
+]
+ABOUT = {"search": {"keep": 4}, "segmenter": "grabcut", "samples": "5f3a"}
+
+# plain values: the type checks draw random numbers where values are made, which hypothesis allows in tests alone
+floats = st.floats(-1e6, 1e6)
+points = st.tuples(floats, floats, st.booleans())
+scored = st.tuples(st.tuples(*[floats] * 4), st.lists(points, max_size=3), st.floats(0, 1))
+drafts = st.lists(st.tuples(st.text("añ🦁 /", max_size=3), st.integers(0, 9), st.lists(scored, max_size=3)), max_size=4)
+
+
+def target_from(name, index, scored) -> Target:
+    prompts = tuple(
+        Prompt(Box(min(a, b), min(c, d), max(a, b), max(c, d)), tuple(Point(*point) for point in points))
+        for (a, b, c, d), points, _ in scored
+    )
+    ious = tuple(score for _, _, score in scored)
+    return Target(name, index, prompts, ious, max(ious, default=0.1))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(drafts)
+def test_targets_are_the_same_there_and_back_to_the_last_bit(drafts):
+    targets = {(name, index): target_from(name, index, scored) for name, index, scored in drafts}
+    with tempfile.TemporaryDirectory() as folder:
+        write_targets(targets.values(), Path(folder), {})
+        found = read_targets(Path(folder))
+    assert list(found.items()) == list(targets.items())
+    assert repr(found) == repr(targets)  # also the sign of a zero
+
+
+def test_the_same_targets_give_the_same_bytes(tmp_path):
+    write_targets(TARGETS, tmp_path / "one", ABOUT)
+    write_targets(iter(TARGETS), tmp_path / "two", ABOUT)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    write_targets(TARGETS[:2], tmp_path / "two", ABOUT)
+    assert not set(content(tmp_path / "one").values()) & set(content(tmp_path / "two").values())
+
+
+def test_the_index_says_what_the_targets_were_made_of(tmp_path):
+    write_targets(TARGETS, tmp_path, ABOUT)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index.pop("shards") == [path.name for path in tmp_path.glob("*.parquet")]
+    assert index == {"version": 1, "about": ABOUT, "count": 3}
+
+
+def test_several_shards_keep_the_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_PER_SHARD", 2)
+    write_targets(TARGETS, tmp_path, ABOUT)
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+    assert list(read_targets(tmp_path).values()) == TARGETS
+
+
+def test_samples_and_targets_can_share_a_folder(tmp_path):
+    sample = Sample("a", "1.jpg", 3, 4, "the cat", ())
+    write_samples([sample], tmp_path, tmp_path)
+    write_targets(TARGETS, tmp_path, ABOUT)
+    write_samples([sample, replace(sample, id="b")], tmp_path, tmp_path)
+    write_targets(TARGETS[:1], tmp_path, ABOUT)
+    assert len(read_samples(tmp_path)) == 2
+    assert list(read_targets(tmp_path).values()) == TARGETS[:1]
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+
+
+def test_a_mask_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="1 masks come more than once, the first is mask 1 of a"):
+        write_targets([*TARGETS, TARGETS[1]], tmp_path / "new", ABOUT)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_search_that_breaks_leaves_the_old_targets(tmp_path):
+    write_targets(TARGETS, tmp_path, ABOUT)
+    before = content(tmp_path)
+
+    def broken():
+        yield TARGETS[0]
+        raise UserError("sample a: no such file")
+
+    with pytest.raises(UserError, match="no such file"):
+        write_targets(broken(), tmp_path, ABOUT)
+    assert content(tmp_path) == before
+
+
+def test_a_damaged_shard_is_one_line_or_does_no_harm(tmp_path):
+    write_targets(TARGETS, tmp_path, ABOUT)
+    shard = next(tmp_path.glob("*.parquet"))
+    data, refused = shard.read_bytes(), 0
+    for place in range(4, len(data), 53):
+        shard.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
+        try:
+            assert list(read_targets(tmp_path).values()) == TARGETS  # unused bytes may differ
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017  what does not raise is right too
+    assert refused > 10
+    shard.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="cannot read the shard"):
+        read_targets(tmp_path)
+
+
+def test_a_box_that_is_none_is_one_line(tmp_path):
+    write_targets(TARGETS, tmp_path, ABOUT)
+    shard = next(tmp_path.glob("*.parquet"))
+    table = pq.read_table(shard)
+    rows = table.to_pylist()
+    rows[2]["prompts"][0]["x0"] = 99.0
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shard)
+    with pytest.raises(UserError, match="mask 0 of der Löwe 🦁 is damaged: a box needs x0 <= x1"):
+        read_targets(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        pytest.param(None, "is no targets folder: it has no targets.json", id="missing"),
+        pytest.param('{"version": 2}', "has targets of version 2, .* reads up to 1", id="newer"),
+        pytest.param('{"version": 1, "count": 0, "shards": []}', "should hold version, about, count", id="no about"),
+        pytest.param('{"version": 1, "about": {}, "count": 3, "shards": []}', "holds 0 targets", id="count"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, index, message):
+    if index is not None:
+        (tmp_path / INDEX).write_text(index)
+    with pytest.raises(UserError, match=message) as caught:
+        read_targets(tmp_path)
+    assert "\n" not in str(caught.value)

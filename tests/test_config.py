@@ -1,0 +1,278 @@
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.runtime.specs import PROMPTERS, build_mllm, build_prompter, build_segmenter
+from sam4mllm.errors import UserError
+from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.scripted import ScriptedMLLM
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.prompters.adaptive import AdaptivePQPP
+from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.prompters.oracle import Oracle
+from sam4mllm.prompters.points import Sure
+from sam4mllm.prompters.ppg import PPG
+from sam4mllm.prompters.pqpp import PQPP
+from sam4mllm.config import Recipe
+from sam4mllm.segmenters.box import BoxSegmenter
+from sam4mllm.segmenters.grabcut import GrabCutSegmenter
+
+MUTE = ScriptedMLLM(lambda *_: "none")
+
+
+@pytest.fixture
+def replay(tmp_path) -> str:
+    (tmp_path / "said.jsonl").write_text('{"id": "a", "replies": ["none"]}\n')
+    return f"replay:{tmp_path / 'said.jsonl'}"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("box", BoxSegmenter), ("grabcut", GrabCutSegmenter)])
+def test_a_segmenter_is_built_by_its_name(name, kind):
+    assert isinstance(build_segmenter(name), kind)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("grabcat", "unknown segmenter 'grabcat': did you mean grabcut"),
+        ("vit_g:x.pth", "did you mean vit_"),
+        ("vit_h", "did you mean vit_h"),
+        ("grabcut:x", "unknown segmenter"),
+        ("", "no segmenter is named: choose from box, grabcut, tiny, vit_b:FILE"),
+        ("vit_h:missing.pth", "no such file: missing.pth"),
+        ("vit_h:", "no such file"),
+        ("./missing", "unknown segmenter"),
+        ("/missing/model", "unknown segmenter"),
+        ("owner/name/more", "unknown segmenter"),
+        ("owner/", "unknown segmenter"),
+    ],
+)
+def test_a_segmenter_that_is_none_is_refused_with_the_choices(spec, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        Recipe(segmenter=spec).check_by_hand()
+
+
+@pytest.mark.parametrize("name", ["box", "grabcut"])
+def test_an_option_that_would_do_nothing_is_refused(name):
+    with pytest.raises(UserError, match="one mask anyway"):
+        Recipe(segmenter=name, single_mask=True).check_by_hand()
+
+
+@pytest.mark.parametrize("name", ["box", "grabcut"])
+def test_a_device_that_would_not_be_used_is_refused_but_beside_an_mllm(name, replay):
+    with pytest.raises(
+        UserError, match=f"the segmenter {name} runs on the CPU alone: leave out --device cuda:0,cuda:1"
+    ):
+        Recipe(segmenter=name, device="cuda:0,cuda:1").check_by_hand()
+    Recipe(segmenter=name, device="cpu").check_by_hand()
+    Recipe(segmenter="tiny", device="cuda").check_by_hand()
+    Recipe(segmenter=name, mllm=replay, prompter="box", device="cuda").check()
+
+
+@pytest.mark.parametrize("name", ["box", "grabcut", "vit_h:sam.pth"])
+def test_a_dtype_that_would_not_be_used_is_refused_but_beside_an_mllm(name, replay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sam.pth").touch()
+    with pytest.raises(
+        UserError, match=f"the segmenter {name} is loaded in no other dtype: leave out --dtype bfloat16"
+    ):
+        Recipe(segmenter=name, dtype="bfloat16").check_by_hand()
+    Recipe(segmenter="tiny", dtype="bfloat16").check_by_hand()
+    Recipe(segmenter=name, mllm=replay, prompter="box", dtype="bfloat16").check()
+
+
+@pytest.mark.parametrize("spec", ["facebook/sam-vit-huge", "folder"])
+def test_a_hub_name_or_a_folder_may_be_a_model(spec, tmp_path, monkeypatch, replay):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    Recipe(segmenter=spec).check_by_hand()
+    Recipe(segmenter="grabcut", mllm=spec).check()
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("", "no MLLM is named"),
+        ("qwen", "unknown model 'qwen'"),
+        ("./missing", "unknown model"),
+        ("replay:missing.jsonl", "no such file: missing.jsonl"),
+    ],
+)
+def test_a_model_that_is_none_is_refused(spec, says):
+    with pytest.raises(UserError, match=says):
+        Recipe(segmenter="grabcut", mllm=spec).check()
+
+
+def test_a_replay_takes_no_adapter(replay):
+    with pytest.raises(UserError, match="takes no adapter"):
+        Recipe(segmenter="box", mllm=replay, adapter="x").check()
+
+
+def test_an_adapter_is_a_folder():
+    with pytest.raises(UserError, match="no such folder: missing"):
+        Recipe(segmenter="box", mllm="owner/name", adapter="missing").check()
+
+
+def test_a_training_that_has_not_ended_is_no_adapter(tmp_path):
+    with pytest.raises(UserError, match="no adapter at"):
+        Recipe(segmenter="box", mllm="owner/name", adapter=str(tmp_path)).check()
+
+
+def test_an_unknown_dialect_is_refused_before_loading(replay):
+    with pytest.raises(UserError, match="unknown dialect 'klingon'"):
+        Recipe(segmenter="box", mllm="owner/name", dialect="klingon").check()
+
+
+@pytest.mark.parametrize("name", ["sam4mllm", "qwen2-vl"])
+def test_a_replay_speaks_the_dialect_that_is_named(replay, name):
+    assert build_mllm(replay, dialect=name).dialect.name == name
+
+
+def test_a_replay_speaks_the_papers_dialect_by_default(replay):
+    assert build_mllm(replay).dialect.name == "sam4mllm"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*zip(PROMPTERS, [PPG, PQPP, AdaptivePQPP, PQPP, BoxPrompter, Oracle], strict=True)]
+)
+def test_a_prompter_is_built_by_its_name(name, kind):
+    assert isinstance(build_prompter(name, MUTE, {}), kind)
+
+
+def test_a_prompter_gets_its_options():
+    built = build_prompter("pqpp", MUTE, {"points": 9, "sure_no": 0.6})
+    assert (built.layout.points, built.sure) == (9, Sure(0.75, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("pgg", {}, "unknown prompter 'pgg': did you mean ppg"),
+        ("xyz", {}, "choose from ppg, pqpp, adaptive, verified, box, oracle"),
+        ("ppg", {"points": 9}, "no option 'points'; it takes positive, negative"),
+        ("box", {"sure_yes": 0.5}, "no option 'sure-yes'; it takes no options"),
+        ("ppg", {"positive": -1}, "0 or more points"),
+        ("pqpp", {"points": 7}, "square"),
+        ("pqpp", {"layout": "spiral"}, "unknown layout"),
+    ],
+)
+def test_a_prompter_is_refused_before_a_model_is_loaded(name, options, says):
+    with pytest.raises(UserError, match=says):
+        Recipe(segmenter="box", mllm="owner/name", prompter=name, options=options).check()
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"mllm": "owner/name"},
+        {"prompter": "pqpp"},
+        {"options": {"points": 9}},
+        {"adapter": "x"},
+        {"dialect": "sam4mllm"},
+        {"trust_remote_code": True},
+    ],
+    ids=lambda about: next(iter(about)),
+)
+def test_by_hand_whatever_is_about_a_model_is_refused(about):
+    with pytest.raises(UserError, match="ask no MLLM"):
+        Recipe(segmenter="box", **about).check_by_hand()
+
+
+def test_a_recipe_builds_a_pipeline(replay):
+    built = Recipe(segmenter="box", mllm=replay, prompter="box").build()
+    assert isinstance(built, Pipeline)
+    assert isinstance(built.prompter, BoxPrompter)
+    assert isinstance(built.segmenter, BoxSegmenter)
+
+
+@pytest.mark.parametrize("device", ["gpu0", "cuda:99"])
+def test_a_device_that_is_none_is_refused_in_one_line_before_loading(device, tmp_path):
+    (tmp_path / "x.pth").touch()
+    for build in [
+        lambda: build_mllm("owner/name", device=device),
+        lambda: build_segmenter("owner/name", device=device),
+        lambda: build_segmenter(f"vit_b:{tmp_path / 'x.pth'}", device=device),
+    ]:
+        with pytest.raises(UserError, match=f"the device '{device}' cannot be used") as refusal:
+            build()
+        assert "\n" not in str(refusal.value)
+
+
+class Stand:
+    """Stands in for a backend's class, and remembers how it was loaded."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[tuple, dict]] = []
+
+    def load(self, *args, **kwargs):
+        self.loaded.append((args, kwargs))
+        return BoxSegmenter()
+
+
+def test_a_checkpoint_goes_to_segment_anything(tmp_path, monkeypatch):
+    from sam4mllm.segmenters import sam
+
+    stand = Stand()
+    inspect.signature(sam.SamSegmenter.load).bind(Path("x"), model="vit_b", device="cpu", multimask=False)
+    monkeypatch.setattr(sam, "SamSegmenter", stand)
+    (tmp_path / "x.pth").touch()
+    build_segmenter(f"vit_b:{tmp_path / 'x.pth'}", device="cpu", single_mask=True)
+    assert stand.loaded == [((tmp_path / "x.pth",), {"model": "vit_b", "device": "cpu", "multimask": False})]
+
+
+def test_a_name_goes_to_transformers(monkeypatch):
+    from sam4mllm.mllm.hf import model as talker
+    from sam4mllm.segmenters import hf as drawer
+
+    stand = Stand()
+    how = {"device": "cpu", "dtype": "float32"}
+    inspect.signature(drawer.HfSegmenter.load).bind("x", multimask=True, **how)
+    monkeypatch.setattr(drawer, "HfSegmenter", stand)
+    build_segmenter("owner/name", **how)
+    assert stand.loaded == [(("owner/name",), {**how, "multimask": True})]
+
+    asked = {"adapter": None, "dialect": "qwen2-vl", "trust_remote_code": True, **how}
+    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True, "chat_template": "{{ x }}"}
+    inspect.signature(talker.HfMLLM.load).bind("x", **asked)
+    given = {}
+    monkeypatch.setattr(talker.HfMLLM, "load", lambda name, **kwargs: given.update(kwargs) or MUTE)
+    build_mllm("owner/name", **asked)
+    assert given == asked
+
+
+def test_points_for_a_segmenter_that_takes_none_are_refused_before_anything_loads(tmp_path):
+    file = tmp_path / "replies.jsonl"
+    file.write_text("")
+    recipe = Recipe(segmenter="box", mllm=f"replay:{file}", prompter="ppg")
+    with pytest.raises(UserError, match="takes no points"):
+        recipe.check()
+    Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box").check()
+    Recipe(segmenter="box", prompter="oracle", options={"positive": 0, "negative": 0}).check(truth=True)
+    for options in ({}, {"positive": 0}, {"positive": 1, "negative": 1}):
+        with pytest.raises(UserError, match="takes no points"):
+            Recipe(segmenter="box", prompter="oracle", options=options).check(truth=True)
+
+
+def test_a_card_says_what_the_recipe_does_not(tmp_path):
+    (tmp_path / "base").mkdir()
+    options = {"ppg": {"positive": 5, "negative": 1}, "pqpp": {"sure_yes": 0.8}}
+    Card("5f2c", "sam4mllm", str(tmp_path / "base"), prompters=options).write(tmp_path)
+    adapter = str(tmp_path)
+    said = Recipe("grabcut", adapter=adapter).resolved()
+    assert (said.mllm, said.options) == (str(tmp_path / "base"), {"positive": 5, "negative": 1})
+    assert Recipe("grabcut", adapter=adapter, prompter="pqpp").resolved().options == {"sure_yes": 0.8}
+    own = Recipe("grabcut", mllm="owner/name", adapter=adapter, options={"positive": 2}).resolved()
+    assert (own.mllm, own.options) == ("owner/name", {"positive": 2, "negative": 1})
+    merged = Recipe("grabcut", mllm=adapter).resolved()
+    assert (merged.mllm, merged.options) == (adapter, {"positive": 5, "negative": 1})
+    (tmp_path / "adapter_config.json").touch()
+    Recipe("grabcut", adapter=adapter).check()
+
+
+def test_without_a_card_the_base_is_asked_for(tmp_path):
+    recipe = Recipe("grabcut", adapter=str(tmp_path))
+    with pytest.raises(UserError, match=r"no sam4mllm\.json that names its base: give --mllm"):
+        recipe.check()
+    assert Recipe("grabcut", mllm="owner/name").resolved() == Recipe("grabcut", mllm="owner/name")

@@ -1,0 +1,82 @@
+"""The demonstration runs from end to end on the models that come with the package, and every recipe loads."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.runtime.specs import EMBEDDED
+from sam4mllm.errors import UserError
+from sam4mllm.images.files import read_image
+from sam4mllm.runtime.settings import load
+from tiny_models import sam
+from tiny_models.command import command
+from sam4mllm.demo import Demo, run
+from tiny_models.mllm import MllmTraining
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "tiny"
+KINDS = {"demo": Demo, "ppg": Demo, "pqpp": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_loads(file):
+    assert load(file, KINDS[file.stem])
+
+
+# peft and trl ask transformers for properties by names that it deprecates
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
+    for name in ("mllm", "sam"):
+        shutil.copytree(EMBEDDED / name, tmp_path / name)
+    places = [f"out={tmp_path / 'out'}", f"mllm={tmp_path / 'mllm'}", f"segmenter={tmp_path / 'sam'}"]
+    small = [
+        "train_scenes=2",
+        "test_scenes=3",
+        "training.steps=2",
+        "training.batch=2",
+        "search.least=0.0",
+        "training.learning_rate=1e-5",
+        *(f"longer.{way}={EMBEDDED / way}" for way in ("ppg", "pqpp")),
+    ]
+    recipe = load(RECIPES / "demo.yaml", Demo, [*places, *small])
+    shown = run(recipe)
+    assert all(
+        shown.count(f"| {name} |") == 2 for name in ("base-ppg", "ppg", "pqpp", "longer-ppg", "longer-pqpp", "oracle")
+    )
+    assert all(f"- {pair}: " in shown for pair in ("pqpp less ppg", "longer-ppg less base-box"))
+    assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
+    before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert run(recipe) == shown
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="was begun with another recipe"):
+        run(replace(recipe, seed=1))
+    for file in (tmp_path / "mllm").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(UserError, match="or other weights"):
+        run(recipe)
+
+
+@pytest.mark.parametrize(
+    ("slip", "says"),
+    [
+        ("points=5", "points"),
+        ("test_scenes=0", "1 or more scenes"),
+        ("mllm=nix longer.ppg=null longer.pqpp=null", "unknown model 'nix'"),
+        ("mllm=nix", "longer.ppg=null longer.pqpp=null"),
+        ("longer.ppg=nix", "no such folder: nix"),
+        ("asked_by=[box,nix]", "asks by box, ppg, pqpp"),
+        ("segmenter=nix", "unknown segmenter 'nix'"),
+        ("training.steps=0", "steps is 1 or more"),
+        ("seeds=1", "did you mean seed?"),
+    ],
+)
+def test_a_slip_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, slip, says):
+    monkeypatch.setattr("sys.argv", ["demo", str(RECIPES / "demo.yaml"), f"out={tmp_path / 'out'}", *slip.split()])
+    with pytest.raises(SystemExit) as end:
+        command(Demo, run)
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    assert says in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()

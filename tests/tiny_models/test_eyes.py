@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from sam4mllm.synthetic import SHAPES, draw_split
+from tiny_models.eyes import CELLS, NAMES, PLACES, Eyes, dense, near
+from tiny_models.model import PATCH, build
+
+WIDTH = 160
+
+
+def test_a_patch_is_named_after_the_figure_that_covers_it_most():
+    drawing = draw_split("train", 0)
+    labels = dense(drawing)
+    for row, column in ((0, 0), (3, 4), (7, 7)):
+        tiles = [
+            f.mask[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH] for f in drawing.figures
+        ]
+        most = int(np.argmax([tile.sum() for tile in tiles]))
+        patch = row * CELLS + column
+        assert labels.figured[patch] == (tiles[most].mean() >= 0.06)
+        wanted = SHAPES.index(drawing.figures[most].shape) + 1 if labels.figured[patch] else 0
+        assert labels.kinds[patch, 0] == wanted
+        assert np.array_equal(labels.parts[patch].reshape(PATCH, PATCH) > 0, tiles[most])
+
+
+def test_saying_the_labels_costs_less_than_saying_nothing():
+    """Heads and a table of words that say exactly what the labels are."""
+    labels = [dense(draw_split("train", 1))]
+    tokens = {
+        name: index for index, name in enumerate(dict.fromkeys((*(n for names in NAMES for n in names), *PLACES)))
+    }
+    eyes, table = Eyes(WIDTH, tokens.__getitem__), torch.eye(len(tokens), WIDTH)
+    shown = torch.zeros(1, len(labels[0].figured), WIDTH)
+    for patch, kinds in enumerate(labels[0].kinds):
+        shown[0, patch, [tokens[names[kind]] for names, kind in zip(NAMES, kinds, strict=True)]] = 1.0
+    said, figures = eyes.loss(shown, table, labels)
+    mute, nothing = eyes.loss(torch.randn(shown.shape), table, labels)
+    assert figures["shape"] == 1 > nothing["shape"]
+    assert said < mute
+
+
+def test_a_place_near_the_truth_is_nearly_right():
+    [weights] = near(torch.tensor([50.0]), 2.0)
+    assert weights.sum().item() == pytest.approx(1)
+    assert weights[50] > weights[51] == weights[49] > weights[55] > 0
+
+
+def test_the_words_of_the_eyes_are_tokens_of_the_model():
+    _, processor = build(0)
+    unknown = processor.tokenizer.unk_token_id
+    ids = processor.tokenizer.convert_tokens_to_ids([*PLACES, *(name for names in NAMES for name in names)])
+    assert None not in ids
+    assert unknown not in ids
+    assert len(set(ids)) == len(PLACES) + len({name for names in NAMES for name in names})

@@ -1,0 +1,62 @@
+import pytest
+import torch
+from torch import nn
+
+from tiny_models.loop import CHECKPOINT, Loop, optimizers, share, train
+
+
+def parts():
+    torch.manual_seed(0)
+    return {"model": nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1)), "head": nn.Linear(1, 1)}
+
+
+def learn(out, loop, stop=None):
+    modules = parts()
+
+    def loss(step):
+        if step == stop:
+            raise InterruptedError
+        rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        value = ((modules["head"](modules["model"](rows)) - rows.sum(1, keepdim=True)) ** 2).mean()
+        return value, {"error": value.item()}
+
+    done = []
+    train(modules, loss, loop, out, done.append)
+    return torch.cat([weight.flatten() for module in modules.values() for weight in module.parameters()]), done
+
+
+def test_it_learns(tmp_path, caplog):
+    caplog.set_level("INFO")
+    learn(tmp_path, Loop(50, 350, learning_rate=0.05))
+    errors = [float(record.message.split("error ")[1]) for record in caplog.records]
+    assert len(errors) == 8
+    assert errors[-1] < 0.2 * errors[0]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+    loop = Loop(10, 20, every=8)
+    whole, done = learn(tmp_path / "whole", loop)
+    assert done == [8, 16, 24, 30]
+    with pytest.raises(InterruptedError):
+        learn(tmp_path / "parts", loop, stop=20)
+    parts, done = learn(tmp_path / "parts", loop)
+    assert done == [24, 30]
+    assert learn(tmp_path / "parts", loop)[1] == [30]  # the model is written again: the last time may have been cut
+    assert torch.equal(whole, parts)
+    assert (tmp_path / "parts" / CHECKPOINT).exists()
+
+
+def test_every_weight_is_stepped_once():
+    modules = parts()
+    modules["tied"] = modules["head"]
+    stepped = [
+        weight for each in optimizers(list(modules.values()), 1.0) for g in each.param_groups for weight in g["params"]
+    ]
+    assert len({id(weight) for weight in stepped}) == len(stepped) == 8
+
+
+def test_the_learning_rate_rises_twice_and_falls_once():
+    loop = Loop(100, 200)
+    assert share(0, loop) < share(59, loop) == share(99, loop) == 1
+    assert share(100, loop) < 0.05 < 0.7 < share(160, loop)
+    assert share(299, loop) == pytest.approx(0.03, abs=0.001)

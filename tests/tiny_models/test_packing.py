@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.synthetic import draw_split
+from tiny_models.lessons import Asked, boxes_lessons
+from tiny_models.model import PATCH, ROW, SIDE, build
+from tiny_models.packing import Packer
+
+PATCHES = (SIDE // PATCH) ** 2
+
+
+@pytest.fixture(scope="module")
+def parts():
+    model, processor = build(0)
+    return model.eval(), processor
+
+
+def conversations(index):
+    return boxes_lessons(draw_split("train", index), Asked(2, 1, 1, 99, 0.5), ROW, np.random.default_rng(index))
+
+
+@torch.no_grad()
+def logits_of_rows(model, processor, index):
+    """Each conversation alone, as `Chat` would see it: its supervised logits, and their labels."""
+    mllm, drawing = HfMLLM(model, processor, ROW), draw_split("train", index)
+    for turns in conversations(index):
+        row = mllm.rows([(drawing.image, turns)])
+        labels = row.pop("labels")[:, 1:]
+        yield model(**row).logits[:, :-1][labels != IGNORED], labels[labels != IGNORED]
+
+
+@torch.no_grad()
+def test_a_packed_conversation_has_the_logits_it_would_have_alone(parts):
+    model, processor = parts
+    drawings = [draw_split("train", index) for index in range(2)]
+    packed = Packer(processor.tokenizer, PATCHES).pack([conversations(index) for index in range(2)])
+    pixels = processor.image_processor([drawing.image for drawing in drawings], return_tensors="pt")["pixel_values"]
+    embedded = model.get_input_embeddings()(packed.ids)
+    seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
+    embedded[packed.ids == processor.tokenizer.convert_tokens_to_ids("<image>")] = model.model.multi_modal_projector(
+        seen
+    ).flatten(0, 1)
+    states = model.model.language_model(
+        inputs_embeds=embedded,
+        attention_mask=torch.where(packed.mask, 0.0, torch.finfo(torch.float32).min),
+        position_ids=packed.positions,
+    ).last_hidden_state
+    labels = packed.labels[:, 1:]
+    alone = [pair for index in range(2) for pair in logits_of_rows(model, processor, index)]
+    assert torch.equal(labels[labels != IGNORED], torch.cat([said for _, said in alone]))
+    assert torch.allclose(
+        model.lm_head(states[:, :-1][labels != IGNORED]), torch.cat([found for found, _ in alone]), atol=1e-4
+    )
+
+
+def test_a_conversation_sees_the_picture_and_itself_alone(parts):
+    packed, first = Packer(parts[1].tokenizer, PATCHES).pack([conversations(0)]), PATCHES + 1
+    starts = [at for at in range(first, packed.ids.shape[1]) if packed.positions[0, at] == first]
+    mask = packed.mask[0, 0]
+    assert len(starts) > 3
+    assert not mask[starts[1] :, first : starts[1]].any()
+    assert bool(mask[starts[1], :first].all())

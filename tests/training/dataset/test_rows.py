@@ -1,0 +1,273 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.language.templates import read_boxes, read_label, read_labels, read_prompts
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Prompt, on_mask
+from sam4mllm.images.files import write_png
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.data.conversations import Talk, TalkSet
+from tests.families import build
+from tests.teaching import BOX, HEIGHT, KEPT, LISTED, MUTE, PPG, PQPP, WIDTH, Words, disc, sample, target
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for number in range(3):
+        write_png(tmp_path / f"{number}.png", np.full((HEIGHT, WIDTH, 3), 80 * number, dtype=np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def many(pictures) -> SampleSet:
+    """Eleven samples of three pictures, a third of them without a target."""
+    masks = [(disc(10),), (), (disc(60), disc(10))]
+    return SampleSet(tuple(sample(f"s{n}", f"{n % 3 % 2 + n // 9}.png", masks[n % 3]) for n in range(11)), pictures)
+
+
+def talks(pictures, count: int = 4) -> TalkSet:
+    turns = (Turn("user", "What is it?"), Turn("assistant", "A cup."), Turn("user", "Why?"), Turn("assistant", "So."))
+    return TalkSet(
+        tuple(Talk(f"t{n}", f"{n % 2}.png", WIDTH, HEIGHT, turns[: 2 + 2 * (n % 2)]) for n in range(count)), pictures
+    )
+
+
+def taught(samples, rows: Rows = Rows(), targets=None, lengths=None, mllm=MUTE) -> Conversations:  # noqa: B008
+    return Conversations(corpus([Part("set", samples, targets)], rows), rows, mllm, lengths)
+
+
+def replies(conversations: Conversations, index: int = 0) -> list[str]:
+    return [turn.text for turn in conversations.turns(index) if turn.role == "assistant"]
+
+
+def frame():
+    return MUTE.open([np.zeros((HEIGHT, WIDTH, 3), np.uint8)]).frames[0]
+
+
+def near(found: Prompt, true: Prompt, cell: float = 0.11) -> bool:
+    """Whether all is said that should be, from left to right, within a cell of the dialect."""
+    points = [found.points, sorted(true.points, key=lambda point: (point.x, point.y))]
+    numbers = [
+        [*one.box.xyxy, *(value for point in each for value in (point.x, point.y))]
+        for one, each in zip((found, true), points, strict=True)
+    ]
+    signs = [[point.positive for point in each] for each in points]
+    return signs[0] == signs[1] and bool(np.allclose(*numbers, rtol=0, atol=cell))
+
+
+@pytest.mark.parametrize("lengths", [None, Words()], ids=["no budget", "a budget"])
+def test_a_row_is_the_same_for_the_same_number_whatever_was_asked_before(many, lengths):
+    rows = Rows(tokens=150)
+    one, other = taught(many, rows, lengths=lengths), taught(many, rows, lengths=lengths)
+    backwards = {index: other.row(index) for index in reversed(range(40))}
+    for index in range(40):
+        image, turns = one.row(index)
+        assert (image == backwards[index][0]).all()
+        assert turns == backwards[index][1] == one.turns(index)
+    third = taught(many, replace(rows, seed=1), lengths=lengths)
+    assert any(third.turns(index) != backwards[index][1] for index in range(40))
+
+
+def test_rows_follow_each_other_from_epoch_to_epoch(many):
+    rows = Rows(asked=Asking(mean=5), tokens=150)
+    conversations = taught(many, rows, lengths=Words())
+    index = 0
+    for epoch in range(4):
+        held = Counter()
+        for _ in range(len(conversations.epoch(epoch))):
+            held.update(item.id for item in conversations.plan(index).items)
+            index += 1
+        assert held == Counter(one.id for one in many)
+
+
+def test_no_picture_is_read_for_what_is_said(many):
+    conversations = taught(replace(many, images=many.images / "nowhere"))
+    assert all(conversations.turns(index) for index in range(len(conversations)))
+
+
+def test_what_a_conversation_holds_is_of_one_picture_and_asked_in_one_way(many):
+    conversations = taught(many, Rows(Mixture(ppg=1, pqpp=0, box=1)))
+    for index in range(2 * len(conversations)):
+        plan, turns = conversations.plan(index), conversations.turns(index)
+        assert len({item.image for item in plan.items}) == 1
+        assert len(turns) == 2 * len(plan.items)
+        assert len({"inside" in turn.text for turn in turns[::2]}) == 1
+
+
+def test_ppg_says_the_targets_that_were_kept_each_of_them_some_time(pictures):
+    kept = (KEPT, *(replace(KEPT, box=Box(edge, edge, 38, 38)) for edge in (11, 12)))
+    conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a", kept=kept))
+    said = {read_prompts(replies(conversations, index)[0], MUTE.dialect, frame()).prompts[0] for index in range(40)}
+    assert len(said) == len(kept)
+    for prompt in said:
+        assert any(near(prompt, one) for one in kept)
+
+
+def test_ppg_without_targets_says_random_clicks_on_and_off_the_mask(many):
+    conversations = taught(SampleSet((sample("a"),), many.images), Rows(PPG, positive=4, negative=2))
+    first, second = (read_prompts(replies(conversations, i)[0], MUTE.dialect, frame()).prompts[0] for i in (0, 1))
+    assert sorted(point.positive for point in first.points) == [False] * 2 + [True] * 4
+    assert all(on_mask(disc(10).mask, point.x, point.y) is point.positive for point in (*first.points, *second.points))
+    assert first != second
+
+
+@pytest.mark.parametrize(("way", "turns"), [(PQPP, 1 + 2 * 5), (LISTED, 1 + 2)], ids=["one a turn", "listed"])
+def test_pqpp_asks_about_points_all_over_each_box_and_the_mask_answers(pictures, way, turns):
+    both = SampleSet((sample("a", masks=(disc(60), disc(10))),), pictures)
+    rows = Rows(way, asked=Asking(mean=5, deviation=0, single=0, hard=0))
+    said = replies(taught(both, rows))
+    assert len(read_boxes(said[0], MUTE.dialect, frame()).prompts) == 2
+    assert len(said) == turns
+    per_turn = 10 // (turns - 1)
+    labels = [
+        label
+        for seed in range(20)
+        for text in replies(taught(both, replace(rows, seed=seed)))[1:]
+        for label in read_labels(text, per_turn)
+    ]
+    assert len(labels) == 200
+    assert np.mean(np.array(labels, dtype=bool)) == pytest.approx(np.pi / 4, abs=0.1)  # a disc's share of its box
+
+
+def test_how_many_points_are_asked_about_is_drawn_and_sometimes_one_is(pictures):
+    conversations = taught(SampleSet((sample("a"),), pictures), Rows(PQPP))
+    counts = [len(replies(conversations, index)) - 1 for index in range(400)]
+    assert set(counts) <= set(range(1, 21))
+    assert len(set(counts)) > 12
+    others = [count for count in counts if count > 1]
+    assert (np.mean(others), np.std(others)) == (pytest.approx(10, abs=0.7), pytest.approx(4, abs=0.6))
+    assert counts.count(1) / 400 == pytest.approx(0.1, abs=0.05)
+    first = {replies(conversations, index)[1] for index in range(400) if counts[index] == 1}
+    assert set(map(read_label, first)) == {True, False}
+
+
+@pytest.mark.parametrize("mixture", [PPG, PQPP, LISTED, BOX], ids=["ppg", "pqpp", "listed", "box"])
+def test_samples_that_mean_nothing_teach_none(pictures, mixture):
+    nothing = SampleSet((sample("a", masks=()),), pictures)
+    assert replies(taught(nothing, Rows(mixture), {})) == [MUTE.dialect.none]
+
+
+def test_talks_are_said_as_they_are_beside_samples(many, pictures):
+    rows = Rows(per_image=2)
+    parts = [Part("set", many), Part("talks", talks(pictures), weight=0.5)]
+    conversations = Conversations(corpus(parts, rows), rows, MUTE)
+    plans = [conversations.plan(index) for index in range(len(conversations))]
+    told = [index for index, plan in enumerate(plans) if plan.kind == "talk"]
+    assert sum(len(plans[index].items) for index in told) == 2  # those of one of two pictures
+    for index in told:
+        assert conversations.turns(index) == [turn for talk in plans[index].items for turn in talk.turns]
+        assert conversations.row(index)[0].shape == (HEIGHT, WIDTH, 3)
+    assert {item.id for plan in plans for item in plan.items} > {one.id for one in many}
+
+
+def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictures, caplog):
+    phrases = ["the <image> sign", "the [END]"]  # angle brackets become round ones
+    poisoned = [sample(f"p{number}", phrase=phrase) for number, phrase in enumerate(phrases)]
+    said = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
+    told = [
+        Talk(f"t{n}", "0.png", WIDTH, HEIGHT, (Turn("user", q), Turn("assistant", a))) for n, (q, a) in enumerate(said)
+    ]
+    rows = Rows(Mixture(ppg=1, pqpp=0, box=0))
+    parts = [
+        Part("set", replace(many, samples=(*many.samples, *poisoned))),
+        Part("talks", TalkSet(tuple(told), pictures)),
+    ]
+    conversations = Conversations(corpus(parts, rows), rows, MUTE, Words())
+    taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
+    assert taught_ids == {*(one.id for one in many), "p0", "t3"}
+    why = "by which the model's input is marked"
+    assert {(one.source, one.kind, one.reason, one.ids) for one in conversations.corpus.left_out} == {
+        ("set", "ppg", f"it holds [END], {why}", ("p1",)),
+        ("talks", "talk", f"it holds <image>, {why}", ("t0", "t1")),
+        ("talks", "talk", f"it holds [END], {why}", ("t2",)),
+    }
+    assert f"Of the 4 talks of talks are not used for talk: 2 (it holds <image>, {why}: t0, t1)." in caplog.messages
+
+
+def test_a_row_over_its_budget_is_counted_and_named_and_not_cut(pictures, caplog):
+    class Wrong(Words):
+        """Tells of texts that are half as long as they are."""
+
+        def texts(self, texts):
+            return [length // 2 for length in super().texts(texts)]
+
+    samples = SampleSet((sample("a", phrase="the " * 30), sample("b", phrase="cup")), pictures)
+    conversations = taught(samples, Rows(BOX, tokens=55), lengths=Wrong())
+    for index in range(len(conversations) * 2):
+        conversations.row(index)
+        conversations.row(index)
+    over = [index for index in range(len(conversations) * 2) if "a" in {i.id for i in conversations.plan(index).items}]
+    assert over
+    assert list(conversations.over) == over
+    for index, tokens in conversations.over.items():
+        assert tokens == Words().conversation(conversations.turns(index))[0] > 55
+    assert [record.message for record in caplog.records] == [
+        f"Row {index} takes {tokens} tokens of a budget of 55: "
+        f"{', '.join(item.id for item in conversations.plan(index).items)}."
+        for index, tokens in conversations.over.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        pytest.param(lambda path: path.unlink(), "no such file", id="missing"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="cut short"),
+        pytest.param(
+            lambda path: write_png(path, np.zeros((20, 30, 3), np.uint8)),
+            "2.png is 30 x 20 pixels, the sample says 100 x 50",
+            id="another size",
+        ),
+    ],
+)
+def test_pictures_are_checked_before_they_are_needed_and_only_those_that_are(pictures, spoil, says):
+    samples = SampleSet(tuple(sample(f"s{n}", f"{n}.png") for n in range(3)), pictures)
+    conversations = taught(samples)
+    conversations.check_pictures(1000)
+    spoil(pictures / "2.png")
+    with pytest.raises(UserError, match=says):
+        conversations.check_pictures(1000)
+    late = next(index for index in range(3) if conversations.plan(index).items[0].image == "2.png")
+    conversations.check_pictures(late)
+    with pytest.raises(UserError, match=f"sample s2: .*{says}"):
+        conversations.row(late)
+
+
+def test_processes_that_train_together_share_the_reading(pictures, monkeypatch):
+    samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
+    conversations, read, picture = taught(samples), [], Part.picture
+    monkeypatch.setattr(Part, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1])
+    shares = []
+    for process in range(2):
+        conversations.check_pictures(1000, process, 2)
+        shares.append(read[:])
+        read.clear()
+    assert sorted(shares[0] + shares[1]) == ["0.png", "1.png", "2.png"]
+    assert all(shares)
+
+
+def test_a_talk_whose_picture_vanished_is_named(pictures):
+    conversations = taught(talks(pictures, 1))
+    (pictures / "0.png").unlink()
+    with pytest.raises(UserError, match=r"talk t0: no such file: .*0\.png"):
+        conversations.row(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"], ids=["pads to a square", "pixels of the resized picture"])
+def test_places_are_those_that_the_model_would_mean_when_asked(pictures, tmp_path, family):
+    mllm = HfMLLM.load(build(family, tmp_path / "model"), device="cpu")
+    conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a"), mllm=mllm)
+    image, turns = conversations.row(0)
+    chat = mllm.open([image])
+    assert chat.frames[0].canvas != (WIDTH, HEIGHT)
+    [found] = read_prompts(turns[1].text, mllm.dialect, chat.frames[0]).prompts
+    assert near(found, KEPT, cell=1.0)  # of the resized picture, which is the larger

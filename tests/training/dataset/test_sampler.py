@@ -1,0 +1,142 @@
+"""Laws of an epoch, on decks of random items, ways and costs."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam4mllm.training.dataset.sampler import Deck, epoch_of
+from sam4mllm.training.dataset.mixture import Asking
+
+PLENTY = 10**9
+WEIGHTS = np.array([3.0, 1.0, 0.0])
+
+
+def deck(items: int = 300, seed: int = 0, **changes) -> Deck:
+    """Items of two sources, 40 pictures and three ways: the first as it is, the second with points, the third never."""
+    rng = np.random.default_rng([seed, 99])
+    source = (np.arange(items) >= items * 2 // 3).astype(np.int64)
+    uses = np.stack([rng.random(items) < 0.9, rng.random(items) < 0.95, np.zeros(items, dtype=bool)])
+    plain = Deck(
+        source,
+        source * 1000 + rng.integers(40, size=items),
+        uses,
+        np.array([1.0, 1.0]),
+        WEIGHTS,
+        np.stack([rng.integers(20, 60, size=items), rng.integers(20, 40, size=items), np.zeros(items, dtype=np.int64)]),
+        np.stack([np.zeros(items, dtype=np.int64), rng.integers(5, 9, size=items), np.zeros(items, dtype=np.int64)]),
+        PLENTY,
+        4,
+        Asking(),
+        seed,
+    )
+    return replace(plain, **changes)
+
+
+def rows(epoch) -> list[list[int]]:
+    return [part.tolist() for part in np.split(epoch.items, epoch.starts[1:-1])]
+
+
+DECKS = {
+    "plenty of room": {},
+    "some room": {"capacity": 200},
+    "little room": {"capacity": 100},
+    "one at a time": {"per_image": 1},
+    "many at a time": {"per_image": 50, "capacity": 300},
+}
+
+
+@pytest.mark.parametrize("changes", DECKS.values(), ids=DECKS)
+@pytest.mark.parametrize("seed", range(3))
+def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
+    made = deck(seed=seed, **changes)
+    usable = np.flatnonzero(made.uses.any(axis=0)).tolist()
+    for number in range(3):
+        epoch = epoch_of(made, number)
+        assert sorted(epoch.items.tolist()) == usable
+        assert epoch.cost.max() <= made.capacity
+        for row, (items, kind) in enumerate(zip(rows(epoch), epoch.kind, strict=True)):
+            assert len({made.picture[item] for item in items}) == 1 <= len(items) <= made.per_image
+            assert made.uses[kind, items].all()
+            points = epoch.points[epoch.starts[row] : epoch.starts[row + 1]]
+            assert epoch.cost[row] == (made.fixed[kind, items] + points * made.each[kind, items]).sum()
+            assert (points > 0).all() == (kind == 1)
+
+
+def test_an_epoch_is_the_same_for_the_same_number_and_another_for_another():
+    made = deck(capacity=200)
+    first, again, second, third = (
+        epoch_of(*of) for of in ((made, 0), (made, 0), (made, 1), (replace(made, seed=1), 0))
+    )
+    assert rows(first) == rows(again)
+    assert first.points.tolist() == again.points.tolist()
+    assert rows(first) != rows(second) != rows(third) != rows(first)
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 20])
+def test_with_room_for_all_a_picture_is_cut_into_few_groups_as_even_as_can_be(most):
+    made = deck(uses=np.ones((3, 300), dtype=bool), per_image=most)
+    sizes = defaultdict(list)
+    for items in rows(epoch_of(made, 0)):
+        sizes[made.picture[items[0]]].append(len(items))
+    for picture, found in sizes.items():
+        count = int((made.picture == picture).sum())
+        assert sum(found) == count
+        assert len(found) == -(-count // most)
+        assert max(found) - min(found) <= 1
+
+
+def test_the_ways_come_as_often_as_their_weights_say_whatever_the_budget():
+    for capacity in (PLENTY, 150):
+        made = deck(items=6000, uses=np.ones((3, 6000), dtype=bool), capacity=capacity)
+        epoch = epoch_of(made, 0)
+        asked = Counter(np.repeat(epoch.kind, np.diff(epoch.starts)).tolist())
+        assert asked[0] / 6000 == pytest.approx(0.75, abs=0.03)
+        assert set(asked) == {0, 1}
+
+
+def test_what_has_no_room_goes_on_in_the_next_conversation_of_its_picture_and_way():
+    """Ten items of one picture, three of which fit: four conversations, and not three for each group of four."""
+    same = np.full((3, 10), 30)
+    made = deck(
+        items=10,
+        source=np.zeros(10, dtype=np.int64),
+        picture=np.zeros(10, dtype=np.int64),
+        uses=np.array([[True] * 10, [False] * 10, [False] * 10]),
+        passes=np.array([1.0]),
+        fixed=same,
+        each=0 * same,
+        capacity=90,
+    )
+    assert sorted(map(len, rows(epoch_of(made, 0)))) == [1, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(0.0, 0, 0), (0.2, 0, 1), (1.0, 1, 1), (1.5, 1, 2), (2.0, 2, 2)])
+def test_an_epoch_goes_through_a_source_as_often_as_its_weight_says(weight, least, most):
+    made = deck(passes=np.array([1.0, weight]), uses=np.ones((3, 300), dtype=bool))
+    sets = []
+    for number in range(3):
+        epoch = epoch_of(made, number)
+        counts = Counter(epoch.items.tolist())
+        second = [counts[item] for item in np.flatnonzero(made.source == 1).tolist()]
+        assert all(counts[item] == 1 for item in np.flatnonzero(made.source == 0).tolist())
+        assert {*second} <= {least, most}
+        largest = np.unique(made.picture[made.source == 1], return_counts=True)[1].max()
+        assert weight * 100 <= sum(second) < weight * 100 + largest
+        assert all(len(set(items)) == len(items) for items in rows(epoch))
+        sets.append(second)
+    assert (sets[0] != sets[1]) == (weight % 1 > 0)
+
+
+def test_as_many_points_are_asked_about_as_are_drawn_or_fit():
+    uses = np.array([[False] * 4000, [True] * 4000, [False] * 4000])
+    fixed, each = np.full((3, 4000), 50), np.array([[0], [10], [0]]).repeat(4000, axis=1)
+    made = deck(items=4000, uses=uses, fixed=fixed, each=each)
+    drawn, tight = epoch_of(made, 0), epoch_of(replace(made, capacity=50 + 10 * 12), 0)
+    assert (drawn.points.min(), drawn.points.max()) == (1, 20)
+    by_item = [dict(zip(one.items.tolist(), one.points.tolist(), strict=True)) for one in (drawn, tight)]
+    assert {item: min(points, 12) for item, points in by_item[0].items()} == by_item[1]
+    single = epoch_of(replace(made, asked=Asking(mean=8, deviation=0, single=0.25)), 0)
+    assert set(single.points.tolist()) == {1, 8}
+    assert (single.points == 1).mean() == pytest.approx(0.25, abs=0.03)

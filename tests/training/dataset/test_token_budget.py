@@ -1,0 +1,133 @@
+"""What is planned is what is made: tokens on small random models of the real classes, and by a tokenizer of words."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Point, Prompt
+from sam4mllm.images.files import write_png
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.targets.record import Target
+from tests.families import build
+from tests.teaching import BOX, HEIGHT, KEPT, MUTE, PQPP, WIDTH, Words, disc, sample
+
+ALL = Mixture(ppg=1, pqpp=1, listed=1, box=1)
+PHRASES = ["the cat on the left", "a point", 'the hand "Yes"', "right side", "Grüße, 猫", "the model's answer " * 4]
+MASKS = [(disc(10),), (disc(60), disc(10)), (), (disc(0), disc(30), disc(60), disc(20))]
+FAMILIES = ["gemma3", "llava_next", "paligemma", "qwen2_5_vl"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def mllm(request, tmp_path_factory) -> HfMLLM:
+    return HfMLLM.load(build(request.param, tmp_path_factory.mktemp(request.param)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> list[Part]:
+    folder = tmp_path_factory.mktemp("pictures")
+    write_png(folder / "0.png", np.full((HEIGHT, WIDTH, 3), 80, dtype=np.uint8))
+    samples = [sample(f"s{n}", masks=MASKS[n % 4], phrase=PHRASES[n % 6]) for n in range(24)]
+    talks = [
+        Talk(f"t{n}", "0.png", WIDTH, HEIGHT, tuple(Turn(role, PHRASES[n]) for role in ("user", "assistant") * (n + 1)))
+        for n in range(6)
+    ]
+    return [Part("samples", SampleSet(tuple(samples), folder)), Part("talks", TalkSet(tuple(talks), folder))]
+
+
+def made(parts, mllm, **changes) -> Conversations:
+    rows = Rows(**{"mixture": ALL, "tokens": 6000, **changes})
+    return Conversations(corpus(parts, rows), rows, mllm, mllm.lengths)
+
+
+def test_the_tokens_counted_are_those_of_a_row_beside_the_picture_and_what_comes_before_its_text(parts, mllm):
+    conversations = made(parts, mllm, tokens=1500)
+    before = None
+    for index in range(6):
+        image, turns = conversations.row(index)
+        batch = mllm.rows([(image, turns)])
+        tokens, learned = mllm.lengths.conversation(turns)
+        rest = batch["input_ids"].shape[1] - tokens
+        assert rest == (rest if before is None else before)
+        assert learned == int((batch["labels"] != -100).sum())
+        before = rest
+    assert mllm.lengths.texts(PHRASES * 400) == mllm.lengths.texts(PHRASES) * 400
+
+
+def test_no_row_takes_more_than_was_planned_and_hardly_less(parts, mllm):
+    conversations = made(parts, mllm, tokens=4000)
+    for index in range(2 * len(conversations)):
+        plan, (tokens, _) = conversations.plan(index), mllm.lengths.conversation(conversations.turns(index))
+        assert 0.75 * plan.tokens <= tokens <= plan.tokens <= 4000
+    assert not conversations.over
+
+
+def test_nothing_is_over_the_budget_and_what_never_fits_is_left_out_by_name(parts, mllm):
+    conversations = made(parts, mllm, tokens=400)
+    barred = {(one.kind, one.reason) for one in conversations.corpus.left_out}
+    assert barred <= {(kind, "longer than 400 tokens") for kind in ("ppg", "pqpp", "listed", "box", "talk")}
+    assert ("pqpp", "longer than 400 tokens") in barred
+    sizes = [mllm.lengths.conversation(conversations.turns(index))[0] for index in range(len(conversations))]
+    assert max(sizes) <= 400
+    for one in conversations.corpus.left_out:
+        for row in [row for part in parts for row in part.rows if row.id in one.ids][:3]:
+            assert alone(row, one.kind, mllm) > 0.9 * 400  # with one point, at its longest it is over
+
+
+def alone(row, kind: str, mllm) -> int:
+    """The tokens of one sample or talk by itself, asked about one point of each object."""
+    if isinstance(row, Talk):
+        return mllm.lengths.conversation(row.turns)[0]
+    rows = Rows(replace(Mixture(0, 0, 0, 1), **{"box": 0.0, kind: 1.0}), asked=Asking(mean=1, deviation=0))
+    only = Conversations(corpus([Part("one", SampleSet((row,), Path("nowhere")))], rows), rows, mllm)
+    return mllm.lengths.conversation(only.turns(0))[0]
+
+
+def test_fewer_points_are_asked_about_where_no_more_fit():
+    samples = SampleSet((sample("a"), sample("b", masks=(disc(60), disc(10)))), Path("nowhere"))
+    rows = Rows(PQPP, tokens=100, per_image=1)
+    conversations = Conversations(corpus([Part("set", samples)], rows), rows, MUTE, Words())
+    plans = [conversations.plan(index) for index in range(200)]
+    for name, most in (("a", 5), ("b", 1)):
+        points = {plan.points[0] for plan in plans if plan.items[0].id == name}
+        assert max(points) <= most + 2
+        assert min(points) == 1
+    assert max(Words().conversation(conversations.turns(index))[0] for index in range(200)) <= 100
+
+
+def test_a_budget_without_end_gives_the_groups_of_no_budget(parts):
+    rows = Rows(ALL, tokens=10**9)
+    counted, free = (Conversations(corpus(parts, rows), rows, MUTE, lengths) for lengths in (Words(), None))
+    for index in range(2 * len(free)):
+        one, other = counted.plan(index), free.plan(index)
+        assert (one.kind, one.items, one.points) == (other.kind, other.items, other.points)
+        assert counted.turns(index) == free.turns(index)
+
+
+def test_a_budget_that_nothing_fits_is_refused():
+    rows = Rows(BOX, tokens=10)
+    with pytest.raises(UserError, match=r"no sample can be used for box: 1 \(longer than 10 tokens: a\)"):
+        Conversations(corpus([Part("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words())
+
+
+def test_points_are_priced_as_targets_hold_them_and_not_as_many_as_are_asked_for():
+    kept = tuple(Prompt(KEPT.box, (Point(2, 3),) * many) for many in (1, 2))
+    told = {("a", 0): Target("a", 0, kept, (0.9, 0.8), 0.9)}
+    rows = Rows(Mixture(ppg=1, pqpp=0, listed=0, box=0), positive=9, negative=9)
+    priced = []
+    for targets in (told, None):
+        part = Part("set", SampleSet((sample("a"),), Path("nowhere")), targets)
+        conversations = Conversations(corpus([part], rows), rows, MUTE, Words())
+        priced.append(conversations.plan(0).tokens)
+        assert Words().conversation(conversations.turns(0))[0] <= priced[-1]
+    assert priced[1] - priced[0] == 16 * 2  # points of two words each

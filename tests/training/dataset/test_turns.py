@@ -1,0 +1,73 @@
+import numpy as np
+
+from sam4mllm.language.dialects import dialect
+from sam4mllm.language.templates import read_boxes, read_label, read_labels, read_prompts
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
+from sam4mllm.training.dataset.turns import box_turns, listed_turns, ppg_turns, pqpp_turns
+
+ROW, FRAME = dialect("sam4mllm"), Frame.whole(100, 100)
+RIGHT = Prompt(Box(60, 20, 90, 80), (Point(70.5, 40.5), Point(62.5, 22.5, positive=False)))
+LEFT = Prompt(Box(10, 20, 40, 80), (Point(20.5, 40.5), Point(12.5, 22.5, positive=False)))
+
+
+def test_the_boxes_are_read_back_from_left_to_right():
+    asked, said = box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
+    assert "pets" in asked.text
+    assert [prompt.box for prompt in read_boxes(said.text, ROW, FRAME).prompts] == [LEFT.box, RIGHT.box]
+
+
+def test_no_prompts_teach_to_say_none():
+    for _, said in (box_turns("cat", [], ROW, FRAME), ppg_turns("cat", [], 3, 3, ROW, FRAME)):
+        assert said.text == ROW.none
+
+
+def test_ppg_teaches_the_points_with_their_signs():
+    _, said = ppg_turns("pets", [RIGHT, LEFT], 1, 1, ROW, FRAME)
+    found = read_prompts(said.text, ROW, FRAME).prompts
+    assert [[point.positive for point in prompt.points] for prompt in found] == [[False, True], [False, True]]
+
+
+def test_pqpp_asks_every_point_once_one_a_turn_in_an_order_of_its_own():
+    def signs(seed: int) -> list[bool | None]:
+        turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(seed))
+        assert [turn.role for turn in turns] == ["user", "assistant"] * 5
+        return [read_label(turn.text) for turn in turns[3::2]]
+
+    orders = {tuple(signs(seed)) for seed in range(20)}
+    assert all(sum(map(bool, order)) == 2 for order in orders)
+    assert len(orders) > 1
+
+
+def test_a_point_of_one_of_several_objects_names_its_box():
+    turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(0))
+    boxes = [ROW.write_box(one.box, FRAME) for one in (LEFT, RIGHT)]
+    assert all(any(box in turn.text for box in boxes) for turn in turns[2::2])
+    alone = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
+    assert not any(box in turn.text for box in boxes for turn in alone[2::2])
+
+
+def test_points_are_told_from_left_to_right_whatever_their_sign():
+    points = (Point(30, 5), Point(10, 9, False), Point(20, 7), Point(10, 8), Point(5, 3, False))
+    [_, said] = ppg_turns("it", [Prompt(Box(0, 0, 40, 10), points)], 3, 2, ROW, FRAME)
+    [prompt] = read_prompts(said.text, ROW, FRAME).prompts
+    assert [(point.x, point.positive) for point in prompt.points] == [
+        (5, False),
+        (10, True),
+        (10, False),
+        (20, True),
+        (30, True),
+    ]
+
+
+def test_a_list_asks_about_all_points_of_an_object_in_one_turn_from_left_to_right():
+    turns = listed_turns("pets", [RIGHT, LEFT], ROW, FRAME)
+    assert turns[:2] == box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
+    assert len(turns) == 2 + 2 * 2
+    for (asked, said), one in zip((turns[2:4], turns[4:]), (LEFT, RIGHT), strict=True):
+        assert ROW.write_box(one.box, FRAME) in asked.text
+        assert [asked.text.index(ROW.write_point(point, FRAME)) for point in one.points] == sorted(
+            asked.text.index(ROW.write_point(point, FRAME)) for point in one.points
+        )
+        assert read_labels(said.text, 2) == (True, False)
+    assert len(listed_turns("cat", [LEFT, Prompt(RIGHT.box)], ROW, FRAME)) == 4
+    assert ROW.write_box(LEFT.box, FRAME) not in listed_turns("cat", [LEFT], ROW, FRAME)[2].text

@@ -1,0 +1,125 @@
+"""A checkpoint counts when all of it is there; the last ones and the best one stay."""
+
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.training.checkpoints import ASKED, WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
+from sam4mllm.errors import UserError
+
+
+def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    (path / "deep").mkdir(parents=True)
+    (path / "model.safetensors").write_bytes(b"12345")
+    (path / "deep" / "optimizer.pt").write_bytes(b"12")
+    (path / "card.json").write_bytes(b"1")
+    if sealed:
+        seal(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("harm", "whole"),
+    [
+        pytest.param(lambda path: None, True, id="nothing"),
+        pytest.param(lambda path: (path / "later.pt").write_text("a"), True, id="a file more"),
+        pytest.param(lambda path: (path / "card.json").write_text("more"), True, id="a card that knows more"),
+        pytest.param(lambda path: (path / "card.json").unlink(), True, id="no card"),
+        pytest.param(lambda path: (path / WHOLE).unlink(), False, id="never sealed"),
+        pytest.param(lambda path: (path / "model.safetensors").unlink(), False, id="a file less"),
+        pytest.param(lambda path: (path / "deep" / "optimizer.pt").write_bytes(b"1"), False, id="cut short"),
+    ],
+)
+def test_a_checkpoint_is_whole_when_each_file_that_is_gone_on_from_is(tmp_path, harm, whole):
+    path = checkpoint(tmp_path, 5)
+    harm(path)
+    assert is_whole(path) is whole
+    assert list(whole_ones(tmp_path)) == ([5] if whole else [])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "deep/optimizer.pt"])
+def test_a_last_one_that_is_spoilt_is_named_and_no_spoilt_one_is_removed(tmp_path, name):
+    spoilt = {step: checkpoint(tmp_path, step) for step in (2, 4)}
+    for path in spoilt.values():
+        (path / name).write_bytes(b"1")
+    kept = checkpoint(tmp_path, 3)
+    sweep(tmp_path)
+    prune(tmp_path, 1, None)
+    assert all(path.is_dir() for path in spoilt.values())
+    with pytest.raises(UserError, match=rf"checkpoint-4 was written to its end, but {name} is no longer what it was"):
+        last_whole(tmp_path)
+    spoilt[4].rename(tmp_path / "away")
+    assert last_whole(tmp_path) == kept
+
+
+def test_steps_are_numbers_and_not_words(tmp_path):
+    paths = {step: checkpoint(tmp_path, step) for step in (1000, 200, 30)}
+    assert list(whole_ones(tmp_path)) == [30, 200, 1000]
+    assert last_whole(tmp_path) == paths[1000]
+    assert last_whole(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("name", ["checkpoint-6-backup", "checkpoint-6.zip", "checkpoint-", "checkpoint-²", "old-6"])
+@pytest.mark.parametrize("folder", [True, False], ids=["folder", "file"])
+def test_what_is_not_called_as_a_checkpoint_is_none_and_is_left_alone(tmp_path, name, folder):
+    kept, other = checkpoint(tmp_path, 2), tmp_path / name
+    if folder:
+        checkpoint(tmp_path, 6).rename(other)
+    else:
+        other.write_text("a")
+    assert last_whole(tmp_path) == kept
+    sweep(tmp_path)
+    prune(tmp_path, 1, None)
+    assert other.exists()
+
+
+def test_a_file_that_is_called_as_a_checkpoint_is_none(tmp_path):
+    (tmp_path / "checkpoint-6").write_text("a")
+    sweep(tmp_path)
+    assert (last_whole(tmp_path), (tmp_path / "checkpoint-6").exists()) == (None, True)
+
+
+def test_what_a_kill_left_is_swept_away_and_said(tmp_path, caplog):
+    kept = checkpoint(tmp_path, 2)
+    half = checkpoint(tmp_path, 4, sealed=False)
+    assert last_whole(tmp_path) == kept
+    sweep(tmp_path)
+    assert (kept.is_dir(), half.exists()) == (True, False)
+    assert "checkpoint-4, which was not written to its end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"),
+    [(1, None, [5]), (2, None, [4, 5]), (1, 2, [2, 5]), (2, 5, [4, 5]), (9, None, [1, 2, 3, 4, 5]), (1, 77, [5])],
+)
+def test_the_last_ones_and_the_best_one_are_kept(tmp_path, keep, best, left):
+    for step in range(1, 6):
+        checkpoint(tmp_path, step)
+    prune(tmp_path, keep, best)
+    assert list(whole_ones(tmp_path)) == left
+    assert len(list(tmp_path.iterdir())) == len(left)
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [([], None), ([None, None], None), ([0.2, 0.5, 0.4], 2), ([0.5, None, 0.5], 1), ([-1.0], 1)],
+)
+def test_the_best_step_is_the_first_with_the_highest_figure(figures, best):
+    history = [
+        {"step": step, "loss": 1.0} | ({} if figure is None else {"figure": figure})
+        for step, figure in enumerate(figures, 1)
+    ]
+    assert best_step(history, "figure") == best
+
+
+@pytest.mark.parametrize(
+    ("asked", "best"),
+    [("aaa", 1), ("aab", 3), ("abb", 2), ("aba", 1), ("-bb", 2), ("--b", 3), ("---", 1)],
+)
+def test_the_best_step_is_one_of_those_that_were_measured_as_the_last_one(asked, best):
+    history = [
+        {"step": step, "figure": 1 / step} | ({} if how == "-" else {ASKED: {"segmenter": how}})
+        for step, how in enumerate(asked, 1)
+    ]
+    assert best_step([*history, {"step": 4, "loss": 1.0}], "figure") == best

@@ -1,0 +1,150 @@
+"""What is trained, found in every family's real class; and what is not, untouched."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+
+from sam4mllm.errors import UserError
+from sam4mllm.training.trainer import finetune
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.training.lora import Lora, laid, parts_of
+from sam4mllm.training.config import Training
+from tests.families import FAMILIES, build
+
+# peft and trl ask transformers for properties by names that it deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+PICTURES = [np.full((60, 90, 3), 40, np.uint8), np.full((100, 70, 3), 200, np.uint8)]
+TWO_LINEAR = {"model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2"}
+MERGER = {"model.visual.merger.mlp.0", "model.visual.merger.mlp.2"}
+FC = {"model.visual.merger.linear_fc1", "model.visual.merger.linear_fc2"}
+DEEP = {"model.visual.deepstack_merger_list.0.linear_fc1", "model.visual.deepstack_merger_list.0.linear_fc2"}
+GATED = {f"model.visual.merger.{name}" for name in ("proj", "gate_proj", "up_proj", "down_proj")}
+POOLING = {f"model.multi_modal_projector.image_pooling_2d.{name}_proj" for name in "qkvo"}
+POOLED = {f"model.multi_modal_projector.image_projector.{name}_proj" for name in ("gate", "up", "down")}
+
+
+@pytest.mark.parametrize(
+    ("family", "projector", "bare"),
+    [
+        pytest.param("qwen2_vl", MERGER, set(), id="merger in the encoder"),
+        pytest.param("qwen2_5_vl", MERGER, set(), id="merger in the encoder, windows"),
+        pytest.param("qwen3_vl", FC | DEEP, set(), id="several mergers, larger than the blocks"),
+        pytest.param("qwen3_5", FC, set(), id="linear attention"),
+        pytest.param("llava", TWO_LINEAR, set(), id="two layers"),
+        pytest.param("llava_next", TWO_LINEAR, set(), id="beside a vector"),
+        pytest.param("llava_onevision", TWO_LINEAR, set(), id="another tower"),
+        pytest.param("internvl", TWO_LINEAR, set(), id="downsampled"),
+        pytest.param("smolvlm", {"model.connector.modality_projection.proj"}, set(), id="connector"),
+        pytest.param("idefics3", {"model.connector.modality_projection.proj"}, set(), id="connector, other class"),
+        pytest.param("gemma3", set(), {"model.multi_modal_projector"}, id="bare matrix, and a tower with a head"),
+        pytest.param("molmo2", POOLING | POOLED, set(), id="attention pooling"),
+        pytest.param("glm4v", GATED, set(), id="gated merger beside a convolution"),
+        pytest.param("paligemma", {"model.multi_modal_projector.linear"}, set(), id="one layer"),
+    ],
+)
+def test_the_projector_is_found_and_the_language_model_is_all_its_layers(family, projector, bare):
+    model, _ = FAMILIES[family]()
+    parts = parts_of(model)
+    assert (set(parts.projector), set(parts.bare)) == (projector, bare)
+    decoder = {f"{name}" for name, module in model.named_modules() if module is model.get_decoder()}.pop()
+    assert all(name.startswith(decoder + ".") for name in parts.language)
+    layers = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert {name for name in layers if name.startswith(decoder + ".")} == set(parts.language)
+
+
+def trained(model) -> set[str]:
+    """The modules that hold what asks for a gradient, by their names in the base."""
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return {name.split(".lora_")[0].split(".modules_to_save")[0].removeprefix("base_model.model.") for name in names}
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
+@pytest.mark.parametrize("projector", ["lora", "full", "frozen"])
+def test_only_what_the_recipe_says_asks_for_a_gradient(family, projector):
+    model, _ = FAMILIES[family]()
+    parts = parts_of(model)
+    adapted = laid(model, Lora(2, 4, targets=("*.q_proj", "*.down_proj"), projector=projector), mixed=False)
+    language = {name for name in parts.language if name.endswith(("q_proj", "down_proj"))}
+    assert len(language) == 4
+    between = set() if projector == "frozen" else {*parts.projector, *parts.bare}
+    assert trained(adapted) == language | between
+    full = {name for name, _ in adapted.named_parameters() if "modules_to_save" in name}
+    assert bool(full) is (projector == "full" or (projector == "lora" and bool(parts.bare)))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        pytest.param({"projector": "half"}, "one of lora, full, frozen, got 'half'", id="projector"),
+        pytest.param({"rank": 0}, "rank and an alpha of 1 or more", id="rank"),
+        pytest.param({"targets": ()}, "or null for all of them", id="no pattern"),
+        pytest.param(
+            {"targets": ("*.qq_proj",)}, r"called '\*.qq_proj'; one of them is model.language_model", id="none"
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(values, says):
+    model, _ = FAMILIES["llava"]()
+    with pytest.raises(UserError, match=says):
+        laid(model, Lora(**values), mixed=False)
+
+
+def test_a_copy_that_is_trained_fully_is_held_in_float32_where_the_training_is_mixed():
+    model, _ = FAMILIES["gemma3"]()
+    adapted = laid(model.bfloat16(), Lora(2, 4), mixed=True)
+    assert {value.dtype for value in adapted.parameters() if value.requires_grad} == {torch.float32}
+    assert {value.dtype for value in adapted.parameters() if not value.requires_grad} == {torch.bfloat16}
+
+
+def hashes(model) -> dict[str, str]:
+    """Of every parameter and buffer of a base, whatever lies around it."""
+    values = [*model.named_parameters(), *model.named_buffers()]
+    plain = {
+        name.replace("base_model.model.", "").replace(".base_layer", "").replace(".original_module", ""): value
+        for name, value in values
+        if "lora_" not in name and "modules_to_save" not in name
+    }
+    return {
+        name: hashlib.sha256(value.detach().contiguous().numpy().tobytes()).hexdigest() for name, value in plain.items()
+    }
+
+
+# a processor of transformers calls np.array on a tensor, and torch's tensors do not know numpy's new keyword
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("family", "projector"),
+    [
+        ("llava", "lora"),
+        ("llava", "full"),
+        ("qwen2_5_vl", "lora"),
+        ("qwen3_vl", "full"),
+        ("qwen3_5", "lora"),
+        ("gemma3", "lora"),
+        ("glm4v", "lora"),
+        ("paligemma", "full"),
+    ],
+)
+def test_no_weight_of_the_base_changes_and_without_the_adapter_it_says_the_same_bits(family, projector, tmp_path):
+    folder = build(family, tmp_path / "base")
+    mllm, untouched = (HfMLLM.load(folder, device="cpu") for _ in range(2))
+    before = hashes(untouched.model)
+    turns = [Turn("user", "Where is the cat?"), Turn("assistant", "[100,200,300,400]")]
+    training = Training(steps=2, batch=2, learning_rate=1e-2, lora=Lora(4, 8, projector=projector))
+    out = finetune(mllm, lambda index: (PICTURES[index % 2], turns), training, tmp_path / "out")
+    assert hashes(mllm.model) == before
+
+    row = mllm.rows([(PICTURES[0], turns)])
+    adapter = PeftModel.from_pretrained(untouched.model, str(out))
+    assert hashes(adapter) == before
+    with torch.no_grad():
+        plain = HfMLLM.load(folder, device="cpu").model(**row).logits
+        taught = adapter(**row).logits
+        with adapter.disable_adapter():
+            off = adapter(**row).logits
+    assert torch.equal(off, plain)
+    assert (taught - plain).abs().max() > 1e-3

@@ -1,0 +1,113 @@
+"""What a step takes, told from shapes: laws, and the same count on real tensors."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from sam4mllm.training.memory import PACKED, Memory, _activations, shape_of
+from sam4mllm.training.lora import Lora, laid, parts_of
+from sam4mllm.training.config import Training
+from tests.families import FAMILIES
+
+# peft asks transformers for properties by names that it deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+LORA = Training(steps=1, batch=1, lora=Lora(4, 8))
+
+
+def on_meta(family: str, dtype: torch.dtype = torch.bfloat16):
+    model, _ = FAMILIES[family]()
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(model.config, dtype=dtype)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_class_is_told_without_weights(family):
+    shape = shape_of(on_meta(family), replace(LORA, bf16=True, gradient_checkpointing=True), tokens=64)
+    model, _ = FAMILIES[family]()
+    assert shape.parameters == sum(one.numel() for one in model.parameters())
+    adapted = laid(model, LORA.lora, mixed=False)
+    trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    assert sum(shape.trained.values()) == trained
+    language = {name for name in shape.trained if name.startswith("language model, LoRA on ")}
+    assert len(language) > 1
+    assert len(shape.trained) == len(language) + 1  # and the projector, one way or the other
+    memory = shape.memory
+    assert (memory.trained, memory.gradients, memory.moments) == (4 * trained, 4 * trained, 8 * trained)
+    assert memory.weights == 2 * shape.parameters
+    assert memory.activations > 0
+
+
+@pytest.mark.parametrize(
+    ("lora", "group"),
+    [
+        (Lora(4, 8), "projector, LoRA"),
+        (Lora(4, 8, projector="full"), "projector, full copies"),
+        (Lora(4, 8, projector="frozen"), None),
+        (None, "all weights"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_trained_is_told_by_where_it_lies(lora, group):
+    shape = shape_of(on_meta("llava"), replace(LORA, lora=lora), tokens=32)
+    layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"] if lora else []
+    named = {f"language model, LoRA on {layer}" for layer in layers}
+    assert set(shape.trained) == named | ({group} if group else set())
+    if lora:  # rank 4, two layers, 64 wide
+        assert shape.trained["language model, LoRA on q_proj"] == 2 * 4 * (64 + 64)
+    if lora is None:
+        assert (shape.memory.trained, shape.memory.gradients) == (0, 2 * shape.parameters)
+
+
+def test_in_four_bits_only_the_language_models_layers_are_smaller_but_for_the_last():
+    model = on_meta("llava")
+    packed = sum(model.get_submodule(name).weight.numel() for name in parts_of(model).language[:-1])
+    whole = shape_of(on_meta("llava"), LORA, 32).memory.weights
+    smaller = shape_of(model, replace(LORA, quantize="4bit"), 32).memory.weights
+    assert smaller == pytest.approx(whole - packed * (2 - PACKED), rel=1e-4)
+    assert pytest.approx(4.127 / 8, rel=1e-3) == PACKED  # bits a weight, in QLoRA's section 3
+
+
+def test_activations_grow_with_tokens_and_rows_alike_and_shrink_with_checkpointing():
+    def kept(**changes) -> int:
+        tokens = changes.pop("tokens", 64)
+        return shape_of(on_meta("llava"), replace(LORA, **changes), tokens).memory.activations
+
+    assert kept(tokens=128) == pytest.approx(2 * kept(), rel=0.02)
+    assert kept(batch=4) == pytest.approx(2 * kept(batch=2), rel=0.02)
+    assert kept(batch=2) > kept(tokens=128)  # of rows that are together some are padded: each block keeps a mask
+    # of each of the two blocks what enters it: 64 tokens, 64 wide, of 2 bytes
+    assert kept(gradient_checkpointing=True) == 2 * 64 * 64 * 2 < kept() / 4
+    assert kept(lora=Lora(4, 8, dropout=0.5)) > kept()
+
+
+def test_the_most_is_counted_by_hand():
+    memory = Memory(100, 10, 10, 20, 50, 7, accumulated=True)
+    assert memory.peak == 100 + 10 + 10 + 20 + 50 + 7
+    assert replace(memory, accumulated=False).peak == 100 + 10 + 20 + 57
+    assert replace(memory, gradients=90, accumulated=False).peak == 100 + 10 + 20 + 90
+
+
+@pytest.mark.parametrize(
+    ("family", "batch"), [("llava", 1), ("llava", 2), ("qwen3_vl", 1), ("qwen3_vl", 2), ("gemma3", 2)]
+)
+def test_what_has_no_values_is_counted_like_what_has(family, batch):
+    model, _ = FAMILIES[family]()
+    adapted = laid(model, LORA.lora, mixed=False).train()
+    decoder, found = model.get_decoder(), {}
+
+    def seen(tensor: torch.Tensor) -> torch.Tensor:
+        found[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    hidden = torch.randn(batch, 48, 64, requires_grad=True)
+    padded = torch.ones(batch, 48, dtype=torch.long)
+    padded[1:, 40:] = 0
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        kept = decoder(inputs_embeds=hidden, attention_mask=padded, use_cache=False)
+    own = {one.untyped_storage()._cdata for one in (*adapted.parameters(), *adapted.buffers())}
+    real = sum(size for storage, size in found.items() if storage not in own)
+    assert kept is not None
+    training = replace(LORA, batch=batch)
+    assert _activations(model, training, 48)[0] == real

@@ -1,0 +1,99 @@
+"""A merged model says what the adapter says, and needs neither it nor the base."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sam4mllm.errors import UserError
+from sam4mllm.training.trainer import finetune
+from sam4mllm.training.merge import merge
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.training.lora import Lora
+from sam4mllm.training.config import Training
+from tests.families import build
+
+# peft and trl ask transformers for properties by names that it deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+PICTURE = np.full((60, 90, 3), 90, dtype=np.uint8)
+TURNS = [Turn("user", "Where is the cat?"), Turn("assistant", "[100,200,300,400]")]
+
+
+def taught(family: str, folder: Path) -> Path:
+    """A base below ``folder``, and its adapter, whose card names it and how to ask."""
+    base = build(family, folder / "base")
+    mllm = HfMLLM.load(base, device="cpu", dialect="gemma")
+    card = Card("", "", str(base), prompters={"ppg": {"positive": 2, "negative": 1}})
+    training = Training(steps=2, batch=1, learning_rate=1e-2, lora=Lora(4, 8))
+    return finetune(mllm, lambda _: (PICTURE, TURNS), training, folder / "adapter", card=card)
+
+
+@torch.no_grad()
+def logits(mllm: HfMLLM) -> torch.Tensor:
+    return mllm.model(**mllm.rows([(PICTURE, TURNS)])).logits
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
+def test_the_merged_model_says_what_the_adapter_says(family, tmp_path, command):
+    adapter = taught(family, tmp_path)
+    code, out, _ = command("merge", adapter, "--out", tmp_path / "merged")
+    assert (code, out) == (0, f"written to {tmp_path / 'merged'}\n")
+    two = HfMLLM.load(tmp_path / "base", adapter=adapter, device="cpu")
+    one = HfMLLM.load(tmp_path / "merged", device="cpu")
+    assert one.dialect == two.dialect
+    assert one.dialect.name == "gemma"
+    assert torch.allclose(logits(one), logits(two), atol=1e-4)
+    assert not torch.allclose(logits(one), logits(HfMLLM.load(tmp_path / "base", device="cpu")), atol=1e-3)
+    card = Card.read(tmp_path / "merged")
+    assert card is not None
+    assert card.options("ppg") == {"positive": 2, "negative": 1}
+    assert not list(tmp_path.glob(".*.part"))
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
+        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "holds something", id="out is full"),
+        pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown model", id="base is gone"),
+        pytest.param(lambda folder: build("llava", folder / "base", seed=1), "made for another base", id="other base"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused_and_nothing_is_written(change, says, tmp_path):
+    taught("llava", tmp_path)
+    change(tmp_path)
+    with pytest.raises(UserError, match=says):
+        merge(tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "out", "says"),
+    [
+        pytest.param("adapter", ".", "holds something already: give a new folder", id="the adapter's own"),
+        pytest.param("new", "../adapter", "holds something already", id="the adapter's by another name"),
+        pytest.param("new", ".", r"\. is the folder that this runs in: give a new one", id="an empty one, from within"),
+    ],
+)
+def test_a_folder_that_cannot_be_put_in_place_is_refused_before_the_base_is_read(
+    place, out, says, tmp_path, monkeypatch
+):
+    Card("", "", str(tmp_path / "nowhere")).write(tmp_path / "adapter")
+    (tmp_path / place).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / place)
+    with pytest.raises(UserError, match=says):
+        merge(tmp_path / "adapter", Path(out))
+    assert [path.name for path in (tmp_path / "adapter").iterdir()] == [CARD]
+
+
+def test_weights_that_are_no_numbers_are_not_merged(tmp_path):
+    file = taught("llava", tmp_path) / "adapter_model.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(file).items()}, file)
+    with pytest.raises(UserError, match="cannot be merged"):
+        merge(tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

@@ -1,0 +1,66 @@
+"""The model card: front matter that the hub reads, and only figures that were logged."""
+
+import pytest
+import yaml
+
+from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.training.model_card import model_card
+
+CARD = Card("5f2c", "sam4mllm", "owner/name", data={"set/dataset.json": "9a41"}, versions={"peft": "0.21"})
+HISTORY = [
+    {"loss": 2.0, "step": 1},
+    {"held_out_cIoU": 0.75, "step": 1},
+    {"loss": 1.5, "step": 2},
+    {"held_out_cIoU": 0.5, "held_out_box": 0.75, "step": 2},
+    {"train_loss": 9.0, "step": 2},
+]
+
+
+@pytest.mark.parametrize(("adapter", "library"), [(True, "peft"), (False, "transformers")])
+def test_the_front_matter_is_what_the_hub_reads(adapter, library):
+    text = model_card(CARD, [], adapter, recipe=False)
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["base_model"] == "owner/name"
+    assert front["library_name"] == library
+    assert front["pipeline_tag"] == "image-segmentation"
+    assert ("lora" in front["tags"]) is adapter
+    assert f"{'--adapter' if adapter else '--mllm'} THIS_FOLDER" in text
+
+
+def test_the_last_figures_are_told_with_their_steps():
+    text = model_card(CARD, HISTORY, adapter=True, recipe=True)
+    for line in (
+        "| loss, step 2 | 1.5000 |",
+        "| held out: cIoU, step 2 | 0.5000 |",
+        "| held out: box, step 2 | 0.7500 |",
+        "| held out: highest cIoU, step 1 (`checkpoints/checkpoint-1`) | 0.7500 |",
+        "sam4mllm finetune THIS_FOLDER/recipe.yaml",
+    ):
+        assert line in text
+    assert "2.0000" not in text
+    assert "9.0" not in text
+    assert "| set/dataset.json | 9a41 |" in text
+    assert "| peft | 0.21 |" in text
+
+
+def test_figures_that_were_asked_otherwise_are_not_the_highest():
+    history = [{**entry, "asked": {"segmenter": str(entry["step"])}} for entry in HISTORY]
+    text = model_card(CARD, history, adapter=True, recipe=True)
+    assert "| held out: highest cIoU, step 2 (`checkpoints/checkpoint-2`) | 0.5000 |" in text
+    assert "step 1" not in text
+
+
+@pytest.mark.parametrize(("base", "name"), [("/home/me/models/my-model", "my-model"), ("tiny", "tiny")])
+def test_a_base_that_is_not_on_the_hub_is_called_by_its_own_name(base, name):
+    text = model_card(Card("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)
+    assert f"# `{name}`, taught to say masks in words" in text
+    assert "base_model" not in text
+    assert "/home" not in text
+
+
+def test_what_is_not_known_is_not_said():
+    text = model_card(Card("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
+    assert "base_model" not in text
+    assert "Figures" not in text
+    assert "Data" not in text
+    assert "recipe.yaml" not in text

@@ -1,0 +1,160 @@
+"""A run goes on where what decides rows, weights and schedule is as it was; all else may change; nothing is lost."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from sam4mllm.training.checkpoints import seal
+from sam4mllm.errors import UserError
+from sam4mllm.training.trainer import CHECKPOINTS
+from sam4mllm.training.run import FinetuneRecipe
+from sam4mllm.training.resume import FREE, NOTE, check_begun, identity_of, note
+from sam4mllm.data.samples import write_samples
+from sam4mllm.runtime.settings import load
+from tests.teaching import sample
+
+LORA = Path(__file__).resolve().parents[1] / "recipes" / "lora.yaml"
+SET = ["data.0.samples=set", "data.0.targets=null", "training.batch=2", "training.accumulate=2"]
+
+
+def identity(*overrides: str, processes: int = 1) -> dict[str, object]:
+    recipe = load(LORA, FinetuneRecipe, [*SET, *overrides])
+    return identity_of(asdict(recipe), recipe.training.rows_a_step(processes))
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch) -> Path:
+    """A folder in which a run was begun and left a whole checkpoint; samples lie beside it."""
+    monkeypatch.chdir(tmp_path)
+    write_samples([sample("a")], Path("set"), Path("images"))
+    write_samples([sample("b")], Path("other"), Path("images"))
+    note(Path("out"), identity())
+    checkpoint(Path("out"))
+    return Path("out")
+
+
+def checkpoint(out: Path) -> None:
+    (out / CHECKPOINTS / "checkpoint-2").mkdir(parents=True)
+    seal(out / CHECKPOINTS / "checkpoint-2")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param(["training.batch=1", "training.accumulate=4"], id="less memory"),
+        pytest.param(["training.gradient_checkpointing=false"], id="checkpointing"),
+        pytest.param(["training.save_every=1", "training.log_every=1", "training.keep=7"], id="intervals"),
+        pytest.param(["training.report_to=[tensorboard]"], id="reports"),
+        pytest.param(["held_out={samples: a, segmenter: grabcut}"], id="held out"),
+        pytest.param(["pqpp={points: 9}"], id="how it is asked"),
+        pytest.param(["device=cpu", "attention=eager"], id="where"),
+        pytest.param(["out=moved", "data.0.images=moved"], id="moved"),
+    ],
+)
+def test_what_decides_nothing_may_change(out, overrides):
+    check_begun(out, identity(*overrides), resume=True)
+
+
+def test_samples_may_be_moved(out):
+    Path("set").rename("elsewhere")
+    check_begun(out, identity("data.0.samples=elsewhere"), resume=True)
+
+
+def test_half_the_batch_on_twice_the_processes_is_the_same(out):
+    check_begun(out, identity("training.batch=1", processes=2), resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "processes", "says"),
+    [
+        pytest.param(["training.learning_rate=1e-3"], 1, "training.learning_rate 0.0001, now 0.001", id="rate"),
+        pytest.param(["training.steps=2000"], 1, "training.steps 3000, now 2000", id="steps"),
+        pytest.param(["training.batch=1"], 1, "rows a step 4, now 2", id="batch"),
+        pytest.param([], 3, "rows a step 4, now 12", id="processes"),
+        pytest.param(["rows.seed=1"], 1, "rows.seed 0, now 1", id="seed of rows"),
+        pytest.param(["training.lora.targets=[q_proj]"], 1, "training.lora.targets.0 nothing, now q_proj", id="lora"),
+        pytest.param(["mllm=other"], 1, "mllm Qwen/Qwen2.5-VL-7B-Instruct, now other", id="base"),
+        pytest.param(["data.0.samples=other"], 1, r"data.0.samples sha256:\w{12}, now sha256:\w{12}", id="data"),
+        pytest.param(["data.1.samples=other"], 1, "data.1.samples nothing, now sha256:", id="more data"),
+        pytest.param(["data.0.weight=2"], 1, "data.0.weight 1.0, now 2.0", id="weight"),
+    ],
+)
+def test_what_decides_something_is_refused_and_named(out, overrides, processes, says, resume):
+    with pytest.raises(UserError, match=f"^out was begun with .*{says}.*: give what it was begun with") as raised:
+        check_begun(out, identity(*overrides, processes=processes), resume)
+    assert "\n" not in str(raised.value)
+
+
+def test_data_that_changed_where_it_lies_are_refused(out):
+    write_samples([sample("a", phrase="the mug")], Path("set"), Path("images"))
+    with pytest.raises(UserError, match=r"begun with data\.0\.samples sha256:"):
+        check_begun(out, identity(), resume=True)
+
+
+def test_no_more_than_three_differences_are_told(out):
+    with pytest.raises(UserError, match=r"with training\.steps 3000, now 1; [^;]*; [^;]*; \.\.\.: give"):
+        check_begun(out, identity("rows.seed=1", "training.seed=1", "training.steps=1", "dtype=auto"), resume=True)
+
+
+def test_each_key_that_may_change_is_one():
+    recipe = load(LORA, FinetuneRecipe, ["held_out={samples: a, segmenter: b}", "training.report_to=[wandb]"])
+    flat = json.dumps(asdict(recipe))
+    assert all(f'"{key.rstrip("*").split(".")[-1]}"' in flat for key in FREE)
+
+
+def test_where_no_checkpoint_was_written_the_same_run_and_another_begin_and_resume_says_so(out, caplog):
+    (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
+    check_begun(out, identity(), resume=False)
+    check_begun(out, identity("rows.seed=1"), resume=False)
+    assert not caplog.text
+    check_begun(out, identity(), resume=True)
+    assert "No checkpoint was written in out: the run begins anew." in caplog.text
+    with pytest.raises(UserError, match=r"rows\.seed 0, now 1"):
+        check_begun(out, identity("rows.seed=1"), resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_checkpoint_that_was_spoilt_later_is_named_and_not_begun_over(out, resume):
+    last = out / CHECKPOINTS / "checkpoint-4"
+    last.mkdir()
+    (last / "optimizer.pt").write_text("whole")
+    seal(last)
+    (last / "optimizer.pt").write_text("cut")
+    with pytest.raises(UserError, match=r"^out/checkpoints/checkpoint-4 was .*optimizer\.pt is no longer what it was"):
+        check_begun(out, identity(), resume)
+
+
+def test_nothing_begun_is_nothing_to_resume(tmp_path):
+    check_begun(tmp_path / "out", {}, resume=False)
+    with pytest.raises(UserError, match="nothing to go on from: no run was begun in"):
+        check_begun(tmp_path / "out", {}, resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_that_nothing_is_noted_of_are_not_gone_on_with(out):
+    (out / CHECKPOINTS / NOTE).unlink()
+    with pytest.raises(UserError, match=r"out/checkpoints has no run\.json, .* give another out"):
+        check_begun(out, identity(), resume=False)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\x80"])
+def test_a_damaged_note_is_named(out, text):
+    (out / CHECKPOINTS / NOTE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"run\.json does not say of what run"):
+        check_begun(out, identity(), resume=False)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("noted", [True, False])
+def test_weights_beside_which_there_is_no_checkpoint_are_not_written_over(out, name, noted):
+    (out / name).write_text("weights")
+    check_begun(out, identity(), resume=False)
+    (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
+    if not noted:
+        (out / CHECKPOINTS / NOTE).unlink()
+    with pytest.raises(UserError, match=f"out holds {name} already, and no checkpoint to go on from: give another out"):
+        check_begun(out, identity(), resume=False)

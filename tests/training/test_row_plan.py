@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.mllm import Turn
+from sam4mllm.training.row_plan import RowCount, row_plan
+from sam4mllm.training.dataset.mixture import Mixture, Rows
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.data.conversations import Talk, TalkSet
+from tests.teaching import BOX, HEIGHT, MUTE, WIDTH, Words, sample
+
+SAMPLES = [sample(f"s{n}", f"{n % 3}.png", phrase="the " * n + "cup") for n in range(12)]
+LONG = Talk("long", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "word " * 300)))
+SHORT = Talk("short", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "That.")))
+
+
+@pytest.fixture
+def conversations(tmp_path) -> Conversations:
+    """Twelve samples and one of two talks, within 250 words; there are no pictures."""
+    rows = Rows(Mixture(ppg=1, pqpp=1, box=0), tokens=250)
+    parts = [Part("samples", SampleSet(tuple(SAMPLES), tmp_path)), Part("talks", TalkSet((LONG, SHORT), tmp_path))]
+    return Conversations(corpus(parts, rows), rows, MUTE, Words())
+
+
+def test_the_rows_of_an_epoch_are_counted_by_source_and_way(conversations):
+    counts = row_plan(conversations, Words()).rows
+    assert [(one.source, one.kind) for one in counts] == [("samples", "ppg"), ("samples", "pqpp"), ("talks", "talk")]
+    assert sum(one.rows for one in counts) == len(conversations)
+    assert sum(one.items for one in counts[:2]) == 12
+    assert counts[2] == RowCount("talks", "talk", 1, 1)
+
+
+def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversations):
+    plan, words = row_plan(conversations, Words(), longest=3), Words()
+    sizes = [words.conversation(conversations.turns(index)) for index in range(len(conversations))]
+    assert plan.tokens == tuple(total for total, _ in sizes)
+    assert max(plan.tokens) <= 250
+    assert plan.supervised == np.sum(sizes, axis=0)[1]
+    assert plan.pictures == (WIDTH // 10,) * len(conversations)
+    assert [row.tokens for row in plan.longest] == sorted(plan.tokens, reverse=True)[:3]
+    for row in plan.longest:
+        assert (row.tokens, row.picture) == (plan.tokens[row.index], WIDTH // 10)
+        assert row.ids == tuple(item.id for item in conversations.plan(row.index).items)
+
+
+def test_the_longest_row_may_be_a_short_text_about_a_large_picture(tmp_path):
+    large = replace(sample("large", "large.png", masks=()), width=9000, height=50)
+    rows = Rows(BOX, tokens=250, per_image=1)
+    mixed = Conversations(corpus([Part("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words())
+    plan = row_plan(mixed, Words(), longest=2)
+    assert [row.ids for row in plan.longest] == [("large",), ("s11",)]
+    assert [row.picture for row in plan.longest] == [900, WIDTH // 10]
+    assert sorted(plan.pictures) == [10] * 12 + [900]
+
+
+def test_some_rows_can_stand_for_all(conversations):
+    whole, some = row_plan(conversations, Words()), row_plan(conversations, Words(), counted=4)
+    assert some.tokens == whole.tokens[:4]
+    assert (some.rows, some.longest) == (whole.rows, whole.longest)
+    assert row_plan(conversations, Words(), counted=10**6) == whole
+    assert row_plan(conversations, Words(), counted=0).supervised == 0
+
+
+def test_what_is_left_out_is_told(conversations):
+    [left_out] = row_plan(conversations, Words()).left_out
+    assert (left_out.source, left_out.kind, left_out.ids) == ("talks", "talk", ("long",))
+    assert left_out.reason == "longer than 250 tokens"

@@ -1,0 +1,123 @@
+"""What the tiny MLLM is taught on scenes: conversations about all that is said of a scene, and what is at a place.
+
+Knows nothing of models and tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.templates import say_label
+from sam4mllm.geometry.prompts import Frame, Mask, Point, Prompt
+from sam4mllm.mllm import Turn
+from sam4mllm.synthetic import Drawing, Expression, Figure
+from sam4mllm.synthetic.phrases import Noun
+from sam4mllm.training.dataset.turns import box_turns
+
+
+def ask_name(point: Point, dialect: Dialect, frame: Frame) -> str:
+    """Ask what is at a place: the base's other skill, which shows whether a later lesson made it forget."""
+    return f"What is at {dialect.write_point(point, frame)}?"
+
+
+def ask_there(phrase: str) -> str:
+    """Ask whether a scene holds what a phrase means: the base's third skill, by which it knows yes and no."""
+    return f'Is there "{phrase}"?'
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How much is asked of a scene, beside the boxes of each of its expressions.
+
+    Attributes:
+        names: places for which it is asked what is there.
+        there: expressions for which it is asked whether there is such a thing.
+        kinds: places in figures' boxes for which it is asked whether a thing of such a kind is there.
+        most: conversations that are kept in all, chosen at random.
+        longer: the share of conversations that have a second turn, another's.
+    """
+
+    names: int = 2
+    there: int = 1
+    kinds: int = 0
+    most: int = 7
+    longer: float = 0.1
+
+
+def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.random.Generator) -> list[list[Turn]]:
+    """Short conversations: the boxes of each expression of a scene, what is at places, and whether some are there.
+
+    No question is about points on what an expression means, and no reply holds a point.
+    """
+    frame = _frame(drawing)
+    parts = [
+        box_turns(expression.text, _prompts(drawing, expression), dialect, frame) for expression in drawing.expressions
+    ]
+    parts += [naming(drawing, dialect, rng) for _ in range(asked.names)]
+    for index in rng.permutation(len(drawing.expressions))[: asked.there]:
+        expression = drawing.expressions[index]
+        parts.append([Turn("user", ask_there(expression.text)), Turn("assistant", say_label(bool(expression.targets)))])
+    parts += [_sorting(drawing, dialect, frame, rng) for _ in range(asked.kinds)]
+    order = rng.permutation(len(parts))
+    seconds = np.roll(order, 1)
+    return [
+        [*parts[first], *(parts[second] if rng.random() < asked.longer else [])]
+        for first, second in zip(order[: asked.most], seconds[: asked.most], strict=True)
+    ]
+
+
+def _frame(drawing: Drawing) -> Frame:
+    height, width, _ = drawing.image.shape
+    return Frame.whole(width, height)
+
+
+def _prompts(drawing: Drawing, expression: Expression) -> list[Prompt]:
+    return [Prompt(drawing.figures[index].seen_box) for index in expression.targets]
+
+
+def naming(drawing: Drawing, dialect: Dialect, rng: np.random.Generator) -> list[Turn]:
+    """What is at a place, mostly one on a figure: a question and its reply."""
+    point, figure = _place(drawing, rng)
+    said = f"{figure.size} {figure.colour} {figure.shape}" if figure else "ground"
+    return [Turn("user", ask_name(point, dialect, _frame(drawing))), Turn("assistant", said)]
+
+
+def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
+    """Whether a thing of a figure's kind is at a place in that figure's box: half of the places lie on the figure."""
+    model = drawing.figures[int(rng.integers(len(drawing.figures)))]
+    shape, colour = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
+    noun = Noun(model.shape if shape else None, model.colour if colour else None)
+    window = np.zeros_like(model.mask)
+    x0, y0, x1, y1 = (round(edge) for edge in model.seen_box.xyxy)
+    window[y0:y1, x0:x1] = True
+    off = window & ~model.mask
+    point = _deep(off if rng.random() < 0.5 and off.any() else model.mask, rng)
+    there = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
+    text = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
+    return [Turn("user", text), Turn("assistant", say_label(bool(noun.matches(there))))]
+
+
+def _place(drawing: Drawing, rng: np.random.Generator) -> tuple[Point, Figure | None]:
+    """A place, mostly one on a figure, and the figure that is there."""
+    mask = drawing.figures[int(rng.integers(len(drawing.figures)))].mask
+    point = _somewhere(mask if rng.random() < 0.85 else np.ones_like(mask), rng)
+    found = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
+    return point, found[0] if found else None
+
+
+def _deep(mask: Mask, rng: np.random.Generator) -> Point:
+    """The centre of a pixel of a mask, the likelier the further from the mask's edge."""
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5).astype(np.float64)
+    y, x = divmod(int(rng.choice(mask.size, p=(depth / depth.sum()).ravel())), mask.shape[1])
+    return Point(x + 0.5, y + 0.5)
+
+
+def _somewhere(mask: Mask, rng: np.random.Generator) -> Point:
+    """The centre of a pixel of a mask."""
+    rows, columns = np.nonzero(mask)
+    at = int(rng.integers(len(rows)))
+    return Point(float(columns[at]) + 0.5, float(rows[at]) + 0.5)

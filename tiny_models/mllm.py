@@ -1,0 +1,175 @@
+"""The tiny MLLM, from random weights: its eyes first, then boxes and names in conversations.
+
+Run as ``python -m tiny_models.mllm RECIPE [key=value …]``; a run that was stopped goes on. When it is done it can
+say what is at a place, and whether a thing of some kind is. It has never said a point, nor been asked the questions of
+PPG and PQPP: those are for a LoRA to teach.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import box_iou
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.prompters import Query
+from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.synthetic import Drawing, Level, Split, draw_split
+from tiny_models.command import command
+from tiny_models.eyes import PLACES, Eyes, dense, near
+from tiny_models.lessons import Asked, boxes_lessons
+from tiny_models.loop import Loop, about, train
+from tiny_models.model import PATCH, ROW, SIDE, build, unmet
+from tiny_models.packing import Packer
+
+log = logging.getLogger(__name__)
+NEVER = -1e4  # the logit of a token that is not to be learned from; an infinite one times 0 is not 0
+BLURRED = 1.0  # pixels: the standard deviation about a true coordinate that counts as right
+
+
+@dataclass(frozen=True)
+class MllmTraining:
+    """A training run of the tiny MLLM; the recipe says what each value is for."""
+
+    out: str
+    loop: Loop
+    seed: int = 0
+    scenes: int = 32
+    objects: tuple[int, int] = (1, 3)
+    twins: tuple[float, ...] = (0.15, 0.4)
+    asked: Asked = field(default_factory=Asked)
+    sight: float = 0.3
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        Level(objects=self.objects)
+        if self.seed < 0 or self.scenes < 1 or not self.twins or not all(0 <= each <= 0.85 for each in self.twins):
+            raise UserError(
+                f"a training has a seed of 0 or more, 1 or more scenes a step, and twins of 0 to .85, got {self.seed}, "
+                f"{self.scenes} and {self.twins}"
+            )
+
+
+class Lessons:
+    """The loss of each step, over a model that is trained elsewhere."""
+
+    def __init__(self, model: Any, tokenizer: Any, recipe: MllmTraining) -> None:
+        self.model, self.recipe = model, recipe
+        token = tokenizer.convert_tokens_to_ids
+        self.eyes = Eyes(model.config.text_config.hidden_size, token)
+        self.packer = Packer(tokenizer, (SIDE // PATCH) ** 2)
+        self.image, self.first_place = token("<image>"), token(PLACES[0])
+        self.unmet = unmet(tokenizer)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Of what the eyes say of a step's scenes and, after the first part, of what is said in conversations."""
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, 1, step])
+        levels = [Level(objects=recipe.objects, twins=twins) for twins in recipe.twins]
+        drawings = [
+            draw_split("train", int(rng.integers(2**40)), levels[index % len(levels)]) for index in range(recipe.scenes)
+        ]
+        table, shown = self.model.get_input_embeddings().weight, self.shown(drawings)
+        value, figures = self.eyes.loss(shown, table, [dense(drawing) for drawing in drawings])
+        if step < recipe.loop.eyes:
+            return value, figures
+        said, more = self.said(drawings, shown, rng)
+        return said + recipe.sight * value, figures | more
+
+    def shown(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
+        """What the language model is shown of each patch: the last layer before the closing norm, projected."""
+        pixels = torch.from_numpy(np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2))
+        seen = self.model.model.vision_tower(pixels.float() / 127.5 - 1, output_hidden_states=True).hidden_states[-1]
+        shown: Tensor = self.model.model.multi_modal_projector(seen)
+        return shown
+
+    def said(
+        self, drawings: Sequence[Drawing], shown: Float[Tensor, "scenes patches width"], rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of the replies; a coordinate's neighbours are right, too, by their nearness."""
+        recipe = self.recipe
+        packed = self.packer.pack([boxes_lessons(drawing, recipe.asked, ROW, rng) for drawing in drawings])
+        embedded = self.model.get_input_embeddings()(packed.ids).clone()
+        embedded[packed.ids == self.image] = shown.flatten(0, 1)
+        states = self.model.model.language_model(
+            inputs_embeds=embedded,
+            attention_mask=torch.where(packed.mask, 0.0, torch.finfo(torch.float32).min),
+            position_ids=packed.positions,
+            use_cache=False,
+        ).last_hidden_state
+        labels = packed.labels[:, 1:]
+        logits, labels = self.model.lm_head(states[:, :-1][labels != IGNORED]), labels[labels != IGNORED]
+        logits[:, self.unmet] = NEVER
+        places = labels - self.first_place
+        placed = (places >= 0) & (places <= SIDE)
+        wanted = torch.zeros(int(placed.sum()), logits.shape[1])
+        wanted[:, self.first_place : self.first_place + SIDE + 1] = near(places[placed].float(), BLURRED)
+        words = functional.cross_entropy(logits[~placed], labels[~placed], reduction="sum")
+        numbers = functional.cross_entropy(logits[placed], wanted, reduction="sum")
+        off = (logits[placed].argmax(-1) - labels[placed]).abs().float().mean()
+        figures = {"words": words.item() / int((~placed).sum()), "off": off.item()}
+        return (words + numbers) / len(labels), figures
+
+
+def make(recipe: MllmTraining) -> Path:
+    """Train what is not trained yet, and return the model's folder."""
+    out = Path(recipe.out)
+    model, processor = build(recipe.seed)
+    if recipe.start is not None:
+        model = HfMLLM.load(recipe.start, device="cpu").model
+    lessons = Lessons(model, processor.tokenizer, recipe)
+
+    def saved(step: int) -> None:
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+        if step > recipe.loop.eyes:
+            boxes = measure(HfMLLM(model, processor, ROW), "val", 150)
+            log.info("boxes found %s", " ".join(f"{name}: {share:.2f}" for name, share in boxes.items()))
+
+    train({"model": model, "eyes": lessons.eyes}, lessons.loss, recipe.loop, out, saved, about(recipe))
+    return out
+
+
+def measure(mllm: HfMLLM, split: Split, count: int) -> dict[str, float]:
+    """The share of boxes found among ``count`` expressions of one target each, by the number of figures in a scene."""
+    levels = {f"{most} figures": Level(objects=(most, most), kinds=("res",)) for most in (1, 2, 3, 4)}
+    levels["2 apart"] = Level(objects=(2, 2), kinds=("res",), twins=0, nested=0)  # no box is right for both
+    return {name: found(mllm, split, level, count) for name, level in levels.items()}
+
+
+def found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
+    """The share of ``count`` expressions of one target whose box is found with an IoU of .5 or more."""
+    queries, truths, index = list[Query](), [], 0
+    while len(queries) < count:
+        drawing = draw_split(split, index, level)
+        index += 1
+        for expression in drawing.expressions:
+            if len(expression.targets) == 1:
+                queries.append(Query(drawing.image, expression.text))
+                truths.append(drawing.figures[expression.targets[0]].seen_box)
+    hits = 0
+    for start in range(0, count, 50):
+        promptings = BoxPrompter(mllm)(queries[start : min(start + 50, count)])
+        for prompting, truth in zip(promptings, truths[start:], strict=False):
+            hits += len(prompting.prompts) == 1 and box_iou(prompting.prompts[0].box, truth) >= 0.5
+    return hits / count
+
+
+def _main(recipe: MllmTraining) -> None:
+    for name, share in measure(HfMLLM.load(make(recipe), device="cpu"), "val", 1000).items():
+        log.info("boxes found, %s: %.3f", name, share)
+
+
+if __name__ == "__main__":
+    command(MllmTraining, _main)

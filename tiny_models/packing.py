@@ -1,0 +1,91 @@
+"""Many short conversations about one picture in one row, none of which sees another: the picture is encoded once.
+
+Each has the tokens and positions that it would have alone, so that all of them are the first thing that is asked.
+Holds for models whose pictures are a fixed run of tokens before the text, as the tiny one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from sam4mllm.mllm import Turn
+from sam4mllm.mllm.hf.rows import IGNORED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A batch of rows, padded on the right.
+
+    Attributes:
+        ids: tokens.
+        labels: the tokens of replies and of their ends; `IGNORED` elsewhere.
+        positions: of each token in its own conversation.
+        mask: whether a token (second last axis) sees another one (last axis).
+    """
+
+    ids: Int64[Tensor, "rows n"]
+    labels: Int64[Tensor, "rows n"]
+    positions: Int64[Tensor, "rows n"]
+    mask: Bool[Tensor, "rows 1 n n"]
+
+
+class Packer:
+    """Packs for a tokenizer whose template is that of `tiny_models.model`.
+
+    Args:
+        tokenizer: of the model.
+        image_tokens: how many a picture takes.
+    """
+
+    def __init__(self, tokenizer: Any, image_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.user, self.reply, self.end, image = tokenizer.convert_tokens_to_ids(
+            ["<user>", "<reply>", "<end>", "<image>"]
+        )
+        self.opening = [self.user, *[image] * image_tokens]
+
+    def pack(self, scenes: Sequence[Sequence[Sequence[Turn]]]) -> Packed:
+        """A row for each scene's conversations."""
+        rows = [self._row(conversations) for conversations in scenes]
+        longest = max(len(row[0]) for row in rows)
+        fills = (self.tokenizer.pad_token_id, IGNORED, 0, -1)
+        ids, labels, positions, owners = (
+            torch.tensor([row[part] + [fill] * (longest - len(row[part])) for row in rows])
+            for part, fill in enumerate(fills)
+        )
+        earlier = torch.ones(longest, longest, dtype=torch.bool).tril()
+        same = (owners[:, None, :] == 0) | (owners[:, :, None] == owners[:, None, :])
+        return Packed(ids, labels, positions, (earlier & same)[:, None])
+
+    def _row(self, conversations: Sequence[Sequence[Turn]]) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Tokens, labels, positions and owners; the picture's tokens belong to nobody: 0."""
+        start = len(self.opening)
+        ids, labels = list(self.opening), [IGNORED] * start
+        positions, owners = list(range(start)), [0] * start
+        for owner, turns in enumerate(conversations, start=1):
+            tokens, said = self._tokens(turns)
+            ids += tokens
+            labels += said
+            positions += range(start, start + len(tokens))
+            owners += [owner] * len(tokens)
+        return ids, labels, positions, owners
+
+    def _tokens(self, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+        tokens: list[int] = []
+        labels: list[int] = []
+        for asked, said in zip(turns[::2], turns[1::2], strict=True):
+            question = [*([self.user] if tokens else []), *self._ids(asked.text), self.reply]
+            answer = [*self._ids(said.text), self.end]
+            tokens += question + answer
+            labels += [IGNORED] * len(question) + answer
+        return tokens, labels
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids

@@ -1,0 +1,85 @@
+"""What the tiny SAM's encoder is taught beside drawing: each patch says whose colour each of its pixels has, and a box.
+
+Without it points go unread: the decoder cannot tell figures apart by what lies at a point before the encoder tells
+them apart. Knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sam4mllm.synthetic import COLOURS, Drawing
+
+SEEN = 4  # pixels of a figure in a patch, from where on the patch belongs to it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grain:
+    """What each patch should say.
+
+    Attributes:
+        colours: of its pixels' figures, counted from 1; 0 for the ground. Figures that touch differ in colour.
+        boxes: of what is seen of the figure with the most pixels there, xyxy in shares of the picture.
+        figured: whether a figure lies on it.
+    """
+
+    colours: Int64[np.ndarray, "patches pixels"]
+    boxes: Float32[np.ndarray, "patches 4"]
+    figured: Bool[np.ndarray, "patches"]
+
+
+def grain(drawing: Drawing, patch: int) -> Grain:
+    """The labels of a scene, whose sides are multiples of ``patch``."""
+    side = drawing.image.shape[0]
+    owners = np.zeros((side, side), dtype=np.int64)
+    for number, figure in enumerate(drawing.figures):
+        owners[figure.mask] = number + 1
+    tiles = _tiles(owners, patch)
+    counts = (tiles[:, :, None] == np.arange(1, len(drawing.figures) + 1)).sum(axis=1)
+    boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32) / side
+    return Grain(_tiles(coloured(drawing), patch), boxes[counts.argmax(axis=1)], counts.max(axis=1) >= SEEN)
+
+
+def coloured(drawing: Drawing) -> Int64[np.ndarray, "h w"]:
+    """Each pixel's figure's colour, counted from 1; 0 for the ground."""
+    plane = np.zeros(drawing.image.shape[:2], dtype=np.int64)
+    for figure in drawing.figures:
+        plane[figure.mask] = COLOURS.index(figure.colour) + 1
+    return plane
+
+
+class Pixels(nn.Module):
+    """The head that reads the labels off an embedding; thrown away at the end."""
+
+    def __init__(self, channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch, self.kinds = patch, len(COLOURS) + 1
+        self.head = nn.Linear(channels, patch**2 * self.kinds + 4)
+
+    def loss(
+        self, embedding: Float[Tensor, "scenes channels h w"], drawings: Sequence[Drawing]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of the pixels' colours + 5 x L1 of the boxes; both for the log."""
+        labels = [grain(drawing, self.patch) for drawing in drawings]
+        colours, boxes, figured = (_stacked([getattr(one, name) for one in labels]) for name in Grain.__slots__)
+        said, placed = torch.split(self.head(embedding.flatten(2).mT), [self.patch**2 * self.kinds, 4], dim=-1)
+        named = functional.cross_entropy(said.reshape(-1, self.kinds), colours.flatten())
+        off = (placed - boxes).abs()[figured].mean()
+        return named + 5 * off, {"pixels": named.item(), "box": off.item()}
+
+
+def _tiles(plane: Int64[np.ndarray, "h w"], patch: int) -> Int64[np.ndarray, "patches pixels"]:
+    cells = plane.shape[0] // patch
+    return plane.reshape(cells, patch, cells, patch).transpose(0, 2, 1, 3).reshape(cells**2, patch**2)
+
+
+def _stacked(arrays: list[Any]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))

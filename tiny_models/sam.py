@@ -1,0 +1,290 @@
+"""The tiny SAM: a `SamModel` of half a million parameters, and its training on `shapes` from random weights.
+
+Run as ``python -m tiny_models.sam RECIPE [key=value …]``. Knows nothing of language.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+from transformers import (
+    SamConfig,
+    SamImageProcessor,
+    SamMaskDecoderConfig,
+    SamModel,
+    SamProcessor,
+    SamPromptEncoderConfig,
+    SamVisionConfig,
+)
+
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Box, Mask, Prompt
+from sam4mllm.geometry.sampling import clicks
+from sam4mllm.segmenters.hf import HfSegmenter
+from sam4mllm.synthetic import Drawing, Level, draw_split
+from tiny_models.command import command
+from tiny_models.loop import Loop, about
+from tiny_models.loop import train as optimize
+from tiny_models.pixels import Pixels, coloured
+from tiny_models.reading import Reading
+
+log = logging.getLogger(__name__)
+SIDE, PATCH, WIDTH, DEPTH = 112, 7, 96, 4
+WEIGHTS = 0.12  # standard deviation of layers this narrow; with the usual .02 the first masks' gradients are nothing
+TWINS = Level(objects=(2, 2), twins=1.0, nested=0.0)
+
+
+@dataclass(frozen=True)
+class SamTraining:
+    """A training run of the tiny SAM; the recipe says what each value is for."""
+
+    out: str
+    loop: Loop
+    seed: int = 0
+    scenes: int = 16
+    prompts: int = 4
+    points: int = 6
+    boxless: float = 0.25
+    jitter: float = 0.08
+    objects: tuple[int, int] = (1, 4)
+    twins: float = 0.5
+    grain: float = 0.5
+    reading: float = 0.5
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        Level(objects=self.objects, twins=self.twins)
+        if self.seed < 0 or min(self.scenes, self.prompts, self.points) < 1 or not 0 <= self.boxless < 1:
+            raise UserError(
+                f"a training has a seed of 0 or more, 1 or more scenes, prompts and points, and boxless of 0 to less "
+                f"than 1, got {self.seed}, {self.scenes}, {self.prompts}, {self.points} and {self.boxless}"
+            )
+
+
+def build(seed: int) -> tuple[SamModel, SamProcessor]:
+    """The model with random weights, and its processor; pictures are scaled to 112 pixels on their longer side."""
+    torch.manual_seed(seed)
+    sizes = {"image_size": SIDE, "patch_size": PATCH}
+    vision = SamVisionConfig(
+        hidden_size=WIDTH,
+        output_channels=64,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=4,
+        mlp_dim=WIDTH * 3,
+        num_pos_feats=32,
+        window_size=0,
+        global_attn_indexes=list(range(DEPTH)),
+        initializer_range=WEIGHTS,  # 1e-10 by default: the weights are meant to be loaded
+        use_rel_pos=False,  # half the time of attention, for places that the absolute ones tell, too
+        scale=1.0,  # by default random position features are so fine that nothing is learned from them
+        **sizes,
+    )
+    prompts = SamPromptEncoderConfig(hidden_size=64, mask_input_channels=16, **sizes)
+    decoder = SamMaskDecoderConfig(
+        hidden_size=64,
+        mlp_dim=256,
+        num_attention_heads=2,  # more heads of this width would have too few numbers each to find a point by
+        iou_head_hidden_dim=64,
+    )
+    side = {"height": SIDE, "width": SIDE}
+    low = {"longest_edge": 4 * SIDE // PATCH}
+    processor = SamImageProcessor(
+        size={"longest_edge": SIDE}, pad_size=side, mask_size=low, mask_pad_size={"height": 64, "width": 64}
+    )
+    config = SamConfig(
+        vision_config=vision,
+        prompt_encoder_config=prompts,
+        mask_decoder_config=decoder,
+        initializer_range=WEIGHTS,
+    )
+    return SamModel(config), SamProcessor(processor)
+
+
+def jittered(box: Box, share: float, rng: np.random.Generator) -> Box:
+    """The box with each edge moved by up to ``share`` of its size, inside the picture."""
+    moved = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height] + box.xyxy
+    x0, y0, x1, y1 = (float(edge) for edge in moved)
+    return Box(x0, y0, x1, y1).clip(SIDE, SIDE)
+
+
+def examples(
+    drawing: Drawing, recipe: SamTraining, count: int, boxed: bool, rng: np.random.Generator
+) -> list[tuple[Prompt, Mask]]:
+    """Prompts of random figures of a scene with the masks they mean, ``count`` points each, drawn with replacement.
+
+    Points lie in the box also where the box is not shown; one of them is then on the figure.
+    """
+    chosen = []
+    for figure in rng.choice(len(drawing.figures), recipe.prompts):
+        mask = drawing.figures[figure].mask
+        box = jittered(drawing.figures[figure].seen_box, recipe.jitter, rng)
+        positive = int(rng.integers(0 if boxed else 1, count + 1)) if count else 0
+        points = clicks(mask, box, positive, count - positive, rng)
+        points += clicks(mask, box, count - len(points), 0, rng)  # a box may hold nothing but the figure
+        chosen.append((Prompt(box, points), mask))
+    return chosen
+
+
+def loss(
+    logits: Float[Tensor, "scenes prompts masks h w"],
+    scores: Float[Tensor, "scenes prompts masks"],
+    truth: Tensor,
+    certain: bool,
+) -> Tensor:
+    """Cross-entropy x 5 + dice, and the squared error of every mask's predicted IoU.
+
+    Of the best of the masks where the prompt may mean several things, as in Segment Anything (appendix A, "Losses",
+    with cross-entropy in the place of focal loss); of all of them where it is ``certain``, or they would go on being
+    alternatives and points would be left unread.
+    """
+    truth = truth[:, :, None].expand_as(logits)
+    crossed = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-1, -2))
+    likely = logits.sigmoid()
+    dice = 1 - (2 * (likely * truth).sum((-1, -2)) + 1) / (likely.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
+    drawn, true = logits > 0, truth > 0.5
+    ious = (drawn & true).sum((-1, -2)) / (drawn | true).sum((-1, -2)).clamp(min=1)
+    each = 5 * crossed + dice
+    return (each if certain else each.amin(-1)).mean() + functional.mse_loss(scores, ious)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What a step is about.
+
+    Attributes:
+        drawings: the scenes.
+        pixels: of them, as the processor makes them.
+        prompts: the model's inputs beside the picture.
+        masks: that are meant, at the pictures' size.
+        truth: those at the decoder's size.
+        points: the colours at the prompts' points, counted from 1, 0 for the ground; None without points.
+        meant: the colours of the figures.
+        certain: whether the prompts should leave one mask to mean: two points or more, or points without a box.
+    """
+
+    drawings: list[Drawing]
+    pixels: Float[Tensor, "scenes 3 h w"]
+    prompts: dict[str, Tensor]
+    masks: Float[Tensor, "scenes prompts h w"]
+    points: Int64[Tensor, "scenes prompts points"] | None
+    meant: Int64[Tensor, "scenes prompts"]
+    truth: Float[Tensor, "scenes prompts rows columns"]
+    certain: bool
+
+
+def batch(recipe: SamTraining, step: int) -> Batch:
+    """The batch of a step; the same for the same step and seed."""
+    rng = np.random.default_rng([recipe.seed, step])
+    level = Level(objects=recipe.objects, kinds=("res",), twins=recipe.twins)
+    boxed = bool(rng.random() >= recipe.boxless)
+    count = int(rng.integers(0 if boxed else 1, recipe.points + 1))
+    drawings: list[Drawing] = []
+    chosen: list[list[tuple[Prompt, Mask]]] = []
+    while len(drawings) < recipe.scenes:
+        drawing = draw_split("train", int(rng.integers(2**40)), level)
+        rows = examples(drawing, recipe, count, boxed, rng)
+        if all(len(prompt.points) == count for prompt, _ in rows):  # a figure of few pixels may lack them
+            drawings.append(drawing)
+            chosen.append(rows)
+    prompts = {}
+    if boxed:
+        boxes = [[[edge - 0.5 for edge in prompt.box.xyxy] for prompt, _ in rows] for rows in chosen]
+        prompts["input_boxes"] = torch.tensor(boxes)
+    if count:
+        points = [[[(p.x - 0.5, p.y - 0.5) for p in prompt.points] for prompt, _ in rows] for rows in chosen]
+        labels = [[[int(p.positive) for p in prompt.points] for prompt, _ in rows] for rows in chosen]
+        prompts |= {"input_points": torch.tensor(points), "input_labels": torch.tensor(labels)}
+    masks = torch.tensor(np.array([[mask for _, mask in rows] for rows in chosen]), dtype=torch.float32)
+    truth = functional.interpolate(masks, size=(64, 64), mode="area").round()
+    colours = [coloured(drawing) for drawing in drawings]
+    there = [
+        [[plane[int(p.y), int(p.x)] for p in prompt.points] for prompt, _ in rows]
+        for rows, plane in zip(chosen, colours, strict=True)
+    ]
+    meant = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
+    return Batch(
+        drawings,
+        _pixels(drawings),
+        prompts,
+        masks,
+        torch.tensor(np.array(there)) if count else None,
+        torch.tensor(np.array(meant)),
+        truth,
+        count > 1 or not boxed,
+    )
+
+
+def _pixels(drawings: Sequence[Drawing]) -> Float[Tensor, "scenes 3 h w"]:
+    pixels = np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2) / 255
+    mean, std = (np.array(numbers)[:, None, None] for numbers in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return torch.tensor((pixels - mean) / std, dtype=torch.float32)
+
+
+def measure(model: SamModel, processor: SamProcessor, scenes: int, level: Level | None = None) -> dict[int, float]:
+    """cIoU in percent on val with the true box and 0, 1 (positive) or 3 + 3 clicks of each sign, by that number."""
+    segmenter, sums = HfSegmenter(model, processor), {number: [0, 0] for number in (0, 1, 3)}
+    for index in range(scenes):
+        drawing = draw_split("val", index, level)
+        scene = segmenter.embed(drawing.image)
+        for figure, number in itertools.product(range(len(drawing.figures)), sums):
+            rng = np.random.default_rng([index, figure, number])
+            mask, box = drawing.figures[figure].mask, drawing.figures[figure].seen_box
+            prompt = Prompt(box, clicks(mask, box, number, number if number > 1 else 0, rng))
+            [drawn] = scene.segment([prompt])
+            sums[number][0] += int((drawn.mask & mask).sum())
+            sums[number][1] += int((drawn.mask | mask).sum())
+    return {number: round(100 * crossed / whole, 1) for number, (crossed, whole) in sums.items()}
+
+
+def train(recipe: SamTraining) -> Path:
+    """Train, or go on from the checkpoint of a run that was stopped; returns the model's folder."""
+    out = Path(recipe.out)
+    model, processor = build(recipe.seed)
+    if recipe.start is not None:
+        model.vision_encoder.load_state_dict(
+            HfSegmenter.load(recipe.start, device="cpu").model.vision_encoder.state_dict()
+        )
+    torch.manual_seed(recipe.seed)
+    pixels = Pixels(model.config.vision_config.output_channels, PATCH)
+    reading = Reading(model.mask_decoder, model.config.mask_decoder_config.hidden_size, PATCH)
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+        chosen = batch(recipe, step)
+        # not get_image_embeddings, which keeps no gradients
+        embedding = model.vision_encoder(chosen.pixels).last_hidden_state
+        seen, figures = pixels.loss(embedding, chosen.drawings)
+        if step < recipe.loop.eyes:
+            return seen, figures
+        found = model(image_embeddings=embedding, **chosen.prompts, multimask_output=True)
+        value = loss(found.pred_masks, found.iou_scores, chosen.truth, chosen.certain)
+        figures["drawn"] = value.item()
+        value = value + recipe.grain * seen
+        if not chosen.certain:
+            return value, figures
+        read, more = reading.loss(chosen.points, chosen.meant, chosen.masks)
+        return value + recipe.reading * read, figures | more
+
+    def saved(step: int) -> None:
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+        if step > recipe.loop.eyes:
+            log.info(
+                "cIoU by points %s, of twins %s", measure(model, processor, 40), measure(model, processor, 40, TWINS)
+            )
+
+    modules = {"model": model, "pixels": pixels, "reading": reading}
+    optimize(modules, loss_of, recipe.loop, out, saved, about(recipe))
+    return out
+
+
+if __name__ == "__main__":
+    command(SamTraining, lambda recipe: log.info("written to %s", train(recipe)))
