@@ -10,7 +10,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' && touch $@
 
 demo: setup ## the whole method in minutes on the embedded models: out/demo/table.md and out/demo/sheet.png
-	$(CPU) OMP_NUM_THREADS=2 $(BIN)/python -m sam4mllm.tiny.demo recipes/tiny/demo.yaml $(ARGS)
+	$(CPU) OMP_NUM_THREADS=2 $(BIN)/sam4mllm demo $(ARGS)
 
 test: setup ## the whole suite: no network, no GPU
 	$(CPU) $(BIN)/pytest
@@ -19,13 +19,13 @@ check: setup ## format, lint and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy benchmarks/*.py
 
 data: setup ## what is found and missing, and all of it converted; make data NAME=refcoco ROOT=downloads [OUT=data/refcoco] one set
-	$(BIN)/python -m data_prep.every --root "$(or $(ROOT),downloads)" $(if $(NAME),--name "$(NAME)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+	$(BIN)/sam4mllm data "$(or $(NAME),all)" --root "$(or $(ROOT),downloads)" $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 targets: setup ## make targets SAMPLES=data/refcoco/train OUT=data/refcoco/targets ARGS='--segmenter …': masks -> prompts that redraw them
 	$(BIN)/sam4mllm targets $(SAMPLES) --out $(OUT) $(ARGS)
 
 eval: setup ## RES, GRES and reasoning on synthetic scenes, asked in every way; make eval PROTOCOL=res|gres|reasonseg [SAMPLES=data] ARGS='--predict …'
-	$(CPU) $(BIN)/python -m eval.$(or $(PROTOCOL),shapes) $(if $(PROTOCOL),--samples "$(or $(SAMPLES),data)" --predictions,--out) "$(or $(OUT),out/eval)" $(ARGS)
+	$(CPU) $(BIN)/sam4mllm eval $(or $(PROTOCOL),synthetic) $(if $(PROTOCOL),--samples "$(or $(SAMPLES),data)" --predictions,--out) "$(or $(OUT),out/eval)" $(ARGS)
 
 bench: setup ## what is fast, as ratios measured side by side in one run
 	for file in $(filter-out benchmarks/ablations.py benchmarks/large_memory.py,$(wildcard benchmarks/*.py)); do $(CPU) $(BIN)/python $$file || exit 1; done

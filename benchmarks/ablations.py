@@ -21,22 +21,27 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from sam4mllm.runtime.files import write_text
-from sam4mllm.runtime.specs import Option, build_mllm, build_prompter, build_segmenter
-from sam4mllm.training.run import FinetuneRecipe
-from sam4mllm.training.run import run as finetune
+from sam4mllm.data.conversations import Talk, write_talks
+from sam4mllm.data.samples import Sample
+from sam4mllm.demo.recipe import Demo
+from sam4mllm.evaluation.scores import score
 from sam4mllm.mllm import MLLM
+from sam4mllm.mllm.load import build_mllm
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.training.dataset.mixture import Mixture
-from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.scores import score
+from sam4mllm.prompters.load import Option, build_prompter
+from sam4mllm.runtime.files import write_text
+from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.progress import progress
 from sam4mllm.runtime.settings import load
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level, draw_split
-from sam4mllm.training.dataset.corpus import Source
-from sam4mllm.data.conversations import Talk, write_talks
-from sam4mllm.demo import AMBIGUOUS, Demo, search_targets, write_scenes
+from sam4mllm.synthetic.shards import AMBIGUOUS, write_scenes
+from sam4mllm.targets.run import search_targets
+from sam4mllm.training.dataset.mixture import Mixture, Source
+from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.run import run as finetune
 from tiny_models.lessons import naming
 
 TEST, PLACES = 100, 3
@@ -137,7 +142,7 @@ def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneRecipe:
         write_scenes(out / "shapes", "train", arm.lesson.train_scenes, LEVEL),
         out / f"targets-{arm.targets}",
     )
-    search_targets(arm.lesson, samples, build_segmenter("tiny", device="cpu"), folder)
+    search_targets(samples, folder, arm.lesson.seeded_search, "tiny", Here("cpu"), progress)
     sources = [Source(str(out / "shapes" / "train"), str(folder))]
     if arm.talks:
         sources.append(Source(talks=str(talks(out, arm.lesson.train_scenes)), weight=arm.talks))

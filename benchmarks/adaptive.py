@@ -18,11 +18,15 @@ from pathlib import Path
 
 from chart import curves
 
-from sam4mllm.runtime.specs import EMBEDDED, build_mllm, build_segmenter
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.pairing import Tally, tally
+from sam4mllm.evaluation.scores import compared
+from sam4mllm.geometry.prompts import Frame, Image, on_mask
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import say_boxes
-from sam4mllm.geometry.prompts import Frame, Image, on_mask
 from sam4mllm.mllm import MLLM
+from sam4mllm.mllm.load import build_mllm
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
@@ -31,13 +35,11 @@ from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.points import Sure
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.data.samples import SampleSet
-from sam4mllm.evaluation.scores import compared
+from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.segmenters import Segmenter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level
-from sam4mllm.evaluation.pairing import Tally, tally
-from sam4mllm.demo import write_scenes
+from sam4mllm.synthetic.shards import write_scenes
 
 GRIDS = (4, 9, 16, 25, 36, 49, 81)
 BUDGETS = (6, 9, 12, 16, 25, 36, 49, 81)

@@ -22,15 +22,15 @@ from typing import TypeVar
 
 import torch
 
-from sam4mllm.runtime.specs import EMBEDDED
+from sam4mllm.config import Recipe
+from sam4mllm.data.samples import SampleSet
 from sam4mllm.geometry.prompts import iou
 from sam4mllm.pipeline import Answer, Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.config import Recipe
-from sam4mllm.data.samples import SampleSet
+from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.synthetic import Level
-from sam4mllm.demo import write_scenes
+from sam4mllm.synthetic.shards import write_scenes
 
 T = TypeVar("T")
 

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-from sam4mllm.runtime.specs import EMBEDDED
-from sam4mllm.evaluation.calibrate import Choice, calibrate
-from sam4mllm.prompters.points import LAYOUTS, Layout
 from sam4mllm.config import Recipe
+from sam4mllm.evaluation.calibration.choice import Choice
+from sam4mllm.evaluation.calibration.run import calibrate
+from sam4mllm.prompters.points import LAYOUTS, Layout
+from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.synthetic import Level
-from sam4mllm.demo import write_scenes
+from sam4mllm.synthetic.shards import write_scenes
 
 
 def main() -> None:

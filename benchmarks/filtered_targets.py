@@ -18,11 +18,11 @@ from statistics import fmean
 
 from oracle import _photos
 
-from sam4mllm.runtime.specs import build_segmenter
+from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Image, Mask
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
 from sam4mllm.segmenters import Segmenter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.record import Target
 from sam4mllm.targets.search import Search, picture_targets

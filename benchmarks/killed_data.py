@@ -37,7 +37,8 @@ def main() -> None:
         folder = Path(name)
         generate(folder / "raw", options.refs)
         measure(folder / "raw")
-        words = [sys.executable, "-m", "sam4mllm.data_prep.every", "--root", str(folder / "raw"), "--partial", "--out"]
+        words = [sys.executable, "-m", "sam4mllm.cli", "data", "all", "--partial"]
+        words += ["--root", str(folder / "raw"), "--out"]
         start = time()
         seconds = whole_run([*words, str(folder / "whole")])
         reading = min((folder / "whole" / name).stat().st_mtime for name in content(folder / "whole")) - start

@@ -19,7 +19,7 @@ from killing import is_killed, land, whole_run
 
 from sam4mllm.prediction.store import shard_files
 from sam4mllm.synthetic import Level
-from sam4mllm.demo import write_scenes
+from sam4mllm.synthetic.shards import write_scenes
 
 WAYS: tuple[list[str], ...] = ([], ["--workers", "2"], ["--shard", "1/2"], ["--shard", "2/2"])
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from killing import check_same, is_killed, land, whole_run
 
 from sam4mllm.synthetic import Level
-from sam4mllm.demo import write_scenes
+from sam4mllm.synthetic.shards import write_scenes
 
 
 def main() -> None:

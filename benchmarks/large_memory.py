@@ -24,13 +24,13 @@ import torch
 import transformers as tf
 from recipe_memory import MODELS, RECIPES
 
-from sam4mllm.training.trainer import finetune
-from sam4mllm.training.run import FinetuneRecipe
-from sam4mllm.training.memory import shape_of
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.config import Training
+from sam4mllm.training.memory import shape_of
+from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, QWEN_ROLES
 
 PICTURE = np.full((480, 640, 3), 90, np.uint8)

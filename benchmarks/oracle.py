@@ -21,15 +21,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sam4mllm.runtime.specs import build_segmenter
-from sam4mllm.images.overlay import overlay
 from sam4mllm.geometry.prompts import Image, Mask, Prompt, iou
+from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image, write_png
+from sam4mllm.images.overlay import overlay
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.oracle import Oracle
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.segmenters import Segmenter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.targets.search import best, candidates
 from tiny_models.sam import TWINS

@@ -21,16 +21,20 @@ from time import perf_counter, process_time
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from sam4mllm.runtime.specs import EMBEDDED, build_segmenter
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.demo.recipe import Demo
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.rows import IGNORED
-from sam4mllm.training.dataset.mixture import Mixture, Rows
+from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.progress import progress
 from sam4mllm.runtime.settings import load
+from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.synthetic import Level
-from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.synthetic.shards import write_scenes
 from sam4mllm.targets.record import read_targets
-from sam4mllm.demo import Demo, search_targets, write_scenes
+from sam4mllm.targets.run import search_targets
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.mixture import Mixture, Rows
+from sam4mllm.training.dataset.rows import Conversations
 from tiny_models.model import PATCH, ROW
 
 GOAL = 0.6
@@ -105,7 +109,7 @@ def main() -> None:
         lesson = load(LESSON, Demo)
         lesson = replace(lesson, search=replace(lesson.search, least=0))  # so that every mask has a target
         samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=lesson.objects))
-        search_targets(lesson, samples, build_segmenter("tiny", device="cpu"), Path(folder) / "targets")
+        search_targets(samples, Path(folder) / "targets", lesson.seeded_search, "tiny", Here("cpu"), progress)
         part = Part("shapes", samples, read_targets(Path(folder) / "targets"))
         for side in options.sides:
             mllm = built(side)

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam4mllm.training.trainer import finetune
-from sam4mllm.training.memory import shape_of
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.lora import Lora
 from sam4mllm.training.config import Training
+from sam4mllm.training.lora import Lora
+from sam4mllm.training.memory import shape_of
+from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES
 
 CLASSES = ("llava", "qwen2_5_vl", "internvl", "smolvlm")

@@ -37,14 +37,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
-from sam4mllm.runtime.specs import EMBEDDED
-from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import YES_NO, ask_boxes, ask_point, ask_points, say_boxes, say_labels
 from sam4mllm.geometry.prompts import Box, Frame, Image
-from sam4mllm.mllm import Turn
+from sam4mllm.language.dialects import dialect
+from sam4mllm.language.messages import Turn
+from sam4mllm.language.templates import YES_NO, ask_boxes, ask_point, ask_points, say_boxes, say_labels
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.rows import IGNORED
 from sam4mllm.prompters.points import Layout
+from sam4mllm.runtime.specs import EMBEDDED
 from tiny_models.model import PATCH, SPECIAL, TEMPLATE
 
 ROW = dialect("sam4mllm")

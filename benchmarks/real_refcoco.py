@@ -20,21 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
-from sam4mllm.data_prep.readers.refcoco import prepare
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.data_prep.formats.refer import image_root
+from sam4mllm.data_prep.readers.refcoco import prepare
+from sam4mllm.evaluation.scores import Scores, score, table
+from sam4mllm.geometry.prompts import Frame, Prompt
+from sam4mllm.geometry.sampling import clicks
+from sam4mllm.images.files import read_image, write_png
+from sam4mllm.images.overlay import contact_sheet, overlay
 from sam4mllm.language.dialects import DIALECTS, Dialect
 from sam4mllm.language.templates import say_prompts
-from sam4mllm.images.overlay import contact_sheet, overlay
-from sam4mllm.geometry.prompts import Frame, Prompt
-from sam4mllm.images.files import read_image, write_png
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prompters.ppg import PPG
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
-from sam4mllm.geometry.sampling import clicks
-from sam4mllm.evaluation.scores import Scores, score, table
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 
 # thousandths of the picture, its pixels, and 1024 bins with y before x

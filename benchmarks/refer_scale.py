@@ -64,17 +64,7 @@ def generate(root: Path, refs: int) -> None:
 
 def convert(root: Path, out: Path) -> tuple[float, float]:
     """The seconds and the peak of resident memory in MB of the real command."""
-    words = [
-        "-m",
-        "sam4mllm.data_prep.readers.refcoco",
-        "--dataset",
-        "refcoco",
-        "--root",
-        str(root),
-        "--out",
-        str(out),
-        "--partial",
-    ]
+    words = ["-m", "sam4mllm.cli", "data", "refcoco", "--root", str(root), "--out", str(out), "--partial"]
     start = perf_counter()
     process = subprocess.Popen([sys.executable, *words], cwd=Path(__file__).resolve().parents[1])
     _, status, used = os.wait4(process.pid, 0)

@@ -17,15 +17,15 @@ from time import perf_counter, process_time
 import numpy as np
 from refer_scale import WORDS
 
-from sam4mllm.runtime.specs import EMBEDDED
-from sam4mllm.training.dataset.rows import Conversations
-from sam4mllm.mllm import Turn
-from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.training.dataset.mixture import Rows
-from sam4mllm.data.samples import Sample, SampleSet
-from sam4mllm.training.dataset.corpus import Part, corpus
 from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.language.messages import Turn
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.runtime.specs import EMBEDDED
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.mixture import Rows
+from sam4mllm.training.dataset.rows import Conversations
 
 HEIGHT, WIDTH = 480, 640
 

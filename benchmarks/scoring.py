@@ -24,16 +24,16 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
-from sam4mllm.geometry.prompts import Mask, Point, Prompt
-from sam4mllm.evaluation.metrics import Counts, Pixels
-from sam4mllm.mllm import Reply
-from sam4mllm.evaluation.external import read_any
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.scores import scores_of
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.external import read_any
+from sam4mllm.evaluation.metrics import Counts, Pixels
 from sam4mllm.evaluation.pairing import tally
+from sam4mllm.evaluation.scores import scores_of
+from sam4mllm.geometry.prompts import Mask, Point, Prompt
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.language.messages import Reply
+from sam4mllm.prediction.record import Prediction
 
 ROUNDS = 3
 DISTINCT = 2000  # masks drawn; a larger set holds each several times, in other pairs

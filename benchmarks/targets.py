@@ -23,13 +23,13 @@ import torch
 import transformers as tf
 from scoring import blob
 
-from sam4mllm.runtime.specs import build_segmenter
+from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Image, Mask, Prompt
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
 from sam4mllm.segmenters import ScoredMask, Segmenter, Takes
 from sam4mllm.segmenters.grouping import groups
 from sam4mllm.segmenters.hf import HfScene, HfSegmenter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.record import Target
 from sam4mllm.targets.search import Search, picture_targets

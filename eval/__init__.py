@@ -1,0 +1,1 @@
+"""Launchers, one per protocol: `python -m eval.NAME ...` is `sam4mllm eval NAME ...`."""

@@ -9,25 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sam4mllm.runtime.specs import (
-    ORACLE,
-    Option,
-    build_mllm,
-    build_prompter,
-    build_segmenter,
-    check_dtype,
-    check_mllm,
-    check_prompter,
-    check_segmenter,
-    check_segmenter_alone,
-    check_together,
-)
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.load import build_mllm, check_mllm
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.data.samples import Sample
+from sam4mllm.prompters.load import ORACLE, Option, build_prompter, check_prompter, check_together
+from sam4mllm.runtime.specs import check_dtype
 from sam4mllm.segmenters import Segmenter
+from sam4mllm.segmenters.load import build_segmenter, check_segmenter, check_segmenter_alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sam4mllm.images.overlay import AnySize, overlay
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Mask, Prompt, union
 from sam4mllm.images.files import as_image, write_png
-from sam4mllm.mllm import Reply
+from sam4mllm.images.overlay import AnySize, overlay
+from sam4mllm.language.messages import Reply
 from sam4mllm.prompters import Asked, Prompter, Prompting, Query
 from sam4mllm.segmenters import ScoredMask, Segmenter
 

@@ -8,8 +8,12 @@ import pytest
 from jaxtyping import install_import_hook
 
 import tests.typechecked  # noqa: F401  the hook names it as a string
+from tests.paths import ROOT
 
-install_import_hook("sam4mllm", "tests.typechecked.check")
+PACKAGE = ROOT / "sam4mllm"
+# the readers of data_prep take files of any form: there a type is what a file should hold, and not yet what it holds
+ROOMS = sorted(path.stem for path in PACKAGE.iterdir() if path.stem not in ("__init__", "__pycache__", "data_prep"))
+install_import_hook([*(f"sam4mllm.{room}" for room in ROOMS), "tiny_models"], "tests.typechecked.check")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails at once
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small lose more by waiting for each other's threads
@@ -18,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small lose more by 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photos, masks and sentences: $SAM4MLLM_TEST_DATA, else ../shared/data beside the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("SAM4MLLM_TEST_DATA", beside))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set SAM4MLLM_TEST_DATA")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sam4mllm.images.files import write_png
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.images.files import write_png
 from sam4mllm.segmenters import ScoredMask, Takes
 from sam4mllm.segmenters.box import fill
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Image
-from sam4mllm.images.files import write_png
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.images.files import write_png
 from sam4mllm.segmenters import Scene, Segmenter
 from sam4mllm.segmenters.box import fill
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.mllm import Turn
-from sam4mllm.mllm.scripted import ScriptedMLLM
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.training.dataset.mixture import Mixture
 from sam4mllm.data.samples import Sample
+from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.language.messages import Turn
+from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.targets.record import Target
+from sam4mllm.training.dataset.mixture import Mixture
 
 WIDTH, HEIGHT = 100, 50
 MUTE = ScriptedMLLM(lambda *_: "none")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.killing import TRIES, check_same, is_killed, land, whole_run
+from tests.paths import ROOT
 
-FILES = sorted((Path(__file__).resolve().parents[1] / "benchmarks").glob("*.py"))
+FILES = sorted((ROOT / "benchmarks").glob("*.py"))
 SLEEP = [sys.executable, "-c", "import time; time.sleep(20)"]
 
 

@@ -4,20 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.runtime.specs import PROMPTERS, build_mllm, build_prompter, build_segmenter
+from sam4mllm.config import Recipe
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.load import build_mllm
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
+from sam4mllm.prompters.load import PROMPTERS, build_prompter
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.points import Sure
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.config import Recipe
 from sam4mllm.segmenters.box import BoxSegmenter
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
+from sam4mllm.segmenters.load import build_segmenter
 
 MUTE = ScriptedMLLM(lambda *_: "none")
 

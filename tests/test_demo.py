@@ -2,24 +2,26 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from sam4mllm.runtime.specs import EMBEDDED
+from sam4mllm.cli import main
+from sam4mllm.demo.recipe import Demo
+from sam4mllm.demo.run import run
 from sam4mllm.errors import UserError
 from sam4mllm.images.files import read_image
 from sam4mllm.runtime.settings import load
+from sam4mllm.runtime.specs import EMBEDDED
+from tests.paths import ROOT
 from tiny_models import sam
-from tiny_models.command import command
-from sam4mllm.demo import Demo, run
 from tiny_models.mllm import MllmTraining
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "tiny"
+RECIPES = ROOT / "recipes" / "tiny"
 KINDS = {"demo": Demo, "ppg": Demo, "pqpp": Demo, "mllm": MllmTraining, "sam": sam.SamTraining}
+FILES = sorted([*RECIPES.glob("*.yaml"), *(ROOT / "tiny_models" / "recipes").glob("*.yaml")])
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_recipe_loads(file):
     assert load(file, KINDS[file.stem])
 
@@ -72,9 +74,8 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     ],
 )
 def test_a_slip_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, slip, says):
-    monkeypatch.setattr("sys.argv", ["demo", str(RECIPES / "demo.yaml"), f"out={tmp_path / 'out'}", *slip.split()])
     with pytest.raises(SystemExit) as end:
-        command(Demo, run)
+        main(["demo", f"out={tmp_path / 'out'}", *slip.split()])
     assert end.value.code == 2
     shown = capsys.readouterr().err
     assert says in shown

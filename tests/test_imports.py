@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,33 +13,19 @@ import sam4mllm
 PACKAGE = Path(sam4mllm.__file__).parent
 HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "numpy", "cv2", "PIL", "pyarrow")
 
-# a file imports only from the lines below its own, and from its own folder
+# a file imports only from the rows below its own room's, and from its own room
 LAYERS = [
-    ["cli", "tiny"],
-    ["plan_page"],
-    ["training_plan"],
-    ["calibration_run"],
-    ["infer", "prediction_run", "diagnose_run", "report_run", "learning", "merging", "target_run"],
-    ["run_identity"],
-    ["recipe", "held_out", "fingerprints", "score_run"],
-    ["builders", "row_plan", "memory"],
-    ["diagnose", "report"],
-    ["ledger", "reliability"],
-    ["finetune", "conversations", "predict", "calibration", "score"],
-    ["costs", "signature", "peers", "swaps"],
-    ["tally"],
-    ["teaching", "prediction_files"],
-    ["sources", "epochs"],
-    ["pipeline", "targets", "turns", "shapes", "pairs", "predictions", "talks"],
-    ["model_card", "training"],
-    ["trainable", "stopping", "watching"],
-    ["checkpoints"],
-    ["prompters"],
-    ["mllm", "segmenter"],
-    ["dialogue", "strata", "page"],
-    ["dialects", "sampling", "samples", "target_shards", "metrics", "draw"],
-    ["notation", "rle", "counting", "images", "shards"],
-    ["runs", "geometry", "ratios", "engines", "atomic", "settings", "rows"],
+    ["cli"],
+    ["demo", "protocols", "data_prep"],
+    ["tiny", "training", "report"],
+    ["evaluation"],
+    ["prediction"],
+    ["config"],
+    ["pipeline"],
+    ["prompters", "targets", "synthetic"],
+    ["mllm", "data"],
+    ["language", "segmenters", "images"],
+    ["geometry", "runtime"],
     ["errors"],
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -63,8 +50,30 @@ def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def test_every_file_has_its_layer():
-    assert {room_of(file) for file in FILES} - set(LEVELS) == set()
+def test_every_room_has_its_layer():
+    assert {room_of(file) for file in FILES} == set(LEVELS)
+
+
+@pytest.mark.parametrize("folder", sorted({file.parent for file in FILES} - {PACKAGE}), ids=lambda folder: folder.name)
+def test_every_room_says_in_one_to_five_lines_what_it_is_for(folder):
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert said
+    assert len(said.partition("\n\n    >>>")[0].splitlines()) <= 5
+
+
+def imported_files(file: Path) -> set[Path]:
+    """The files of the package that a file imports, at its top or within."""
+    modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {modules[name] for name in names & modules.keys()}
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    graph = {file: imported_files(file) for file in FILES}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the files
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
@@ -89,6 +98,8 @@ def test_importing_the_package_loads_nothing_heavy():
     "words",
     [
         ["--help"],
+        ["data", "refcoco", "--help"],
+        ["eval", "res", "--help"],
         *(
             [name, "--help"]
             for name in (
@@ -101,6 +112,10 @@ def test_importing_the_package_loads_nothing_heavy():
                 "targets",
                 "finetune",
                 "merge",
+                "demo",
+                "recipe",
+                "data",
+                "eval",
             )
         ),
     ],

@@ -3,11 +3,11 @@ import PIL.Image
 import pytest
 
 from sam4mllm import PPG, BoxSegmenter, Oracle, Pipeline, Query, ScriptedMLLM
-from sam4mllm.images.overlay import overlay
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.images.files import read_image
-from sam4mllm.mllm import Reply
+from sam4mllm.images.overlay import overlay
+from sam4mllm.language.messages import Reply
 from sam4mllm.pipeline import drawn
 from sam4mllm.prompters import Asked, Prompting
 from sam4mllm.prompters.box import BoxPrompter

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from sam4mllm.cli import app
 from sam4mllm.images.files import read_image
 from tests import families
+from tests.paths import ROOT
 from tests.segmenters import small
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -40,11 +40,20 @@ def test_the_first_code_draws_a_mask(tmp_path, monkeypatch):
     assert read_image(Path("mug.png")).shape[1] >= 64
 
 
+def command_of(words: list[str]):
+    """The command that words name, which may be one of a group's, and their remaining words."""
+    command, rest = typer.main.get_command(app), words[1:]
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
+
+
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "sam4mllm"], ids=" ".join)
 def test_every_option_of_a_command_exists(words):
-    found = typer.main.get_command(app).commands[words[1]]
-    known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    assert {word for word in words if word.startswith("--")} <= known
+    command, rest = command_of(words)
+    assert not hasattr(command, "commands"), "a group alone does nothing"
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in rest if word.startswith("--")} <= known
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "make"], ids=" ".join)
@@ -52,8 +61,8 @@ def test_every_make_target_exists(words):
     assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
-def test_every_module_that_is_run_exists():
-    modules = [words[words.index("-m") + 1] for words in commands() if "-m" in words]
+def test_every_launcher_that_is_named_exists():
+    modules = re.findall(r"python -m ([a-z_.]+)", README)
     assert modules
     assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
 

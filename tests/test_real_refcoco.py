@@ -3,9 +3,9 @@
 import pytest
 
 from benchmarks.real_refcoco import DAMAGES, DIALECT_OF, cut, cut_short, in_prose, nonsense, run, say, swapped
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt, box_iou
 from sam4mllm.language.dialects import DIALECTS
 from sam4mllm.language.templates import read_prompts, say_prompts
-from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt, box_iou
 
 PROMPT = Prompt(Box(10, 20, 300, 200), (Point(50.5, 60.5), Point(70.5, 80.5), Point(290.5, 30.5, positive=False)))
 FRAME = Frame.whole(640, 480)

@@ -10,13 +10,14 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
 
-from sam4mllm.images.files import write_png
-from sam4mllm.training.run import FinetuneRecipe
 from sam4mllm.data.samples import write_samples
+from sam4mllm.images.files import write_png
 from sam4mllm.runtime.settings import load
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
+from sam4mllm.training.recipe import FinetuneRecipe
 from tests import families
+from tests.paths import ROOT
 
 # peft and trl ask transformers for properties by names that it deprecates
 pytestmark = [
@@ -24,7 +25,7 @@ pytestmark = [
     # a processor of transformers calls np.array on a tensor, and torch's tensors do not know numpy's new keyword
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = ROOT / "recipes"
 CLASSES = {
     "lora": "qwen2_5_vl",
     "llava-next-8b_pqpp": "llava_next",

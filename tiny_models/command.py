@@ -1,4 +1,4 @@
-"""What ``python -m sam4mllm.tiny.X RECIPE [key=value …]`` has in common. Knows no recipe."""
+"""What ``python -m tiny_models.X RECIPE [key=value …]`` has in common. Knows no recipe."""
 
 from __future__ import annotations
 

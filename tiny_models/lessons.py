@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sam4mllm.language.dialects import Dialect
-from sam4mllm.language.templates import say_label
 from sam4mllm.geometry.prompts import Frame, Mask, Point, Prompt
-from sam4mllm.mllm import Turn
+from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.messages import Turn
+from sam4mllm.language.templates import say_label
 from sam4mllm.synthetic import Drawing, Expression, Figure
 from sam4mllm.synthetic.phrases import Noun
-from sam4mllm.training.dataset.turns import box_turns
+from sam4mllm.training.dataset.examples import box_turns
 
 
 def ask_name(point: Point, dialect: Dialect, frame: Frame) -> str:

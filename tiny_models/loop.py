@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam4mllm.runtime.files import atomic_path
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import atomic_path
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.rows import IGNORED
 
 

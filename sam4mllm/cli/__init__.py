@@ -6,9 +6,13 @@ exit code 2, as is a wrong option; an interrupt is 130.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
-from sam4mllm.cli import calibrate, diagnose, finetune, infer, merge, predict, report, score, targets
+from sam4mllm.cli import calibrate, demo, diagnose, finetune, infer, merge, predict, recipe, report, score, targets
+from sam4mllm.cli.data import data
+from sam4mllm.cli.eval import evaluation
 from sam4mllm.errors import told
 
 app = typer.Typer(
@@ -34,11 +38,15 @@ for command in (
     targets.targets,
     finetune.finetune,
     merge.merge,
+    demo.demo,
+    recipe.recipe,
 ):
     app.command()(command)
+app.add_typer(data, name="data")
+app.add_typer(evaluation, name="eval")
 
 
-def main() -> None:
-    """The console entry."""
+def main(words: Sequence[str] | None = None) -> None:
+    """The console entry; ``words`` in place of those of the command line."""
     with told():
-        app()
+        app(words)

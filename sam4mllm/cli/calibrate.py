@@ -22,7 +22,7 @@ from sam4mllm.cli.options import (
     TrustRemoteCode,
     recipe_of,
 )
-from sam4mllm.cli.terminal import progress, warn
+from sam4mllm.runtime.progress import progress, warn
 
 
 def calibrate(
@@ -55,10 +55,10 @@ def calibrate(
 ) -> None:
     """Choose PQPP's layout, number of points and thresholds on a validation split; a stopped run goes on."""
     given = {name: value for name, value in locals().items() if name != "points"}
-    from sam4mllm.evaluation.calibrate import Choice
-    from sam4mllm.evaluation.calibrate import calibrate as calibrated
-    from sam4mllm.prompters.points import LAYOUTS, Layout
     from sam4mllm.evaluation.bootstrap import Bootstrap
+    from sam4mllm.evaluation.calibration.choice import Choice
+    from sam4mllm.evaluation.calibration.run import calibrate as calibrated
+    from sam4mllm.prompters.points import LAYOUTS, Layout
 
     tried = tuple(Layout(name, many) for name in layouts or LAYOUTS for many in points or (9, 16, 25))
     choice = Choice(tried, profile, metric, bootstrap=Bootstrap(draws))

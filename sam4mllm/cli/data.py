@@ -1,38 +1,182 @@
-"""What the readers' command lines share: their options, and how a mistake ends."""
+"""`sam4mllm data`: raw annotations in, samples out; one command per data set, and `download` and `preview`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
-from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.reading import Reading
-from sam4mllm.errors import UserError, told
+from sam4mllm.runtime.progress import byte_progress, progress
 
-Root: TypeAlias = Annotated[Path, typer.Option(help="The folder that holds the raw files.")]
-Out: TypeAlias = Annotated[Path, typer.Option(help="Where the splits' folders and the report go.")]
-Images: TypeAlias = Annotated[Path | None, typer.Option(help="The folder of the pictures, if not below root.")]
-Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="Counts may differ from the official ones.")]
-KeepLeaks: TypeAlias = Annotated[
-    bool, typer.Option("--keep-leaks", help="Learn also from pictures that a val or test split measures on.")
+DATA, DOWNLOADS = Path("data"), Path("downloads")
+
+Root = Annotated[Path, typer.Option("--root", help="Folder of the raw files.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for the splits and the report. Default: data/NAME.", show_default=False),
 ]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", help="Folder of the images, if they are not below --root.", show_default=False),
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Accept counts that differ from the official ones.")]
+KeepLeaks = Annotated[
+    bool, typer.Option("--keep-leaks", help="Keep training images that are also in a validation or test split.")
+]
+Download = Annotated[bool, typer.Option("--download", help="Download missing files that have an address first.")]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(
+        "--split-by",
+        help="Split of the data set: unc, umd or google. Default: the one of the papers.",
+        show_default=False,
+    ),
+]
+Split = Annotated[str, typer.Option("--split", help="Split of the images whose location does not name one.")]
+
+data = typer.Typer(no_args_is_help=True, help="Convert data sets to samples.", subcommand_metavar="NAME [ARGS]...")
 
 
-def need_root(root: Path) -> None:
-    """Make sure that the folder of the raw files is there.
+@data.command("all")
+def convert_found(
+    root: Root = DOWNLOADS,
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets a folder per data set.")] = DATA,
+    partial: Partial = False,
+    keep_leaks: KeepLeaks = False,
+    download: Download = False,
+) -> None:
+    """List what is in --root and what is missing, and convert every data set that is there."""
+    from sam4mllm.data_prep.every import convert_all
 
-    Raises:
-        UserError: where it is not.
+    errors = convert_all(root, out, typer.echo, byte_progress if download else None, partial, keep_leaks)
+    for error in errors:
+        typer.echo(f"error: {error}", err=True)
+    if errors:
+        raise typer.Exit(2)
+
+
+def _convert(
+    name: str, root: Path, out: Path | None, partial: bool, keep_leaks: bool, download: bool, **options: object
+) -> None:
+    from sam4mllm.data_prep.every import convert_set
+
+    bar = byte_progress if download else None
+    chosen = {option: value for option, value in options.items() if value is not None}
+    convert_set(name, root, out or DATA / name, typer.echo, bar, partial, keep_leaks, **chosen)
+
+
+def _add_refer_command(name: str, title: str) -> None:
+    def command(
+        root: Root = DOWNLOADS,
+        out: Out = None,
+        split_by: SplitBy = None,
+        images: Images = None,
+        partial: Partial = False,
+        keep_leaks: KeepLeaks = False,
+        download: Download = False,
+    ) -> None:
+        _convert(name, root, out, partial, keep_leaks, download, split_by=split_by, images=images)
+
+    data.command(name, help=f"{title} in REFER's layout: one folder per split.")(command)
+
+
+for _name, _title in (("refcoco", "RefCOCO"), ("refcoco+", "RefCOCO+"), ("refcocog", "RefCOCOg")):
+    _add_refer_command(_name, _title)
+
+
+@data.command("grefcoco")
+def grefcoco(
+    root: Root = DOWNLOADS,
+    out: Out = None,
+    images: Images = None,
+    partial: Partial = False,
+    keep_leaks: KeepLeaks = False,
+    download: Download = False,
+) -> None:
+    """gRefCOCO: expressions with one target, several, or none."""
+    _convert("grefcoco", root, out, partial, keep_leaks, download, images=images)
+
+
+@data.command("reasonseg")
+def reasonseg(
+    root: Root = DOWNLOADS,
+    out: Out = None,
+    partial: Partial = False,
+    keep_leaks: KeepLeaks = False,
+    download: Download = False,
+) -> None:
+    """ReasonSeg: train, val and test, and its explanations as conversations."""
+    _convert("reasonseg", root, out, partial, keep_leaks, download)
+
+
+@data.command("llava_instruct")
+def llava_instruct(
+    root: Root = DOWNLOADS,
+    out: Out = None,
+    images: Images = None,
+    keep_leaks: KeepLeaks = False,
+    download: Download = False,
+) -> None:
+    """LLaVA-Instruct: conversations about images, without masks."""
+    _convert("llava_instruct", root, out, False, keep_leaks, download, images=images)
+
+
+@data.command("coco")
+def coco(
+    root: Root = DOWNLOADS,
+    out: Out = None,
+    split: Split = "train",
+    images: Images = None,
+    keep_leaks: KeepLeaks = False,
+) -> None:
+    """Your own data as COCO instances JSON: each object's phrase, or its category's name.
+
+    --root has instances.json, or instances_SPLIT.json, and a folder images; or a folder coco that has them.
     """
-    if not root.is_dir():
-        raise UserError(f"no such folder: {root}, where the raw files are due (--root)")
+    _convert("coco", root, out, False, keep_leaks, False, split=split, images=images)
 
 
-def run(prepare: Callable[[], Reading], root: Path, out: Path, partial: bool, keep_leaks: bool) -> None:
-    """Read a set and convert it; a user's mistake is one line and exit code 2."""
-    with told():
-        need_root(root)
-        convert(prepare(), root, out, partial, keep_leaks, typer.echo)
+@data.command("labelme")
+def labelme(root: Root = DOWNLOADS, out: Out = None, split: Split = "train", keep_leaks: KeepLeaks = False) -> None:
+    """Your own data as LabelMe JSON files: each label is a phrase.
+
+    --root has the JSON files, or a folder labelme that has them; folders train, val and test are splits.
+    """
+    _convert("labelme", root, out, False, keep_leaks, False, split=split)
+
+
+@data.command("download")
+def download(
+    name: Annotated[str, typer.Argument(help="Name of the data set.", show_default=False)],
+    root: Root = DOWNLOADS,
+    yes: Annotated[bool, typer.Option("--yes", help="Download; without it, list what would be downloaded.")] = False,
+) -> None:
+    """Download the raw files of a data set: resumed, checked against checksums, unpacked."""
+    from sam4mllm.data_prep.download import download as fetch
+    from sam4mllm.data_prep.download import plan, source_named
+    from sam4mllm.errors import UserError
+
+    source = source_named(name)
+    if not yes:
+        typer.echo(plan(source, root))
+    elif missing := fetch(source, root, say=typer.echo, bar=byte_progress):
+        raise UserError(missing)
+
+
+@data.command("preview")
+def preview(
+    split: Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)],
+    targets: Annotated[Path | None, typer.Option("--targets", help="Folder of their targets.")] = None,
+    segmenter: Annotated[
+        str, typer.Option("--segmenter", help="Segmenter that redraws the masks of the targets: as of `targets`.")
+    ] = "",
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("sheet.html"),
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of cards.")] = 60,
+    images: Annotated[Path | None, typer.Option("--images", help="Image root, if the images were moved.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Device of the segmenter, as torch names it.")] = None,
+) -> None:
+    """Write one self-contained HTML page: images, phrases, masks, prompts, redrawn masks, IoUs and histograms."""
+    from sam4mllm.data_prep.preview import write_preview
+
+    typer.echo(write_preview(split, out, progress, targets, segmenter, limit, images, device))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import By, Device, Images, Profile, Samples, Segmenter, SingleMask
-from sam4mllm.cli.terminal import progress, warn
+from sam4mllm.runtime.progress import progress, warn
 
 
 def diagnose(
@@ -23,8 +23,8 @@ def diagnose(
     device: Device = None,
 ) -> None:
     """Which stage lost the IoU: the truth is swapped in stage by stage, and drawn by the segmenter that predicted."""
-    from sam4mllm.evaluation.diagnose_run import diagnose_set
     from sam4mllm.data.samples import read_samples
+    from sam4mllm.evaluation.diagnose import diagnose_set
 
     asked = read_samples(samples, images)
     found = diagnose_set(asked, predictions, segmenter, profile, out, progress, by or (), single_mask, device)

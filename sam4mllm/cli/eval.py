@@ -1,22 +1,12 @@
-"""The command of every protocol: predicts what is missing, measures, prints the table, and says where IoU was lost.
-
-Predicting and diagnosing are done where they are asked for.
-"""
+"""`sam4mllm eval`: the tables of a benchmark, one command per protocol, and the synthetic benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sam4mllm.protocols.diagnosis import diagnosed
-from sam4mllm.protocols.protocol import Protocol, measured, predictions_at, samples_at
-from sam4mllm.protocols.published import published
-from sam4mllm.protocols.tables import format_named
-from sam4mllm.runtime.files import check_folder
-from sam4mllm.runtime.specs import ORACLE
 from sam4mllm.cli.options import (
     Adapter,
     Ask,
@@ -44,22 +34,21 @@ from sam4mllm.cli.options import (
     Workers,
     recipe_of,
 )
-from sam4mllm.cli.terminal import progress
-from sam4mllm.runtime.parallel import Engine, Here, engine
-from sam4mllm.errors import UserError, told
-from sam4mllm.prediction.run import FAILED, predict_set
-from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.config import Recipe
-from sam4mllm.data.samples import read_samples
+from sam4mllm.errors import UserError
+from sam4mllm.protocols.gres import GRES
+from sam4mllm.protocols.protocol import Protocol
+from sam4mllm.protocols.reasonseg import REASONSEG
+from sam4mllm.protocols.res import RES
+from sam4mllm.protocols.ways import WAYS
 
 BATCH = 4
 
+evaluation = typer.Typer(no_args_is_help=True, help="Print the tables of a benchmark, beside published numbers.")
 
-def main(protocol: Protocol) -> None:
-    """The command line of a protocol's module; a `UserError` is one line and exit code 2."""
 
+def _add_protocol_command(protocol: Protocol) -> None:
     def command(
-        samples: Annotated[Path, typer.Option("--samples", help="Root of the sets: NAME/SPLIT, as data_prep leaves.")],
+        samples: Annotated[Path, typer.Option("--samples", help="Root of the sets: NAME/SPLIT, as data leaves them.")],
         predictions: Annotated[Path, typer.Option("--predictions", help="Root of NAME/SPLIT.jsonl.")],
         shown: Annotated[str, typer.Option("--format", help="markdown, latex or json.")] = "markdown",
         name: Annotated[str, typer.Option("--name", help="Of our line in the table.")] = "measured here",
@@ -94,83 +83,49 @@ def main(protocol: Protocol) -> None:
         trust_remote_code: TrustRemoteCode = False,
     ) -> None:
         recipe = recipe_of(locals())
+        from sam4mllm.config import Recipe
+        from sam4mllm.evaluation.bootstrap import Bootstrap
+        from sam4mllm.protocols.diagnosis import diagnosed
+        from sam4mllm.protocols.measure import predict_missing
+        from sam4mllm.protocols.tables import format_named, protocol_table
+        from sam4mllm.runtime.parallel import engine
+
         # what is predicted here has its note beside it, which says more
         drawer = Recipe(segmenter="" if predict else segmenter, single_mask=single_mask, device=device)
         format_named(shown)
         if predict:
-            predict_missing(
-                protocol, recipe, samples, predictions, batch_size, engine(workers, device, ray), retry_failed
-            )
+            crew = engine(workers, device, ray)
+            predict_missing(protocol, recipe, samples, predictions, batch_size, crew, retry_failed)
         elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed or batch_size != BATCH:
             raise UserError("models are for --predict: without it, predictions are only scored")
-        tell(protocol, samples, predictions, shown, name, Bootstrap(draws), drawer if diagnose else None)
+        bootstrap = Bootstrap(draws)
+        typer.echo(protocol_table(protocol, samples, predictions, shown, name, bootstrap), nl=False)
+        if diagnose:
+            for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
+                typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
 
-    command.__doc__ = protocol.title
-    run(command)
-
-
-def run(command: Callable[..., None]) -> None:
-    """A function as a command line; a `UserError` is one line and exit code 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    with told():
-        app()
+    evaluation.command(protocol.name, help=protocol.title)(command)
 
 
-def tell(
-    protocol: Protocol,
-    samples: Path,
-    predictions: Path,
-    shown: str,
-    name: str,
-    bootstrap: Bootstrap,
-    drawer: Recipe | None,
+for _protocol in (RES, GRES, REASONSEG):
+    _add_protocol_command(_protocol)
+
+
+@evaluation.command("synthetic")
+def synthetic(
+    out: Annotated[Path, typer.Option("--out", help="Root of what is drawn, answered and found.")],
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Of the test split.")] = 230,
+    way: Annotated[list[str] | None, typer.Option("--way", help=f"{', '.join(WAYS)}; repeatable.")] = None,
+    ambiguous: Annotated[
+        bool, typer.Option("--ambiguous", help="Ask only those whose target shares its box with another figure.")
+    ] = False,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap.")] = 2000,
 ) -> None:
-    """Print the table of what was measured, by the name of our line, and with a drawer where the IoU was lost.
+    """RES, GRES and reasoning on synthetic scenes: tables, where the IoU was lost, and a page."""
+    from sam4mllm.evaluation.bootstrap import Bootstrap
+    from sam4mllm.protocols.synthetic import evaluate, ways_named
+    from sam4mllm.synthetic.shards import AMBIGUOUS
 
-    Raises:
-        UserError: as `measured` and `diagnosed` do.
-    """
-    ours = measured(protocol, samples, predictions, bootstrap)
-    typer.echo(format_named(shown)(protocol, published(protocol), ours, name), nl=False)
-    if drawer:
-        for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
-            typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
-
-
-def predict_missing(
-    protocol: Protocol,
-    recipe: Recipe,
-    samples: Path,
-    predictions: Path,
-    batch_size: int,
-    crew: Engine,
-    retry_failed: bool,
-) -> None:
-    """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
-
-    Raises:
-        UserError: where none of the protocol's samples are there; as `predict_set` does.
-    """
-    there = {place: folder for place in protocol.places if (folder := samples_at(samples, place)) is not None}
-    if not there:
-        raise UserError(f"none of the samples of {protocol.name} are below {samples}: {', '.join(protocol.places)}")
-    recipe.check(truth=True)
-    check_folder(predictions)
-    # an oracle is of its samples, and loads no MLLM; workers load their own
-    shared = recipe.build() if isinstance(crew, Here) and recipe.prompter != ORACLE else None
-    for place, folder in there.items():
-        asked = read_samples(folder)
-        typer.echo(f"{place}: {len(asked)} samples", err=True)
-        errors = predict_set(
-            recipe,
-            asked,
-            predictions_at(predictions, place),
-            batch_size,
-            progress,
-            shared,
-            crew,
-            retry_failed=retry_failed,
-        )
-        if errors:
-            typer.echo(f"{place}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)
+    home = out / f"shapes-{scenes}{AMBIGUOUS if ambiguous else ''}"
+    typer.echo(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws), ambiguous), nl=False)
+    typer.echo(f"all of it is in {home}", err=True)

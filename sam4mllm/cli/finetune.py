@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,9 @@ from sam4mllm.errors import UserError
 
 
 def finetune(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, as in recipes/.", show_default=False)],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe: a YAML file, or a name that `sam4mllm recipe` lists.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="What differs from it; dots reach inside: training.steps=500."),
@@ -33,10 +34,12 @@ def finetune(
         raise UserError("--json prints a plan: give --plan beside it")
     if plan and resume:
         raise UserError("--plan tells of a training, and --resume goes on with one: give one of them")
-    from sam4mllm.training.run import FinetuneRecipe, run
+    from sam4mllm.runtime.recipes import recipe_file
     from sam4mllm.runtime.settings import load
+    from sam4mllm.training.recipe import FinetuneRecipe
+    from sam4mllm.training.run import run
 
-    chosen = load(recipe, FinetuneRecipe, overrides or [])
+    chosen = load(recipe_file(recipe), FinetuneRecipe, overrides or [])
     if plan:
         from sam4mllm.cli.plan_table import page
         from sam4mllm.training.plan import planned

@@ -31,8 +31,9 @@ from sam4mllm.cli.options import (
     TrustRemoteCode,
     recipe_of,
 )
-from sam4mllm.cli.terminal import progress, standard_output_kept
+from sam4mllm.cli.terminal import standard_output_kept
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.progress import progress
 
 
 def infer(

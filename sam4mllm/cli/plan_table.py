@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam4mllm.training.memory import Memory
-from sam4mllm.training.row_plan import LongRow, RowPlan
 from sam4mllm.training.dataset.corpus import some
-from sam4mllm.training.plan import TrainingPlan
+from sam4mllm.training.memory import Memory
+from sam4mllm.training.plan import LongRow, RowPlan, TrainingPlan
 
 BINS, BAR = 10, 40  # of the histogram: its rows, and how many signs its longest bar has
 GIB, MIB = 2**30, 2**20

@@ -36,7 +36,7 @@ from sam4mllm.cli.options import (
     Workers,
     recipe_of,
 )
-from sam4mllm.cli.terminal import progress
+from sam4mllm.runtime.progress import progress
 
 
 def predict(
@@ -73,10 +73,10 @@ def predict(
 ) -> None:
     """Answer every sample of a set, one line each."""
     recipe = recipe_of(locals())
-    from sam4mllm.runtime.parallel import engine
-    from sam4mllm.prediction.store import Shard
-    from sam4mllm.prediction.run import FAILED, predict_set
     from sam4mllm.data.samples import read_samples
+    from sam4mllm.prediction.run import FAILED, predict_set
+    from sam4mllm.prediction.store import Shard
+    from sam4mllm.runtime.parallel import engine
 
     crew, share = engine(workers, device, ray), Shard.of(shard) if shard else None
     asked = read_samples(samples, images)

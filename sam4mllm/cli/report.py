@@ -32,9 +32,9 @@ def report(
     """One HTML page that stands alone: numbers, where the IoU was lost, curves, and pictures with what was said."""
     if against_diagnosis and not against:
         raise UserError("a second diagnosis is of second predictions: give --against too")
-    from sam4mllm.evaluation.bootstrap import Bootstrap
-    from sam4mllm.report.write import write_page
     from sam4mllm.data.samples import read_samples
+    from sam4mllm.evaluation.bootstrap import Bootstrap
+    from sam4mllm.report.page import write_page
 
     asked = read_samples(samples, images)
     files = [(predictions, diagnosis), *([(against, against_diagnosis)] if against else [])]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import By, Profile, Samples
-from sam4mllm.cli.terminal import warn
+from sam4mllm.runtime.progress import warn
 
 
 def score(
@@ -28,9 +28,9 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="JSON in place of tables.")] = False,
 ) -> None:
     """The numbers of predictions, on the CPU, with what they were made of."""
-    from sam4mllm.evaluation.bootstrap import Bootstrap
     from sam4mllm.data.samples import read_samples
-    from sam4mllm.evaluation.score_run import scored
+    from sam4mllm.evaluation.bootstrap import Bootstrap
+    from sam4mllm.evaluation.scores import scored
 
     found = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
     warn(found.warnings)

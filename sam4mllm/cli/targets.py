@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sam4mllm.cli.options import Devices, Dtype, Images, OnRay, Samples, Segmenter, SingleMask, Workers
-from sam4mllm.cli.terminal import progress
+from sam4mllm.runtime.progress import progress
 
 if TYPE_CHECKING:
-    from sam4mllm.targets.run import Searching
-    from sam4mllm.targets.search import Search
+    pass
 
 
 def targets(
@@ -37,11 +36,11 @@ def targets(
     dtype: Dtype = "auto",
 ) -> None:
     """Find for each mask the prompts that redraw it best: what PPG learns to say. A stopped run goes on."""
-    from sam4mllm.runtime.files import check_folder
-    from sam4mllm.runtime.parallel import engine
     from sam4mllm.config import Recipe
     from sam4mllm.data.samples import read_samples
-    from sam4mllm.targets.run import find_targets
+    from sam4mllm.runtime.files import check_folder
+    from sam4mllm.runtime.parallel import engine
+    from sam4mllm.targets.run import search_targets
     from sam4mllm.targets.search import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
@@ -49,21 +48,4 @@ def targets(
     crew = engine(workers, device, ray)
     check_folder(out)
     given = read_samples(samples, images)
-    work, about = _work(search, segmenter, single_mask, dtype)
-    with progress(sum(len(sample.masks) for sample in given), "searched") as advance:
-        typer.echo(find_targets(given, crew, work, out, about, advance))
-
-
-def _work(search: Search, segmenter: str, single_mask: bool, dtype: str) -> tuple[Searching, dict[str, Any]]:
-    """What each worker does, and what its targets are made of."""
-    from dataclasses import asdict
-    from functools import partial
-
-    from sam4mllm import __version__
-    from sam4mllm.runtime.specs import build_segmenter
-    from sam4mllm.runtime.provenance import weights
-    from sam4mllm.targets.run import Searching
-
-    made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
-    about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
-    return Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search), about
+    typer.echo(search_targets(given, out, search, segmenter, crew, progress, single_mask, dtype))

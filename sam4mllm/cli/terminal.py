@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,34 +13,6 @@ from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
     from sam4mllm.cli.plan_table import Section
-
-
-@contextlib.contextmanager
-def progress(total: int, done: str) -> Iterator[Callable[..., None]]:
-    """A bar on standard error, advanced by the given function, by 1 or as told; none for a single thing."""
-    if total < 2:
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(done), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield partial(bar.advance, task)
-
-
-def warn(warnings: Iterable[str]) -> None:
-    """Each as a line on standard error."""
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
 
 
 def show(sections: Sequence[Section]) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from sam4mllm.runtime.files import write_text
-from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
 from sam4mllm.data.samples import check_below_root, noted_of
 from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
+from sam4mllm.errors import UserError
+from sam4mllm.language.messages import Turn
+from sam4mllm.runtime.files import write_text
 
 VERSION = 1
 INDEX = "talks.json"

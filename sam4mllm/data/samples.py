@@ -19,12 +19,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from sam4mllm.runtime.files import write_text
+from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
-from sam4mllm.images.files import read_image
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle, union
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
+from sam4mllm.images.files import read_image
+from sam4mllm.runtime.files import write_text
 
 VERSION = 1
 LONGEST_NAME = 255  # bytes; of a file or folder, on every common file system

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sam4mllm.runtime.files import one_line, write_bytes
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import one_line, write_bytes
 
 T = TypeVar("T")
 _WRITER = MappingProxyType(  # all said, so that another version of the library writes the same bytes as far as it can

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sam4mllm.images.overlay import overlay
-from sam4mllm.geometry.prompts import Image, iou
-from sam4mllm.report.panels import checked, panel, picture_or_why
-from sam4mllm.report.html import Card, Panel
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.geometry.prompts import Image, iou
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.images.overlay import overlay
+from sam4mllm.report.html import Card, Panel
+from sam4mllm.report.panels import checked, panel, picture_or_why
 from sam4mllm.segmenters import Scene, Segmenter
 from sam4mllm.targets.record import Target
 

@@ -15,15 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sam4mllm.data import samples
+from sam4mllm.data.conversations import Talk, read_talks, write_talks
+from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.checks.leaks import held_out, identities, indices, own, pictures_in
+from sam4mllm.data_prep.checks.sound import check_sound
 from sam4mllm.data_prep.reading import Reading, is_training
 from sam4mllm.data_prep.report import NAME, make_report, mismatches, read_report, text, write_report
-from sam4mllm.data_prep.checks.sound import check_sound
-from sam4mllm.data import samples
-from sam4mllm.runtime.files import check_folder
 from sam4mllm.errors import UserError
-from sam4mllm.data.samples import Sample, read_samples, write_samples
-from sam4mllm.data.conversations import Talk, read_talks, write_talks
+from sam4mllm.runtime.files import check_folder
 
 Row = TypeVar("Row", Sample, Talk)
 
@@ -42,7 +42,7 @@ def convert(
         say: shows the report.
 
     Raises:
-        UserError: for what cannot be written whole (see `sam4mllm.data_prep.checks.sound`), counts that are not the official ones, a
+        UserError: for what cannot be written whole (see `checks.sound`), counts that are not the official ones, a
             folder that holds another set, or lies where the next run would read it, or cannot be written.
     """
     check_sound(reading)

@@ -1,26 +1,24 @@
-"""Fetch what a set needs: its files, by the table of `sam4mllm.data_prep.sources`, checked and unpacked where they have to lie.
+"""Fetch what a set needs: its files, by the table of `sources`, checked and unpacked where they have to lie.
 
-    python -m sam4mllm.data_prep.download refcoco --root downloads          what is missing and where it would come from; no more
-    python -m sam4mllm.data_prep.download refcoco --root downloads --yes    fetch it
+    sam4mllm data download refcoco --root downloads          what is missing and where it would come from; no more
+    sam4mllm data download refcoco --root downloads --yes    fetch it
 
 Run it again after anything went wrong: what is there is not fetched again, and what is half there goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, TypeAlias
-
-import typer
+from typing import TypeAlias
 
 from sam4mllm.data_prep.fetch import Patience, fetch
 from sam4mllm.data_prep.hub import fetch_from_hub, is_on_hub
 from sam4mllm.data_prep.remote import Remote, free_space, is_whole, need_room
 from sam4mllm.data_prep.sources import SOURCES, File, Source
 from sam4mllm.data_prep.unpack import is_archive, is_unpacked, unpack
-from sam4mllm.errors import UserError, told
+from sam4mllm.errors import UserError
 
 Tell: TypeAlias = Callable[[int, int | None], None]
 Bar: TypeAlias = Callable[[str], AbstractContextManager[Tell]]
@@ -69,6 +67,19 @@ def download(
     return by_hand and f"{source.name} has files without an address, see {source.page}; due in {root}: {by_hand}"
 
 
+def source_named(name: str) -> Source:
+    """A set that has files to fetch.
+
+    Raises:
+        UserError: for an unknown set, and for your own data.
+    """
+    if name not in SOURCES:
+        raise UserError(f"there is no set {name!r} here: choose one of {', '.join(SOURCES)}")
+    if not SOURCES[name].files:
+        raise UserError(f"{name} is {SOURCES[name].what}: nothing to fetch; {SOURCES[name].page} says where")
+    return SOURCES[name]
+
+
 def plan(source: Source, root: Path) -> str:
     """What `download` would do, a line for each file."""
     lines = [
@@ -76,39 +87,6 @@ def plan(source: Source, root: Path) -> str:
         for file in due(source, root)
     ]
     return "\n".join(lines) or f"{source.name}: all is there"
-
-
-@contextmanager
-def terminal_bar(name: str) -> Iterator[Tell]:
-    """A bar on standard error, in bytes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda at, total: shown.update(task, completed=at, total=total)
-
-
-def main(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(SOURCES)}.", show_default=False)],
-    root: Annotated[Path, typer.Option(help="The folder for the raw files.")] = Path("downloads"),
-    yes: Annotated[bool, typer.Option("--yes", help="Fetch; without it, only say what would be fetched.")] = False,
-) -> None:
-    """Fetch what a set needs, from the official addresses and the hub: continued, checked, unpacked."""
-    with told():
-        if name not in SOURCES:
-            raise UserError(f"there is no set {name!r} here: choose one of {', '.join(SOURCES)}")
-        if not SOURCES[name].files:
-            raise UserError(
-                f"{name} is {SOURCES[name].what}: nothing to fetch; {SOURCES[name].page} says where to put it"
-            )
-        if yes:
-            left = download(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
-            if left:
-                raise UserError(left)
-        else:
-            typer.echo(plan(SOURCES[name], root))
 
 
 def _is_due(file: File, source: Source, root: Path) -> bool:
@@ -153,7 +131,3 @@ def _missing_bytes(file: File, root: Path) -> int:
 
 def _size(file: File) -> str:
     return "of unknown size" if file.bytes is None else f"{file.bytes:,} bytes"
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,28 +1,16 @@
-"""Every set that is here: what was found, what is missing, where it comes from; then each is converted.
-
-python -m sam4mllm.data_prep.every --root downloads                           what is there, and all of it converted to data/NAME
-python -m sam4mllm.data_prep.every --name refcoco --root downloads --out data/refcoco         one set
-python -m sam4mllm.data_prep.every --name refcoco --root downloads --download                 fetched first, as far as it can be
-python -m sam4mllm.data_prep.every --name refcocog --split-by google --out data/google          with options of its own
-"""
+"""Every data set that is here: what was found, what is missing, where it comes from; then each is converted."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial as bound
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
 
-import typer
-
-from sam4mllm.data_prep.readers import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoco
-from sam4mllm.cli.data import Images, KeepLeaks, Partial, need_root
-from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.download import download as fetched
-from sam4mllm.data_prep.download import due, terminal_bar
 from sam4mllm.data_prep.checks.official import is_counted
+from sam4mllm.data_prep.convert import convert
+from sam4mllm.data_prep.download import Bar, download, due
+from sam4mllm.data_prep.readers import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoco
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
@@ -55,86 +43,75 @@ def overview(root: Path) -> str:
     return "\n".join(lines)
 
 
-def _one(
-    name: str, root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool, options: Mapping[str, object]
-) -> str | None:
-    """Convert a set with its own options, fetched first if wanted; what went wrong, if anything did."""
-    failed = None
+def convert_set(
+    name: str,
+    root: Path,
+    out: Path,
+    say: Callable[[str], None],
+    bar: Bar | None = None,
+    partial: bool = False,
+    keep_leaks: bool = False,
+    **options: object,
+) -> None:
+    """Read one set and write its splits; what is there is converted even where something could not be fetched.
+
+    Args:
+        name: a key of `PREPARE`.
+        root: the folder of the raw files.
+        out: the set's own folder.
+        say: shows what was done.
+        bar: shows how far a download is; nothing is fetched where None.
+        partial: whether counts may differ from the official ones.
+        keep_leaks: whether training splits keep the pictures that any set measures on.
+        options: the reader's own, by the names of its arguments.
+
+    Raises:
+        UserError: for what could not be fetched, else for what could not be converted.
+    """
+    failed = _fetch(name, root, say, bar) if bar else None
     try:
-        if name not in PREPARE:
-            raise UserError(f"there is no set {name!r} here: choose one of {', '.join(PREPARE)}")
-        _check_options(name, options, partial)
-        if download:
-            failed = _fetch(name, root)
-        else:
-            need_root(root)
-        convert(PREPARE[name](root, **options), root, out, partial, keep_leaks, typer.echo)
+        if not bar and not root.is_dir():
+            raise UserError(f"no such folder: {root}, where the raw files are due (--root)")
+        convert(PREPARE[name](root, **options), root, out, partial, keep_leaks, say)
     except UserError as error:
-        return failed or str(error)
-    return failed
+        raise failed or error from None
+    if failed:
+        raise failed
 
 
-def _check_options(name: str, options: Mapping[str, object], partial: bool) -> None:
-    takes = inspect.signature(PREPARE[name]).parameters
-    wrong = [option for option in options if option not in takes]
-    if partial and not is_counted(name):
-        wrong.append("partial")
-    if wrong:
-        raise UserError(f"{name} has no --{wrong[0].replace('_', '-')}: leave it out")
-
-
-def _fetch(name: str, root: Path) -> str | None:
-    """Fetch what can be; why something could not. What is there may be enough to be converted all the same."""
+def _fetch(name: str, root: Path, say: Callable[[str], None], bar: Bar) -> UserError | None:
+    """Fetch what can be; why something could not."""
     try:
-        left = fetched(SOURCES[name], root, say=typer.echo, bar=terminal_bar)
+        left = download(SOURCES[name], root, say=say, bar=bar)
     except UserError as error:
-        return str(error)
+        return error
     if left:
-        typer.echo(left)
+        say(left)
     return None
 
 
-def _all(root: Path, out: Path, partial: bool, keep_leaks: bool, download: bool) -> list[str]:
-    """Convert all that is there, or of which anything can be fetched; what went wrong with which."""
+def convert_all(
+    root: Path, out: Path, say: Callable[[str], None], bar: Bar | None, partial: bool, keep_leaks: bool
+) -> list[str]:
+    """Convert all that is there, or of which anything can be fetched; what went wrong with which.
+
+    Args:
+        root: the folder of the raw files of all sets.
+        out: gets a folder for each set.
+        say: shows what was done.
+        bar: as of `convert_set`.
+        partial: as of `convert_set`; of sets that have official counts.
+        keep_leaks: as of `convert_set`.
+    """
     if not root.is_dir():
-        typer.echo(f"there is no folder {root} yet")
-    typer.echo(overview(root))
+        say(f"there is no folder {root} yet")
+    say(overview(root))
     wrong = []
-    for source in SOURCES.values():
-        if not source.missing(root) or (download and source.files):
-            typer.echo(f"\n{source.name} -> {out / source.name}")
-            some = partial and is_counted(source.name)
-            error = _one(source.name, root, out / source.name, some, keep_leaks, download, {})
-            wrong += [f"{source.name}: {error}"] if error else []
+    for name, source in SOURCES.items():
+        if not source.missing(root) or (bar and source.files):
+            say(f"\n{name} -> {out / name}")
+            try:
+                convert_set(name, root, out / name, say, bar, partial and is_counted(name), keep_leaks)
+            except UserError as error:
+                wrong.append(f"{name}: {error}")
     return wrong
-
-
-def main(
-    name: Annotated[str | None, typer.Option(help=f"One of {', '.join(PREPARE)}; all that are found if none.")] = None,
-    root: Annotated[Path, typer.Option(help="The folder that holds the raw files.")] = Path("downloads"),
-    out: Annotated[Path | None, typer.Option(help="data, with a folder for each set; data/NAME for one.")] = None,
-    split_by: Annotated[str | None, typer.Option(help="refcoco, refcoco+, refcocog: unc, umd or google.")] = None,
-    split: Annotated[str | None, typer.Option(help="coco, labelme: of what does not say its split.")] = None,
-    images: Images = None,
-    partial: Partial = False,
-    keep_leaks: KeepLeaks = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing and has an address.")] = False,
-) -> None:
-    """Say what is found and missing, and convert it; or convert one set."""
-    given = {"split_by": split_by, "split": split, "images": images}
-    options = {option: value for option, value in given.items() if value is not None}
-    if name is not None:
-        error = _one(name, root, out or Path("data") / name, partial, keep_leaks, download, options)
-        wrong = [error] if error else []
-    elif options:
-        wrong = [f"--{next(iter(options)).replace('_', '-')} is of one set: give its --name"]
-    else:
-        wrong = _all(root, out or Path("data"), partial, keep_leaks, download)
-    for line in wrong:
-        typer.echo(f"error: {line}", err=True)
-    if wrong:
-        raise typer.Exit(2)
-
-
-if __name__ == "__main__":
-    typer.run(main)

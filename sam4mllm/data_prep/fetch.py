@@ -1,14 +1,13 @@
 """One file over HTTP, whole or not there: continued where a run was stopped, tried again where a server fails, checked.
 
     downloads/set.zip.part         what has come so far
-    downloads/set.zip.part.json    what it is a part of (see `sam4mllm.data_prep.transfer`)
+    downloads/set.zip.part.json    what it is a part of (see `transfer`)
 
 Knows nothing of data sets and of archives.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,8 @@ from typing import BinaryIO
 
 from sam4mllm.data_prep.remote import Remote, free_space, is_whole
 from sam4mllm.data_prep.transfer import FailedTryError, Transfer
-from sam4mllm.runtime.files import one_line
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import one_line, release_lock, take_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +110,14 @@ def _open_part(target: Path) -> Iterator[BinaryIO]:
     """The part, at its end, held against other runs; removed with its note where nothing of it is left."""
     part = _part(target)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run is fetching {target}") from None
-        try:
-            yield file
-        finally:
-            if not file.tell():
-                part.unlink(missing_ok=True)
-                _note(target).unlink(missing_ok=True)
+    lock = take_lock(target.with_name(f".{target.name}.lock"), f"another run is fetching {target}")
+    try:
+        with part.open("ab") as file:
+            try:
+                yield file
+            finally:
+                if not file.tell():
+                    part.unlink(missing_ok=True)
+                    _note(target).unlink(missing_ok=True)
+    finally:
+        release_lock(lock)

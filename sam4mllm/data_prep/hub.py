@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sam4mllm.data_prep.remote import Remote, free_space, is_whole, need_room, wrong
-from sam4mllm.runtime.files import one_line
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import one_line
 
 _ADDRESS = re.compile(r"https://huggingface\.co/datasets/([^/]+/[^/]+)/resolve/([^/]+)/([^?#]+)")
 
@@ -26,7 +26,7 @@ def is_on_hub(url: str) -> bool:
 
 
 def fetch_from_hub(remote: Remote, root: Path, *, free: Callable[[Path], int] = free_space) -> bool:
-    """Put a file of the hub below the root, unless it is there already; as `sam4mllm.data_prep.fetch.fetch` does.
+    """Put a file of the hub below the root, unless it is there already; as `fetch.fetch` does.
 
     Args:
         remote: of an address for which `is_on_hub` holds.

@@ -1,7 +1,7 @@
 """One split as one HTML page to look at: pictures, phrases, masks, prompts, and what a segmenter makes of them.
 
-    python -m sam4mllm.data_prep.preview data/refcoco/val --out val.html
-    python -m sam4mllm.data_prep.preview data/refcoco/val --targets data/refcoco/val-targets --segmenter tiny --out val.html
+    sam4mllm data preview data/refcoco/val --out val.html
+    sam4mllm data preview data/refcoco/val --targets data/refcoco/val-targets --segmenter tiny --out val.html
 
 The page stands alone: it can be mailed, and opened without a network. Cases come worst first, by the best IoU that a
 target reached; what cannot be read is counted, named, and keeps its place.
@@ -13,18 +13,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated
 
-import typer
-
-from sam4mllm.data_prep.cards import Case, cards_of
 from sam4mllm.data import conversations
-from sam4mllm.runtime.files import check_file, write_text
-from sam4mllm.cli.terminal import progress
-from sam4mllm.errors import UserError, told
+from sam4mllm.data.samples import INDEX, Sample, SampleSet, read_samples
+from sam4mllm.data_prep.cards import Case, cards_of
+from sam4mllm.errors import UserError
 from sam4mllm.report.charts import histogram, numbers, shares
 from sam4mllm.report.html import Card, Finding, Section, Table, beside, findings, page, section, table, tiles
-from sam4mllm.data.samples import INDEX, Sample, SampleSet, read_samples
+from sam4mllm.runtime.files import check_file, write_text
+from sam4mllm.runtime.progress import Progress
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.targets.record import Target, read_targets
 
@@ -210,30 +207,45 @@ def _charts(cases: Sequence[Case], targets: Sequence[Target] | None) -> list[str
     ]
 
 
-def main(
-    split: Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)],
-    targets: Annotated[Path | None, typer.Option(help="Folder of their targets.")] = None,
-    segmenter: Annotated[
-        str, typer.Option(help="Redraws the masks of the targets: grabcut, box, tiny, or as `sam4mllm targets` takes.")
-    ] = "",
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("sheet.html"),
-    limit: Annotated[int, typer.Option(min=1, help="Cards at most.")] = 60,
-    images: Annotated[Path | None, typer.Option(help="Root of the pictures, where they were moved.")] = None,
-    device: Annotated[str | None, typer.Option(help="Of the segmenter, as torch names it.")] = None,
-) -> None:
-    """Write one self-contained HTML page: pictures, phrases, masks, prompts, redrawn masks, IoUs, histograms."""
-    with told():
-        if (split / conversations.INDEX).is_file() and not (split / INDEX).is_file():
-            raise UserError(f"{split} holds talks, which have no masks to look at: give a folder of samples")
-        samples = read_samples(split, images)
-        found = None if targets is None else _targets_of(samples, targets)
-        check_file(out)
-        drawer = _segmenter(segmenter, device, found is not None)
-        count = min(limit, len(cases_of(samples.samples, found)))
-        with progress(count, "drawn") as advance:
-            text = show(samples, " / ".join(split.parts[-2:]), found, drawer, limit, advance)
-        write_text(out, text)
-        typer.echo(f"{out}: {count} cards, {len(text) / 1e6:.1f} MB")
+def write_preview(
+    split: Path,
+    out: Path,
+    progress: Progress,
+    targets: Path | None = None,
+    segmenter: str = "",
+    limit: int = 60,
+    images: Path | None = None,
+    device: str | None = None,
+) -> str:
+    """Write the page of one split.
+
+    Args:
+        split: a folder of samples.
+        out: an HTML file.
+        progress: makes a progress bar of so many steps.
+        targets: a folder of targets of these samples.
+        segmenter: redraws the masks from the targets' prompts; named as on the command line.
+        limit: cards at most, 1 or more.
+        images: the image root, if the images were moved.
+        device: of the segmenter, as torch names it.
+
+    Returns:
+        In one line what was written.
+
+    Raises:
+        UserError: for a folder without samples, targets of other samples, or a file that cannot be written.
+    """
+    if (split / conversations.INDEX).is_file() and not (split / INDEX).is_file():
+        raise UserError(f"{split} holds talks, which have no masks to look at: give a folder of samples")
+    samples = read_samples(split, images)
+    found = None if targets is None else _targets_of(samples, targets)
+    check_file(out)
+    drawer = _segmenter(segmenter, device, found is not None)
+    count = min(limit, len(cases_of(samples.samples, found)))
+    with progress(count, "drawn") as advance:
+        text = show(samples, " / ".join(split.parts[-2:]), found, drawer, limit, advance)
+    write_text(out, text)
+    return f"{out}: {count} cards, {len(text) / 1e6:.1f} MB"
 
 
 def _targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:
@@ -255,7 +267,3 @@ def _segmenter(spec: str, device: str | None, targets: bool) -> Segmenter | None
     recipe = Recipe(segmenter=spec, device=device)
     recipe.check_by_hand()
     return recipe.build_segmenter()
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sam4mllm.data.samples import Sample
 from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample
 
 
 @dataclass(frozen=True, slots=True)

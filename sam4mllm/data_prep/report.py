@@ -19,14 +19,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL, Counts
 from sam4mllm.data_prep.reading import Reading, is_training, pictures
-from sam4mllm.runtime.files import write_text
 from sam4mllm.errors import UserError
-from sam4mllm.images.files import image_size
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
-from sam4mllm.data.conversations import Talk
+from sam4mllm.images.files import image_size
+from sam4mllm.runtime.files import write_text
 
 NAME = "report.json"
 FIRST = 5  # so many are named

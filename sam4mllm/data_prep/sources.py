@@ -41,7 +41,7 @@ class Source:
     """One set.
 
     Attributes:
-        name: as `make data NAME=...` has it.
+        name: as `sam4mllm data NAME` has it.
         what: it is, in a few words.
         page: of the project that made it.
         needs: what a conversion cannot do without, below the root: of each group one path is enough.
@@ -155,14 +155,14 @@ _ALL = (
     Source(
         "coco",
         "your own data, as COCO's instances JSON",
-        page="docs/data.md",
+        page="`sam4mllm data coco --help`",
         needs=(("coco/instances.json", "coco/instances_*.json", "coco/annotations/instances_*.json"),),
         pictures=("coco/images", "coco/train*", "coco/val*", "coco/test*"),
     ),
     Source(
         "labelme",
         "your own data, as LabelMe's files",
-        "docs/data.md",
+        "`sam4mllm data labelme --help`",
         (("labelme/**/*.json",),),
         ("labelme",),
     ),

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from sam4mllm.data_prep.remote import Remote, need_room, wrong
 from sam4mllm import __version__
-from sam4mllm.runtime.files import one_line, write_text
+from sam4mllm.data_prep.remote import Remote, need_room, wrong
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import one_line, write_text
 
 CHUNK = 1 << 18
 MOST = 1 << 36  # bytes of a file whose size nobody says; the largest picture archives have a third of it

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from sam4mllm.data_prep.remote import free_space, need_room
-from sam4mllm.runtime.files import write_text
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import write_text
 
 SUFFIX = ".zip"
 MOST = 200

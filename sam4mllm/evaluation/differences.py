@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from sam4mllm.evaluation.metrics import lavt
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.scores import compared, markdown, scores_of
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.metrics import lavt
 from sam4mllm.evaluation.pairing import tally
+from sam4mllm.evaluation.scores import compared, markdown, scores_of
+from sam4mllm.prediction.record import Prediction
 
 COLUMNS = ("cIoU", "gIoU", "N_acc", "Pr@0.5", "box Acc@0.5", "unreadable", "failed", "undeserved")
 

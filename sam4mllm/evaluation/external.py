@@ -24,13 +24,13 @@ from urllib.parse import quote, unquote
 import numpy as np
 import PIL.Image
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
+from sam4mllm.evaluation.pairing import Places
 from sam4mllm.geometry.prompts import Mask
-from sam4mllm.prediction.record import Outcome, read_outcomes
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle, size_and_counts
 from sam4mllm.geometry.rle_parse import short
-from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.pairing import Places
+from sam4mllm.prediction.record import Outcome, read_outcomes
 
 
 @dataclass(frozen=True, slots=True)

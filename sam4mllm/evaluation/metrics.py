@@ -24,9 +24,9 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Int64, Num
 
-from sam4mllm.geometry.overlaps import shared
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio
+from sam4mllm.geometry.overlaps import shared
 from sam4mllm.geometry.rle import Encoded, Rle, covered_once, intersection, union
 
 VERSION = 1

@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sam4mllm.geometry.prompts import Box, Mask, Point, Prompt, box_iou, on_mask
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
+from sam4mllm.geometry.prompts import Box, Mask, Point, Prompt, box_iou, on_mask
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction.record import Prediction
 
 FAILED, REDRAWN, UNREADABLE, FALSE_NONE, MISSED_NONE = "failed", "redrawn", "unreadable", "false none", "missed none"
 WRONG_INSTANCE, LOOSE_BOX, POINT_LABELS, SEGMENTER = "wrong instance", "loose box", "point labels", "segmenter"

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from sam4mllm.errors import UserError
-from sam4mllm.evaluation.metrics import Pixels, Truth, profile_named
-from sam4mllm.prediction.record import Outcome, Prediction
-from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.geometry.rle import Encoded, boxes
 from sam4mllm.data.samples import Sample
+from sam4mllm.errors import UserError
+from sam4mllm.evaluation.bootstrap import Ratio, numbered
+from sam4mllm.evaluation.metrics import Pixels, Truth, profile_named
 from sam4mllm.evaluation.subsets import Stratum
+from sam4mllm.geometry.rle import Encoded, boxes
+from sam4mllm.prediction.record import Outcome, Prediction
 
 BOX = "box Acc@0.5"
 LOT = 100

@@ -11,11 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sam4mllm.data.samples import Sample
+from sam4mllm.evaluation.oracle_swaps import matched, objects_of
+from sam4mllm.evaluation.scores import markdown, percent
 from sam4mllm.geometry.prompts import on_mask
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.scores import markdown, percent
-from sam4mllm.evaluation.oracle_swaps import matched, objects_of
 
 BINS = 10
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam4mllm import __version__
-from sam4mllm.evaluation.metrics import VERSION
-from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.data.samples import Sample
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.metrics import VERSION
 
 _LENGTH = 12  # hexadecimal digits: by chance alike in one of 10^14 pairs
 MATTERS = ("profile", "n", "samples", "metric")

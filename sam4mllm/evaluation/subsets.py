@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sam4mllm.errors import UserError
 from sam4mllm.data.samples import Sample
+from sam4mllm.errors import UserError
 
 NONE = "none"
 

@@ -19,9 +19,9 @@ import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
 
-from sam4mllm.runtime.files import write_bytes
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Mask
+from sam4mllm.runtime.files import write_bytes
 
 T = TypeVar("T")
 MAX_PIXELS = 100_000_000

@@ -1,0 +1,4 @@
+"""All text to and from a model: templates of questions and answers, and how each family writes places.
+
+Knows no model.
+"""

@@ -21,8 +21,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sam4mllm.language.dialects import Dialect
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
+from sam4mllm.language.dialects import Dialect
 
 WORDING = 2  # raised with every change of a sentence below: an adapter answers the wording it was trained with
 YES_NO = ("Yes", "No")

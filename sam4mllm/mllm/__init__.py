@@ -12,36 +12,20 @@ Backends: `sam4mllm.mllm.scripted` (a function, or recorded replies) and `sam4ml
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sam4mllm.language.dialects import Dialect
 from sam4mllm.geometry.prompts import Frame
+from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.messages import Reply, Turn
 
 AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # of any size: a named axis would have to be one size in all
 Images: TypeAlias = Sequence[AnyImage]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of a conversation about one picture."""
-
-    role: Literal["user", "assistant"]
-    text: str
-
-
 Conversation: TypeAlias = tuple[AnyImage, Sequence[Turn]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the model said. ``finished`` is false where it was cut at the token limit."""
-
-    text: str
-    finished: bool = True
 
 
 @runtime_checkable

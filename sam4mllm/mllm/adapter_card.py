@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sam4mllm.runtime.files import write_text
-from sam4mllm.language.templates import WORDING
 from sam4mllm.errors import UserError
+from sam4mllm.language.templates import WORDING
+from sam4mllm.runtime.files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from sam4mllm.language.dialects import DIALECTS, Dialect
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Frame, Image
-from sam4mllm.mllm import Images, Reply, Turn
+from sam4mllm.language.dialects import DIALECTS, Dialect
+from sam4mllm.language.messages import Reply, Turn
+from sam4mllm.mllm import Images
 
 Says: TypeAlias = Callable[[str, Image, Sequence[Turn]], str]
 Leans: TypeAlias = Callable[[str, Image, Sequence[Turn], str, Sequence[str]], Sequence[float]]

@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sam4mllm.runtime.parallel import Engine, Here
+from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
+from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image
 from sam4mllm.pipeline import Answer, Pipeline, drawn
-from sam4mllm.prediction.store import Shard, growing
 from sam4mllm.prediction.record import Prediction
+from sam4mllm.prediction.store import Shard, growing
 from sam4mllm.prompters import Prompting, Query
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.runtime.parallel import Engine, Here
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,15 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sam4mllm.runtime.files import check_folder, write_text
+from sam4mllm.config import Recipe
 from sam4mllm.errors import UserError
+from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image, write_png
-from sam4mllm.prediction.requests import Pair, Request
 from sam4mllm.pipeline import Answer, drawn
 from sam4mllm.prediction.record import Prediction
+from sam4mllm.prediction.requests import Pair, Request
 from sam4mllm.prompters import Prompting, Query
-from sam4mllm.config import Recipe
-from sam4mllm.geometry.rle import Rle
+from sam4mllm.runtime.files import check_folder, write_text
 
 Record = dict[str, Any]
 Answering = Callable[[Sequence[Query]], Sequence[Answer]]

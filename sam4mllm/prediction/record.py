@@ -13,30 +13,24 @@ model's. Knows nothing of models and numbers.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from sam4mllm.runtime.files import one_line
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.mllm import Reply
-from sam4mllm.prompters import Asked
 from sam4mllm.geometry.rle import Encoded, Rle, size_and_counts
 from sam4mllm.geometry.rle_parse import short
+from sam4mllm.language.messages import Reply
+from sam4mllm.prompters import Asked
 
 T = TypeVar("T")
 VERSION = 1
 # what a record that is none of ours makes of reading it; the last two of 400 digits, and of brackets in brackets
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-BESIDE = (".settings.json", ".timings.jsonl")
-"""The endings, in place of its own, of what `predict` leaves beside a file of predictions."""
 _BEGINNING = f'{{"version": {VERSION}, "id": "'.encode()
 
 
@@ -167,11 +161,6 @@ def read_whole(path: Path) -> tuple[list[Prediction], int]:
     return list(_each(path, data[:kept], Prediction.from_line)), kept
 
 
-def with_beside(file: Path) -> list[Path]:
-    """A file of predictions, and what lies beside it, if that is there: what made them, and the seconds they took."""
-    return [file, *(file.parent / f"{file.stem}{ending}" for ending in BESIDE)]
-
-
 def read_outcomes(path: Path) -> Iterator[Outcome]:
     """What scoring asks of all predictions of a finished file, one by one: a tenth of the memory and of the time.
 
@@ -181,60 +170,6 @@ def read_outcomes(path: Path) -> Iterator[Outcome]:
     data, kept = _whole(path)
     _finished(path, kept)
     return _each(path, data, _outcome)
-
-
-class Lines:
-    """A file that grows by whole lines, and is nobody else's until it is closed; a line that cannot be written whole is
-    taken back.
-
-    Args:
-        path: its folder, and an empty file, are made if need be; what is there stays.
-
-    Raises:
-        UserError: where the system refuses, here and at each line; where another run is writing the file, or has just
-            put another in its place.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with one_line(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = path.exists() and os.path.samestat(os.fstat(self._file.fileno()), path.stat())
-            except BlockingIOError:
-                ours = False
-            if not ours:
-                self._file.close()
-                raise UserError(f"cannot write {path}: another run is writing it")
-            self._size = os.fstat(self._file.fileno()).st_size
-
-    def keep(self, size: int) -> None:
-        """Drop what comes after so many bytes."""
-        with one_line(self._path):
-            self._file.truncate(size)
-        self._size = size
-
-    def append(self, line: str) -> None:
-        data = f"{line}\n".encode()
-        rest = memoryview(data)
-        with one_line(self._path):
-            try:
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError:
-                self._file.truncate(self._size)
-                raise
-        self._size += len(data)
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
 
 def _whole(path: Path) -> tuple[bytes, int]:

@@ -5,33 +5,30 @@ Beside the predictions lies what made them; two recipes never share a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sam4mllm import __version__
-from sam4mllm.runtime.files import check_file
-from sam4mllm.runtime.specs import ORACLE
-from sam4mllm.language.templates import WORDING
-from sam4mllm.runtime.parallel import Engine, Here
-from sam4mllm.errors import UserError
-from sam4mllm.runtime.provenance import within
-from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import Answering, predict_parts
-from sam4mllm.prediction.store import Shard
-from sam4mllm.prediction.record import Prediction
 from sam4mllm.config import Recipe
 from sam4mllm.data.samples import SampleSet
+from sam4mllm.errors import UserError
+from sam4mllm.language.templates import WORDING
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.prediction.batch import Answering, predict_parts
+from sam4mllm.prediction.record import Prediction
+from sam4mllm.prediction.store import Shard
+from sam4mllm.prompters.load import ORACLE
+from sam4mllm.runtime.files import check_file
+from sam4mllm.runtime.parallel import Engine, Here
+from sam4mllm.runtime.progress import Progress
+from sam4mllm.runtime.provenance import within
 
 LIBRARIES = ("peft", "torch", "transformers")
 """Whose versions predictions may depend on in a last bit."""
 FAILED = "and count as empty until --retry-failed asks them again"
 """What becomes of samples that failed."""
-
-Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
 
 def predict_set(

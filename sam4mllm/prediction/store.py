@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from sam4mllm.runtime.files import write_text
-from sam4mllm.errors import UserError
-from sam4mllm.prediction.record import Lines, Prediction, read_whole, with_beside
 from sam4mllm.data.samples import SampleSet
+from sam4mllm.errors import UserError
+from sam4mllm.prediction.record import Prediction, read_whole
+from sam4mllm.runtime.files import one_line, release_lock, take_lock, write_text
 
 _SHARD = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})")
 
@@ -211,3 +212,66 @@ def _times(file: Path) -> Path:
 def _whole(path: Path) -> int:
     """The bytes of a file's whole lines."""
     return path.read_bytes().rfind(b"\n") + 1
+
+
+BESIDE = (".settings.json", ".timings.jsonl")
+"""The endings, in place of its own, of what `predict` leaves beside a file of predictions."""
+
+
+def with_beside(file: Path) -> list[Path]:
+    """A file of predictions, and what lies beside it, if that is there: what made them, and the seconds they took."""
+    return [file, *(file.parent / f"{file.stem}{ending}" for ending in BESIDE)]
+
+
+class Lines:
+    """A file that grows by whole lines, and is nobody else's until it is closed; a line that cannot be written whole is
+    taken back.
+
+    Args:
+        path: its folder, and an empty file, are made if need be; what is there stays.
+
+    Raises:
+        UserError: where the system refuses, here and at each line; where another run is writing the file, or has just
+            put another in its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with one_line(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock")
+        self._lock = take_lock(lock, f"cannot write {path}: another run is writing it")
+        try:
+            with one_line(path):
+                self._file = path.open("ab", buffering=0)
+                self._size = path.stat().st_size
+        except UserError:
+            release_lock(self._lock)
+            raise
+
+    def keep(self, size: int) -> None:
+        """Drop what comes after so many bytes."""
+        with one_line(self._path):
+            self._file.truncate(size)
+        self._size = size
+
+    def append(self, line: str) -> None:
+        data = f"{line}\n".encode()
+        rest = memoryview(data)
+        with one_line(self._path):
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                self._file.truncate(self._size)
+                raise
+        self._size += len(data)
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        release_lock(self._lock)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from sam4mllm.geometry.prompts import Image, Prompt
-from sam4mllm.mllm import Reply
+from sam4mllm.language.messages import Reply
 
 
 @dataclass(frozen=True, slots=True)

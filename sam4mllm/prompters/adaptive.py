@@ -18,10 +18,10 @@ from jaxtyping import Float
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point
+from sam4mllm.geometry.sampling import R2_STEPS
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.points import Laid, Layout, Sure, ask_each, boxes_then
-from sam4mllm.geometry.sampling import R2_STEPS
 
 FINER = 3
 """How many times as fine each grid is: an odd number, so that the centres of the coarser one's cells are among its."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Prompt
-from sam4mllm.prompters import Prompting, Query
-from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.sampling import clicks
+from sam4mllm.prompters import Prompting, Query
 
 
 class Oracle:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sam4mllm.language.templates import ask_prompts, read_prompts
 from sam4mllm.errors import UserError
+from sam4mllm.language.templates import ask_prompts, read_prompts
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.prompters.first_turn import first_turn

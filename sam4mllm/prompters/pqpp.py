@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sam4mllm.language.templates import ask_points, read_labels
 from sam4mllm.errors import UserError
+from sam4mllm.language.templates import ask_points, read_labels
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then, shared

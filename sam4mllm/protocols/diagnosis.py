@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sam4mllm.protocols.protocol import Protocol, predictions_at
-from sam4mllm.cli.terminal import progress, warn
-from sam4mllm.evaluation.diagnose_run import diagnose_set
-from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.config import Recipe
-from sam4mllm.report.write import write_page
 from sam4mllm.data.samples import read_samples
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.diagnose import diagnose_set
+from sam4mllm.protocols.measure import predictions_at
+from sam4mllm.protocols.protocol import Protocol
+from sam4mllm.report.page import write_page
+from sam4mllm.runtime.progress import progress, warn
 
 
 def diagnosed(

@@ -1,11 +1,10 @@
 """GRES: gRefCOCO, several targets and none among them, three parts, as ReLA's evaluator counts them.
 
-python -m sam4mllm.protocols.gres --samples data --predictions out/eval [--predict --mllm … --segmenter …]
+sam4mllm eval gres --samples data --predictions out/eval [--predict --mllm … --segmenter …]
 """
 
 from __future__ import annotations
 
-from sam4mllm.cli.eval import main
 from sam4mllm.protocols.protocol import Part, Protocol
 
 GRES = Protocol(
@@ -15,6 +14,3 @@ GRES = Protocol(
     ("gIoU", "cIoU", "N_acc"),
     tuple(Part(split, f"grefcoco/{split}") for split in ("val", "testA", "testB")),
 )
-
-if __name__ == "__main__":
-    main(GRES)

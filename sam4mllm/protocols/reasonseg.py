@@ -1,11 +1,10 @@
 """ReasonSeg: the first text of each picture, val and test, and test by short and long queries, as LISA counts them.
 
-python -m sam4mllm.protocols.reasonseg --samples data --predictions out/eval [--predict --mllm … --segmenter …]
+sam4mllm eval reasonseg --samples data --predictions out/eval [--predict --mllm … --segmenter …]
 """
 
 from __future__ import annotations
 
-from sam4mllm.cli.eval import main
 from sam4mllm.protocols.protocol import Part, Protocol
 
 REASONSEG = Protocol(
@@ -20,6 +19,3 @@ REASONSEG = Protocol(
         Part("test long", "reasonseg/test", "sentence"),
     ),
 )
-
-if __name__ == "__main__":
-    main(REASONSEG)

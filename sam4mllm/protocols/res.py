@@ -1,11 +1,10 @@
 """RES: RefCOCO, RefCOCO+ and RefCOCOg (umd), every sentence of every ref, eight parts, cIoU as LAVT counts it.
 
-python -m sam4mllm.protocols.res --samples data --predictions out/eval [--predict --mllm … --segmenter …]
+sam4mllm eval res --samples data --predictions out/eval [--predict --mllm … --segmenter …]
 """
 
 from __future__ import annotations
 
-from sam4mllm.cli.eval import main
 from sam4mllm.protocols.protocol import Part, Protocol
 
 RES = Protocol(
@@ -24,6 +23,3 @@ RES = Protocol(
         Part("RefCOCOg test", "refcocog/test"),
     ),
 )
-
-if __name__ == "__main__":
-    main(RES)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sam4mllm.protocols.protocol import Measured, Protocol
-from sam4mllm.protocols.published import MARKS, Published
 from sam4mllm.errors import UserError
+from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.scores import ORACLE, Scores, markdown, table
+from sam4mllm.protocols.measure import Measured, measured
+from sam4mllm.protocols.protocol import Protocol
+from sam4mllm.protocols.published import MARKS, Published, published
 
 NONE = "–"
 CONTESTED = "‡"
@@ -79,6 +82,18 @@ def format_named(name: str) -> Format:
     if name not in FORMATS:
         raise UserError(f"there is no format {name!r}: choose from {', '.join(FORMATS)}")
     return FORMATS[name]
+
+
+def protocol_table(
+    protocol: Protocol, samples: Path, predictions: Path, form: str, name: str, bootstrap: Bootstrap
+) -> str:
+    """The table of what was measured, under ``name``, beside the published numbers.
+
+    Raises:
+        UserError: as `measured` and `format_named` do.
+    """
+    ours = measured(protocol, samples, predictions, bootstrap)
+    return format_named(form)(protocol, published(protocol), ours, name)
 
 
 def _columns(protocol: Protocol) -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sam4mllm.images.overlay import overlay
-from sam4mllm.geometry.prompts import Image
-from sam4mllm.evaluation.attribution import signed
-from sam4mllm.report.panels import checked, panel, picture_or_why
-from sam4mllm.report.html import Card, Panel, Section
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.report.run import Run
 from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.evaluation.attribution import signed
 from sam4mllm.evaluation.oracle_swaps import STAGES, changed
+from sam4mllm.geometry.prompts import Image
+from sam4mllm.images.overlay import overlay
+from sam4mllm.prediction.record import Prediction
+from sam4mllm.report.html import Card, Panel, Section
+from sam4mllm.report.panels import checked, panel, picture_or_why
+from sam4mllm.report.run import Run
 
 LINES: Mapping[str, str] = {
     "failed": "There is an error in place of an answer.",

@@ -9,14 +9,14 @@ from fractions import Fraction
 import numpy as np
 
 from sam4mllm.evaluation.attribution import Entry, means, points, signed, touched
+from sam4mllm.evaluation.oracle_swaps import STAGES
+from sam4mllm.evaluation.pairing import BOX
+from sam4mllm.evaluation.scores import Scores, percent
 from sam4mllm.report.bars import stacked
 from sam4mllm.report.charts import histogram, shares
 from sam4mllm.report.curves import Dot, Line, curves
 from sam4mllm.report.html import Table
 from sam4mllm.report.run import Run
-from sam4mllm.evaluation.scores import Scores, percent
-from sam4mllm.evaluation.oracle_swaps import STAGES
-from sam4mllm.evaluation.pairing import BOX
 
 _LEVELS = [step / 20 for step in range(21)]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import PIL.Image
 
-from sam4mllm.images.overlay import AnySize
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.images.files import read_image
+from sam4mllm.images.overlay import AnySize
 from sam4mllm.report.html import Panel
 
 SIDE = 480  # pixels of a panel's longer side; shown at about half of that, so it is sharp on any screen

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.attribution import Entry
-from sam4mllm.evaluation.metrics import profile_named
-from sam4mllm.prediction.record import Prediction
 from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.evaluation.reliability import Reliability, answered, reliability
-from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.scores import Scores, scores_of
+from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.pairing import Places, Tally, tally
+from sam4mllm.evaluation.reliability import Reliability, answered, reliability
+from sam4mllm.evaluation.scores import Scores, scores_of
+from sam4mllm.prediction.record import Prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,15 +9,17 @@ Knows nothing of what is written. Files that grow line by line are not its busin
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from sam4mllm.errors import UserError
+
+LOCK = ".sam4mllm.lock"
 
 
 @contextmanager
@@ -108,29 +110,41 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         UserError: where another run has it, or where it cannot be had.
     """
-    new, lock = not folder.exists(), folder / "lock"
+    new = not folder.exists()
     with one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = lock.open("wb")
-    with file:
-        if not _taken(file, lock):
-            raise UserError(f"another run is writing {folder}: wait for it, or give another folder")
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-            if new and folder.exists() and not any(folder.iterdir()):
-                folder.rmdir()
+    lock = take_lock(folder / LOCK, f"another run is writing {folder}: wait for it, or give another folder")
+    try:
+        yield
+    finally:
+        release_lock(lock)
+        if new and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def _taken(file: BinaryIO, lock: Path) -> bool:
-    """Whether a lock is ours now; one that another run removed as it ended, after we opened it, is nobody's."""
-    with one_line(lock):
+def take_lock(path: Path, refusal: str) -> BaseFileLock:
+    """A lock file, held by this process until `release_lock` or its end.
+
+    Raises:
+        UserError: ``refusal``, where another run holds it; where the file cannot be made.
+    """
+    lock = FileLock(path)
+    with one_line(path):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(refusal) from None
+    return lock
+
+
+def release_lock(lock: BaseFileLock) -> None:
+    """Let another run take the lock, and remove its file.
+
+    The file goes first: a run that opened it meanwhile sees that it is gone, and does not take it for the lock.
+    """
+    with suppress(OSError):  # Windows removes no open file; there the release does
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 @contextmanager

@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from sam4mllm.data import samples, conversations
-from sam4mllm.targets import record
 from sam4mllm.runtime.specs import EMBEDDED, TINY
 
-_INDICES = (samples.INDEX, record.INDEX, conversations.INDEX)
+INDICES = ("dataset.json", "targets.json", "talks.json")
+"""What names the shards in a folder of samples, of targets and of conversations."""
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -37,7 +36,7 @@ def within(folder: Path) -> list[str]:
 
 def data(folders: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of each folder's indices, by their paths; an index names its shards by what they hold."""
-    files = [Path(folder) / index for folder in folders for index in _INDICES]
+    files = [Path(folder) / index for folder in folders for index in INDICES]
     return {str(file): _hashed(file) for file in files if file.is_file()}
 
 

@@ -5,8 +5,12 @@ The kind of an expression is the last part of its sample's id, so that results c
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
+from sam4mllm.images.files import write_png
+from sam4mllm.synthetic import Level, Split, draw_split
 from sam4mllm.synthetic.scenes import Drawing
 
 
@@ -35,3 +39,18 @@ def samples_of(drawing: Drawing, image: str, split: str) -> list[Sample]:
         )
         for number, expression in enumerate(drawing.expressions)
     ]
+
+
+AMBIGUOUS = "-ambiguous"
+
+
+def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> SampleSet:
+    """The first scenes of a split as pictures and samples below a folder; what is there already is kept."""
+    if not (folder / split / "dataset.json").exists():
+        samples = []
+        for index in range(scenes):
+            drawing, name = draw_split(split, index, level), f"{split}/{index:06d}.png"
+            write_png(folder / "images" / name, drawing.image)
+            samples += samples_of(drawing, name, split)
+        write_samples(samples, folder / split, folder / "images")
+    return read_samples(folder / split)

@@ -17,10 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from sam4mllm.runtime.files import write_text
+from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_index, read_shards
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_index, read_shards
+from sam4mllm.runtime.files import write_text
 
 VERSION = 1
 INDEX = "targets.json"

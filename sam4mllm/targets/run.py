@@ -16,15 +16,20 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sam4mllm import __version__
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import alone, write_text
 from sam4mllm.runtime.parallel import Engine
-from sam4mllm.errors import UserError
-from sam4mllm.data.samples import SampleSet
+from sam4mllm.runtime.progress import Progress
+from sam4mllm.runtime.provenance import weights
 from sam4mllm.segmenters import Segmenter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.targets.record import INDEX, Target, about_of, json_of, read_targets, target_of, write_rows
 from sam4mllm.targets.search import Search, make_targets, report
 
@@ -95,6 +100,38 @@ def find_targets(
         said = report((target_of(row) for number in parts for row in _read(_file(out, number))), empty)
         shutil.rmtree(out / PARTS)
     return said
+
+
+def search_targets(
+    samples: SampleSet,
+    out: Path,
+    search: Search,
+    segmenter: str,
+    engine: Engine,
+    progress: Progress,
+    single_mask: bool = False,
+    dtype: str = "auto",
+) -> str:
+    """Find the targets of some samples by a segmenter's name; returns the report.
+
+    Args:
+        samples: with pictures.
+        out: the targets folder, made if need be.
+        search: what is tried, and what is kept.
+        segmenter: as `build_segmenter` takes it.
+        engine: who finds them.
+        progress: makes a progress bar of so many steps.
+        single_mask: the segmenter's one mask, and not its best of three.
+        dtype: of its weights, as torch names it.
+
+    Raises:
+        UserError: as `find_targets` and `build_segmenter` do.
+    """
+    made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
+    about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
+    work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    with progress(sum(len(sample.masks) for sample in samples), "searched") as advance:
+        return find_targets(samples, engine, work, out, about, advance)
 
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:

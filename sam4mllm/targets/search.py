@@ -14,9 +14,9 @@ from statistics import fmean
 
 import numpy as np
 
+from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Image, Mask, Prompt, box_of, iou
-from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.geometry.sampling import clicks
 from sam4mllm.segmenters import DraftingScene, Drafts, Scene, Segmenter, Takes
 from sam4mllm.targets.record import Target

@@ -1,0 +1,1 @@
+"""LoRA fine-tuning through TRL: the recipe, the run, its checkpoints and validation, and merging."""

@@ -23,8 +23,8 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from sam4mllm.runtime.files import write_text
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -7,22 +7,17 @@ from __future__ import annotations
 import errno
 import os
 import re
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from torch.distributed.tensor import DTensor
-from transformers import TrainerCallback
 
-from sam4mllm.training.checkpoints import whole_ones
 from sam4mllm.errors import UserError
+from sam4mllm.training.callbacks import finite
+from sam4mllm.training.checkpoints import whole_ones
 
 LESS_MEMORY = (
     "halve training.batch and double training.accumulate, or set training.gradient_checkpointing to true, and go on "
@@ -30,68 +25,6 @@ LESS_MEMORY = (
     "(training.quantize: 4bit)"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Ends the training with a checkpoint after the step in which Ctrl-C was pressed; a second one ends it at once.
-
-    Attributes:
-        asked: whether it was pressed.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Takes interrupts while the block runs; outside the main thread, where none arrive, it does nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._interrupted)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
-        """Where a step is done, and can be saved; by all processes, whichever was asked."""
-        self.asked = any(gather_object([self.asked]))
-        if self.asked:
-            control.should_save = control.should_training_stop = True
-
-    def _interrupted(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002  the system's
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-class Diverged(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Ends the training after a step that left weights which are no numbers, before they are asked or saved."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:  # noqa: ARG002
-        """A gradient that is no number makes the weights so, by AdamW, within the same step.
-
-        Raises:
-            UserError: in all processes, whichever holds them.
-        """
-        if not all(gather_object([finite(model)])):
-            raise UserError(
-                f"the training diverged in step {state.global_step}: its weights are no numbers any more, and are not "
-                f"saved; give a lower training.learning_rate than {args.learning_rate:g}, or a longer training.warmup, "
-                "and another out"
-            )
-
-
-def finite(model: Any) -> bool:
-    """Whether all weights that are trained, and held by this process, are numbers."""
-    trained = [_here(parameter.detach()) for parameter in model.parameters() if parameter.requires_grad]
-    return bool(torch.nn.utils.get_total_norm(trained, float("inf")).isfinite())
-
-
-def _here(tensor: torch.Tensor) -> torch.Tensor:
-    """What of a tensor this process holds: a largest value over all processes passes over what is no number."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager

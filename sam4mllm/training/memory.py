@@ -37,8 +37,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sam4mllm.mllm.hf.adapter import last_matrix
-from sam4mllm.training.lora import laid, parts_of
 from sam4mllm.training.config import Training
+from sam4mllm.training.lora import laid, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits
 TOKENS_AT_ONCE, WORDS_AT_ONCE = 4096, 32768  # a tile of TRL's head

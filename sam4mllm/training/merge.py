@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sam4mllm.runtime.files import check_folder, one_line
-from sam4mllm.runtime.specs import build_mllm, check_dtype, check_mllm
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD, Card
-from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.adapter import merged
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.mllm.load import build_mllm, check_mllm
+from sam4mllm.runtime.files import check_folder, one_line
+from sam4mllm.runtime.specs import check_dtype
 
 
 def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trust_remote_code: bool = False) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from sam4mllm.runtime.files import write_text
-from sam4mllm.training.checkpoints import best_step
 from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.runtime.files import write_text
 from sam4mllm.training.callbacks import BEST_OF, HELD_OUT
+from sam4mllm.training.checkpoints import best_step
 
 
 def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) -> None:

@@ -16,12 +16,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from sam4mllm.runtime.files import write_text
-from sam4mllm.training.checkpoints import last_whole
 from sam4mllm.errors import UserError
-from sam4mllm.training.trainer import CHECKPOINTS
-from sam4mllm.runtime.provenance import data
 from sam4mllm.mllm.adapter_card import CARD
+from sam4mllm.runtime.files import write_text
+from sam4mllm.runtime.provenance import data
+from sam4mllm.training.checkpoints import last_whole
+from sam4mllm.training.trainer import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 

@@ -20,17 +20,17 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from sam4mllm.training.checkpoints import Keeping, is_of_last_step, last_whole, sweep
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation
 from sam4mllm.mllm.adapter_card import CARD, Card
-from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.adapter import fingerprint
-from sam4mllm.training.model_card import write_model_card
-from sam4mllm.training.failures import Diverged, Stop, enough_disk, enough_memory, steps_kept
-from sam4mllm.training.lora import laid, settled
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.training.callbacks import BEST_OF, Diverged, HeldOutRounds, Lines, Pace, Stop, Watch
+from sam4mllm.training.checkpoints import Keeping, is_of_last_step, last_whole, sweep
 from sam4mllm.training.config import Training
-from sam4mllm.training.callbacks import BEST_OF, HeldOutRounds, Lines, Pace, Watch
+from sam4mllm.training.failures import enough_disk, enough_memory, steps_kept
+from sam4mllm.training.lora import laid, settled
+from sam4mllm.training.model_card import write_model_card
 
 log = logging.getLogger(__name__)
 

@@ -15,28 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from sam4mllm.runtime.specs import (
-    ORACLE,
-    PROMPTERS,
-    Option,
-    build_prompter,
-    build_segmenter,
-    check_prompter,
-    check_segmenter,
-    check_together,
-)
-from sam4mllm.images.overlay import AnySize, contact_sheet, overlay
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
 from sam4mllm.errors import UserError
+from sam4mllm.evaluation.metrics import count
+from sam4mllm.evaluation.scores import score
+from sam4mllm.evaluation.signature import fingerprint
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.images.files import write_png
-from sam4mllm.evaluation.metrics import count
+from sam4mllm.images.overlay import AnySize, contact_sheet, overlay
 from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
-from sam4mllm.evaluation.scores import score
-from sam4mllm.evaluation.signature import fingerprint
+from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, build_prompter, check_prompter, check_together
+from sam4mllm.segmenters.load import build_segmenter, check_segmenter
 
 SHOWN = 16
 COLUMNS = 4

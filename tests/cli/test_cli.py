@@ -11,12 +11,12 @@ import PIL.Image
 import pytest
 
 from sam4mllm import cli
+from sam4mllm.config import Recipe
+from sam4mllm.data.samples import Sample, write_samples
 from sam4mllm.errors import UserError
+from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.config import Recipe
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, write_samples
 from sam4mllm.segmenters.box import BoxSegmenter
 from tests.images.test_files import png_claiming
 
@@ -223,7 +223,7 @@ def test_a_wrong_option_is_exit_code_2(run, words):
 
 
 def test_what_libraries_say_to_each_others_authors_is_not_shown(command, monkeypatch):
-    def app():
+    def app(words):
         warnings.warn("is deprecated", FutureWarning, stacklevel=1)
         raise SystemExit(0)
 

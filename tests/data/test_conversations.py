@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
-from sam4mllm.data.samples import read_samples, write_samples
 from sam4mllm.data.conversations import INDEX, Talk, read_talks, write_talks
+from sam4mllm.data.samples import read_samples, write_samples
+from sam4mllm.errors import UserError
+from sam4mllm.language.messages import Turn
 
 ASK, SAY = Turn("user", "What is it?"), Turn("assistant", "Ein Löwe 🦁\n")
 LION = Talk("a", "train/1.jpg", 3, 4, (ASK, SAY), source="toy", split="train")

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sam4mllm.data import samples as module
+from sam4mllm.data.samples import INDEX, Sample, read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import INDEX, Sample, read_samples, write_samples
 
 LEFT, RIGHT = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
 CAT = Sample("a", "train/1.jpg", 3, 4, "the cat", (LEFT,), source="toy", split="val")

@@ -4,8 +4,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sam4mllm.errors import UserError
 from sam4mllm.data.shards import Kind, new_shards, read_shards
+from sam4mllm.errors import UserError
 
 CATS = Kind(
     "cats",

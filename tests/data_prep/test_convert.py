@@ -9,15 +9,16 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.convert import convert
 from sam4mllm.data_prep.every import PREPARE
-from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.readers.refcoco import prepare
+from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
-from sam4mllm.data.samples import Sample, read_samples, write_samples
-from sam4mllm.data.conversations import Talk
+from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
+from tests.paths import ROOT
 
 SPLITS = {"train": [1, 2], "val": [3]}
 
@@ -187,11 +188,11 @@ def test_a_reading_of_nothing_is_written_as_such(tmp_path):
 
 WAIT = """
 import os, sys, time
-from data_prep import every
-from sam4mllm import atomic
+from sam4mllm.data_prep.every import convert_all, convert_set
+from sam4mllm.runtime import files
 
 calls = 0
-replace = atomic.Path.replace
+replace = files.Path.replace
 
 def counted(self, target):
     global calls
@@ -203,16 +204,19 @@ def counted(self, target):
         os.kill(os.getpid(), 9)
     return done
 
-atomic.Path.replace = counted
+files.Path.replace = counted
 from pathlib import Path
 name, root, out = sys.argv[3:6]
-every.main(name or None, Path(root), Path(out), partial=True)
+if name:
+    convert_set(name, Path(root), Path(out), print, partial=True)
+else:
+    convert_all(Path(root), Path(out), print, None, True, False)
 """
 
 
 def run(root: Path, out: Path, kill_at: int, when: str, name: str = "") -> int:
     words = [sys.executable, "-c", WAIT, str(kill_at), when, name, str(root), str(out)]
-    return subprocess.run(words, capture_output=True, cwd=Path(__file__).resolve().parents[2]).returncode
+    return subprocess.run(words, capture_output=True, cwd=ROOT).returncode
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,16 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from sam4mllm.data_prep import download as command
-from sam4mllm.data_prep.download import download, due, plan, terminal_bar
+from sam4mllm.data_prep.download import download, due, plan
 from sam4mllm.data_prep.fetch import Patience
 from sam4mllm.data_prep.remote import Remote
 from sam4mllm.data_prep.sources import SOURCES, File, Source
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.progress import byte_progress
 from tests.data_prep.server import CONTENT, says, sends, serving
-
-APP = typer.Typer()
-APP.command()(command.main)
+from tests.running import invoke
 
 
 def packed(files):
@@ -178,7 +175,7 @@ def test_all_that_is_due_has_to_fit_before_anything_is_fetched(tmp_path):
 def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, monkeypatch):
     with serving(serve_by_path) as server:
         monkeypatch.setattr(command, "SOURCES", MappingProxyType({"set": source(server.address)}))
-        told = CliRunner().invoke(APP, ["set", "--root", str(tmp_path / "raw")])
+        told = invoke("data", "download", "set", "--root", tmp_path / "raw")
         assert told.exit_code == 0
         assert told.stdout.splitlines() == [
             f"set.zip, refs, of unknown size: {server.address}/set.zip",
@@ -186,7 +183,7 @@ def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, monkeypatch):
         ]
         assert server.asked == []
         assert not (tmp_path / "raw").exists()
-        done = CliRunner().invoke(APP, ["set", "--root", str(tmp_path / "raw"), "--yes"])
+        done = invoke("data", "download", "set", "--root", tmp_path / "raw", "--yes")
         assert done.exit_code == 0, done.output
         assert "2 files unpacked; it may be removed" in done.stdout
         assert len(server.asked) == 2
@@ -200,7 +197,7 @@ def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, monkeypatch):
         (["reasonseg", "--yes"], "reasonseg has files without an address"),
         (
             ["coco"],
-            "coco is your own data, as COCO's instances JSON: nothing to fetch; docs/data.md says where to put it",
+            "coco is your own data, as COCO's instances JSON: nothing to fetch; `sam4mllm data coco --help` says where",
         ),
         (["labelme", "--yes"], "labelme is your own data, as LabelMe's files: nothing to fetch"),
     ],
@@ -211,7 +208,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, mes
         raise UserError("cannot fetch it")
 
     monkeypatch.setattr(command, "fetch", refused)
-    result = CliRunner().invoke(APP, [*words, "--root", str(tmp_path)])
+    result = invoke("data", "download", *words, "--root", tmp_path)
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("error: ")
@@ -229,7 +226,7 @@ def test_the_size_of_the_pictures_is_the_published_one(tmp_path):
 
 
 def test_the_bar_takes_what_is_told(capsys):
-    with terminal_bar("a.zip") as tell:
+    with byte_progress("a.zip") as tell:
         tell(5, None)
         tell(10, 10)
     assert "a.zip" in capsys.readouterr().err

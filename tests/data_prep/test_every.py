@@ -1,31 +1,29 @@
 import json
 import pickle
 import re
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
 import PIL.Image
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import coco, grefcoco, labelme, refcoco
+from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep import every
 from sam4mllm.data_prep.every import PREPARE, overview
 from sam4mllm.data_prep.sources import SOURCES, File
-from sam4mllm.data.samples import read_samples
 from tests.data_prep import raw
 from tests.data_prep.server import says, sends, serving
+from tests.paths import ROOT
+from tests.running import invoke
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = typer.Typer()
-APP.command()(every.main)
 SPLITS = {"train": [1, 2], "val": [3]}
 
 
 def run(*words: str | Path):
-    return CliRunner().invoke(APP, [*map(str, words)])
+    return invoke("data", *words)
 
 
 def partial(name: str) -> list[str]:
@@ -68,7 +66,7 @@ def test_files_go_below_the_root_and_what_is_known_of_them_is_sound(file: File):
 
 
 def test_with_nothing_there_it_says_what_is_due_where_and_from_where(tmp_path):
-    result = run("--root", tmp_path)
+    result = run("all", "--root", tmp_path)
     assert result.exit_code == 0, result.output
     for source in SOURCES.values():
         assert f"{source.name} ({source.what}): missing" in result.output
@@ -87,7 +85,7 @@ def test_what_is_there_already_is_not_named_as_to_be_fetched(tmp_path):
 
 def test_all_that_is_there_is_converted(tmp_path):
     root = put_everything(tmp_path / "raw")
-    result = run("--root", root, "--out", tmp_path / "data", "--partial")
+    result = run("all", "--root", root, "--out", tmp_path / "data", "--partial")
     assert result.exit_code == 0, result.output
     names = {"refcoco", "refcoco+", "refcocog", "grefcoco", "coco", "labelme"}
     assert {path.name for path in (tmp_path / "data").iterdir()} == names
@@ -101,7 +99,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
     root = put_everything(tmp_path / "raw")
     (root / "coco" / "instances.json").write_text("{")
     (root / "labelme" / "a.json").write_text("[]")
-    result = run("--root", root, "--out", tmp_path / "data", "--partial")
+    result = run("all", "--root", root, "--out", tmp_path / "data", "--partial")
     assert result.exit_code == 2
     assert [line.partition(":")[2].split()[0] for line in result.stderr.splitlines()] == ["coco:", "labelme:"]
     assert len(read_samples(tmp_path / "data" / "grefcoco" / "train")) == 4
@@ -110,25 +108,34 @@ def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
 @pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "grefcoco", "coco", "labelme"])
 def test_one_set_is_converted_by_its_name(tmp_path, name):
     root = put_everything(tmp_path / "raw")
-    result = run("--name", name, "--root", root, "--out", tmp_path / "here", *partial(name))
+    result = run(name, "--root", root, "--out", tmp_path / "here", *partial(name))
     assert result.exit_code == 0, result.output
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
-@pytest.mark.parametrize("reader", [refcoco, grefcoco, coco, labelme], ids=lambda reader: reader.__name__)
-def test_every_reader_takes_the_same_root_and_out(tmp_path, reader):
-    root, app = put_everything(tmp_path / "raw"), typer.Typer()
-    app.command()(reader.main)
-    words = ["--root", root, "--out", tmp_path / "here", *partial(reader.__name__.rpartition(".")[2])]
-    result = CliRunner().invoke(app, [*map(str, words)])
-    assert result.exit_code == 0, result.output
-    assert len(read_samples(tmp_path / "here" / "train"))
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["-m", "data_prep.refcoco"], "refcoco"),
+        (["-m", "data_prep.refcoco", "--dataset", "refcoco+"], "refcoco+"),
+        (["-m", "data_prep.grefcoco"], "grefcoco"),
+        (["-m", "data_prep.coco"], "coco"),
+        (["-m", "data_prep.labelme"], "labelme"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_launcher_is_its_command(tmp_path, words, name):
+    root = put_everything(tmp_path / "raw")
+    rest = ["--root", root, "--out", tmp_path / "here", *partial(name)]
+    done = subprocess.run([sys.executable, *words, *map(str, rest)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_samples(tmp_path / "here" / "train").samples[0].source == name
 
 
 @pytest.mark.parametrize("name", ["coco", "labelme", "grefcoco"])
 def test_the_root_itself_may_be_the_folder_of_the_set(tmp_path, name):
     root = put_everything(tmp_path / "raw") / name
-    assert run("--name", name, "--root", root, "--out", tmp_path / "here", *partial(name)).exit_code == 0
+    assert run(name, "--root", root, "--out", tmp_path / "here", *partial(name)).exit_code == 0
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
@@ -137,32 +144,32 @@ def test_a_sets_own_options_reach_its_reader(tmp_path):
     words = ["--root", root, "--out", tmp_path / "here", "--partial"]
     refs = root / "refcocog" / "refs(umd).p"
     refs.rename(refs.with_name("refs(google).p"))
-    assert run("--name", "refcocog", "--split-by", "google", *words, "--images", "/photos").exit_code == 0
+    assert run("refcocog", "--split-by", "google", *words, "--images", "/photos").exit_code == 0
     found = read_samples(tmp_path / "here" / "train")
     assert found.images == Path("/photos")
     assert found.samples[0].id.startswith("refcocog-google-")
     words[3] = tmp_path / "mine"
-    assert run("--name", "labelme", "--split", "val", *words[:-1]).exit_code == 0
+    assert run("labelme", "--split", "val", *words[:-1]).exit_code == 0
     assert len(read_samples(tmp_path / "mine" / "val"))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--name", "grefcoco", "--split-by", "unc"], "grefcoco has no --split-by"),
-        (["--name", "labelme", "--images", "photos"], "labelme has no --images"),
-        (["--name", "reasonseg", "--images", "photos"], "reasonseg has no --images"),
-        (["--name", "refcoco", "--split", "val"], "refcoco has no --split:"),
-        (["--name", "refcoco", "--split-by", "umd"], "choose one of unc, google"),
-        (["--name", "coco", "--partial"], "coco has no --partial: leave it out"),
-        (["--name", "labelme", "--partial"], "labelme has no --partial: leave it out"),
-        (["--name", "llava_instruct", "--partial"], "llava_instruct has no --partial: leave it out"),
-        (["--split-by", "google"], "--split-by is of one set: give its --name"),
-        (["--images", "photos"], "--images is of one set: give its --name"),
+        (["grefcoco", "--split-by", "unc"], "--split-by"),
+        (["labelme", "--images", "photos"], "--images"),
+        (["reasonseg", "--images", "photos"], "--images"),
+        (["refcoco", "--split", "val"], "--split"),
+        (["refcoco", "--split-by", "umd"], "choose one of unc, google"),
+        (["coco", "--partial"], "--partial"),
+        (["labelme", "--partial"], "--partial"),
+        (["llava_instruct", "--partial"], "--partial"),
+        (["all", "--split-by", "google"], "--split-by"),
+        (["all", "--images", "photos"], "--images"),
     ],
 )
 def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message):
-    result = run("--root", put_everything(tmp_path / "raw"), "--out", tmp_path / "out", *words)
+    result = run(*words, "--root", put_everything(tmp_path / "raw"), "--out", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
@@ -170,13 +177,13 @@ def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message)
 
 @pytest.mark.parametrize("name", PREPARE)
 def test_a_root_that_is_not_there_is_said(tmp_path, name):
-    result = run("--name", name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
+    result = run(name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
 
 
 def test_without_a_name_a_root_that_is_not_there_is_said_before_what_is_due_in_it(tmp_path):
-    result = run("--root", tmp_path / "gone")
+    result = run("all", "--root", tmp_path / "gone")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"there is no folder {tmp_path}/gone yet\nrefcoco (RefCOCO): missing\n")
 
@@ -211,7 +218,7 @@ def test_a_set_that_is_there_is_converted_whatever_else_could_be_fetched(tmp_pat
     with serving(says(404)) as server:
         files = [replace(f, url=f.url and f"{server.address}/x.zip", bytes=None) for f in SOURCES[name].files]
         monkeypatch.setattr(every, "SOURCES", {name: replace(SOURCES[name], files=tuple(files))})
-        result = run("--name", name, "--root", root, "--out", tmp_path / "here", "--partial", "--download")
+        result = run(name, "--root", root, "--out", tmp_path / "here", "--partial", "--download")
     assert result.exit_code == (2 if name == "refcoco" else 0), result.output
     assert ("404" in result.stderr) == (name == "refcoco")
     assert ("explanatory/train.json" in result.stdout) == (name == "reasonseg")
@@ -228,14 +235,13 @@ def write_val(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        pytest.param(["--name", "refclef"], f"choose one of {', '.join(PREPARE)}", id="no such set"),
-        pytest.param(["--name", "refcoco"], "has no refs at all", id="nothing there"),
-        pytest.param(["--name", "reasonseg"], "no ReasonSeg below", id="no ReasonSeg there"),
-        pytest.param(["--name", "llava_instruct"], "no such file", id="no conversations there"),
+        pytest.param(["refcoco"], "has no refs at all", id="nothing there"),
+        pytest.param(["reasonseg"], "no ReasonSeg below", id="no ReasonSeg there"),
+        pytest.param(["llava_instruct"], "no such file", id="no conversations there"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
-    result = run("--root", tmp_path, "--out", tmp_path / "out", *words)
+    result = run(*words, "--root", tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
@@ -243,7 +249,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
 
 
 def test_real_data_of_all_of_refers_sets_is_converted(real_data, tmp_path):
-    result = run("--root", real_data / "refcoco_real", "--out", tmp_path, "--partial")
+    result = run("all", "--root", real_data / "refcoco_real", "--out", tmp_path, "--partial")
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} == {"refcoco", "refcoco+", "refcocog"}
     assert "missing: " not in result.output.partition("->")[2]
@@ -267,11 +273,11 @@ def test_what_is_missing_is_fetched_where_that_is_asked_for_and_then_converted(t
         given = tuple(File(f"refcoco/{name}", name, url=f"{server.address}/{quote(name)}") for name in files)
         made = replace(SOURCES["refcoco"], files=given)
         monkeypatch.setattr(every, "SOURCES", {"refcoco": made})
-        without = run("--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial")
+        without = run("all", "--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial")
         assert without.exit_code == 0, without.output
         assert not server.asked
         assert not (tmp_path / "data").exists()
-        result = run("--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial", "--download")
+        result = run("all", "--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial", "--download")
     assert result.exit_code == 0, result.output
     assert len(server.asked) == len(files)
     assert len(read_samples(tmp_path / "data" / "refcoco" / "train"))

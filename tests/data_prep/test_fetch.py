@@ -1,4 +1,3 @@
-import fcntl
 import hashlib
 import os
 import re
@@ -7,6 +6,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from sam4mllm.data_prep import transfer
 from sam4mllm.data_prep.fetch import Patience, fetch
@@ -35,8 +35,8 @@ CUT = 300_000
 FETCH = """
 import sys
 from pathlib import Path
-from data_prep.fetch import fetch
-from data_prep.remote import Remote
+from sam4mllm.data_prep.fetch import fetch
+from sam4mllm.data_prep.remote import Remote
 fetch(Remote("a/set.zip", sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -341,10 +341,9 @@ def test_what_has_come_needs_no_more_room(tmp_path):
 
 def test_two_runs_do_not_write_into_one_part(tmp_path):
     (tmp_path / "a").mkdir()
-    with (tmp_path / "a" / "set.zip.part").open("wb") as other, serving(sends()) as server:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another run is fetching"):
-            got(server, tmp_path)
+    refused = pytest.raises(UserError, match="another run is fetching")
+    with FileLock(tmp_path / "a" / ".set.zip.lock"), serving(sends()) as server, refused:
+        got(server, tmp_path)
 
 
 def test_what_the_server_sends_beyond_its_own_length_is_left(tmp_path):
@@ -358,7 +357,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: seen.append((os.fstat(number).st_size, names(tmp_path))))
     with serving(sends()) as server:
         got(server, tmp_path)
-    assert seen[-1] == (SIZE, ["set.zip.part", "set.zip.part.json"])
+    assert seen[-1] == (SIZE, [".set.zip.lock", "set.zip.part", "set.zip.part.json"])
 
 
 def test_progress_is_told_up_to_the_whole(tmp_path):

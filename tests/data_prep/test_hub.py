@@ -18,8 +18,8 @@ LARGE = CONTENT * 16
 FETCH = """
 import sys
 from pathlib import Path
-from data_prep.hub import fetch_from_hub
-from data_prep.remote import Remote
+from sam4mllm.data_prep.hub import fetch_from_hub
+from sam4mllm.data_prep.remote import Remote
 from sam4mllm.errors import UserError
 url, root, size, sha256, free = sys.argv[1:]
 try:

@@ -2,24 +2,20 @@ import math
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep import preview as command
+from sam4mllm.data.conversations import Talk, write_talks
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.data_prep.cards import Case
 from sam4mllm.data_prep.preview import WORST, cases_of, chosen, show
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.images.files import write_png
-from sam4mllm.mllm import Turn
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
+from sam4mllm.images.files import write_png
+from sam4mllm.language.messages import Turn
 from sam4mllm.segmenters.box import BoxSegmenter
-from sam4mllm.data.conversations import Talk, write_talks
 from sam4mllm.targets.record import Target, write_targets
 from tests.report.parsed import Page, picture_sizes, plain, stands_alone
+from tests.running import invoke
 
-APP = typer.Typer()
-APP.command()(command.main)
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
 
@@ -250,7 +246,7 @@ def written(folder, *targets):
 
 
 def run(*words):
-    return CliRunner().invoke(APP, [str(word) for word in words])
+    return invoke("data", "preview", *words)
 
 
 def test_the_command_writes_the_page_of_a_split(tmp_path):

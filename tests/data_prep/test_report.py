@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.report import make_report, mismatches, read_report, text, write_report
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
-from sam4mllm.data.conversations import Talk
+from sam4mllm.language.messages import Turn
 
 MASK, OTHER = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
 CAT = Sample("a", "1.jpg", 3, 4, "the cat", (MASK,), source="toy", split="val")

@@ -5,14 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sam4mllm.evaluation.diagnose import diagnose
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Point, Prompt, union
-from sam4mllm.evaluation.attribution import by_label, means
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.geometry.rle import Rle
+from sam4mllm.evaluation.attribution import by_label, diagnose, means
 from sam4mllm.evaluation.scores import score
 from sam4mllm.evaluation.subsets import STRATA
+from sam4mllm.geometry.prompts import Box, Point, Prompt, union
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction.record import Prediction
 from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, painted, sample
 
 LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 0, 18, 10)

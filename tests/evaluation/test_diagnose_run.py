@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.evaluation.diagnose_run import drawer_of
-from sam4mllm.evaluation.attribution import read_ledger
-from sam4mllm.prediction.record import Prediction
 from sam4mllm.config import Recipe
 from sam4mllm.data.samples import write_samples
+from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.evaluation.diagnose import drawer_of
+from sam4mllm.prediction.record import Prediction
 from tests.drawing import filled
 from tests.report.made import PREDICTIONS, SAMPLES, samples
 

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from sam4mllm.geometry.prompts import Box, Prompt
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.differences import difference, table
+from sam4mllm.geometry.prompts import Box, Prompt
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction.record import Prediction
 
 
 def strip(columns):

@@ -5,14 +5,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.errors import UserError
-from sam4mllm.evaluation.external import file_name, read_any
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.score_run import count_at, scored
+from sam4mllm.errors import UserError
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.external import file_name, read_any
 from sam4mllm.evaluation.pairing import tally
+from sam4mllm.evaluation.scores import count_at, scored
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction.record import Prediction
 
 RNG = np.random.default_rng(0)
 HUGE = "1" * 400

@@ -1,10 +1,10 @@
 import pytest
 
-from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.mllm import Reply
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.evaluation.oracle_swaps import STATES, changed, matched, objects_of, swapped
+from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.language.messages import Reply
+from sam4mllm.prediction.record import Prediction
 from tests.drawing import HEIGHT, WIDTH, filled, sample
 
 LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 2, 18, 8)

@@ -2,11 +2,11 @@ import math
 
 import pytest
 
+from sam4mllm.evaluation.reliability import Answered, answered, reliability
 from sam4mllm.geometry.prompts import Box, Prompt
+from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prompters import Asked
-from sam4mllm.evaluation.reliability import Answered, answered, reliability
-from sam4mllm.geometry.rle import Rle
 from tests.drawing import HEIGHT, WIDTH, filled, sample
 
 LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 0, 18, 10)

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Prompt
-from sam4mllm.evaluation.metrics import PROFILES
-from sam4mllm.prediction.record import Prediction
-from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
+from sam4mllm.errors import UserError
+from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.metrics import PROFILES
+from sam4mllm.evaluation.pairing import by_label, tally
 from sam4mllm.evaluation.scores import compared, score, table
 from sam4mllm.evaluation.subsets import STRATA
-from sam4mllm.evaluation.pairing import by_label, tally
+from sam4mllm.geometry.prompts import Box, Prompt
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction.record import Prediction
 
 HEIGHT, WIDTH = 10, 20
 

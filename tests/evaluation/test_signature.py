@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from sam4mllm import __version__
-from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
+from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.signature import Signature, comparable, fingerprint
+from sam4mllm.geometry.rle import Rle
 
 ONE = Sample("one", "a.jpg", 2, 2, "it", (Rle.from_runs([1, 3], 2, 2),))
 TWO = replace(ONE, id="two", masks=())

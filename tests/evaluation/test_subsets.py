@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from sam4mllm.errors import UserError
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample
+from sam4mllm.errors import UserError
 from sam4mllm.evaluation.subsets import STRATA, stratum_named
+from sam4mllm.geometry.rle import Rle
 
 SIDE = 200
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sam4mllm.geometry.overlaps import shared
 from sam4mllm.errors import UserError
+from sam4mllm.geometry.overlaps import shared
 from sam4mllm.geometry.rle import Rle, covered_once, union
 
 pairs = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sam4mllm.images.overlay import COLOURS, MIN_SIDE, contact_sheet, overlay
 from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.images.overlay import COLOURS, MIN_SIDE, contact_sheet, overlay
 
 GREY = np.full((480, 640, 3), 120, np.uint8)
 GREEN, RED = (0, 150, 60), (215, 25, 35)

@@ -2,7 +2,6 @@
 
 import time
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam4mllm.language.dialects import DIALECTS, Place, dialect, dialect_for
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Frame, Point
+from sam4mllm.language.dialects import DIALECTS, Place, dialect, dialect_for
+from tests.paths import ROOT
 
 NAMES = sorted(DIALECTS)
 SIZES = ((16, 16), (17, 31), (640, 480), (481, 640), (8000, 300), (300, 8000))
@@ -137,7 +137,7 @@ BOX, POINT, VGA = Box(64, 24, 320, 360), Point(192, 192), Frame.whole(640, 480)
 def test_each_row_writes_its_family_s_form_and_the_page_shows_it(name):
     written = dialect(name).write_box(BOX, VGA, "cat"), dialect(name).write_point(POINT, VGA)
     assert written == WRITTEN[name]
-    page = (Path(__file__).parents[1] / "docs" / "dialects.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "dialects.md").read_text(encoding="utf-8")
     line = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
     assert all(f"`{form}`" in line.replace(r"\|", "|") for form in written)
 

@@ -4,13 +4,13 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.dialects import DIALECTS, dialect
 from sam4mllm.language.templates import (
     WORDING,
@@ -29,10 +29,9 @@ from sam4mllm.language.templates import (
     say_labels,
     say_prompts,
 )
-from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from tests.language.test_dialects import FRAMES, NAMES, is_legal
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 THOUSAND = Frame.whole(1000, 1000)
 PAPER = dialect("sam4mllm")
 PHRASES = ("the cat", 'a "quoted" [1,2,3,4] <box>', "line\nbreak (5,6)", "none", "zwölf 猫", "")

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam4mllm.language.templates import YES_NO, ask_point, ask_prompts
 from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.language.templates import YES_NO, ask_point, ask_prompts
 from sam4mllm.mllm import Conversation
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.dataset.turns import ppg_turns, pqpp_turns
+from sam4mllm.training.dataset.examples import ppg_turns, pqpp_turns
 
 PHRASE = "the left cat"
 PROMPT = Prompt(Box(10, 20, 50, 60), (Point(20, 30), Point(45, 55), Point(12, 58, False)))

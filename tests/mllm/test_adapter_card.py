@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.language.templates import WORDING
 from sam4mllm.errors import UserError
+from sam4mllm.language.templates import WORDING
 from sam4mllm.mllm.adapter_card import CARD, SCHEMA, Card
 
 CARDS = Card(

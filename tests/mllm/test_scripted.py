@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.language.dialects import dialect
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.mllm import MLLM, Chat, Reply, Turn
+from sam4mllm.language.dialects import dialect
+from sam4mllm.language.messages import Reply, Turn
+from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.mllm.scripted import ScriptedMLLM
 
 WIDE, TALL = np.zeros((2, 4, 3), np.uint8), np.zeros((6, 3, 3), np.uint8)

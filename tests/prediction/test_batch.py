@@ -7,22 +7,22 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.evaluation.threshold_sweep import Survey
-from sam4mllm.runtime.parallel import Here
+from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
+from sam4mllm.evaluation.calibration.sweep import Survey
 from sam4mllm.geometry.prompts import Box, Image, Prompt
-from sam4mllm.mllm import Reply
+from sam4mllm.language.messages import Reply
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import BATCHES, Answering, parted, predict, predict_parts
-from sam4mllm.prediction.store import Shard
-from sam4mllm.prediction.record import read_predictions, with_beside
+from sam4mllm.prediction.record import read_predictions
+from sam4mllm.prediction.store import Shard, with_beside
 from sam4mllm.prompters import Prompting
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.points import Layout
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.runtime.parallel import Here
 from sam4mllm.segmenters.box import BoxScene, BoxSegmenter
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 

@@ -7,15 +7,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.prediction import infer as module
+from sam4mllm.config import Recipe
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Prompt
-from sam4mllm.images.files import read_image
-from sam4mllm.prediction.infer import infer
-from sam4mllm.prediction.requests import requested
-from sam4mllm.prediction.record import read_predictions
-from sam4mllm.config import Recipe
 from sam4mllm.geometry.rle import Rle
+from sam4mllm.images.files import read_image
+from sam4mllm.prediction import infer as module
+from sam4mllm.prediction.infer import infer
+from sam4mllm.prediction.record import read_predictions
+from sam4mllm.prediction.requests import requested
 
 BY_HAND = Recipe(segmenter="box")
 SAID = {

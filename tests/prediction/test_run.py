@@ -8,22 +8,21 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from sam4mllm.cli.terminal import progress
-from sam4mllm.runtime.parallel import Ray, Workers
-from sam4mllm.errors import UserError
-from sam4mllm.prediction.store import Shard
-from sam4mllm.prediction.run import predict_set, settings_of
-from sam4mllm.prediction.record import read_predictions
 from sam4mllm.config import Recipe
 from sam4mllm.data.samples import SampleSet
+from sam4mllm.errors import UserError
+from sam4mllm.prediction.record import read_predictions
+from sam4mllm.prediction.run import predict_set, settings_of
+from sam4mllm.prediction.store import Shard
+from sam4mllm.runtime.parallel import Ray, Workers
+from sam4mllm.runtime.progress import progress
 from sam4mllm.synthetic import Level
-from sam4mllm.demo import write_scenes
+from sam4mllm.synthetic.shards import write_scenes
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = Recipe(mllm="tiny", segmenter="tiny", prompter="adaptive", options={"points": 4, "budget": 6}, device="cpu")
 ORACLE = Recipe(segmenter="grabcut", prompter="oracle", device="cpu")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.prediction import store as module
-from sam4mllm.errors import UserError
-from sam4mllm.prediction.store import Shard, growing, shard_files
-from sam4mllm.prediction.record import Lines, Prediction, read_predictions
-from sam4mllm.geometry.rle import Rle
 from sam4mllm.data.samples import Sample, SampleSet
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction import store as module
+from sam4mllm.prediction.record import Prediction, read_predictions
+from sam4mllm.prediction.store import Lines, Shard, growing, shard_files
 
 KEYS = ("a", "b", "c", "d")
 SAMPLES = SampleSet(tuple(Sample(key, "p.png", 4, 3, "it", ()) for key in KEYS), Path())

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sam4mllm.geometry.prompts import Frame, Mask, box_of, on_mask
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import say_boxes
-from sam4mllm.geometry.prompts import Frame, Mask, box_of, on_mask
 from sam4mllm.mllm.scripted import ScriptedMLLM
 
 ROW = dialect("sam4mllm")

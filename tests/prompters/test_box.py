@@ -1,8 +1,8 @@
 import numpy as np
 
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import say_prompts
-from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter

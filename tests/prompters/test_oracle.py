@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
+from sam4mllm.geometry.rle import Rle
 from sam4mllm.prompters import Prompter, Prompting, Query
 from sam4mllm.prompters.oracle import Oracle, true_prompts
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
 
 IMAGE = np.zeros((60, 80, 3), dtype=np.uint8)
 CAT = Prompt(Box(8.0, 6.0, 40.0, 30.0), (Point(20.5, 12.5),))

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from sam4mllm.language.dialects import DIALECTS, dialect
-from sam4mllm.language.templates import say_prompts
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
+from sam4mllm.language.dialects import DIALECTS, dialect
+from sam4mllm.language.templates import say_prompts
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.ppg import PPG

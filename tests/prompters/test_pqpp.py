@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 
-from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import say_boxes, say_labels
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Frame
+from sam4mllm.language.dialects import dialect
+from sam4mllm.language.templates import say_boxes, say_labels
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.pqpp import PQPP, verified

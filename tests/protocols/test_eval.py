@@ -2,21 +2,20 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.cli.eval import main
+from sam4mllm.cli import main
+from sam4mllm.data.samples import Sample, read_samples, write_samples
+from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.protocols.gres import GRES
 from sam4mllm.protocols.reasonseg import REASONSEG
 from sam4mllm.protocols.res import RES
-from sam4mllm.evaluation.attribution import read_ledger
-from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, read_samples, write_samples
 from tests.report.parsed import Page, stands_alone
 
 ORACLE = ("--predict", "--prompter", "oracle", "--segmenter", "grabcut")
@@ -67,9 +66,8 @@ def run(data, tmp_path, monkeypatch, capsys):
     def runs(protocol, *words):
         monkeypatch.setenv("NO_COLOR", "1")
         given = ["--samples", data, "--predictions", tmp_path / "out", "--draws", 20, *words]
-        monkeypatch.setattr(sys, "argv", ["eval", *map(str, given)])
         with pytest.raises(SystemExit) as done:
-            main(protocol)
+            main(["eval", protocol.name, *map(str, given)])
         return done.value.code, *capsys.readouterr()
 
     return runs

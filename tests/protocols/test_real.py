@@ -1,18 +1,17 @@
 """From raw files in the sets' own layouts to tables, ledgers and pages, with true prompts and GrabCut."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from sam4mllm.data_prep.readers import grefcoco, reasonseg, refcoco
+from sam4mllm.cli import main
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.cli.eval import main
+from sam4mllm.data_prep.readers import grefcoco, reasonseg, refcoco
+from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.prediction.record import read_predictions
 from sam4mllm.protocols.gres import GRES
 from sam4mllm.protocols.reasonseg import REASONSEG
 from sam4mllm.protocols.res import RES
-from sam4mllm.evaluation.attribution import read_ledger
-from sam4mllm.prediction.record import read_predictions
 from tests.report.parsed import stands_alone
 
 
@@ -42,9 +41,8 @@ def test_true_prompts_go_all_the_way(real_data, tmp_path, monkeypatch, capsys, p
     words = ["--samples", tmp_path / "data", "--predictions", tmp_path / "out", "--draws", 50]
     words += ["--predict", "--prompter", "oracle", "--segmenter", "grabcut", "--diagnose"]
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys, "argv", ["eval", *map(str, words)])
     with pytest.raises(SystemExit) as done:
-        main(protocol)
+        main(["eval", protocol.name, *map(str, words)])
     shown, err = capsys.readouterr()
     assert done.value.code == 0, err
     for name, n in counts.items():

@@ -1,18 +1,20 @@
 """The benchmarks in small: what is asked, what is counted of it, and what lies there in the end."""
 
 import re
-import sys
 from fractions import Fraction
 
 import pytest
 
-from sam4mllm.protocols.synthetic import PARTS, WAYS, Found, evaluate, main, tables, ways_named
+from sam4mllm.cli import main
+from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.attribution import Entry
-from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
-from sam4mllm.demo import AMBIGUOUS
+from sam4mllm.prediction.record import Prediction, read_predictions
+from sam4mllm.protocols.synthetic import evaluate, recipe_of, ways_named
+from sam4mllm.protocols.synthetic_tables import PARTS, Found, tables
+from sam4mllm.protocols.ways import WAYS
+from sam4mllm.synthetic.shards import AMBIGUOUS
 from tests.drawing import HEIGHT, WIDTH, filled
 from tests.report.parsed import Page, stands_alone
 
@@ -81,11 +83,11 @@ def test_the_ambiguous_ones_can_be_asked_alone(tmp_path):
 
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_can_be_built(name):
-    WAYS[name].recipe.check(truth=True)
+    recipe_of(WAYS[name]).check(truth=True)
 
 
 def test_the_papers_thresholds_stand_beside_the_calibrated_ones():
-    fixed, own = (WAYS[name].recipe.resolved().options for name in ("pqpp", "calibrated"))
+    fixed, own = (recipe_of(WAYS[name]).resolved().options for name in ("pqpp", "calibrated"))
     assert (fixed["sure_yes"], fixed["sure_no"]) == (0.75, 0.9) != (own["sure_yes"], own["sure_no"])
 
 
@@ -119,9 +121,8 @@ def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(sys, "argv", ["shapes", "--out", "out", "--scenes", "1", *words])
     with pytest.raises(SystemExit) as done:
-        main()
+        main(["eval", "synthetic", "--out", "out", "--scenes", "1", *words])
     out, err = capsys.readouterr()
     assert (done.value.code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")

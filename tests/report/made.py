@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from sam4mllm.evaluation.diagnose import diagnose
+from sam4mllm.evaluation.attribution import diagnose
+from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.geometry.prompts import Box, Point, Prompt, union
-from sam4mllm.mllm import Reply
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.language.messages import Reply
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prompters import Asked
-from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.report.run import Run
-from sam4mllm.geometry.rle import Rle
 from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, painted, sample
 
 EVIL = "<script>alert('x')</script> & \"quotes\""

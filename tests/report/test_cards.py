@@ -1,7 +1,7 @@
 import pytest
 
-from sam4mllm.report.cards import LINES, picked, sections
 from sam4mllm.evaluation.oracle_swaps import STAGES
+from sam4mllm.report.cards import LINES, picked, sections
 from tests.report.made import OTHERS, run, samples
 
 # what can be told without drawing

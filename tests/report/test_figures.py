@@ -2,10 +2,10 @@ import re
 from fractions import Fraction
 
 from sam4mllm.evaluation.attribution import Entry
-from sam4mllm.report.figures import figures, lost, numbers
 from sam4mllm.evaluation.scores import compared
-from tests.report.parsed import Page
+from sam4mllm.report.figures import figures, lost, numbers
 from tests.report.made import DRAWS, OTHERS, run
+from tests.report.parsed import Page
 
 
 def test_numbers_of_two_runs_stand_side_by_side_with_their_difference(tmp_path):

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.images.files import read_image
-from sam4mllm.mllm import Reply
-from sam4mllm.report.run import Run
-from sam4mllm.report.page import report
+from sam4mllm.evaluation.pairing import by_label
 from sam4mllm.evaluation.scores import scores_of
 from sam4mllm.evaluation.subsets import stratum_named
-from sam4mllm.evaluation.pairing import by_label
-from tests.report.parsed import Page, picture_sizes, plain, stands_alone
+from sam4mllm.images.files import read_image
+from sam4mllm.language.messages import Reply
+from sam4mllm.report.page import report
+from sam4mllm.report.run import Run
 from tests.report.made import DRAWS, EVIL, OTHERS, PREDICTIONS, SAMPLES, run, samples
+from tests.report.parsed import Page, picture_sizes, plain, stands_alone
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

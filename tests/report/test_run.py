@@ -3,8 +3,8 @@ from fractions import Fraction
 
 import pytest
 
-from sam4mllm.evaluation.diagnose import diagnose
 from sam4mllm.errors import UserError
+from sam4mllm.evaluation.attribution import diagnose
 from sam4mllm.report.run import Run
 from tests.drawing import Painter
 from tests.report.made import DRAWS, OTHERS, PREDICTIONS, SAMPLES, run, samples

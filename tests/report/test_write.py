@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.evaluation.diagnose import diagnose
+from sam4mllm.data.samples import write_samples
+from sam4mllm.evaluation.attribution import diagnose
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.prompters import Asked
-from sam4mllm.data.samples import write_samples
 from tests.drawing import Painter
-from tests.report.parsed import Page, picture_sizes, plain, stands_alone
 from tests.report.made import OTHERS, PREDICTIONS, samples
+from tests.report.parsed import Page, picture_sizes, plain, stands_alone
 
 BOTH = ["mine.jsonl", "--against", "other.jsonl", "--against-diagnosis", "other.lost"]
 

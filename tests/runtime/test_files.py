@@ -1,12 +1,13 @@
 import errno
-import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from sam4mllm.runtime.files import alone, atomic_path, check_file, check_folder, write_bytes, write_text
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import alone, atomic_path, check_file, check_folder, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -128,23 +129,35 @@ def test_a_folder_is_one_runs_at_a_time_and_is_not_left_behind_empty(tmp_path):
 
 
 def test_a_folder_that_was_there_stays_and_a_killed_runs_lock_is_taken(tmp_path):
-    (tmp_path / "lock").touch()
+    (tmp_path / ".sam4mllm.lock").touch()
     with alone(tmp_path):
         pass
     assert names(tmp_path) == []
 
 
-def test_a_lock_that_was_removed_by_the_run_that_ended_is_no_lock(tmp_path, monkeypatch):
-    flock = fcntl.flock
+HOLD = """
+import os, sys
+from pathlib import Path
+from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import alone
 
-    def late(file, how):
-        flock(file, how)
-        (tmp_path / "lock").unlink()
-        (tmp_path / "lock").touch()  # a third run's
-
-    monkeypatch.setattr("sam4mllm.runtime.files.fcntl.flock", late)
-    with pytest.raises(UserError, match="another run is writing"), alone(tmp_path):
+folder, turns = Path(sys.argv[1]), 0
+while turns < 40:
+    try:
+        with alone(folder):
+            os.close(os.open(folder / "held", os.O_CREAT | os.O_EXCL))  # fails while another run is within
+            os.unlink(folder / "held")
+            turns += 1
+    except UserError:
         pass
+"""
+
+
+def test_runs_that_come_and_go_are_never_within_a_folder_together(tmp_path):
+    """Each removes the lock as it leaves, while others open it."""
+    runs = [subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "out")]) for _ in range(4)]
+    assert [run.wait(timeout=60) for run in runs] == [0] * 4
+    assert not (tmp_path / "out" / ".sam4mllm.lock").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

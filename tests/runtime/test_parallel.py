@@ -10,10 +10,10 @@ from types import ModuleType
 import pytest
 import torch
 
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.errors import UserError
 from sam4mllm.runtime import parallel
 from sam4mllm.runtime.parallel import Engine, Here, Ray, Work, Workers, engine
-from sam4mllm.errors import UserError
-from sam4mllm.data.samples import SampleSet
 from sam4mllm.targets.run import Searching
 from sam4mllm.targets.search import Search, make_targets
 from tests.searching import broken, counted, dying, grabcut, noted, pictures, refused, warning

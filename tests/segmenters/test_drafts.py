@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.runtime.specs import build_segmenter
 from sam4mllm.geometry.prompts import Box, Prompt, iou
 from sam4mllm.segmenters import DraftingScene
 from sam4mllm.segmenters.box import BoxSegmenter, fill
 from sam4mllm.segmenters.enlarging import Enlarging
 from sam4mllm.segmenters.hf import HfSegmenter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.search import candidates
 from tests.segmenters.small import CLASSES, build

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam4mllm.targets import record as module
+from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.data.samples import Sample, read_samples, write_samples
+from sam4mllm.targets import record as module
 from sam4mllm.targets.record import INDEX, Target, read_targets, write_targets
 
 CLICKED = Prompt(Box(0.1, 2.5, 30.2, 25.0), (Point(1 / 3, 7.5), Point(12.5, 8.25, positive=False)))

@@ -1,6 +1,5 @@
 """A search that is stopped, killed, or begun anew: the bytes at the end, and what is never mixed."""
 
-import fcntl
 import json
 import random
 import signal
@@ -13,15 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from sam4mllm.targets import run as module
-from sam4mllm.runtime.parallel import Here, Workers
+from sam4mllm.data.samples import SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import SampleSet, write_samples
-from sam4mllm.targets.run import Searching, find_targets, fingerprint, parted
+from sam4mllm.runtime.parallel import Here, Workers
+from sam4mllm.targets import run as module
 from sam4mllm.targets.record import Target, read_targets, write_targets
+from sam4mllm.targets.run import Searching, find_targets, fingerprint, parted
 from sam4mllm.targets.search import Search, make_targets
+from tests.paths import ROOT
 from tests.searching import grabcut, pictures
 
 SEARCH = Search(candidates=4, keep=2, least=0.0)
@@ -168,10 +169,11 @@ def test_a_damaged_note_of_what_parts_belong_to_is_one_line(samples, tmp_path, d
 
 def test_two_runs_do_not_share_a_folder(samples, tmp_path):
     (tmp_path / "out" / "parts").mkdir(parents=True)
-    with (tmp_path / "out" / "parts" / "lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another run is writing"):
-            find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    with (
+        FileLock(tmp_path / "out" / "parts" / ".sam4mllm.lock"),
+        pytest.raises(UserError, match="another run is writing"),
+    ):
+        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
 
 
 def test_a_part_that_cannot_be_read_is_one_line(samples, tmp_path):
@@ -246,7 +248,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(tmp_path):
     many = pictures(tmp_path / "many", 40)
     write_samples(many, tmp_path / "set", many.images)
     words = [sys.executable, "-m", "sam4mllm.cli", "targets", str(tmp_path / "set"), "--segmenter", "grabcut", "--out"]
-    root = Path(__file__).resolve().parents[1]
+    root = ROOT
     subprocess.run([*words, tmp_path / "whole"], check=True, capture_output=True, cwd=root)
     moments, killed = random.Random(0), 0
     for _ in range(3):

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam4mllm.data import samples as module
+from sam4mllm.data.samples import Sample, SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Image, Point, Prompt, iou
-from sam4mllm.images.files import read_image, write_png
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, SampleSet, write_samples
+from sam4mllm.images.files import read_image, write_png
 from sam4mllm.segmenters import DraftingScene, ScoredMask, Takes
 from sam4mllm.segmenters.box import BoxSegmenter, fill
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter

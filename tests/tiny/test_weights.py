@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import sam4mllm
-from sam4mllm.runtime.specs import build_mllm, build_prompter, build_segmenter
 from sam4mllm.geometry.prompts import on_mask
+from sam4mllm.mllm.load import build_mllm
 from sam4mllm.prompters import Query
+from sam4mllm.prompters.load import build_prompter
+from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level, draw_split
 from tiny_models.mllm import found
 from tiny_models.sam import TWINS, measure

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sam4mllm.language.templates import read_boxes, read_label
 from sam4mllm.geometry.prompts import Frame, on_mask
+from sam4mllm.language.templates import read_boxes, read_label
 from sam4mllm.synthetic import Level, draw_split
 from tiny_models.lessons import Asked, _deep, boxes_lessons
 from tiny_models.model import ROW

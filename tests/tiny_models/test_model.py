@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.language.templates import ask_boxes, ask_point, ask_prompts
 from sam4mllm.geometry.prompts import Frame, Point
+from sam4mllm.language.templates import ask_boxes, ask_point, ask_prompts
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter

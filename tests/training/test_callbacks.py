@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 
 from sam4mllm.training import callbacks
-from sam4mllm.training.checkpoints import ASKED
 from sam4mllm.training.callbacks import BEST_OF, HeldOutRounds, Lines, Pace
+from sam4mllm.training.checkpoints import ASKED
 
 BATCH = {"labels": torch.tensor([[-100, 3, 0, -100], [5, -100, -100, 7]])}
 

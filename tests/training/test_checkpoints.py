@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.training.checkpoints import ASKED, WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
 from sam4mllm.errors import UserError
+from sam4mllm.training.checkpoints import ASKED, WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
 
 
 def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:

@@ -16,7 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.failures import Diverged, Stop, enough_disk, enough_memory, finite
+from sam4mllm.training.callbacks import Diverged, Stop, finite
+from sam4mllm.training.failures import enough_disk, enough_memory
 
 
 def test_an_interrupt_waits_for_the_end_of_the_step_and_has_it_saved():

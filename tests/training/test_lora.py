@@ -8,11 +8,11 @@ import torch
 from peft import PeftModel
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.trainer import finetune
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.lora import Lora, laid, parts_of
 from sam4mllm.training.config import Training
+from sam4mllm.training.lora import Lora, laid, parts_of
+from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, build
 
 # peft and trl ask transformers for properties by names that it deprecates

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from sam4mllm.training.memory import PACKED, Memory, _activations, shape_of
-from sam4mllm.training.lora import Lora, laid, parts_of
 from sam4mllm.training.config import Training
+from sam4mllm.training.lora import Lora, laid, parts_of
+from sam4mllm.training.memory import PACKED, Memory, _activations, shape_of
 from tests.families import FAMILIES
 
 # peft asks transformers for properties by names that it deprecates

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.trainer import finetune
-from sam4mllm.training.merge import merge
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.adapter_card import CARD, Card
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.lora import Lora
 from sam4mllm.training.config import Training
+from sam4mllm.training.lora import Lora
+from sam4mllm.training.merge import merge
+from sam4mllm.training.trainer import finetune
 from tests.families import build
 
 # peft and trl ask transformers for properties by names that it deprecates

@@ -8,24 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam4mllm.errors import UserError
-from sam4mllm.images.files import write_png
-from sam4mllm.training.run import FinetuneRecipe
-from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.cli.plan_table import Section, page, size_of, text
 from sam4mllm.data.samples import write_samples
+from sam4mllm.errors import UserError
+from sam4mllm.images.files import write_png
+from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
 from sam4mllm.training.plan import planned
+from sam4mllm.training.recipe import FinetuneRecipe
 from tests import families
+from tests.paths import ROOT
 
 # peft asks transformers for properties by names that it deprecates, and a processor calls np.array on a tensor
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
-LORA = Path(__file__).resolve().parents[1] / "recipes" / "lora.yaml"
+LORA = ROOT / "recipes" / "lora.yaml"
 WORDS = ["mllm=model", "out=out", "data=[{samples: set}]", "rows.per_image=2", "rows.tokens=700"]
 WORDS += ["training.batch=2", "training.accumulate=1"]
 
@@ -70,7 +71,7 @@ def test_its_rows_have_the_tokens_that_a_training_is_fed(family, folder):
     outline = HfMLLM.outline("model")
     plan = planned(recipe())
     from sam4mllm.training.dataset.rows import Conversations
-    from sam4mllm.training.run import taught_by
+    from sam4mllm.training.recipe import taught_by
 
     given = recipe()
     conversations = Conversations(taught_by(given), given.rows, mllm, mllm.lengths)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.training.checkpoints import seal
-from sam4mllm.errors import UserError
-from sam4mllm.training.trainer import CHECKPOINTS
-from sam4mllm.training.run import FinetuneRecipe
-from sam4mllm.training.resume import FREE, NOTE, check_begun, identity_of, note
 from sam4mllm.data.samples import write_samples
+from sam4mllm.errors import UserError
 from sam4mllm.runtime.settings import load
+from sam4mllm.training.checkpoints import seal
+from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.resume import FREE, NOTE, check_begun, identity_of, note
+from sam4mllm.training.trainer import CHECKPOINTS
+from tests.paths import ROOT
 from tests.teaching import sample
 
-LORA = Path(__file__).resolve().parents[1] / "recipes" / "lora.yaml"
+LORA = ROOT / "recipes" / "lora.yaml"
 SET = ["data.0.samples=set", "data.0.targets=null", "training.batch=2", "training.accumulate=2"]
 
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.training.dataset.rows import Conversations
-from sam4mllm.mllm import Turn
-from sam4mllm.training.row_plan import RowCount, row_plan
-from sam4mllm.training.dataset.mixture import Mixture, Rows
-from sam4mllm.data.samples import SampleSet
-from sam4mllm.training.dataset.corpus import Part, corpus
 from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.language.messages import Turn
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.mixture import Mixture, Rows
+from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.plan import RowCount, row_plan
 from tests.teaching import BOX, HEIGHT, MUTE, WIDTH, Words, sample
 
 SAMPLES = [sample(f"s{n}", f"{n % 3}.png", phrase="the " * n + "cup") for n in range(12)]

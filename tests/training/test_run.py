@@ -12,21 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam4mllm.runtime.specs import EMBEDDED
-from sam4mllm.training.checkpoints import last_whole
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.data.samples import SampleSet, read_samples, write_samples
 from sam4mllm.images.files import write_png
-from sam4mllm.training.run import FinetuneRecipe, run
 from sam4mllm.mllm.adapter_card import Card
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.data.samples import SampleSet, read_samples, write_samples
 from sam4mllm.runtime.settings import load
+from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
 from sam4mllm.targets.record import about_of, read_targets, write_targets
+from sam4mllm.training.checkpoints import last_whole
+from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.run import run
 from tests import families
+from tests.paths import ROOT
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = ROOT / "recipes"
 LORA = RECIPES / "lora.yaml"
 SMALL = ["mllm=model", "out=out", "data.0.samples=set", "data.0.targets=null", "dtype=float32", "rows.per_image=2"]
 SMALL += [
@@ -269,7 +271,7 @@ def test_targets_note_the_segmenters_weights_and_are_refused_with_others(samples
 def test_a_recipe_that_is_missing_is_named(samples, command):
     code, _, err = command("finetune", "nowhere.yaml")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("error: cannot read the recipe nowhere.yaml")
+    assert err.startswith("error: no such recipe: nowhere.yaml")
 
 
 def test_while_it_runs_held_out_samples_are_asked_and_drawn_and_the_best_is_kept(samples, command, caplog):

@@ -15,14 +15,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from trl import SFTTrainer
 
-from sam4mllm.training.checkpoints import last_whole, whole_ones
 from sam4mllm.errors import UserError
-from sam4mllm.training.trainer import _arguments, _on_one_device, finetune
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.adapter_card import CARD, Card
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.lora import Lora
+from sam4mllm.training.checkpoints import last_whole, whole_ones
 from sam4mllm.training.config import Training, check_reports
+from sam4mllm.training.lora import Lora
+from sam4mllm.training.trainer import _arguments, _on_one_device, finetune
 from tests.families import build
 
 pytestmark = [

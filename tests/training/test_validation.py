@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import say_boxes
+from sam4mllm.data.samples import write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.training.validation import HeldOut, check_pictures, watcher
 from sam4mllm.images.files import read_image, write_png
+from sam4mllm.language.dialects import dialect
+from sam4mllm.language.templates import say_boxes
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.data.samples import write_samples
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
+from sam4mllm.training.validation import HeldOut, check_pictures, watcher
 
 
 @pytest.fixture

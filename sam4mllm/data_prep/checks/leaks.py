@@ -24,9 +24,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sam4mllm.data_prep.reading import Reading, is_training, pictures
+from sam4mllm.data import conversations, samples
 from sam4mllm.data_prep.formats.refer import read_refs, splits_of
-from sam4mllm.data import samples, conversations
+from sam4mllm.data_prep.reading import Reading, is_training, pictures
 from sam4mllm.errors import UserError
 
 REFS = (

@@ -11,12 +11,12 @@ from itertools import chain
 from pathlib import PurePosixPath, PureWindowsPath
 from reprlib import repr as shown
 
+from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample, check_ids
 from sam4mllm.data_prep.formats.plain import is_sound
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.report import NAME
 from sam4mllm.errors import UserError
-from sam4mllm.data.samples import Sample, check_ids
-from sam4mllm.data.conversations import Talk
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 

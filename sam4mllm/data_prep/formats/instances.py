@@ -10,7 +10,7 @@ A mask is painted once, however many sentences ask for it, and never decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as shown
@@ -85,7 +85,7 @@ def read_instances(path: Path) -> Instances:
         raise UserError(f"{path} is not of COCO's form: {type(error).__name__}: {error}") from error
 
 
-def _by_id(rows: Iterable[Any], what: str, twice: list[str]) -> dict[int, Any]:
+def _by_id(rows: Any, what: str, twice: list[str]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for row in rows:
         if found.setdefault(row["id"], row) is row:

@@ -21,12 +21,12 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.formats.instances import TWICE, Instances, read_instances
 from sam4mllm.data_prep.formats.plain import as_text, as_whole, read_json, read_pickle
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample
 
 PICTURES = "train2014"  # all of these sets are made of COCO's pictures of 2014
 NO_TARGET = [-1]  # what gRefCOCO has for annotations where the words mean nothing in the picture

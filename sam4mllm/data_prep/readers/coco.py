@@ -1,7 +1,7 @@
 """Your own data, 1: COCO's instances JSON -> Sample shards, a phrase per object or its category's name.
 
-    python -m sam4mllm.data_prep.readers.coco --root downloads --out data/coco
-    python -m sam4mllm.data_prep.readers.coco --root my_photos --out data/my_photos
+    sam4mllm data coco --root downloads --out data/coco
+    sam4mllm data coco --root my_photos --out data/my_photos
 
     ROOT/coco/instances.json         one split, `--split` (train); or a file per split: instances_train2017.json,
     ROOT/coco/instances_val2017.json also in annotations, as COCO has it; all may lie in ROOT itself
@@ -24,16 +24,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from sam4mllm.cli.data import Images, KeepLeaks, Out, Root, run
+from sam4mllm.data.samples import Sample, check_below_root
 from sam4mllm.data_prep.formats.instances import TWICE, Instances, read_instances
 from sam4mllm.data_prep.formats.plain import as_text, as_whole
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
-from sam4mllm.data.samples import Sample, check_below_root
 
 PHRASES = ("phrase", "caption")
 
@@ -142,18 +139,3 @@ def _words(annotation: Mapping[str, Any], instances: Instances) -> str:
     given = next((annotation[key] for key in PHRASES if annotation.get(key)), None)
     words = instances.categories[annotation["category_id"]] if given is None else given
     return as_text(words)
-
-
-def main(
-    root: Root,
-    out: Out,
-    split: Annotated[str, typer.Option(help="Of instances.json, whose name does not say.")] = "train",
-    images: Images = None,
-    keep_leaks: KeepLeaks = False,
-) -> None:
-    """Your own data: COCO's instances JSON -> Sample shards, a phrase per object or its category's name."""
-    run(lambda: prepare(root, split, images), root, out, False, keep_leaks)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,6 +1,6 @@
 """gRefCOCO -> Sample shards, one folder per split: expressions that mean one object, several, or none.
 
-    python -m sam4mllm.data_prep.readers.grefcoco --root downloads --out data/grefcoco
+    sam4mllm data grefcoco --root downloads --out data/grefcoco
 
     ROOT/grefcoco/grefs(unc).json   or grefs(unc).p; as released again in August 2023; both may lie in ROOT itself
     ROOT/grefcoco/instances.json    COCO's
@@ -23,11 +23,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
-from sam4mllm.cli.data import Images, KeepLeaks, Out, Partial, Root, run
-from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.formats.refer import image_root, read_refer
+from sam4mllm.data_prep.reading import Reading
 
 SPLIT_BY = "unc"
 
@@ -50,12 +47,3 @@ def refs_file(root: Path) -> Path:
     home = root / "grefcoco" if (root / "grefcoco").is_dir() else root
     pickled = home / f"grefs({SPLIT_BY}).p"
     return pickled if pickled.is_file() else pickled.with_suffix(".json")
-
-
-def main(root: Root, out: Out, images: Images = None, partial: Partial = False, keep_leaks: KeepLeaks = False) -> None:
-    """gRefCOCO -> Sample shards, one folder per split: expressions that mean one object, several, or none."""
-    run(lambda: prepare(root, images), root, out, partial, keep_leaks)
-
-
-if __name__ == "__main__":
-    typer.run(main)

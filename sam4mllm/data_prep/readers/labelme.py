@@ -1,7 +1,7 @@
 """Your own data, 2: folders of LabelMe's JSON files -> Sample shards; a label is a phrase.
 
-    python -m sam4mllm.data_prep.readers.labelme --root downloads --out data/labelme
-    python -m sam4mllm.data_prep.readers.labelme --root my_photos --out data/my_photos
+    sam4mllm data labelme --root downloads --out data/labelme
+    sam4mllm data labelme --root my_photos --out data/my_photos
 
     ROOT/labelme/a.json, a.jpg     one split, `--split` (train); all may lie in ROOT itself, no other JSON among them
     ROOT/labelme/val/b.json, ...   a first folder called train, val or test is a split, and no other one
@@ -26,21 +26,19 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-import typer
 from jaxtyping import Bool
 
-from sam4mllm.cli.data import KeepLeaks, Out, Root, run
+from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.formats.plain import as_text, as_whole, read_json
 from sam4mllm.data_prep.formats.points import CUT, as_points, leave
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle
-from sam4mllm.data.samples import Sample
 
 # how many points each shape has; None: three or more
 AREAS = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
@@ -190,17 +188,3 @@ def _patch(packed: bytes) -> Bool[np.ndarray, "h w"]:
                 return np.array(picture.convert("L")) > 0
     except PIL.Image.DecompressionBombError as error:
         raise UserError(f"its mask is too large: {error}") from error
-
-
-def main(
-    root: Root,
-    out: Out,
-    split: Annotated[str, typer.Option(help="Of the files that lie in no folder train, val or test.")] = "train",
-    keep_leaks: KeepLeaks = False,
-) -> None:
-    """Your own data: folders of LabelMe's JSON files -> Sample shards; a label is a phrase."""
-    run(lambda: prepare(root, split), root, out, False, keep_leaks)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,6 +1,6 @@
 """LLaVA-Instruct -> Talk shards: questions and answers about pictures without any mask, the mixture's VQA part.
 
-    python -m sam4mllm.data_prep.readers.llava_instruct --root downloads --out data/llava_instruct
+    sam4mllm data llava_instruct --root downloads --out data/llava_instruct
 
     ROOT/llava_instruct/llava_instruct_150k.json     or llava_dataset/, or in ROOT itself
     ROOT/images/train2014/COCO_train2014_*.jpg       or train2017/*.jpg there, in images/mscoco/images, coco or ROOT
@@ -27,17 +27,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import typer
-
-from sam4mllm.cli.data import Images, KeepLeaks, Out, Root, run
+from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import check_below_root
 from sam4mllm.data_prep.formats.plain import as_text, read_json
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.sources import LLAVA, LLAVA_PICTURES
 from sam4mllm.errors import UserError
 from sam4mllm.images.files import image_size
-from sam4mllm.mllm import Turn
-from sam4mllm.data.samples import check_below_root
-from sam4mllm.data.conversations import Talk
+from sam4mllm.language.messages import Turn
 
 ROLES: Mapping[str, Literal["user", "assistant"]] = MappingProxyType({"human": "user", "gpt": "assistant"})
 YEARS: Mapping[str, str] = MappingProxyType({"train2017": "", "train2014": "COCO_train2014_"})  # what names begin with
@@ -117,12 +114,3 @@ def _wrong(image: str | None, turns: tuple[Turn, ...], home: Path) -> str | None
 def _turns(conversation: list[Any]) -> tuple[Turn, ...]:
     turns = tuple(Turn(ROLES[said["from"]], as_text(said["value"]).replace(MARK, "").strip()) for said in conversation)
     return turns[1:] if turns and turns[0].role != "user" else turns
-
-
-def main(root: Root, out: Out, images: Images = None, keep_leaks: KeepLeaks = False) -> None:
-    """LLaVA-Instruct -> Talk shards: questions and answers about pictures without any mask."""
-    run(lambda: prepare(root, images), root, out, False, keep_leaks)
-
-
-if __name__ == "__main__":
-    typer.run(main)

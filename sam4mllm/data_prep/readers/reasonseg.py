@@ -1,6 +1,6 @@
 """ReasonSeg -> Sample shards of train, val and test; its explanations -> Talk shards beside the training samples.
 
-    python -m sam4mllm.data_prep.readers.reasonseg --root downloads --out data/reasonseg
+    sam4mllm data reasonseg --root downloads --out data/reasonseg
 
     ROOT/reason_seg/ReasonSeg/val/NAME.jpg, NAME.json     and train, test; ReasonSeg, or the splits, may lie in ROOT
     ROOT/reason_seg/ReasonSeg/explanatory/train.json      a list of {"image": "NAME.jpg", "query": ..., "outputs": ...}
@@ -28,20 +28,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-import typer
 from jaxtyping import UInt8
 
-from sam4mllm.cli.data import KeepLeaks, Out, Partial, Root, run
+from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample, check_below_root
 from sam4mllm.data_prep.formats.plain import as_text, read_json
 from sam4mllm.data_prep.formats.points import CUT, as_points, leave
 from sam4mllm.data_prep.reading import Reading, is_training
 from sam4mllm.data_prep.sources import REASONSEG
 from sam4mllm.errors import UserError
-from sam4mllm.images.files import image_size
-from sam4mllm.mllm import Turn
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, check_below_root
-from sam4mllm.data.conversations import Talk
+from sam4mllm.images.files import image_size
+from sam4mllm.language.messages import Turn
 
 SPLITS = ("train", "val", "test")
 TARGET, IGNORE = 1, 255
@@ -193,12 +191,3 @@ def _explained(home: Path, noticed: dict[str, list[str]]) -> dict[str, list[Talk
         raise UserError(f"{path} is not as ReasonSeg has it: {type(error).__name__}: {error}") from error
     noticed["explanations without a picture, left out"] = missing
     return {"train": talks}
-
-
-def main(root: Root, out: Out, partial: Partial = False, keep_leaks: KeepLeaks = False) -> None:
-    """ReasonSeg -> Sample shards of train, val and test, and its explanations as talks."""
-    run(lambda: prepare(root), root, out, partial, keep_leaks)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,9 +1,9 @@
 """RefCOCO, RefCOCO+ and RefCOCOg in REFER's layout -> Sample shards, one folder per split.
 
-    python -m sam4mllm.data_prep.readers.refcoco --root downloads --out data/refcoco
-    python -m sam4mllm.data_prep.readers.refcoco --dataset refcoco+ --root downloads --out data/refcoco+
+    sam4mllm data refcoco --root downloads --out data/refcoco
+    sam4mllm data refcoco+ --root downloads --out data/refcoco+
 
-One sentence of RefCOCO (unc), and the sample that it becomes; `sam4mllm.data_prep.formats.refer` shows the files:
+One sentence of RefCOCO (unc), and the sample that it becomes; `formats.refer` shows the files:
 
     {"sent_id": 15215, "sent": "pink shirt", "raw": "pink shirt", "tokens": ["pink", "shirt"]}   in ref 5342, split val
 
@@ -18,13 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
 
-import typer
-
-from sam4mllm.cli.data import Images, KeepLeaks, Out, Partial, Root, run
-from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.formats.refer import image_root, read_refer
+from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
 
 # whose splits each set comes with, the one that papers report first
@@ -56,20 +52,3 @@ def prepare(root: Path, dataset: str, split_by: str | None = None, images: Path 
 def refs_file(root: Path, dataset: str, split_by: str) -> Path:
     """Where a set's refs lie."""
     return root / dataset / f"refs({split_by}).p"
-
-
-def main(
-    root: Root,
-    out: Out,
-    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(SPLIT_BY)}.")] = "refcoco",
-    split_by: Annotated[str | None, typer.Option(help="unc, umd or google; what papers report by default.")] = None,
-    images: Images = None,
-    partial: Partial = False,
-    keep_leaks: KeepLeaks = False,
-) -> None:
-    """RefCOCO, RefCOCO+ and RefCOCOg in REFER's layout -> Sample shards, one folder per split."""
-    run(lambda: prepare(root, dataset, split_by, images), root, out, partial, keep_leaks)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from PIL import Image as PilImage
 
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.mllm import Reply
+from sam4mllm.language.messages import Reply
 from sam4mllm.mllm.hf.choose import choose, choose_next
 from sam4mllm.mllm.hf.prefix import Prefix, feed, greedy, prefill
 from sam4mllm.mllm.hf.template import PLACEHOLDERS, Template

@@ -19,7 +19,7 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.frames import Sight
 from sam4mllm.mllm.hf.template import Template
 

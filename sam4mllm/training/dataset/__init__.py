@@ -1,0 +1,1 @@
+"""From samples, targets and conversations to training rows: mixture, corpus, examples, token budget, sampler."""

@@ -10,7 +10,6 @@ Knows nothing of conversations, tokens and models. In a recipe:
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,47 +18,16 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from sam4mllm.data.conversations import Talk, TalkSet, read_talks
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
-from sam4mllm.training.dataset.mixture import KINDS, TALK, Mixture, Rows
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
-from sam4mllm.data.conversations import Talk, TalkSet, read_talks
 from sam4mllm.targets.record import Target, read_targets
+from sam4mllm.training.dataset.mixture import KINDS, TALK, Mixture, Rows, Source
 
 log = logging.getLogger(__name__)
 Targets: TypeAlias = Mapping[tuple[str, int], Target]
 NAMED = 3  # ids in a line of the log
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One source as a recipe names it.
-
-    Attributes:
-        samples: a folder of samples, or
-        talks: a folder of talks.
-        targets: a folder of targets for the samples, which PPG then says; random clicks where None.
-        images: the root of the pictures, where they were moved.
-        weight: how often an epoch goes through it: 1 is once, 0.2 a fifth of its pictures, drawn anew for each epoch,
-            2 twice; 0 leaves it out.
-
-    Raises:
-        UserError: for neither or both of samples and talks, targets for talks, or a weight below 0 or no number.
-    """
-
-    samples: str | None = None
-    targets: str | None = None
-    talks: str | None = None
-    images: str | None = None
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if (self.samples is None) is (self.talks is None):
-            raise UserError(f"a source is a folder of samples or one of talks, got {self.samples} and {self.talks}")
-        if self.talks is not None and self.targets is not None:
-            raise UserError(f"talks have no targets: {self.talks} is given {self.targets}")
-        if not 0 <= self.weight < math.inf:
-            raise UserError(f"a source's weight is 0 or more, got {self.weight}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,3 +125,34 @@ class Rows:
                 f"a conversation holds 1 or more expressions of its picture and 1 or more tokens, got per_image "
                 f"{self.per_image} and tokens {self.tokens}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source as a recipe names it.
+
+    Attributes:
+        samples: a folder of samples, or
+        talks: a folder of talks.
+        targets: a folder of targets for the samples, which PPG then says; random clicks where None.
+        images: the root of the pictures, where they were moved.
+        weight: how often an epoch goes through it: 1 is once, 0.2 a fifth of its pictures, drawn anew for each epoch,
+            2 twice; 0 leaves it out.
+
+    Raises:
+        UserError: for neither or both of samples and talks, targets for talks, or a weight below 0 or no number.
+    """
+
+    samples: str | None = None
+    targets: str | None = None
+    talks: str | None = None
+    images: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.samples is None) is (self.talks is None):
+            raise UserError(f"a source is a folder of samples or one of talks, got {self.samples} and {self.talks}")
+        if self.talks is not None and self.targets is not None:
+            raise UserError(f"talks have no targets: {self.talks} is given {self.targets}")
+        if not 0 <= self.weight < math.inf:
+            raise UserError(f"a source's weight is 0 or more, got {self.weight}")

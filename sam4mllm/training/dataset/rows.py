@@ -20,16 +20,17 @@ from operator import attrgetter
 import numpy as np
 from jaxtyping import Bool
 
-from sam4mllm.training.dataset.token_budget import Lengths, costs, free
-from sam4mllm.language.templates import plain
-from sam4mllm.training.dataset.sampler import Deck, Epoch, epoch_of
-from sam4mllm.geometry.prompts import Frame
-from sam4mllm.mllm import MLLM, Conversation, Turn
-from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
-from sam4mllm.data.samples import Sample
-from sam4mllm.training.dataset.corpus import Corpus, Part
 from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample
+from sam4mllm.geometry.prompts import Frame
+from sam4mllm.language.messages import Turn
+from sam4mllm.language.templates import plain
+from sam4mllm.mllm import MLLM, Conversation
+from sam4mllm.training.dataset.corpus import Corpus, Part
 from sam4mllm.training.dataset.examples import prompts_of, said
+from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
+from sam4mllm.training.dataset.sampler import Deck, Epoch, epoch_of
+from sam4mllm.training.dataset.token_budget import Lengths, costs, free
 
 log = logging.getLogger(__name__)
 PLACES = 5  # the stream of random numbers of a row's places; those of its plan are in `epochs`

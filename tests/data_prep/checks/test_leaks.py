@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.data_prep.readers import coco, refcoco
+from sam4mllm.data.conversations import Talk, read_talks
+from sam4mllm.data.samples import Sample, read_samples
+from sam4mllm.data_prep.checks.leaks import identities
 from sam4mllm.data_prep.convert import convert
 from sam4mllm.data_prep.every import PREPARE
-from sam4mllm.data_prep.checks.leaks import identities
+from sam4mllm.data_prep.readers import coco, refcoco
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
-from sam4mllm.data.samples import Sample, read_samples
-from sam4mllm.data.conversations import Talk, read_talks
+from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
 
 # each set trains on what another one measures on; 9 is free of that

@@ -57,7 +57,7 @@ def test_whatever_is_not_plain_is_refused_by_name(tmp_path, monkeypatch, protoco
     monkeypatch.chdir(tmp_path)
     for content, name in (
         (pickle.dumps([Trap()], protocol=protocol), r"(posix|nt)\.system"),
-        (pickle.dumps(Named, protocol=protocol), r"tests\.data_prep\.test_plain\.Named"),
+        (pickle.dumps(Named, protocol=protocol), r"tests\.data_prep\.formats\.test_plain\.Named"),
         (outside(protocol, tmp_path), "the outside object 'file:"),
     ):
         with pytest.raises(UserError, match=f"it names {name}") as caught:

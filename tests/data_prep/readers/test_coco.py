@@ -2,19 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import coco
-from sam4mllm.data_prep.readers.coco import prepare
+from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.instances import TWICE
+from sam4mllm.data_prep.readers.coco import prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import read_samples
-
-APP = typer.Typer()
-APP.command()(coco.main)
+from tests.running import invoke
 
 
 def thing(number: int, x: int, **change) -> dict:
@@ -140,7 +135,7 @@ def test_what_comes_twice_word_for_word_counts_once_and_is_told(tmp_path):
 def test_a_split_cannot_leave_the_output(tmp_path, split):
     root, out = write(tmp_path / "raw", [thing(1, 0)]), tmp_path / "a" / "b" / "c"
     words = ["--root", root, "--out", out, "--split", split]
-    result = CliRunner().invoke(APP, [str(word) for word in words])
+    result = invoke("data", "coco", *words)
     assert result.exit_code == 2
     assert "a split is a folder of its own" in result.stderr
     assert not (tmp_path / "a").exists()
@@ -193,7 +188,7 @@ def test_files_of_another_form_are_one_line_that_names_them(tmp_path, things, ch
 def test_a_file_name_of_two_lines_is_refused_in_one(tmp_path):
     images = [{"id": 5, "file_name": "a\nb.jpg", "width": 12, "height": 4}]
     root, out = write(tmp_path / "raw", [thing(1, 0)], images=images), tmp_path / "out"
-    result = CliRunner().invoke(APP, ["--root", str(root), "--out", str(out)])
+    result = invoke("data", "coco", "--root", str(root), "--out", str(out))
     assert result.exit_code == 2
     assert result.stderr == (
         "error: coco-train-5-1: a picture's path is one line without control characters, got 'a\\nb.jpg'\n"
@@ -207,14 +202,14 @@ def test_a_folder_without_instances_is_one_line(tmp_path):
 
 
 def test_a_root_that_is_not_there_is_said(tmp_path):
-    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "gone"), "--out", str(tmp_path / "out")])
+    result = invoke("data", "coco", "--root", str(tmp_path / "gone"), "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
     assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
 
 
 def test_the_command_writes_real_pictures_and_masks(real_data, tmp_path):
     words = ["--root", real_data / "coco_real", "--split", "val", "--out", tmp_path / "out"]
-    result = CliRunner().invoke(APP, [str(word) for word in words])
+    result = invoke("data", "coco", *words)
     assert result.exit_code == 0, result.output
     found = read_samples(tmp_path / "out" / "val")
     document = json.loads((real_data / "coco_real" / "instances.json").read_text())

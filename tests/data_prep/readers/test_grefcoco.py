@@ -4,18 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from pycocotools import mask as coco
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import grefcoco
+from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.readers.grefcoco import prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
-from sam4mllm.data.samples import read_samples
-
-APP = typer.Typer()
-APP.command()(grefcoco.main)
+from tests.running import invoke
 
 
 def square(x: int) -> list[list[int]]:
@@ -108,7 +103,7 @@ def real_root(real_data, tmp_path) -> Path:
 
 
 def test_the_command_writes_what_the_files_hold(real_root, tmp_path):
-    result = CliRunner().invoke(APP, ["--root", str(real_root), "--out", str(tmp_path / "out"), "--partial"])
+    result = invoke("data", "grefcoco", "--root", str(real_root), "--out", str(tmp_path / "out"), "--partial")
     assert result.exit_code == 0, result.output
     assert "val: 25 refs (officially 8,163), 27 sentences, 6 pictures; 12 mean nothing" in result.output
     assert "missing" not in result.output

@@ -9,18 +9,13 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import labelme
-from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint, prepare
+from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.points import CUT
+from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
-from sam4mllm.data.samples import read_samples
-
-APP = typer.Typer()
-APP.command()(labelme.main)
+from tests.running import invoke
 
 
 def png(patch) -> str:
@@ -247,7 +242,7 @@ def test_the_folder_labelme_below_the_root_is_the_sets(tmp_path):
 def test_the_command_writes_a_folder_for_each_split(tmp_path):
     write(tmp_path / "raw", [shape("mug", 0)], "train/a")
     write(tmp_path / "raw", [shape("mug", 0)], "val/a")
-    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out")])
+    result = invoke("data", "labelme", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     assert "pictures that are missing: 2 (train/a.jpg, val/a.jpg)" in result.output
     assert [len(read_samples(tmp_path / "out" / split)) for split in ("train", "val")] == [1, 1]
@@ -257,7 +252,7 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
 def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
     write(tmp_path / "raw", [shape("mug", 0)])
     (tmp_path / "link").symlink_to(tmp_path / "raw")
-    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / out)])
+    result = invoke("data", "labelme", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / out))
     assert result.exit_code == 2
     assert "where all JSON is read as labelme: choose another" in result.stderr
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.json"]
@@ -272,7 +267,7 @@ def test_a_folder_without_files_is_one_line(tmp_path):
 def test_a_split_cannot_leave_the_output(tmp_path, split):
     out = tmp_path / "a" / "b"
     words = ["--root", write(tmp_path / "raw", [shape("mug", 0)]), "--out", out, "--split", split]
-    result = CliRunner().invoke(APP, [str(word) for word in words])
+    result = invoke("data", "labelme", *words)
     assert result.exit_code == 2
     assert "a split is a folder of its own" in result.stderr
     assert not (tmp_path / "a").exists()

@@ -3,18 +3,14 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import llava_instruct
+from sam4mllm.data.conversations import read_talks
 from sam4mllm.data_prep.readers.llava_instruct import MISSING, NONE, ORDER, prepare
 from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
-from sam4mllm.data.conversations import read_talks
+from sam4mllm.language.messages import Turn
+from tests.running import invoke
 
-APP = typer.Typer()
-APP.command()(llava_instruct.main)
 ASK = {"from": "human", "value": "<image>\nWhat is it?"}
 SAY = {"from": "gpt", "value": "A bus.\n"}
 ASKED, SAID = Turn("user", "What is it?"), Turn("assistant", "A bus.")
@@ -122,7 +118,7 @@ def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
 
 def test_the_command_writes_talks(tmp_path):
     write(tmp_path, [ASK, SAY], [ASK])
-    result = CliRunner().invoke(APP, ["--root", str(tmp_path), "--out", str(tmp_path / "out")])
+    result = invoke("data", "llava_instruct", "--root", str(tmp_path), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     assert f"{ORDER}: 1 (1-000000000001)" in result.output
     talks = read_talks(tmp_path / "out" / "train")

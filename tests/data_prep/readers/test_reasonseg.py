@@ -4,21 +4,16 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import reasonseg
+from sam4mllm.data.conversations import read_talks
+from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.points import CUT
 from sam4mllm.data_prep.readers.reasonseg import IGNORE, TARGET, THIN, paint, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
-from sam4mllm.mllm import Turn
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import read_samples
-from sam4mllm.data.conversations import read_talks
-
-APP = typer.Typer()
-APP.command()(reasonseg.main)
+from sam4mllm.language.messages import Turn
+from tests.running import invoke
 
 
 def shape(label: str, x0: float, y0: float, x1: float, y1: float) -> dict:
@@ -199,7 +194,7 @@ def test_a_root_without_the_set_is_one_line(tmp_path):
 def test_the_command_writes_samples_and_talks_beside_each_other(tmp_path):
     write(tmp_path / "raw" / "train")
     explain(tmp_path / "raw")
-    result = CliRunner().invoke(APP, ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--partial"])
+    result = invoke("data", "reasonseg", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--partial")
     assert result.exit_code == 0, result.output
     assert "train: 1 talks about 1 pictures" in result.output
     assert len(read_samples(tmp_path / "out" / "train")) == 2

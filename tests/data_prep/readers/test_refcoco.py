@@ -4,20 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from pycocotools import mask as coco
-from typer.testing import CliRunner
 
-from sam4mllm.data_prep.readers import refcoco
-from sam4mllm.data_prep.readers.refcoco import SPLIT_BY, prepare
+from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.refer import read_refs
+from sam4mllm.data_prep.readers.refcoco import SPLIT_BY, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import read_samples
+from tests.running import invoke
 
-APP = typer.Typer()
-APP.command()(refcoco.main)
 SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
 
 
@@ -161,36 +157,35 @@ def test_instances_that_cannot_be_read_are_one_line(tmp_path, content):
 
 
 def run(*words: str | Path):
-    return CliRunner().invoke(APP, [*map(str, words)])
+    return invoke("data", *words)
 
 
 def test_the_command_writes_a_folder_for_each_split(tmp_path):
     root = write(tmp_path / "raw", ["val", "testA"])
     (root / "images" / "mscoco" / "images" / "train2014").mkdir(parents=True)
-    result = run("--dataset", "refcoco", "--root", root, "--out", tmp_path / "out", "--partial")
+    result = run("refcoco", "--root", root, "--out", tmp_path / "out", "--partial")
     assert result.exit_code == 0, result.output
     assert "val: 1 refs (officially 3,811), 2 sentences (officially 10,834), 1 pictures" in result.output
     found = read_samples(tmp_path / "out" / "testA")
     assert len(found) == 2
     assert found.images == root / "images" / "mscoco" / "images"
-    run("--dataset", "refcoco", "--root", root, "--out", tmp_path / "out", "--partial", "--images", "/elsewhere")
+    run("refcoco", "--root", root, "--out", tmp_path / "out", "--partial", "--images", "/elsewhere")
     assert read_samples(tmp_path / "out" / "val").images == Path("/elsewhere")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        pytest.param(["--dataset", "refclef"], "choose one of refcoco, refcoco+, refcocog", id="set"),
-        pytest.param(["--dataset", "refcoco", "--split-by", "umd"], "choose one of unc, google", id="split-by"),
-        pytest.param(["--dataset", "refcocog"], "refcocog has no refs at all", id="missing"),
-        pytest.param(["--dataset", "refcoco", "--split-by", "google"], "has refs(unc).p", id="another split-by"),
-        pytest.param(["--dataset", "refcoco", "--out", "/proc/none"], "cannot write", id="unwritable"),
-        pytest.param(["--dataset", "refcoco"], "val has 1 refs instead of 3,811", id="other counts than the official"),
+        pytest.param(["refcoco", "--split-by", "umd"], "choose one of unc, google", id="split-by"),
+        pytest.param(["refcocog"], "refcocog has no refs at all", id="missing"),
+        pytest.param(["refcoco", "--split-by", "google"], "has refs(unc).p", id="another split-by"),
+        pytest.param(["refcoco", "--out", "/proc/none"], "cannot write", id="unwritable"),
+        pytest.param(["refcoco"], "val has 1 refs instead of 3,811", id="other counts than the official"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
     root = write(tmp_path / "raw")
-    result = run("--root", root, "--out", tmp_path / "out", *words)
+    result = run(words[0], "--root", root, "--out", tmp_path / "out", *words[1:])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
@@ -207,7 +202,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
 )
 def test_all_real_sentences_come_out(real_data, tmp_path, dataset, expected):
     root = real_data / "refcoco_real"
-    assert run("--dataset", dataset, "--root", root, "--out", tmp_path / "out", "--partial").exit_code == 0
+    assert run(dataset, "--root", root, "--out", tmp_path / "out", "--partial").exit_code == 0
     for split, count in expected.items():
         found = read_samples(tmp_path / "out" / split)
         assert len(found) == count

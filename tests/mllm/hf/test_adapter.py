@@ -11,12 +11,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForImageTextToText
 
-from sam4mllm.language.dialects import dialect
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
+from sam4mllm.language.dialects import dialect
 from sam4mllm.mllm.adapter_card import Card
-from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.adapter import adapted, fingerprint
+from sam4mllm.mllm.hf.model import HfMLLM
 from tests.families import build
 
 FAMILY = "llava_onevision"

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sam4mllm.geometry.prompts import Box, Image
-from sam4mllm.mllm import Reply
-from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.language.messages import Reply
 from sam4mllm.mllm.hf.chat import HfChat
+from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.prefix import feed
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.ppg import PPG

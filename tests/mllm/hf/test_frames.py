@@ -10,8 +10,8 @@ import torch
 import transformers as tf
 
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.frames import Sight
+from sam4mllm.mllm.hf.model import HfMLLM
 
 SIDE = 224
 SQUARE = {"height": SIDE, "width": SIDE}

@@ -10,10 +10,11 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 
-from sam4mllm.language.dialects import dialect
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
-from sam4mllm.mllm import MLLM, Chat, Reply
+from sam4mllm.language.dialects import dialect
+from sam4mllm.language.messages import Reply
+from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.mllm.hf.model import HfMLLM
 from tests.families import build, qwen2_vl
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
-from sam4mllm.mllm.hf import chat
+from sam4mllm.language.messages import Turn
+from sam4mllm.mllm.hf import chat as module
 from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.runtime.specs import EMBEDDED
 from tests.families import FAMILIES
 
 ASKED = ["Where is the cat on the left?", "Is the point on it?", "And this one, on the right hand side?"]
@@ -35,7 +35,7 @@ def ids_of(row) -> list[int]:
 def test_a_row_is_what_a_chat_is_fed(mllm, pictures, monkeypatch):
     """The chat is made to say the row's replies; its prompt and all that it was fed after it are the row."""
     template, said = mllm._speaker.template, iter(SAID)
-    monkeypatch.setattr(chat, "greedy", lambda *_: [(template.reply(next(said)), True)])
+    monkeypatch.setattr(module, "greedy", lambda *_: [(template.reply(next(said)), True)])
     chat = mllm.open(pictures[:1])
     for text in ASKED:
         chat.answer([text])

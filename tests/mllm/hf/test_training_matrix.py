@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.training.trainer import finetune
-from sam4mllm.training.lora import Lora
 from sam4mllm.training.config import Training
+from sam4mllm.training.lora import Lora
+from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, build
 from tests.mllm.taught import heard, lesson, load
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.errors import UserError
-from sam4mllm.mllm import Turn
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.training.dataset.mixture import KINDS, Mixture, Rows
-from sam4mllm.data.samples import SampleSet, write_samples
-from sam4mllm.training.dataset.corpus import LeftOut, Part, Source, check_files, corpus, read_sources
 from sam4mllm.data.conversations import Talk, TalkSet, write_talks
+from sam4mllm.data.samples import SampleSet, write_samples
+from sam4mllm.errors import UserError
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.language.messages import Turn
 from sam4mllm.targets.record import write_targets
+from sam4mllm.training.dataset.corpus import LeftOut, Part, check_files, corpus, read_sources
+from sam4mllm.training.dataset.mixture import KINDS, Mixture, Rows, Source
 from tests.teaching import BOX, HEIGHT, PPG, PQPP, WIDTH, disc, sample, target
 
 NOWHERE = Path("nowhere")

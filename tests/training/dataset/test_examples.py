@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from sam4mllm.language.dialects import DIALECTS, dialect
 from sam4mllm.geometry.prompts import Frame, on_mask
-from sam4mllm.training.dataset.mixture import Asking
+from sam4mllm.language.dialects import DIALECTS, dialect
 from sam4mllm.training.dataset.examples import asked_points
+from sam4mllm.training.dataset.mixture import Asking
 from tests.teaching import HEIGHT, WIDTH, disc
 
 MASK, FRAME = disc(10), Frame.whole(WIDTH, HEIGHT)

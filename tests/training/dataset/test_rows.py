@@ -4,17 +4,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.training.dataset.rows import Conversations
-from sam4mllm.language.templates import read_boxes, read_label, read_labels, read_prompts
+from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Prompt, on_mask
 from sam4mllm.images.files import write_png
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
+from sam4mllm.language.templates import read_boxes, read_label, read_labels, read_prompts
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
-from sam4mllm.data.samples import SampleSet
 from sam4mllm.training.dataset.corpus import Part, corpus
-from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
+from sam4mllm.training.dataset.rows import Conversations
 from tests.families import build
 from tests.teaching import BOX, HEIGHT, KEPT, LISTED, MUTE, PPG, PQPP, WIDTH, Words, disc, sample, target
 

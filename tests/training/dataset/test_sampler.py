@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.training.dataset.sampler import Deck, epoch_of
 from sam4mllm.training.dataset.mixture import Asking
+from sam4mllm.training.dataset.sampler import Deck, epoch_of
 
 PLENTY = 10**9
 WEIGHTS = np.array([3.0, 1.0, 0.0])

@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Point, Prompt
 from sam4mllm.images.files import write_png
-from sam4mllm.mllm import Turn
+from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
-from sam4mllm.data.samples import SampleSet
-from sam4mllm.training.dataset.corpus import Part, corpus
-from sam4mllm.data.conversations import Talk, TalkSet
 from sam4mllm.targets.record import Target
+from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
+from sam4mllm.training.dataset.rows import Conversations
 from tests.families import build
 from tests.teaching import BOX, HEIGHT, KEPT, MUTE, PQPP, WIDTH, Words, disc, sample
 

@@ -1,9 +1,9 @@
 import numpy as np
 
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import read_boxes, read_label, read_labels, read_prompts
-from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
-from sam4mllm.training.dataset.turns import box_turns, listed_turns, ppg_turns, pqpp_turns
+from sam4mllm.training.dataset.examples import box_turns, listed_turns, ppg_turns, pqpp_turns
 
 ROW, FRAME = dialect("sam4mllm"), Frame.whole(100, 100)
 RIGHT = Prompt(Box(60, 20, 90, 80), (Point(70.5, 40.5), Point(62.5, 22.5, positive=False)))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.evaluation.threshold_sweep import PAPER
-from sam4mllm.training.checkpoints import is_whole, seal
-from sam4mllm.errors import UserError
-from sam4mllm.runtime.provenance import data
-from sam4mllm.mllm.adapter_card import Card
 from sam4mllm.config import Recipe
 from sam4mllm.data.samples import SampleSet, write_samples
-from tests.evaluation.test_threshold_sweep import Leaning, Nearest, samples  # noqa: F401  a fixture
+from sam4mllm.errors import UserError
+from sam4mllm.evaluation.calibration.sweep import PAPER
+from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.runtime.provenance import data
+from sam4mllm.training.checkpoints import is_whole, seal
+from tests.evaluation.calibration.test_sweep import Leaning, Nearest, samples  # noqa: F401  a fixture
 
 WORDS = ["--segmenter", "grabcut", "--layout", "grid", "--layout", "interior", "--points", 4, "--points", 9]
 
@@ -180,7 +180,7 @@ def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples
 
 
 def test_no_layouts_are_nothing_to_choose_from():
-    from sam4mllm.evaluation.calibrate import Choice
+    from sam4mllm.evaluation.calibration.choice import Choice
 
     with pytest.raises(UserError, match="no layouts"):
         Choice(())

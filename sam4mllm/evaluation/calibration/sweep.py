@@ -19,16 +19,16 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Int64
 
+from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Prompt
+from sam4mllm.evaluation.bootstrap import Ratio, numbered
 from sam4mllm.evaluation.metrics import Pixels, Truth, profile_named
+from sam4mllm.geometry.prompts import Prompt
+from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then
-from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.geometry.rle import Rle, union
-from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.segmenters import Scene, Segmenter
 
 AT_ONCE = 32

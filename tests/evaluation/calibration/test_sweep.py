@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.evaluation.threshold_sweep import PAPER, Setting, Survey, Swept, sweep
+from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box
-from sam4mllm.images.files import write_png
+from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Survey, Swept, sweep
 from sam4mllm.evaluation.metrics import Counts, Pixels
+from sam4mllm.evaluation.pairing import tally
+from sam4mllm.geometry.prompts import Box
+from sam4mllm.geometry.rle import Rle
+from sam4mllm.images.files import write_png
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
@@ -19,11 +22,8 @@ from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.points import Layout, Sure
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.geometry.rle import Rle
-from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.segmenters import ScoredMask, Takes
 from sam4mllm.segmenters.box import fill
-from sam4mllm.evaluation.pairing import tally
 
 PLACE = re.compile(r"\((\d+),(\d+)\)")
 LAYOUTS = (Layout("grid", 9), Layout("low-discrepancy", 7), Layout("interior", 4), Layout("low-discrepancy", 3))

@@ -1,0 +1,19 @@
+"""`sam4mllm recipe`: the recipes that ship with the package."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="Recipe to print. Default: list all.")] = None,
+) -> None:
+    """List the recipes that ship with the package, or print one: `sam4mllm recipe lora > my.yaml`."""
+    from sam4mllm.runtime.recipes import recipe_file, recipe_names
+
+    if name is None:
+        typer.echo("\n".join(recipe_names()))
+    else:
+        typer.echo(recipe_file(name).read_text(encoding="utf-8"), nl=False)

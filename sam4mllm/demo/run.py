@@ -1,0 +1,60 @@
+"""The steps of a demonstration: scenes, targets, a LoRA, predictions, tables; what is done already is kept.
+
+It takes the way of the commands targets, finetune, predict and score.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.demo.recipe import Demo
+from sam4mllm.demo.tables import sheet, summary
+from sam4mllm.images.files import write_png
+from sam4mllm.prediction.record import read_predictions
+from sam4mllm.prediction.run import FAILED, predict_set
+from sam4mllm.runtime.files import write_text
+from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.progress import progress
+from sam4mllm.synthetic.scenes import Level
+from sam4mllm.synthetic.shards import write_scenes
+from sam4mllm.targets.run import search_targets
+from sam4mllm.training.run import run as finetune
+
+log = logging.getLogger(__name__)
+BATCH = 32
+
+
+def run(recipe: Demo) -> str:
+    """All of it; leaves predictions, ``table.md`` and ``sheet.png``, and returns the tables.
+
+    Raises:
+        UserError: for what cannot be built, and a folder in which another recipe was begun.
+    """
+    recipe.check()
+    out, level = Path(recipe.out), Level(objects=recipe.objects)
+    recipe.note(out / "demo.yaml")
+    train = write_scenes(out / "shapes", "train", recipe.train_scenes, level)
+    test = write_scenes(out / "shapes", "test", recipe.test_scenes, level)
+    adapter = _teach(recipe, train, out)
+    predictions = {}
+    for name, way in recipe.ways(adapter).items():
+        file = out / f"{name}.jsonl"
+        errors = predict_set(way, test, file, BATCH, progress)
+        predictions[name] = read_predictions(file)
+        log.info("%s: done%s", name, f", {len(errors)} failed, {FAILED}; the first: {errors[0]}" if errors else "")
+    shown = summary(list(test), predictions)
+    write_text(out / "table.md", shown)
+    write_png(out / "sheet.png", sheet(test, predictions, recipe.pictures))
+    return shown
+
+
+def _teach(recipe: Demo, samples: SampleSet, out: Path) -> Path:
+    """Targets for the samples, and a LoRA on the base that teaches them; returns its folder."""
+    said = search_targets(samples, out / "targets", recipe.seeded_search, recipe.segmenter, Here("cpu"), progress)
+    log.info("targets: %s", said)
+    adapter = out / "adapter"
+    if not (adapter / "sam4mllm.json").exists():
+        finetune(recipe.finetuning(out / "shapes" / "train", out / "targets", adapter))
+    return adapter

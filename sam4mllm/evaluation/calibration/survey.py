@@ -1,0 +1,60 @@
+"""Asking a model about a split, and drawing what each setting would have kept; a stopped run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sam4mllm.config import Recipe
+from sam4mllm.data.samples import SampleSet
+from sam4mllm.errors import UserError
+from sam4mllm.evaluation.calibration.sweep import Setting, Survey, Swept, sweep
+from sam4mllm.pipeline import Pipeline
+from sam4mllm.prediction.batch import Answering, predict_parts
+from sam4mllm.prediction.record import Prediction, read_predictions
+from sam4mllm.prediction.run import settings_of
+from sam4mllm.prediction.store import Shard
+from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Surveys with one recipe; the model is loaded where there is something left to ask."""
+
+    recipe: Recipe
+    profile: str
+    batch_size: int
+    progress: Progress
+
+    def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[Swept, tuple[str, ...]]:
+        """The survey of a split, gone on with where it was stopped, and what each setting draws of it.
+
+        What failed in an earlier run is asked again. What fails now is empty whatever is chosen, and is warned of.
+
+        Raises:
+            UserError: where every sample failed; and as `predict_parts` and `sweep` do.
+        """
+        layouts = list(dict.fromkeys(setting.layout for setting in settings))
+        segmenter = self.recipe.build_segmenter()
+        work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
+        asks = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
+        made = settings_of(replace(self.recipe, prompter="survey", options=asks), samples, self.batch_size)
+        with self.progress(len(samples), "asked") as advance:
+            predict_parts(
+                samples, work, Here(), file, Shard(), settings=made, progress=lambda _: advance(), retry_failed=True
+            )
+        said = read_predictions(file)
+        failed = _failed(said)
+        with self.progress(len(samples), "drawn") as advance:
+            return sweep(samples, said, segmenter, settings, self.profile, advance), failed
+
+
+def _failed(said: Sequence[Prediction]) -> tuple[str, ...]:
+    """A warning of the samples that failed, if any did."""
+    errors = [f"{one.id}: {one.error}" for one in said if one.error is not None]
+    if len(errors) == len(said):
+        raise UserError(f"nothing can be chosen, all {len(said)} samples failed; the first: {errors[0]}")
+    count = f"{len(errors)} of {len(said)} samples failed, and are asked again by the same command; the first: "
+    return (count + errors[0],) if errors else ()
