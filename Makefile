@@ -25,7 +25,7 @@ targets: setup ## make targets SAMPLES=data/refcoco/train OUT=data/refcoco/targe
 	$(BIN)/sam4mllm targets $(SAMPLES) --out $(OUT) $(ARGS)
 
 eval: setup ## RES, GRES and reasoning on synthetic scenes, asked in every way; make eval PROTOCOL=res|gres|reasonseg [SAMPLES=data] ARGS='--predict …'
-	$(CPU) $(BIN)/sam4mllm eval $(or $(PROTOCOL),synthetic) $(if $(PROTOCOL),--samples "$(or $(SAMPLES),data)" --predictions,--out) "$(or $(OUT),out/eval)" $(ARGS)
+	$(CPU) $(BIN)/sam4mllm eval $(or $(PROTOCOL),synthetic) $(if $(filter-out synthetic,$(PROTOCOL)),--samples "$(or $(SAMPLES),data)" --predictions,--out) "$(or $(OUT),out/eval)" $(ARGS)
 
 bench: setup ## what is fast, as ratios measured side by side in one run
 	for file in $(filter-out benchmarks/ablations.py benchmarks/large_memory.py,$(wildcard benchmarks/*.py)); do $(CPU) $(BIN)/python $$file || exit 1; done

@@ -11,4 +11,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--dataset", default="refcoco", choices=("refcoco", "refcoco+", "refcocog"))
     known, words = parser.parse_known_args()
+    if {"-h", "--help"} & set(words):
+        print(f"{__doc__}")  # noqa: T201
     main(["data", known.dataset, *words])

@@ -30,7 +30,7 @@ class Recipe:
             a folder or hub name of a transformers model.
         mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies; empty
             for the adapter's own base, and where the prompts come by hand or from the truth.
-        prompter: one of `builders.PROMPTERS`.
+        prompter: one of `prompters.load.PROMPTERS`.
         options: the prompter's arguments, those that are not to be its defaults.
         adapter: the folder of a LoRA trained for the MLLM.
         dialect: how the MLLM writes places; where None found from the model's configuration, and the paper's

@@ -41,7 +41,7 @@ CLASSES = {
     "molmo2_ppg_pqpp": "molmo2",
 }
 TUNING = sorted(CLASSES)
-ELSEWHERE = {"fsdp"}  # the last test of this file; those in tiny/ have theirs in tests/tiny
+ELSEWHERE = {"fsdp"}  # the last test of this file; those in tiny/ have theirs in tests/demo
 SMALL = ["mllm=model", "out=out", "data=[{samples: set}]", "dtype=float32", "training.bf16=false"]
 SMALL += ["training.epochs=null", "training.steps=2", "training.batch=2", "training.accumulate=1"]
 SMALL += ["training.quantize=null", "rows.asked={mean: 2, deviation: 0}"]

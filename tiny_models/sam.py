@@ -1,4 +1,4 @@
-"""The tiny SAM: a `SamModel` of half a million parameters, and its training on `shapes` from random weights.
+"""The tiny SAM: a `SamModel` of half a million parameters, and its training on synthetic scenes from random weights.
 
 Run as ``python -m tiny_models.sam RECIPE [key=value …]``. Knows nothing of language.
 """

@@ -47,6 +47,10 @@ app.add_typer(evaluation, name="eval")
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """The console entry; ``words`` in place of those of the command line."""
+    """The console entry.
+
+    Args:
+        words: in place of those of the command line.
+    """
     with told():
-        app(words)
+        app(words, prog_name="sam4mllm")

@@ -11,9 +11,9 @@ def recipe(
     name: Annotated[str | None, typer.Argument(help="Recipe to print. Default: list all.")] = None,
 ) -> None:
     """List the recipes that ship with the package, or print one: `sam4mllm recipe lora > my.yaml`."""
-    from sam4mllm.runtime.recipes import recipe_file, recipe_names
+    from sam4mllm.runtime.recipes import recipe_names, shipped_recipe
 
     if name is None:
         typer.echo("\n".join(recipe_names()))
     else:
-        typer.echo(recipe_file(name).read_text(encoding="utf-8"), nl=False)
+        typer.echo(shipped_recipe(name).read_text(encoding="utf-8"), nl=False)

@@ -39,7 +39,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_talks_version": str(VERSION)},
 )
-_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="data_prep")
+_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="`sam4mllm data`")
 
 
 @dataclass(frozen=True, slots=True)

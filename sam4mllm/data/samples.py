@@ -46,7 +46,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_samples_version": str(VERSION)},
 )
-_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="data_prep")
+_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="`sam4mllm data`")
 
 
 @dataclass(frozen=True, slots=True)

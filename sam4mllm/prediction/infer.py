@@ -1,7 +1,7 @@
 """What `sam4mllm infer` does: pictures and phrases in; overlays, masks and records out. Knows no model.
 
 For each pair three files appear, named after its picture and phrase, the record last. A record is a prediction (see
-`predictions`, which reads it too; one a line they can be replayed in place of the model) with a few fields more:
+`record`, which reads it too; one a line they can be replayed in place of the model) with a few fields more:
 
     kitchen-the-mug.overlay.png   the picture with mask, box and signed points
     kitchen-the-mug.mask.png      grey, 0 and 255

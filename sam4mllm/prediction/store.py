@@ -129,10 +129,12 @@ def growing(
         timings = stack.enter_context(Lines(_times(own)))
         timings.keep(_whole(_times(own)) if there else 0)
         yield Growing(there, lines[own], timings)
+        for opened in (*lines.values(), timings):
+            opened.close()  # Windows replaces and removes no open file; the locks stay
         _put_in_order(own, [there[sample.id] for sample in samples if sample.id in there])
         _put_timings([*reversed(others), own])
         for file in others:
-            for each in (file, _times(file), _made(file)):
+            for each in (file, _times(file), _lock_of(_times(file)), _made(file)):
                 each.unlink(missing_ok=True)
 
 
@@ -173,8 +175,9 @@ def _answered(prediction: Prediction) -> bool:
 
 def _drop_failed(file: Path, samples: SampleSet) -> None:
     """Whole or not at all, so that a run that is then killed is gone on with as any other."""
-    with Lines(file):
+    with Lines(file) as lines:
         found, _ = _kept(file, samples)
+        lines.close()  # Windows replaces no open file
         if any(one.error is not None for one in found):
             write_text(file, "".join(f"{one.to_line()}\n" for one in found if one.error is None))
 
@@ -223,6 +226,12 @@ def with_beside(file: Path) -> list[Path]:
     return [file, *(file.parent / f"{file.stem}{ending}" for ending in BESIDE)]
 
 
+def _lock_of(path: Path) -> Path:
+    """The lock of a file, whichever link it is reached by."""
+    file = path.resolve()
+    return file.with_name(f".{file.name}.lock")
+
+
 class Lines:
     """A file that grows by whole lines, and is nobody else's until it is closed; a line that cannot be written whole is
     taken back.
@@ -231,21 +240,19 @@ class Lines:
         path: its folder, and an empty file, are made if need be; what is there stays.
 
     Raises:
-        UserError: where the system refuses, here and at each line; where another run is writing the file, or has just
-            put another in its place.
+        UserError: if the system refuses, here or at a line, or if another run is writing the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock")
-        self._lock = take_lock(lock, f"cannot write {path}: another run is writing it")
+        self._lock = take_lock(_lock_of(path), f"cannot write {path}: another run is writing it")
         try:
             with one_line(path):
                 self._file = path.open("ab", buffering=0)
                 self._size = path.stat().st_size
-        except UserError:
+        except BaseException:
             release_lock(self._lock)
             raise
 
@@ -267,11 +274,17 @@ class Lines:
                 raise
         self._size += len(data)
 
+    def close(self) -> None:
+        """Close the file; it stays locked until the block ends."""
+        self._file.close()
+
     def __enter__(self) -> Lines:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        release_lock(self._lock)
+        try:
+            self.close()
+        finally:
+            release_lock(self._lock)

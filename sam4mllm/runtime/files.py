@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _sync(temporary)
+            sync_file(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def take_lock(path: Path, refusal: str) -> BaseFileLock:
     lock = FileLock(path)
     with one_line(path):
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.2, poll_interval=0.05)  # another run may be removing the file just now
         except Timeout:
             raise UserError(refusal) from None
     return lock
@@ -160,7 +160,7 @@ def one_line(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _sync(path: Path) -> None:
-    """Onto the disk before the rename: some file systems rename first, and a power cut leaves an empty file."""
-    with path.open("rb") as file:
+def sync_file(path: Path) -> None:
+    """Flush a file to the disk before it is renamed: else a power cut can leave an empty file under the new name."""
+    with path.open("r+b") as file:  # Windows syncs no file that is open for reading only
         os.fsync(file.fileno())

@@ -34,7 +34,16 @@ def recipe_file(name: str) -> Path:
     Raises:
         UserError: for neither, with the nearest name.
     """
-    file = Path(name) if Path(name).is_file() else shipped_file(name)
+    return Path(name) if Path(name).is_file() else shipped_recipe(name)
+
+
+def shipped_recipe(name: str) -> Path:
+    """The recipe that ships under a name.
+
+    Raises:
+        UserError: if there is none, with the nearest name.
+    """
+    file = shipped_file(name)
     if file is None:
         near = difflib.get_close_matches(name, recipe_names(), 1)
         hint = f" (did you mean {near[0]}?)" if near else ""

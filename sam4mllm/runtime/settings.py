@@ -1,6 +1,6 @@
 """YAML and key=value pairs into one typed, frozen dataclass. Knows nothing of what the values are for.
 
->>> load(Path("tiny_models/recipes/sam.yaml"), SamTraining, ["steps=10", "seed=1"])
+>>> load(Path("my.yaml"), SamTraining, ["steps=10", "seed=1"])
 SamTraining(out='out/tiny/sam', seed=1, steps=10, ...)
 """
 

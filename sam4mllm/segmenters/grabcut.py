@@ -4,7 +4,7 @@ Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using 
 object from what surrounds it by colour alone and knows nothing of objects; it is for trying a model's prompts out
 where no SAM is at hand, and for measuring whether points help.
 
-The constants were chosen on 100 COCO masks by `benchmarks/oracle_grabcut.py`'s numbers.
+The constants were chosen on 100 COCO masks.
 """
 
 from __future__ import annotations

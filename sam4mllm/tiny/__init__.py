@@ -1,1 +1,1 @@
-"""The embedded default: a tiny MLLM and a tiny SAM of the real transformers classes, trained on `shapes`."""
+"""The embedded default: a tiny MLLM and a tiny SAM of the real transformers classes, trained on synthetic scenes."""

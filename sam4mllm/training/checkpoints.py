@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import write_text
+from sam4mllm.runtime.files import sync_file, write_text
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,7 @@ def seal(checkpoint: Path) -> None:
     """Declare a checkpoint whole, once all its files are on the disk."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != WHOLE)
     for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(path)
     sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
     write_text(checkpoint / WHOLE, json.dumps(sizes, indent=1) + "\n")
 

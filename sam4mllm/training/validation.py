@@ -41,7 +41,7 @@ class HeldOut:
     Attributes:
         samples: a folder of samples, none of which is learned from.
         segmenter: what draws, as on the command line.
-        prompter: one of `builders.PROMPTERS` that asks a model.
+        prompter: one of `prompters.load.PROMPTERS` that asks a model.
         count: how many samples, spread over the folder.
         every: steps between looks; there is one more after the last step.
         images: the root of the pictures, where they were moved.

@@ -223,7 +223,7 @@ def test_a_wrong_option_is_exit_code_2(run, words):
 
 
 def test_what_libraries_say_to_each_others_authors_is_not_shown(command, monkeypatch):
-    def app(words):
+    def app(words, prog_name):
         warnings.warn("is deprecated", FutureWarning, stacklevel=1)
         raise SystemExit(0)
 

@@ -1,6 +1,6 @@
 """An adapter on a base model: whether it was made for that base, and how it is laid into it.
 
-The base is known by its fingerprint, which the adapter's card names (see `card`). Knows nothing of training.
+The base is known by its fingerprint, which the adapter's card names (see `adapter_card`). Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def fingerprint(model: Any) -> str:
     A hash of its configuration, less what tells of paths, versions and the way of loading; of its parameters' names
     and shapes; and of the last matrix of its decoder, rounded to bfloat16. So it is the same wherever the folder lies,
     and for a model of float32 or bfloat16 weights in whichever of the two it is loaded, or in 4 bits, which leave the
-    last matrix as it is (`hf_quantized`); one of float16 weights must not be loaded as bfloat16 or the other way around
+    last matrix as it is (`quantized`); one of float16 weights must not be loaded as bfloat16 or the other way around
     where its numbers are smaller than 6e-5.
     """
     digest = hashlib.sha256(json.dumps(_lasting(model.config.to_dict()), sort_keys=True, default=str).encode())

@@ -1,7 +1,7 @@
 """Training rows: the token sequences that chats would produce, supervised on the replies and their ends only.
 
 A row is the opened prompt as the processor makes it, then reply, end of turn, next question and so on, cut from the
-template just as a chat cuts them (`hf_template`), so that training and asking are one function. Knows nothing of
+template just as a chat cuts them (`template`), so that training and asking are one function. Knows nothing of
 training.
 """
 
