@@ -32,7 +32,7 @@ from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prompters.load import Option, build_prompter
 from sam4mllm.runtime.files import write_text
-from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import progress
 from sam4mllm.runtime.settings import load
 from sam4mllm.segmenters.load import build_segmenter
@@ -142,7 +142,7 @@ def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneRecipe:
         write_scenes(out / "shapes", "train", arm.lesson.train_scenes, LEVEL),
         out / f"targets-{arm.targets}",
     )
-    search_targets(samples, folder, arm.lesson.seeded_search, "tiny", Here("cpu"), progress)
+    search_targets(samples, folder, arm.lesson.seeded_search, "tiny", InProcess("cpu"), progress)
     sources = [Source(str(out / "shapes" / "train"), str(folder))]
     if arm.talks:
         sources.append(Source(talks=str(talks(out, arm.lesson.train_scenes)), weight=arm.talks))

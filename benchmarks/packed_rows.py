@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from sam4mllm.demo.recipe import Demo
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.rows import IGNORED
-from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import progress
 from sam4mllm.runtime.settings import load
 from sam4mllm.runtime.specs import EMBEDDED
@@ -109,7 +109,7 @@ def main() -> None:
         lesson = load(LESSON, Demo)
         lesson = replace(lesson, search=replace(lesson.search, least=0))  # so that every mask has a target
         samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=lesson.objects))
-        search_targets(samples, Path(folder) / "targets", lesson.seeded_search, "tiny", Here("cpu"), progress)
+        search_targets(samples, Path(folder) / "targets", lesson.seeded_search, "tiny", InProcess("cpu"), progress)
         part = Part("shapes", samples, read_targets(Path(folder) / "targets"))
         for side in options.sides:
             mllm = built(side)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -71,6 +74,24 @@ def warning(*, device: str | None) -> Segmenter:
 def dying(*, device: str | None) -> Segmenter:
     os.kill(os.getpid(), 9)
     raise AssertionError
+
+
+def dying_in_a_message(*, device: str | None) -> Segmenter:
+    """Makes this process die when it has written half of the next message."""
+
+    def write_half_and_die(connection: Connection, data: bytes) -> None:
+        os.write(connection.fileno(), data[: len(data) // 2])
+        os.kill(os.getpid(), 9)
+
+    mock.patch.object(Connection, "_send", write_half_and_die).start()
+    return grabcut(device=device)
+
+
+def endless(*, device: str | None) -> Segmenter:
+    """Says that it has started, and takes longer than any test."""
+    print("started", flush=True)  # noqa: T201
+    time.sleep(600)
+    return grabcut(device=device)
 
 
 def broken(*, device: str | None) -> Segmenter:

@@ -88,14 +88,14 @@ def _add_protocol_command(protocol: Protocol) -> None:
         from sam4mllm.protocols.diagnosis import diagnosed
         from sam4mllm.protocols.measure import predict_missing
         from sam4mllm.protocols.tables import format_named, protocol_table
-        from sam4mllm.runtime.parallel import engine
+        from sam4mllm.runtime.parallel import make_executor
 
         # what is predicted here has its note beside it, which says more
         drawer = Recipe(segmenter="" if predict else segmenter, single_mask=single_mask, device=device)
         format_named(shown)
         if predict:
-            crew = engine(workers, device, ray)
-            predict_missing(protocol, recipe, samples, predictions, batch_size, crew, retry_failed)
+            executor = make_executor(workers, device, ray)
+            predict_missing(protocol, recipe, samples, predictions, batch_size, executor, retry_failed)
         elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed or batch_size != BATCH:
             raise UserError("models are for --predict: without it, predictions are only scored")
         bootstrap = Bootstrap(draws)

@@ -76,10 +76,12 @@ def predict(
     from sam4mllm.data.samples import read_samples
     from sam4mllm.prediction.run import FAILED, predict_set
     from sam4mllm.prediction.store import Shard
-    from sam4mllm.runtime.parallel import engine
+    from sam4mllm.runtime.parallel import make_executor
 
-    crew, share = engine(workers, device, ray), Shard.of(shard) if shard else None
+    executor, share = make_executor(workers, device, ray), Shard.of(shard) if shard else None
     asked = read_samples(samples, images)
-    errors = predict_set(recipe, asked, out, batch_size, progress, engine=crew, shard=share, retry_failed=retry_failed)
+    errors = predict_set(
+        recipe, asked, out, batch_size, progress, executor=executor, shard=share, retry_failed=retry_failed
+    )
     if errors:
         typer.echo(f"{len(errors)} of {len(asked)} samples failed, {FAILED}; the first: {errors[0]}", err=True)

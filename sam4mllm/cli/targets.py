@@ -39,13 +39,13 @@ def targets(
     from sam4mllm.config import Recipe
     from sam4mllm.data.samples import read_samples
     from sam4mllm.runtime.files import check_folder
-    from sam4mllm.runtime.parallel import engine
+    from sam4mllm.runtime.parallel import make_executor
     from sam4mllm.targets.run import search_targets
     from sam4mllm.targets.search import Search
 
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
     Recipe(segmenter=segmenter, single_mask=single_mask, device=device, dtype=dtype).check_by_hand()
-    crew = engine(workers, device, ray)
+    executor = make_executor(workers, device, ray)
     check_folder(out)
     given = read_samples(samples, images)
-    typer.echo(search_targets(given, out, search, segmenter, crew, progress, single_mask, dtype))
+    typer.echo(search_targets(given, out, search, segmenter, executor, progress, single_mask, dtype))

@@ -15,7 +15,7 @@ from sam4mllm.images.files import write_png
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.run import FAILED, predict_set
 from sam4mllm.runtime.files import write_text
-from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import progress
 from sam4mllm.synthetic.scenes import Level
 from sam4mllm.synthetic.shards import write_scenes
@@ -52,7 +52,7 @@ def run(recipe: Demo) -> str:
 
 def _teach(recipe: Demo, samples: SampleSet, out: Path) -> Path:
     """Targets for the samples, and a LoRA on the base that teaches them; returns its folder."""
-    said = search_targets(samples, out / "targets", recipe.seeded_search, recipe.segmenter, Here("cpu"), progress)
+    said = search_targets(samples, out / "targets", recipe.seeded_search, recipe.segmenter, InProcess("cpu"), progress)
     log.info("targets: %s", said)
     adapter = out / "adapter"
     if not (adapter / "sam4mllm.json").exists():

@@ -23,7 +23,7 @@ from sam4mllm.pipeline import Answer, Pipeline, drawn
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prediction.store import Shard, growing
 from sam4mllm.prompters import Prompting, Query
-from sam4mllm.runtime.parallel import Engine, Here
+from sam4mllm.runtime.parallel import Executor, InProcess
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,7 +59,7 @@ def predict(
         UserError: where ``out`` holds something else, or cannot be written; lines that were written stay.
     """
     work = Answering(lambda _: pipeline, batch_size)
-    predict_parts(samples, work, Here(), out, Shard(), settings=settings, progress=progress)
+    predict_parts(samples, work, InProcess(), out, Shard(), settings=settings, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Answering:
 def predict_parts(
     samples: SampleSet,
     work: Answering,
-    engine: Engine,
+    executor: Executor,
     out: Path,
     shard: Shard,
     *,
@@ -97,12 +97,12 @@ def predict_parts(
     progress: Callable[[Prediction], None] | None = None,
     retry_failed: bool = False,
 ) -> None:
-    """As `predict`, by any engine, or one shard of it; what shards left is taken over by a run that is none.
+    """As `predict`, by any executor, or one shard of it; what shards left is taken over by a run that is none.
 
     Args:
         samples: all that are to be answered, by whatever shard.
         work: what answers.
-        engine: who does it.
+        executor: runs the parts.
         out: the whole's file; a shard's own lies beside it.
         shard: which parts are answered.
         settings: as of `predict`, the same for all shards.
@@ -110,7 +110,7 @@ def predict_parts(
         retry_failed: whether samples that failed in an earlier run are answered again.
 
     Raises:
-        UserError: as `predict` does, and for whatever the engine meets.
+        UserError: as `predict` does, and as the executor does.
     """
     tell = progress or _nobody
     parts = {number: part for number, part in parted(samples, work.batch_size).items() if shard.owns(number)}
@@ -119,7 +119,7 @@ def predict_parts(
             if sample.id in file.there:
                 tell(file.there[sample.id])
         left = {number: part for number, part in parts.items() if any(one.id not in file.there for one in part)}
-        for _, found in engine.run(work, left):
+        for _, found in executor.run(work, left):
             for prediction, seconds in found:
                 if prediction.id not in file.there:
                     file.add(prediction, seconds)

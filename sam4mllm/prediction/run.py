@@ -21,7 +21,7 @@ from sam4mllm.prediction.record import Prediction
 from sam4mllm.prediction.store import Shard
 from sam4mllm.prompters.load import ORACLE
 from sam4mllm.runtime.files import check_file
-from sam4mllm.runtime.parallel import Engine, Here
+from sam4mllm.runtime.parallel import Executor, InProcess
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import within
 
@@ -38,7 +38,7 @@ def predict_set(
     batch_size: int,
     progress: Progress,
     pipeline: Pipeline | None = None,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
     shard: Shard | None = None,
     *,
     retry_failed: bool = False,
@@ -54,7 +54,7 @@ def predict_set(
         batch_size: how many samples the model is asked about at once, 1 or more.
         progress: makes a bar of so many steps.
         pipeline: what ``recipe`` builds, where that was done already.
-        engine: who answers; this process, on the recipe's device, where None.
+        executor: runs the parts; this process, on the recipe's device, if None.
         shard: which part of the samples is answered; all where None.
         retry_failed: whether samples that failed in an earlier run are answered again.
 
@@ -80,8 +80,8 @@ def predict_set(
             told.append(None if prediction.error is None else f"{prediction.id}: {prediction.error}")
 
         settings = settings_of(recipe, samples, batch_size)
-        crew = engine or Here(recipe.device)
-        predict_parts(samples, work, crew, out, shard, settings=settings, progress=tell, retry_failed=retry_failed)
+        executor = executor or InProcess(recipe.device)
+        predict_parts(samples, work, executor, out, shard, settings=settings, progress=tell, retry_failed=retry_failed)
     errors = [one for one in told if one is not None]
     if errors and len(errors) == len(told):
         raise UserError(f"all {len(errors)} samples failed, {FAILED}; the first: {errors[0]}")

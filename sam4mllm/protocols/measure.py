@@ -25,7 +25,7 @@ from sam4mllm.prediction.run import FAILED, predict_set
 from sam4mllm.prompters.load import ORACLE
 from sam4mllm.protocols.protocol import Protocol
 from sam4mllm.runtime.files import check_folder
-from sam4mllm.runtime.parallel import Engine, Here
+from sam4mllm.runtime.parallel import Executor, InProcess
 from sam4mllm.runtime.progress import progress
 
 
@@ -98,7 +98,7 @@ def predict_missing(
     samples: Path,
     predictions: Path,
     batch_size: int,
-    crew: Engine,
+    executor: Executor,
     retry_failed: bool,
 ) -> None:
     """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
@@ -112,7 +112,7 @@ def predict_missing(
     recipe.check(truth=True)
     check_folder(predictions)
     # an oracle is of its samples, and loads no MLLM; workers load their own
-    shared = recipe.build() if isinstance(crew, Here) and recipe.prompter != ORACLE else None
+    shared = recipe.build() if isinstance(executor, InProcess) and recipe.prompter != ORACLE else None
     for place, folder in there.items():
         asked = read_samples(folder)
         typer.echo(f"{place}: {len(asked)} samples", err=True)
@@ -123,7 +123,7 @@ def predict_missing(
             batch_size,
             progress,
             shared,
-            crew,
+            executor,
             retry_failed=retry_failed,
         )
         if errors:

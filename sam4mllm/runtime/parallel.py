@@ -1,10 +1,12 @@
-"""Where parts of a long work are done: in this process, in several on this machine, or on a Ray cluster.
+"""Runs the parts of a long job in this process, in several processes, or on a Ray cluster.
 
-What a part gives is the same whoever does it. The last bits of a product of matrices depend on how many threads share
-it, so every engine gives torch one thread: more processors are used by more workers, which is also faster than more
-threads for models of any size that a CPU can run. Knows nothing of what is done.
+A part's result does not depend on where it is computed. The last bits of a matrix product depend on the number of
+threads, so torch gets one thread in every worker and in this process too. To use more cores, use more workers: for
+models that run on a CPU this is also faster than more threads.
 
-    >>> for number, found in Workers(count=4).run(work, parts): ...
+Each worker builds its own models once, on its own device, when it gets its first part.
+
+    >>> for number, result in ProcessPool(count=4).run(work, parts): ...
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from multiprocessing.context import SpawnProcess
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from sam4mllm.errors import UserError, hush
 
-ANSWER = 10.0  # seconds that a Ray cluster may take to answer
+RAY_TIMEOUT = 10.0
+"""Seconds that a Ray cluster has to accept a connection."""
 P_contra = TypeVar("P_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 P = TypeVar("P")
@@ -30,50 +35,64 @@ R = TypeVar("R")
 
 @runtime_checkable
 class Work(Protocol[P_contra, R_co]):
-    """What each worker is told once; it must survive pickling, as parts and what they give must."""
+    """A job that can be split into parts. The job, its parts and their results must be picklable."""
 
     def begin(self, device: str | None) -> Callable[[P_contra], R_co]:
-        """What does a part, with models of its own on a device as torch names it, or on the best where None.
+        """Builds the models on a device, as torch names it (None: the best one), and returns the function for a part.
 
         Raises:
-            UserError: for a model or device that cannot be used; what does a part may raise it too.
+            UserError: if a model or the device cannot be used. The returned function may raise it too.
         """
         ...
 
 
 @runtime_checkable
-class Engine(Protocol):
-    """Who does the work."""
+class Executor(Protocol):
+    """Runs a job's parts."""
 
     def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
-        """What each part gives, by its number, in any order; ended early, it leaves no process behind.
+        """Yields the number and the result of each part, in any order.
+
+        No process is left behind, also if the iteration ends early or is interrupted.
 
         Raises:
-            UserError: as the work does, whoever met it, and for a worker that is lost.
+            UserError: if the work raises it, in whatever process, or if a worker dies.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """This process; the work is begun when the first part is due."""
+class InProcess:
+    """Runs the parts one after another in this process.
+
+    Attributes:
+        device: as torch names it; the best one if None.
+    """
 
     device: str | None = None
 
     def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
-        """In the order of the parts."""
-        servant = _Servant(work, self.device)
+        """Yields the results in the order of the parts."""
+        worker = _Worker(work, self.device)
         for number, part in parts.items():
-            yield number, servant.done(part)
+            yield worker.compute(number, part)
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
-    """Processes on this machine, each with models of its own.
+class ProcessPool:
+    """Runs the parts in processes on this machine. A worker gets its next part when it has finished one.
+
+    Not a `ProcessPoolExecutor`, which waits forever if a worker is killed while it sends a result that is longer than
+    a pipe holds (64 KiB), and leaves its workers behind if this process is killed. Here each worker has a pipe of its
+    own, which breaks as soon as either end dies.
 
     Attributes:
-        count: how many, 1 or more.
-        devices: of the first, second ... worker, from the start again where there are fewer devices than workers.
+        count: number of workers, at least 1 and at least the number of devices. No more are started than there are
+            parts.
+        devices: dealt out to the workers in turn, starting again when all are used.
+
+    Raises:
+        UserError: if there are more devices than workers.
     """
 
     count: int
@@ -84,44 +103,54 @@ class Workers:
             raise UserError(f"{len(self.devices)} devices need as many workers or more, got {self.count}")
 
     def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
-        """Each worker is given a part when it has done its last one."""
-        context = multiprocessing.get_context("spawn")  # a forked torch hangs in its threads, or has no CUDA
+        """Yields each result as soon as a worker has it."""
+        context = multiprocessing.get_context("spawn")  # neither CUDA nor torch's threads survive a fork
         waiting = iter(parts.items())
-        crew: dict[Connection, Any] = {}
+        workers: dict[Connection, SpawnProcess] = {}
         try:
-            for number in range(min(self.count, len(parts))):
-                ours, theirs = context.Pipe()
-                device = self.devices[number % len(self.devices)]
-                crew[ours] = context.Process(target=_serve, args=(theirs, work, device), daemon=True)
-                crew[ours].start()
-                theirs.close()  # else nobody would notice that the worker's end is gone
-                ours.send(next(waiting))
-            busy = dict(crew)
+            for device in islice(cycle(self.devices), min(self.count, len(parts))):
+                connection, their_end = context.Pipe()
+                process = context.Process(target=_serve, args=(their_end, device), daemon=True)
+                process.start()
+                workers[connection] = process
+                their_end.close()  # the worker has the only copy, so the pipe breaks when it dies
+            for connection, process in workers.items():  # in `args` above, a long job would block `start` for ever
+                with _death_as_user_error(process):
+                    connection.send(work)
+                    connection.send(next(waiting))
+            busy = set(workers)
             while busy:
-                ours, done = _next(busy)
-                yield done
-                more = next(waiting, None)
-                ours.send(more)
-                if more is None:  # it ends now, which is not to be taken for an accident
-                    del busy[ours]
-        except BaseException:  # an interrupt too: nobody waits for a part to be finished
-            for process in crew.values():
+                connection = cast(Connection, wait(busy)[0])
+                with _death_as_user_error(workers[connection]):
+                    result = connection.recv()
+                if isinstance(result, UserError):
+                    raise result
+                yield result
+                if (part := next(waiting, None)) is None:
+                    busy.remove(connection)
+                else:
+                    with _death_as_user_error(workers[connection]):
+                        connection.send(part)
+        except BaseException:  # Ctrl-C and an early end too: do not wait for the parts in progress
+            for process in workers.values():
                 process.kill()
             raise
         finally:
-            for ours, process in crew.items():
-                ours.close()
+            for connection, process in workers.items():
+                connection.close()
                 process.join()
 
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """A Ray cluster, whose machines have this package and see files by the same paths.
+    """Runs the parts on a Ray cluster, whose machines need this package, and the images under the same paths.
+
+    Ray assigns the GPUs: each worker reserves one if the device is ``cuda``.
 
     Attributes:
-        address: ``local`` for one on this machine, which ends with the run, ``auto``, or ``HOST:PORT``.
-        count: how many workers, 1 or more.
-        device: as torch names it; one that begins with ``cuda`` asks Ray for a GPU of its own for each worker.
+        address: ``auto``, ``HOST:PORT``, or ``local`` for a cluster on this machine that ends with the run.
+        count: number of workers, at least 1. No more are started than there are parts.
+        device: of each worker, as torch names it; the best one if None.
     """
 
     address: str
@@ -129,145 +158,134 @@ class Ray:
     device: str | None = None
 
     def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
-        """Each worker is given a part when it has done its last one.
+        """Yields each result as soon as a worker has it.
 
         Raises:
-            UserError: where Ray is not installed or the cluster is not there, too.
+            UserError: if Ray is not installed or the cluster does not answer, too.
         """
-        with _cluster(self) as ray:
+        with _connect_ray(self.address, self.count) as ray:
+            from ray.util import ActorPool
+
             gpus = 1 if (self.device or "").startswith("cuda") else 0
-            actor = ray.remote(num_cpus=1, num_gpus=gpus)(_Servant)
-            crew = [actor.remote(work, self.device) for _ in range(min(self.count, len(parts)))]
-            waiting = iter(parts.items())
-            busy = {one.told.remote(*next(waiting)): one for one in crew}
-            while busy:
-                [ready], _ = ray.wait(list(busy))
-                servant = busy.pop(ready)
-                try:
-                    done = ray.get(ready)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
-                except ray.exceptions.RayError as error:
-                    raise UserError(f"a Ray worker was lost: {str(error).splitlines()[0]}") from None
-                if isinstance(done, UserError):
-                    raise done
-                if (more := next(waiting, None)) is not None:
-                    busy[servant.told.remote(*more)] = servant
-                yield done
+            actor = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
+            pool = ActorPool([actor.remote(work, self.device) for _ in range(min(self.count, len(parts)))])
+            try:
+                yield from pool.map_unordered(lambda worker, part: worker.compute.remote(*part), parts.items())
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                raise UserError(f"a Ray worker was lost: {str(error).splitlines()[0]}") from None
 
 
-def engine(workers: int = 1, device: str | None = None, ray: str | None = None) -> Here | Workers | Ray:
-    """Who does the work, from words on a command line.
+def make_executor(workers: int = 1, device: str | None = None, ray: str | None = None) -> InProcess | ProcessPool | Ray:
+    """Chooses the executor from the command line's options.
 
     Args:
-        workers: how many, 1 or more.
-        device: as torch names it, or several with commas between them, dealt out to the workers of this machine.
-        ray: the address of a Ray cluster (see `Ray`); none where None.
+        workers: number of workers, at least 1.
+        device: as torch names it, or several, separated by commas, for the workers of this machine.
+        ray: address of a Ray cluster, see `Ray`.
 
     Raises:
-        UserError: for more devices than workers, or several on a cluster.
+        UserError: if there are more devices than workers, or several devices for a Ray cluster.
     """
     devices = tuple(device.split(",")) if device else (None,)
     if ray is None:
-        return Here(device) if workers == 1 and len(devices) == 1 else Workers(workers, devices)
+        return InProcess(device) if workers == 1 and len(devices) == 1 else ProcessPool(workers, devices)
     if len(devices) > 1:
         raise UserError("Ray deals its GPUs out itself: give --device cuda, and as many workers as there are GPUs")
     return Ray(ray, workers, device)
 
 
-class _Servant:
-    """A worker, wherever it is."""
+class _Worker:
+    """Computes parts with models that are built when the first part arrives, and then kept."""
 
     def __init__(self, work: Work[Any, Any], device: str | None) -> None:
         self._work, self._device = work, device
-        self._do: Callable[[Any], Any] | None = None
+        self._compute: Callable[[Any], Any] | None = None
 
-    def done(self, part: Any) -> Any:
-        self._do = self._do or self._work.begin(self._device)
+    def compute(self, number: int, part: Any) -> tuple[int, Any]:
+        self._compute = self._compute or self._work.begin(self._device)
         with _one_thread():
-            return self._do(part)
-
-    def told(self, number: int, part: Any) -> tuple[int, Any] | UserError:
-        """A user's mistake is handed over as a value: Ray would wrap it in its own."""
-        try:
-            return number, self.done(part)
-        except UserError as error:
-            return error
+            return number, self._compute(part)
 
 
-def _serve(connection: Connection, work: Work[Any, Any], device: str | None) -> None:
-    """A worker's life: it ends when there is no more to do, or whoever gave it work is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interrupt is the parent's to handle
+def _serve(connection: Connection, device: str | None) -> None:
+    """Receives a job and then its parts, and sends their results, until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     hush()
-    servant = _Servant(work, device)
     try:
-        for number, part in iter(connection.recv, None):
-            connection.send(servant.told(number, part))
+        worker = _Worker(connection.recv(), device)
+        while True:
+            number, part = connection.recv()
+            try:
+                result: Any = worker.compute(number, part)
+            except UserError as error:
+                result = error
+            connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _next(busy: Mapping[Connection, Any]) -> tuple[Connection, tuple[int, Any]]:
-    """The next result, and the connection of the worker that now has nothing to do."""
-    [ours, *_] = wait(list(busy))
-    assert isinstance(ours, Connection)
+@contextmanager
+def _death_as_user_error(process: SpawnProcess) -> Iterator[None]:
+    """Turns a pipe that breaks in the block into a `UserError` that says how the worker ended."""
     try:
-        done = ours.recv()
-    except (EOFError, ConnectionResetError):
-        busy[ours].join()
+        yield
+    except (EOFError, OSError):  # at the end of a message, or within one
+        process.join()
         raise UserError(
-            f"a worker ended with exit code {busy[ours].exitcode} (-9: killed, often for want of memory); what is done "
-            f"is kept, so run it again, with fewer workers perhaps"
+            f"a worker ended with exit code {process.exitcode} (-9: killed, often because memory ran out); finished "
+            "parts are kept: run the command again, with fewer workers if memory is short"
         ) from None
-    if isinstance(done, UserError):
-        raise done
-    return ours, done
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The block with one thread of torch's; nothing where no model has loaded it."""
+    """Gives torch one thread, if a model has imported it, and restores the number afterwards."""
     torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads() if torch else 0
+    if torch:
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if torch:
+            torch.set_num_threads(before)
 
 
-def _check_answers(address: str) -> None:
-    """Make sure that somebody listens at HOST:PORT: Ray itself takes minutes, and then ends the process.
+@contextmanager
+def _connect_ray(address: str, count: int) -> Iterator[Any]:
+    """Connects to a Ray cluster for the block, or starts one on this machine if the address is ``local``.
 
     Raises:
-        UserError: where nobody does.
+        UserError: if Ray is not installed, or the cluster does not answer.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("the package ray is not installed: pip install 'sam4mllm[ray]'") from None
+    _check_listening(address)
+    local = {"num_cpus": count, "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Checks that HOST:PORT accepts connections. Ray itself retries for minutes, and then ends the process.
+
+    Raises:
+        UserError: if it does not within `RAY_TIMEOUT`.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():  # local, auto, or a word that Ray refuses at once
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=RAY_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise UserError(f"no Ray cluster at {address}: {error}") from error
-
-
-@contextmanager
-def _cluster(engine: Ray) -> Iterator[Any]:
-    """Ray, connected."""
-    try:
-        import ray
-    except ImportError:
-        raise UserError("the package ray is not installed: pip install 'sam4mllm[ray]'") from None
-    _check_answers(engine.address)
-    local = {"num_cpus": engine.count, "include_dashboard": False} if engine.address == "local" else {}
-    try:
-        ray.init(engine.address, log_to_driver=False, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"no Ray cluster at {engine.address}: {str(error).splitlines()[0]}") from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

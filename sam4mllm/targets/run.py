@@ -25,7 +25,7 @@ from sam4mllm import __version__
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import alone, write_text
-from sam4mllm.runtime.parallel import Engine
+from sam4mllm.runtime.parallel import Executor
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import weights
 from sam4mllm.segmenters import Segmenter
@@ -60,7 +60,7 @@ class Searching:
 
 def find_targets(
     samples: SampleSet,
-    engine: Engine,
+    executor: Executor,
     work: Searching,
     out: Path,
     about: Mapping[str, Any],
@@ -70,7 +70,7 @@ def find_targets(
 
     Args:
         samples: with pictures; those without masks have no targets.
-        engine: who finds them.
+        executor: runs the parts.
         work: how.
         out: made if need be; where it holds these targets already, nothing is done.
         about: what the targets are made of, as JSON, beside the samples; kept in the index.
@@ -78,7 +78,7 @@ def find_targets(
 
     Raises:
         UserError: for a folder that holds other targets, finished or begun, or is being written; for pictures that are
-            missing, before anything is drawn; for whatever the engine meets.
+            missing, before anything is drawn; as the executor does.
     """
     about = json.loads(json.dumps({**about, "samples": fingerprint(samples)}))
     parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
@@ -91,7 +91,7 @@ def find_targets(
         left = {number: part for number, part in parts.items() if not _file(out, number).is_file()}
         _check_there(left.values())
         progress(_masks(part for number, part in parts.items() if number not in left))
-        for number, found in engine.run(work, left):
+        for number, found in executor.run(work, left):
             write_text(_file(out, number), json.dumps([json_of(target) for target in found]))
             progress(_masks([parts[number]]))
         for stale in out.glob(".targets*.part.*"):  # of a run that was killed while it wrote the shards
@@ -107,7 +107,7 @@ def search_targets(
     out: Path,
     search: Search,
     segmenter: str,
-    engine: Engine,
+    executor: Executor,
     progress: Progress,
     single_mask: bool = False,
     dtype: str = "auto",
@@ -119,7 +119,7 @@ def search_targets(
         out: the targets folder, made if need be.
         search: what is tried, and what is kept.
         segmenter: as `build_segmenter` takes it.
-        engine: who finds them.
+        executor: runs the parts.
         progress: makes a progress bar of so many steps.
         single_mask: the segmenter's one mask, and not its best of three.
         dtype: of its weights, as torch names it.
@@ -131,7 +131,7 @@ def search_targets(
     about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
     work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
     with progress(sum(len(sample.masks) for sample in samples), "searched") as advance:
-        return find_targets(samples, engine, work, out, about, advance)
+        return find_targets(samples, executor, work, out, about, advance)
 
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:

@@ -22,7 +22,7 @@ from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.points import Layout
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.segmenters.box import BoxScene, BoxSegmenter
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 
@@ -321,17 +321,17 @@ def test_shards_in_any_order_and_their_joining_end_in_the_same_bytes(many, tmp_p
     for number in (3, 1, 4, 2):
         prompter = Batched()
         work = Answering(lambda _, own=prompter: Pipeline(own, Fussy()), 2)
-        predict_parts(many, work, Here(), out, Shard(number, 4))
+        predict_parts(many, work, InProcess(), out, Shard(number, 4))
         seen += [key for batch in prompter.batches for key in batch]
     assert sorted(seen) == sorted(sample.id for sample in many)
     assert not out.exists()
-    predict_parts(many, Answering(lambda _: pytest.fail("built"), 2), Here(), out, Shard())
+    predict_parts(many, Answering(lambda _: pytest.fail("built"), 2), InProcess(), out, Shard())
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_what_shards_left_undone_is_done_by_who_joins_them(many, tmp_path):
     predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
     out = tmp_path / "shards.jsonl"
-    predict_parts(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), Here(), out, Shard(1, 3))
+    predict_parts(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), InProcess(), out, Shard(1, 3))
     predict(many, Pipeline(Batched(), Fussy()), out, batch_size=2)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

@@ -17,7 +17,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.run import predict_set, settings_of
 from sam4mllm.prediction.store import Shard
-from sam4mllm.runtime.parallel import Ray, Workers
+from sam4mllm.runtime.parallel import ProcessPool, Ray
 from sam4mllm.runtime.progress import progress
 from sam4mllm.synthetic import Level
 from sam4mllm.synthetic.shards import write_scenes
@@ -43,7 +43,7 @@ def whole(samples, tmp_path_factory) -> bytes:
 
 
 def test_workers_write_the_same_file(samples, whole, tmp_path):
-    predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress, engine=Workers(2, ("cpu",)))
+    predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress, executor=ProcessPool(2, ("cpu",)))
     assert (tmp_path / "p.jsonl").read_bytes() == whole
 
 
@@ -53,7 +53,7 @@ def test_ray_writes_the_same_file(samples, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress, engine=Ray("local", 2, "cpu"))
+    predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress, executor=Ray("local", 2, "cpu"))
     assert (tmp_path / "p.jsonl").read_bytes() == whole
 
 

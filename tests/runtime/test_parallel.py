@@ -1,10 +1,15 @@
-"""Three engines, one result: what they find, what they say when something fails, and what they leave behind."""
+"""Three executors, one result; their errors, and the processes that they leave behind: none."""
 
 import importlib.util
 import multiprocessing
+import os
+import shutil
+import signal
 import socket
+import subprocess
 import sys
 from functools import partial
+from multiprocessing import resource_tracker, spawn
 from types import ModuleType
 
 import pytest
@@ -13,13 +18,17 @@ import torch
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.runtime import parallel
-from sam4mllm.runtime.parallel import Engine, Here, Ray, Work, Workers, engine
+from sam4mllm.runtime.parallel import Executor, InProcess, ProcessPool, Ray, Work, make_executor
 from sam4mllm.targets.run import Searching
 from sam4mllm.targets.search import Search, make_targets
-from tests.searching import broken, counted, dying, grabcut, noted, pictures, refused, warning
+from tests.paths import ROOT
+from tests.searching import broken, counted, dying, dying_in_a_message, grabcut, noted, pictures, refused, warning
 
 SEARCH = Search(candidates=4, keep=2, least=0.0, fewer=1)
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the package ray is not installed")
+ray_warnings = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,34 +42,44 @@ def parts(samples) -> dict[int, SampleSet]:
 
 
 @pytest.fixture
-def ray_alone(monkeypatch):
-    """A cluster of this test's own, that keeps no secret and tells nobody."""
+def private_ray(monkeypatch):
+    """Settings for a cluster of this test's own: no authentication, no usage statistics."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-@pytest.mark.parametrize("one", [Here(), Workers(1), Workers(3)], ids=["here", "1 worker", "3 workers"])
-def test_every_engine_finds_what_a_plain_loop_finds(samples, parts, one):
-    assert isinstance(one, Engine)
+@pytest.mark.parametrize(
+    "executor", [InProcess(), ProcessPool(1), ProcessPool(3)], ids=["in process", "1 worker", "3 workers"]
+)
+def test_every_executor_gives_the_results_of_a_plain_loop(samples, parts, executor):
+    assert isinstance(executor, Executor)
     assert isinstance(Searching(grabcut, SEARCH), Work)
-    found = dict(one.run(Searching(grabcut, SEARCH), parts))
-    assert sorted(found) == sorted(parts)
+    results = dict(executor.run(Searching(grabcut, SEARCH), parts))
+    assert sorted(results) == sorted(parts)
     loop = list(make_targets(samples, grabcut(device=None), SEARCH))
-    assert [target for number in sorted(found) for target in found[number]] == loop
+    assert [target for number in sorted(results) for target in results[number]] == loop
 
 
 @needs_ray
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_ray_finds_the_same_and_says_the_same(samples, parts, ray_alone):
-    found = dict(Ray("local", 2).run(Searching(grabcut, SEARCH), parts))
-    assert found == dict(Here().run(Searching(grabcut, SEARCH), parts))
+@ray_warnings
+def test_ray_gives_the_same_results_and_errors(parts, private_ray):
+    results = dict(Ray("local", 2).run(Searching(grabcut, SEARCH), parts))
+    assert results == dict(InProcess().run(Searching(grabcut, SEARCH), parts))
     with pytest.raises(UserError, match=r"^the device None cannot be used$"):
         list(Ray("local", 1).run(Searching(refused, SEARCH), parts))
 
 
 @needs_ray
-def test_a_cluster_that_is_not_there_is_one_line(parts, ray_alone):
+@ray_warnings
+def test_a_ray_worker_that_dies_is_one_line(parts, private_ray):
+    with pytest.raises(UserError, match=r"^a Ray worker was lost: ") as caught:
+        list(Ray("local", 1).run(Searching(dying, SEARCH), parts))
+    assert "\n" not in str(caught.value)
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_one_line(parts, private_ray):
     with pytest.raises(UserError, match="no Ray cluster at nowhere") as caught:
         list(Ray("nowhere").run(Searching(grabcut, SEARCH), parts))
     assert "\n" not in str(caught.value)
@@ -73,7 +92,7 @@ def test_ray_that_is_not_installed_is_one_line_with_the_command(parts, monkeypat
 
 
 def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monkeypatch):
-    """Ray itself tries for minutes and ends the process; it is not asked, so it need not be installed."""
+    """Ray itself retries for minutes and ends the process; here it is never called, so it need not be installed."""
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
@@ -81,97 +100,150 @@ def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monke
         with pytest.raises(UserError, match=f"no Ray cluster at {address}: .*refused"):
             list(Ray(address).run(Searching(grabcut, SEARCH), parts))
 
-    def silent(address, timeout):
-        assert (address, timeout) == (("::1", 6379), parallel.ANSWER)
+    def time_out(address, timeout):
+        assert (address, timeout) == (("::1", 6379), parallel.RAY_TIMEOUT)
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr(socket, "create_connection", silent)
+    monkeypatch.setattr(socket, "create_connection", time_out)
     with pytest.raises(UserError, match=r"no Ray cluster at \[::1\]:6379: timed out"):
         list(Ray("[::1]:6379").run(Searching(grabcut, SEARCH), parts))
 
 
-def test_torch_has_one_thread_while_targets_are_searched_and_its_own_again_after(parts):
+def test_torch_has_one_thread_during_a_part_and_its_own_number_again_after(parts):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         seen: list[int] = []
-        for _ in Here().run(Searching(partial(counted, seen), SEARCH), {0: parts[0]}):
+        for _ in InProcess().run(Searching(partial(counted, seen), SEARCH), {0: parts[0]}):
             assert torch.get_num_threads() == 3
         assert seen == [1]
     finally:
         torch.set_num_threads(before)
 
 
-def test_each_worker_builds_one_segmenter_on_the_device_that_is_its_turn(parts, tmp_path):
-    list(Workers(4, ("cuda:0", "cuda:1")).run(Searching(partial(noted, tmp_path), SEARCH), parts))
-    found = [path.name.split() for path in tmp_path.iterdir()]
-    assert len({process for process, _ in found}) == len(found) == 4
-    assert sorted(device for _, device in found) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+def test_each_worker_builds_one_segmenter_and_devices_are_dealt_out_in_turn(parts, tmp_path):
+    list(ProcessPool(4, ("cuda:0", "cuda:1")).run(Searching(partial(noted, tmp_path), SEARCH), parts))
+    built = [path.name.split() for path in tmp_path.iterdir()]
+    assert len({process for process, _ in built}) == len(built) == 4
+    assert sorted(device for _, device in built) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
 
 
 def test_there_are_no_more_workers_than_parts(parts, tmp_path):
-    list(Workers(5).run(Searching(partial(noted, tmp_path), SEARCH), {0: parts[0]}))
+    list(ProcessPool(5).run(Searching(partial(noted, tmp_path), SEARCH), {0: parts[0]}))
     assert len(list(tmp_path.iterdir())) == 1
-    assert list(Workers(5).run(Searching(partial(noted, tmp_path), SEARCH), {})) == []
-    assert list(Here().run(Searching(refused, SEARCH), {})) == []
+    assert list(ProcessPool(5).run(Searching(partial(noted, tmp_path), SEARCH), {})) == []
+    assert list(InProcess().run(Searching(refused, SEARCH), {})) == []
 
 
 @pytest.mark.parametrize(
-    ("build", "says"),
+    ("build", "message"),
     [
         pytest.param(refused, "^the device None cannot be used$", id="a user's mistake"),
         pytest.param(dying, r"^a worker ended with exit code -9 \(-9: killed", id="killed"),
         pytest.param(broken, "^a worker ended with exit code 1 ", id="a programmer's"),
     ],
 )
-def test_what_befalls_a_worker_is_one_line_and_ends_them_all(parts, build, says, capfd):
-    with pytest.raises(UserError, match=says) as caught:
-        list(Workers(2).run(Searching(build, SEARCH), parts))
+def test_an_error_in_a_worker_is_one_line_and_ends_all_workers(parts, build, message, capfd):
+    with pytest.raises(UserError, match=message) as caught:
+        list(ProcessPool(2).run(Searching(build, SEARCH), parts))
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
 
 
-def test_what_libraries_say_to_their_authors_is_not_shown_by_workers_either(parts, capfd):
-    assert len(list(Workers(2).run(Searching(warning, SEARCH), parts))) == len(parts)
+@pytest.fixture
+def time_limit():
+    """Fails a test that hangs."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("length", [0, 1_000_000], ids=["short", "longer than a pipe holds"])
+def test_a_worker_that_dies_before_it_reads_its_job_is_one_line(parts, monkeypatch, time_limit, length):
+    resource_tracker.ensure_running()  # with the right executable
+    ends_at_once = shutil.which("false")
+    assert ends_at_once is not None
+    monkeypatch.setattr(spawn, "_python_exe", os.fsencode(ends_at_once))
+    with pytest.raises(UserError, match=r"^a worker ended with exit code 1 "):
+        list(ProcessPool(2).run(Searching(partial(counted, [0] * length), SEARCH), parts))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_dies_while_it_sends_a_result_is_one_line(parts, time_limit):
+    with pytest.raises(UserError, match=r"^a worker ended with exit code -9 "):
+        list(ProcessPool(2).run(Searching(dying_in_a_message, SEARCH), parts))
+    assert multiprocessing.active_children() == []
+
+
+RUN = """
+from pathlib import Path
+from sam4mllm.errors import told
+from sam4mllm.runtime.parallel import ProcessPool
+from tests.runtime.test_parallel import SEARCH, Searching
+from tests.searching import endless, pictures
+with told():
+    parts = dict(enumerate(pictures(Path({folder!r}), 4).by_picture()))
+    list(ProcessPool(2).run(Searching(endless, SEARCH), parts))
+"""
+
+
+def test_ctrl_c_ends_a_run_at_once_and_leaves_no_process(tmp_path):
+    words, pipe = [sys.executable, "-c", RUN.format(folder=str(tmp_path))], subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as run:
+        assert run.stdout is not None
+        assert [run.stdout.readline() for _ in range(2)] == ["started\n", "started\n"]
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the run and to its workers
+        assert run.communicate(timeout=20) == ("", "")  # both at their ends, so no worker lives that has inherited them
+        assert run.returncode == 130
+
+
+def test_library_warnings_are_not_shown_by_workers_either(parts, capfd):
+    assert len(list(ProcessPool(2).run(Searching(warning, SEARCH), parts))) == len(parts)
     assert capfd.readouterr().err == ""
 
 
 def test_a_run_that_is_left_early_leaves_no_process(parts):
-    running = Workers(2).run(Searching(grabcut, SEARCH), parts)
-    next(running)
+    results = ProcessPool(2).run(Searching(grabcut, SEARCH), parts)
+    next(results)
     assert len(multiprocessing.active_children()) == 2
-    running.close()
+    results.close()
     assert multiprocessing.active_children() == []
 
 
-def test_a_picture_that_cannot_be_used_is_named_from_a_worker_too(samples, parts):
-    gone = SampleSet(parts[0].samples, samples.images / "elsewhere")
+def test_an_image_that_cannot_be_read_is_named_from_a_worker_too(samples, parts):
+    missing = SampleSet(parts[0].samples, samples.images / "elsewhere")
     with pytest.raises(UserError, match=r"^sample s0: no such file: .*elsewhere"):
-        list(Workers(1).run(Searching(grabcut, SEARCH), {0: gone}))
+        list(ProcessPool(1).run(Searching(grabcut, SEARCH), {0: missing}))
 
 
 @pytest.mark.parametrize(
-    ("words", "made"),
+    ("options", "executor"),
     [
-        ({}, Here()),
-        ({"device": "cuda:1"}, Here("cuda:1")),
-        ({"workers": 3}, Workers(3)),
-        ({"workers": 3, "device": "cuda:0,cuda:1"}, Workers(3, ("cuda:0", "cuda:1"))),
+        ({}, InProcess()),
+        ({"device": "cuda:1"}, InProcess("cuda:1")),
+        ({"workers": 3}, ProcessPool(3)),
+        ({"workers": 3, "device": "cuda:0,cuda:1"}, ProcessPool(3, ("cuda:0", "cuda:1"))),
         ({"workers": 2, "ray": "auto", "device": "cuda"}, Ray("auto", 2, "cuda")),
     ],
 )
-def test_words_become_an_engine(words, made):
-    assert engine(**words) == made
+def test_options_choose_the_executor(options, executor):
+    assert make_executor(**options) == executor
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("options", "message"),
     [
         ({"device": "cuda:0,cuda:1"}, "2 devices need as many workers or more, got 1"),
         ({"device": "cuda:0,cuda:1", "ray": "auto"}, "Ray deals its GPUs out itself"),
         ({"workers": 0}, "1 devices need as many workers or more, got 0"),
     ],
 )
-def test_words_that_make_no_engine_are_refused(words, says):
-    with pytest.raises(UserError, match=says):
-        engine(**words)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        make_executor(**options)

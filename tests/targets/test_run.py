@@ -17,7 +17,7 @@ from filelock import FileLock
 from sam4mllm.data.samples import SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.runtime.parallel import Here, Workers
+from sam4mllm.runtime.parallel import InProcess, ProcessPool
 from sam4mllm.targets import run as module
 from sam4mllm.targets.record import Target, read_targets, write_targets
 from sam4mllm.targets.run import Searching, find_targets, fingerprint, parted
@@ -42,7 +42,7 @@ def samples(tmp_path) -> SampleSet:
 
 @dataclass
 class Stopping:
-    """An engine that goes backwards through the parts, and breaks down after some."""
+    """An executor that goes backwards through the parts, and breaks down after some."""
 
     after: int
     asked: list[int]
@@ -50,7 +50,7 @@ class Stopping:
     def run(self, work: Searching, parts: Mapping[int, SampleSet]) -> Iterator[tuple[int, list[Target]]]:
         for number in list(reversed(parts))[: self.after]:
             self.asked.append(number)
-            yield from Here().run(work, {number: parts[number]})
+            yield from InProcess().run(work, {number: parts[number]})
         if self.after < len(parts):
             raise KeyboardInterrupt
 
@@ -60,7 +60,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_targets_are_those_of_a_plain_loop(samples, tmp_path):
-    said = find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    said = find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     assert list(read_targets(tmp_path / "out").values()) == list(make_targets(samples, grabcut(device=None), SEARCH))
     assert said.startswith("16 masks, the best candidates with a mean IoU of 0.")
     write_targets(make_targets(samples, grabcut(device=None), SEARCH), tmp_path / "plain", {})
@@ -68,7 +68,7 @@ def test_the_targets_are_those_of_a_plain_loop(samples, tmp_path):
 
 
 def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_bytes(samples, tmp_path):
-    find_targets(samples, Here(), WORK, tmp_path / "whole", ABOUT)
+    find_targets(samples, InProcess(), WORK, tmp_path / "whole", ABOUT)
     asked: list[int] = []
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
@@ -85,19 +85,19 @@ def test_masks_without_a_pixel_are_told(samples, tmp_path):
     bare = replace(samples.samples[0], id="bare", masks=(Rle.empty(30, 40),))
     with_bare = replace(samples, samples=(*samples.samples, bare))
     for _ in range(2):  # the second time nothing is left to be done
-        said = find_targets(with_bare, Here(), WORK, tmp_path / "out", ABOUT)
+        said = find_targets(with_bare, InProcess(), WORK, tmp_path / "out", ABOUT)
         assert said.splitlines()[-2].startswith("0 masks (0.0%) keep none")
         assert said.splitlines()[-1] == "1 masks (5.9%) have no pixel to redraw"
 
 
 def test_workers_write_the_same_bytes(samples, tmp_path):
-    find_targets(samples, Here(), WORK, tmp_path / "here", ABOUT)
-    find_targets(samples, Workers(3), WORK, tmp_path / "workers", ABOUT)
+    find_targets(samples, InProcess(), WORK, tmp_path / "here", ABOUT)
+    find_targets(samples, ProcessPool(3), WORK, tmp_path / "workers", ABOUT)
     assert content(tmp_path / "here") == content(tmp_path / "workers")
 
 
 def test_what_is_done_is_not_done_again(samples, tmp_path):
-    said = find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    said = find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     before = content(tmp_path / "out")
     asked: list[int] = []
     assert find_targets(samples, Stopping(0, asked), WORK, tmp_path / "out", ABOUT) == said
@@ -121,7 +121,7 @@ def test_other_settings_are_refused_before_anything_is_mixed_or_replaced(samples
     with pytest.raises(
         UserError, match=rf"out holds targets of other settings \({differs}\): .*or remove \S*/{where}$"
     ):
-        find_targets(samples, Here(), WORK, tmp_path / "out", {**ABOUT, **change})
+        find_targets(samples, InProcess(), WORK, tmp_path / "out", {**ABOUT, **change})
     assert content(tmp_path / "out") == before
 
 
@@ -131,15 +131,15 @@ def test_other_samples_are_refused_too(samples, tmp_path, parts):
         find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     fewer = replace(samples, samples=samples.samples[:5])
     with pytest.raises(UserError, match=r"other settings \(samples\)"):
-        find_targets(fewer, Here(), WORK, tmp_path / "out", ABOUT)
+        find_targets(fewer, InProcess(), WORK, tmp_path / "out", ABOUT)
 
 
 def test_with_what_is_named_removed_the_new_targets_are_the_only_ones(samples, tmp_path):
-    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "out" / "targets.json").unlink()
     other = Searching(grabcut, replace(SEARCH, seed=1))
-    find_targets(samples, Here(), other, tmp_path / "out", {"seed": 1})
-    find_targets(samples, Here(), other, tmp_path / "new", {"seed": 1})
+    find_targets(samples, InProcess(), other, tmp_path / "out", {"seed": 1})
+    find_targets(samples, InProcess(), other, tmp_path / "new", {"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")
 
 
@@ -149,8 +149,8 @@ def test_parts_that_a_killed_clean_up_left_are_not_taken_for_those_of_other_sett
         find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "out" / "parts" / "about.json").unlink()
     other = Searching(grabcut, replace(SEARCH, seed=1))
-    find_targets(samples, Here(), other, tmp_path / "out", {"seed": 1})
-    find_targets(samples, Here(), other, tmp_path / "new", {"seed": 1})
+    find_targets(samples, InProcess(), other, tmp_path / "out", {"seed": 1})
+    find_targets(samples, InProcess(), other, tmp_path / "new", {"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_note_of_what_parts_belong_to_is_one_line(samples, tmp_path, d
         find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "out" / "parts" / "about.json").write_text(damage)
     with pytest.raises(UserError, match=message) as caught:
-        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     assert "\n" not in str(caught.value)
 
 
@@ -173,7 +173,7 @@ def test_two_runs_do_not_share_a_folder(samples, tmp_path):
         FileLock(tmp_path / "out" / "parts" / ".sam4mllm.lock"),
         pytest.raises(UserError, match="another run is writing"),
     ):
-        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
 
 
 def test_a_part_that_cannot_be_read_is_one_line(samples, tmp_path):
@@ -181,7 +181,7 @@ def test_a_part_that_cannot_be_read_is_one_line(samples, tmp_path):
         find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "out" / "parts" / "00002.json").write_text("[{")
     with pytest.raises(UserError, match=r"cannot read .*00002\.json: remove it"):
-        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
 
 
 def test_missing_pictures_are_all_told_in_one_line_before_anything_is_drawn(samples, tmp_path):
@@ -202,21 +202,21 @@ def test_pictures_of_finished_parts_are_not_needed_any_more(samples, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "pictures" / "7.png").unlink()
-    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+    find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     assert len(read_targets(tmp_path / "out")) == 16
 
 
 def test_an_unreadable_picture_keeps_what_is_done_and_once_mended_the_run_goes_on_from_there(samples, tmp_path):
-    find_targets(samples, Here(), WORK, tmp_path / "whole", ABOUT)
+    find_targets(samples, InProcess(), WORK, tmp_path / "whole", ABOUT)
     spoilt = tmp_path / "pictures" / "7.png"
     pixels = spoilt.read_bytes()
     spoilt.write_bytes(pixels[:-100])
     with pytest.raises(UserError, match=r"sample s7: cannot read .*7\.png"):
-        find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT)
+        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     assert sorted(path.name for path in (tmp_path / "out" / "parts").glob("0*")) == ["00000.json", "00001.json"]
     spoilt.write_bytes(pixels)
     told: list[int] = []
-    find_targets(samples, Here(), WORK, tmp_path / "out", ABOUT, told.append)
+    find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT, told.append)
     assert told == [12, 4]
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 

@@ -15,7 +15,7 @@ from sam4mllm.prediction.batch import Answering, predict_parts
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prediction.run import settings_of
 from sam4mllm.prediction.store import Shard
-from sam4mllm.runtime.parallel import Here
+from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import Progress
 
 
@@ -43,7 +43,14 @@ class Asking:
         made = settings_of(replace(self.recipe, prompter="survey", options=asks), samples, self.batch_size)
         with self.progress(len(samples), "asked") as advance:
             predict_parts(
-                samples, work, Here(), file, Shard(), settings=made, progress=lambda _: advance(), retry_failed=True
+                samples,
+                work,
+                InProcess(),
+                file,
+                Shard(),
+                settings=made,
+                progress=lambda _: advance(),
+                retry_failed=True,
             )
         said = read_predictions(file)
         failed = _failed(said)
