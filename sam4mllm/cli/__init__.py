@@ -1,7 +1,7 @@
-"""The command line: words in, exit code out. Holds no logic; each command imports what it needs when it runs.
+"""The command line. It holds no logic: one command per file, which imports what it needs when it runs.
 
-One command, one file; `options` and `terminal` hold what they share. A `UserError` is one line on standard error and
-exit code 2, as is a wrong option; an interrupt is 130.
+`options` and `terminal` hold what commands share. A `UserError` is one line on standard error and exit code 2, as is a
+wrong option; an interrupt is exit code 130.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sam4mllm.cli.eval import evaluation
 from sam4mllm.errors import told
 
 app = typer.Typer(
-    help="Referring-expression segmentation with any multimodal LLM: a mask is said in words, and drawn.",
+    help="Referring-expression segmentation with any multimodal LLM, by box and points as text.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,7 +25,7 @@ app = typer.Typer(
 
 @app.callback()
 def _sam4mllm() -> None:
-    """Referring-expression segmentation with any multimodal LLM: a mask is said in words, and drawn."""
+    """Referring-expression segmentation with any multimodal LLM, by box and points as text."""
 
 
 for command in (

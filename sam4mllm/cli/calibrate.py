@@ -8,60 +8,63 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import (
-    Attention,
-    BatchSize,
-    Device,
-    DeviceMap,
-    Dialect,
-    Dtype,
+    OUTPUT,
+    PROMPTING,
+    Draws,
+    HardwareOptions,
     Images,
-    Mllm,
+    ModelOptions,
     Samples,
-    Segmenter,
-    SingleMask,
-    TrustRemoteCode,
-    recipe_of,
+    SegmenterOptions,
+    pipeline_config,
+    with_options,
 )
 from sam4mllm.runtime.progress import progress, warn
 
 
+@with_options
 def calibrate(
     samples: Samples,
-    adapter: Annotated[str, typer.Option("--adapter", help="Folder of the adapter; its card is written.")],
-    segmenter: Segmenter = "",
+    model: ModelOptions,
+    segmenter: SegmenterOptions,
+    hardware: HardwareOptions,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for what was asked and found; else ADAPTER/calibration.")
+        Path | None,
+        typer.Option("--out", help="Folder for the results. Default: ADAPTER/calibration.", rich_help_panel=OUTPUT),
     ] = None,
-    test: Annotated[Path | None, typer.Option("--test", help="Other samples, to measure the gain on.")] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="Folder of other samples to measure the gain on.")] = None,
     layouts: Annotated[
-        list[str] | None, typer.Option("--layout", help="grid, low-discrepancy or interior; repeatable; else all.")
+        list[str] | None,
+        typer.Option(
+            "--layout",
+            help="Layouts to try: grid, low-discrepancy or interior. Repeatable. Default: all.",
+            rich_help_panel=PROMPTING,
+        ),
     ] = None,
     points: Annotated[
-        list[int] | None, typer.Option("--points", help="How many are asked about; repeatable; else 9, 16 and 25.")
+        list[int] | None,
+        typer.Option(
+            "--points",
+            help="Numbers of points per box to try. Repeatable. Default: 9, 16 and 25.",
+            rich_help_panel=PROMPTING,
+        ),
     ] = None,
-    profile: Annotated[str, typer.Option("--profile", help="lavt, rela or lisa, as of score.")] = "lavt",
-    metric: Annotated[str, typer.Option("--metric", help="What is made as high as can be.")] = "cIoU",
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap of the 95% interval.")] = 2000,
+    profile: Annotated[
+        str, typer.Option("--profile", help="Rules of the metric: lavt, rela or lisa, as of score.")
+    ] = "lavt",
+    metric: Annotated[str, typer.Option("--metric", help="Metric to maximise.")] = "cIoU",
+    draws: Draws = 2000,
     images: Images = None,
-    mllm: Mllm = "",
-    dialect: Dialect = None,
-    single_mask: SingleMask = False,
-    batch_size: BatchSize = 4,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    device_map: DeviceMap = None,
-    attention: Attention = None,
-    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Choose PQPP's layout, number of points and thresholds on a validation split; a stopped run goes on."""
-    given = {name: value for name, value in locals().items() if name != "points"}
+    """Choose PQPP's layout, number of points and thresholds on a validation split. An interrupted run resumes."""
     from sam4mllm.evaluation.bootstrap import Bootstrap
     from sam4mllm.evaluation.calibration.choice import Choice
-    from sam4mllm.evaluation.calibration.run import calibrate as calibrated
+    from sam4mllm.evaluation.calibration.run import calibrate as choose_options
     from sam4mllm.prompters.points import LAYOUTS, Layout
 
-    tried = tuple(Layout(name, many) for name in layouts or LAYOUTS for many in points or (9, 16, 25))
-    choice = Choice(tried, profile, metric, bootstrap=Bootstrap(draws))
-    found = calibrated(recipe_of(given), choice, samples, out, batch_size, progress, test, images)
-    warn(found.warnings)
-    typer.echo(found.text(), nl=False)
+    candidates = tuple(Layout(name, count) for name in layouts or LAYOUTS for count in points or (9, 16, 25))
+    choice = Choice(candidates, profile, metric, bootstrap=Bootstrap(draws))
+    config = pipeline_config(model, None, segmenter, hardware)
+    result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
+    warn(result.warnings)
+    typer.echo(result.text(), nl=False)

@@ -1,4 +1,4 @@
-"""`sam4mllm diagnose`: predictions in, where their IoU was lost out."""
+"""`sam4mllm diagnose`: predictions in, the stage that lost their IoU out."""
 
 from __future__ import annotations
 
@@ -7,26 +7,46 @@ from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import By, Device, Images, Profile, Samples, Segmenter, SingleMask
+from sam4mllm.cli.options import (
+    HARDWARE,
+    OUTPUT,
+    By,
+    Images,
+    Predictions,
+    Profile,
+    Samples,
+    SegmenterOptions,
+    with_options,
+)
 from sam4mllm.runtime.progress import progress, warn
 
 
+@with_options
 def diagnose(
     samples: Samples,
-    predictions: Annotated[Path, typer.Argument(help="What predict made.", show_default=False)],
+    predictions: Predictions,
     profile: Profile,
-    out: Annotated[Path, typer.Option("--out", help="Where each one's IoU was lost, JSON lines.")],
-    segmenter: Segmenter = "",
+    out: Annotated[
+        Path, typer.Option("--out", help="JSON Lines file for the lost IoU of each sample.", rich_help_panel=OUTPUT)
+    ],
+    segmenter: SegmenterOptions,
     by: By = None,
     images: Images = None,
-    single_mask: SingleMask = False,
-    device: Device = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Device, as torch names it. Default: the best.", rich_help_panel=HARDWARE),
+    ] = None,
 ) -> None:
-    """Which stage lost the IoU: the truth is swapped in stage by stage, and drawn by the segmenter that predicted."""
+    """Attribute lost IoU to stages, by replacing one part of a prediction after another with the ground truth.
+
+    The masks are redrawn by the segmenter that predicted; name it only if it was not noted.
+    """
     from sam4mllm.data.samples import read_samples
     from sam4mllm.evaluation.diagnose import diagnose_set
 
-    asked = read_samples(samples, images)
-    found = diagnose_set(asked, predictions, segmenter, profile, out, progress, by or (), single_mask, device)
-    warn(found.warnings)
-    typer.echo(found.text(by or ()), nl=False)
+    sample_set, single_mask = read_samples(samples, images), segmenter.single_mask
+    result = diagnose_set(
+        sample_set, predictions, segmenter.segmenter, profile, out, progress, by or (), single_mask, device
+    )
+    warn(result.warnings)
+    typer.echo(result.text(by or ()), nl=False)

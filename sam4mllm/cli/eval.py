@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sam4mllm.cli.options import (
-    Adapter,
-    Ask,
-    Attention,
-    BatchSize,
-    Budget,
-    DeviceMap,
-    Devices,
-    Dialect,
-    Dtype,
-    Layout,
-    Mllm,
-    Negative,
-    OnRay,
-    Points,
-    Positive,
-    Prompter,
-    RetryFailed,
-    Seed,
-    Segmenter,
-    SingleMask,
-    SureNo,
-    SureYes,
-    TrustRemoteCode,
-    Workers,
-    recipe_of,
+    OUTPUT,
+    Draws,
+    HardwareOptions,
+    ModelOptions,
+    PromptingOptions,
+    SegmenterOptions,
+    WorkerOptions,
+    pipeline_config,
+    with_options,
 )
 from sam4mllm.errors import UserError
 from sam4mllm.protocols.gres import GRES
@@ -41,70 +26,79 @@ from sam4mllm.protocols.reasonseg import REASONSEG
 from sam4mllm.protocols.res import RES
 from sam4mllm.protocols.ways import WAYS
 
-BATCH = 4
-
 evaluation = typer.Typer(no_args_is_help=True, help="Print the tables of a benchmark, beside published numbers.")
 
 
 def _add_protocol_command(protocol: Protocol) -> None:
+    @with_options
     def command(
-        samples: Annotated[Path, typer.Option("--samples", help="Root of the sets: NAME/SPLIT, as data leaves them.")],
-        predictions: Annotated[Path, typer.Option("--predictions", help="Root of NAME/SPLIT.jsonl.")],
-        shown: Annotated[str, typer.Option("--format", help="markdown, latex or json.")] = "markdown",
-        name: Annotated[str, typer.Option("--name", help="Of our line in the table.")] = "measured here",
-        draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap.")] = 2000,
-        predict: Annotated[bool, typer.Option("--predict", help="First predict what is missing.")] = False,
+        samples: Annotated[
+            Path, typer.Option("--samples", help="Folder that holds NAME/SPLIT, as `sam4mllm data` writes them.")
+        ],
+        predictions: Annotated[Path, typer.Option("--predictions", help="Folder that holds NAME/SPLIT.jsonl.")],
+        model: ModelOptions,
+        prompting: PromptingOptions,
+        segmenter: SegmenterOptions,
+        hardware: HardwareOptions,
+        workers: WorkerOptions,
+        form: Annotated[
+            str, typer.Option("--format", help="Format of the table: markdown, latex or json.", rich_help_panel=OUTPUT)
+        ] = "markdown",
+        name: Annotated[
+            str, typer.Option("--name", help="Name of the row of these predictions.", rich_help_panel=OUTPUT)
+        ] = "measured here",
+        draws: Draws = 2000,
+        predict: Annotated[bool, typer.Option("--predict", help="Predict missing splits first.")] = False,
+        retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Predict failed samples again.")] = False,
         diagnose: Annotated[
-            bool, typer.Option("--diagnose", help="Then say which stage lost the IoU, and leave a page of each split.")
+            bool,
+            typer.Option(
+                "--diagnose",
+                help="Also report which stage lost the IoU, with an HTML page per split.",
+                rich_help_panel=OUTPUT,
+            ),
         ] = False,
-        mllm: Mllm = "",
-        adapter: Adapter = None,
-        dialect: Dialect = None,
-        prompter: Prompter = "ppg",
-        positive: Positive = None,
-        negative: Negative = None,
-        layout: Layout = None,
-        points: Points = None,
-        budget: Budget = None,
-        sure_yes: SureYes = None,
-        sure_no: SureNo = None,
-        ask: Ask = None,
-        seed: Seed = None,
-        segmenter: Segmenter = "",
-        single_mask: SingleMask = False,
-        batch_size: BatchSize = BATCH,
-        workers: Workers = 1,
-        ray: OnRay = None,
-        retry_failed: RetryFailed = False,
-        device: Devices = None,
-        dtype: Dtype = "auto",
-        device_map: DeviceMap = None,
-        attention: Attention = None,
-        trust_remote_code: TrustRemoteCode = False,
     ) -> None:
-        recipe = recipe_of(locals())
-        from sam4mllm.config import Recipe
         from sam4mllm.evaluation.bootstrap import Bootstrap
         from sam4mllm.protocols.diagnosis import diagnosed
         from sam4mllm.protocols.measure import predict_missing
         from sam4mllm.protocols.tables import format_named, protocol_table
         from sam4mllm.runtime.parallel import make_executor
 
-        # what is predicted here has its note beside it, which says more
-        drawer = Recipe(segmenter="" if predict else segmenter, single_mask=single_mask, device=device)
-        format_named(shown)
+        format_named(form)
+        # predictions made here have their settings beside them, which name the segmenter
+        redraw_options = replace(segmenter, segmenter="") if predict else segmenter
+        redraw = pipeline_config(ModelOptions(), None, redraw_options, HardwareOptions(device=hardware.device))
         if predict:
-            executor = make_executor(workers, device, ray)
-            predict_missing(protocol, recipe, samples, predictions, batch_size, executor, retry_failed)
-        elif recipe != (drawer if diagnose else Recipe()) or workers != 1 or ray or retry_failed or batch_size != BATCH:
-            raise UserError("models are for --predict: without it, predictions are only scored")
+            config = pipeline_config(model, prompting, segmenter, hardware)
+            executor = make_executor(workers.workers, hardware.device, workers.ray)
+            predict_missing(protocol, config, samples, predictions, hardware.batch_size, executor, retry_failed)
+        else:
+            _refuse_model_options(model, prompting, segmenter, hardware, workers, retry_failed, diagnose)
         bootstrap = Bootstrap(draws)
-        typer.echo(protocol_table(protocol, samples, predictions, shown, name, bootstrap), nl=False)
+        typer.echo(protocol_table(protocol, samples, predictions, form, name, bootstrap), nl=False)
         if diagnose:
-            for text in diagnosed(protocol, samples, predictions, drawer, bootstrap):
-                typer.echo(f"\n{text}", nl=False, err=shown != "markdown")  # a program reads the other formats
+            for text in diagnosed(protocol, samples, predictions, redraw, bootstrap):
+                typer.echo(f"\n{text}", nl=False, err=form != "markdown")  # a program reads the other formats
 
     evaluation.command(protocol.name, help=protocol.title)(command)
+
+
+def _refuse_model_options(
+    model: ModelOptions,
+    prompting: PromptingOptions,
+    segmenter: SegmenterOptions,
+    hardware: HardwareOptions,
+    workers: WorkerOptions,
+    retry_failed: bool,
+    diagnose: bool,
+) -> None:
+    """Refuse options that nothing uses without --predict; --diagnose uses the segmenter and the device."""
+    device = hardware.device if diagnose else None
+    used = segmenter if diagnose else SegmenterOptions()
+    idle = (ModelOptions(), PromptingOptions(), used, HardwareOptions(device=device), WorkerOptions(), False)
+    if (model, prompting, segmenter, hardware, workers, retry_failed) != idle:
+        raise UserError("options of models need --predict: without it, existing predictions are scored")
 
 
 for _protocol in (RES, GRES, REASONSEG):
@@ -113,19 +107,21 @@ for _protocol in (RES, GRES, REASONSEG):
 
 @evaluation.command("synthetic")
 def synthetic(
-    out: Annotated[Path, typer.Option("--out", help="Root of what is drawn, answered and found.")],
-    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Of the test split.")] = 230,
-    way: Annotated[list[str] | None, typer.Option("--way", help=f"{', '.join(WAYS)}; repeatable.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for scenes, predictions and tables.")],
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Number of test scenes.")] = 230,
+    way: Annotated[
+        list[str] | None, typer.Option("--way", help=f"Ways to compare: {', '.join(WAYS)}. Repeatable. Default: all.")
+    ] = None,
     ambiguous: Annotated[
-        bool, typer.Option("--ambiguous", help="Ask only those whose target shares its box with another figure.")
+        bool, typer.Option("--ambiguous", help="Only expressions whose target shares its box with another object.")
     ] = False,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap.")] = 2000,
+    draws: Draws = 2000,
 ) -> None:
-    """RES, GRES and reasoning on synthetic scenes: tables, where the IoU was lost, and a page."""
+    """RES, GRES and reasoning segmentation on synthetic scenes with the embedded models."""
     from sam4mllm.evaluation.bootstrap import Bootstrap
     from sam4mllm.protocols.synthetic import evaluate, ways_named
     from sam4mllm.synthetic.shards import AMBIGUOUS
 
     home = out / f"shapes-{scenes}{AMBIGUOUS if ambiguous else ''}"
     typer.echo(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws), ambiguous), nl=False)
-    typer.echo(f"all of it is in {home}", err=True)
+    typer.echo(f"results are in {home}", err=True)

@@ -1,4 +1,4 @@
-"""`sam4mllm infer`: pictures and phrases in; overlays, masks and records out."""
+"""`sam4mllm infer`: images and phrases in; overlays, masks and records out."""
 
 from __future__ import annotations
 
@@ -9,78 +9,56 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import (
-    Adapter,
-    Ask,
-    Attention,
-    BatchSize,
-    Budget,
-    Device,
-    DeviceMap,
-    Dialect,
-    Dtype,
-    Layout,
-    Mllm,
-    Negative,
-    Points,
-    Positive,
-    Prompter,
-    Segmenter,
-    SingleMask,
-    SureNo,
-    SureYes,
-    TrustRemoteCode,
-    recipe_of,
+    OUTPUT,
+    HardwareOptions,
+    ModelOptions,
+    PromptingOptions,
+    SegmenterOptions,
+    pipeline_config,
+    with_options,
 )
 from sam4mllm.cli.terminal import standard_output_kept
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.progress import progress
 
 
+@with_options
 def infer(
-    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures, or folders of them.")] = None,
-    phrase: Annotated[list[str] | None, typer.Option("--phrase", help="What to look for; repeatable.")] = None,
+    model: ModelOptions,
+    prompting: PromptingOptions,
+    segmenter: SegmenterOptions,
+    hardware: HardwareOptions,
+    images: Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images.")] = None,
+    phrase: Annotated[list[str] | None, typer.Option("--phrase", help="Referring expression. Repeatable.")] = None,
     pairs: Annotated[
-        Path | None, typer.Option("--pairs", help="CSV or JSON lines with image and phrase, for pictures and phrases.")
+        Path | None,
+        typer.Option("--pairs", help="CSV or JSON Lines file with image and phrase, instead of images and --phrase."),
     ] = None,
     box: Annotated[
-        list[str] | None, typer.Option("--box", help="x0,y0,x1,y1 by hand, in pixels; repeatable; asks no MLLM.")
+        list[str] | None,
+        typer.Option("--box", help="Box by hand, x0,y0,x1,y1 in pixels; uses no MLLM. Repeatable."),
     ] = None,
     click: Annotated[
-        list[str] | None, typer.Option("--click", help="x,y,+ on or x,y,- off the object, beside a box; repeatable.")
+        list[str] | None,
+        typer.Option("--click", help="Point by hand, x,y,+ or x,y,- in pixels; needs --box. Repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for overlays, masks and records.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Records to standard output, one a line.")] = False,
-    mllm: Mllm = "",
-    adapter: Adapter = None,
-    dialect: Dialect = None,
-    prompter: Prompter = "ppg",
-    positive: Positive = None,
-    negative: Negative = None,
-    layout: Layout = None,
-    points: Points = None,
-    budget: Budget = None,
-    sure_yes: SureYes = None,
-    sure_no: SureNo = None,
-    ask: Ask = None,
-    segmenter: Segmenter = "",
-    single_mask: SingleMask = False,
-    batch_size: BatchSize = 4,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    device_map: DeviceMap = None,
-    attention: Attention = None,
-    trust_remote_code: TrustRemoteCode = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for overlays, masks and records.", rich_help_panel=OUTPUT)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print records to standard output, one per line.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Find what phrases mean in pictures, and draw it."""
-    recipe = recipe_of(locals())
-    from sam4mllm.prediction.infer import infer as answered
+    """Segment what phrases refer to in images."""
+    from sam4mllm.prediction.infer import infer as predict_records
     from sam4mllm.prediction.requests import requested
 
     if out is None and not as_json:
-        raise UserError("nothing would be kept: give --out FOLDER, or --json for standard output")
+        raise UserError("no output chosen: add --out FOLDER or --json")
+    config = pipeline_config(model, prompting, segmenter, hardware)
     with standard_output_kept() as print_line:
-        request = requested(pictures or [], phrase or [], pairs, box or [], click or [])
-        records = answered(recipe, request, out, batch_size)
+        request = requested(images or [], phrase or [], pairs, box or [], click or [])
+        records = predict_records(config, request, out, hardware.batch_size)
         with progress(len(request.pairs), "answered") as advance:
             for record in records:
                 advance()

@@ -1,4 +1,4 @@
-"""`sam4mllm merge`: an adapter in, a model of its own out."""
+"""`sam4mllm merge`: an adapter in, a standalone model out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import Dtype, TrustRemoteCode
+from sam4mllm.cli.options import HARDWARE, MODEL, OUTPUT
 
 
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of an adapter.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the merged model; must be new.")],
-    mllm: Annotated[str, typer.Option("--mllm", help="Its base, where the adapter's card does not find it.")] = "",
-    dtype: Dtype = "auto",
-    trust_remote_code: TrustRemoteCode = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the merged model; must not exist.", rich_help_panel=OUTPUT)
+    ],
+    mllm: Annotated[
+        str, typer.Option("--mllm", help="Base model, if not the one of the adapter's card.", rich_help_panel=MODEL)
+    ] = "",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            help="Dtype of the weights, as torch names it; auto: as in the checkpoint.",
+            rich_help_panel=HARDWARE,
+        ),
+    ] = "auto",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that comes with the MLLM.", rich_help_panel=MODEL),
+    ] = False,
 ) -> None:
-    """Add an adapter's weights to its base's, and write the model that this makes."""
+    """Merge an adapter into its base model."""
     from sam4mllm.training.merge import merge as merged
 
     typer.echo(f"written to {merged(adapter, out, mllm=mllm, dtype=dtype, trust_remote_code=trust_remote_code)}")

@@ -1,100 +1,236 @@
-"""The options that several commands have, each with one name and one help; those of a pipeline become its `Recipe`."""
+"""The options that several commands share: declared once, in help panels, and added to a command by `with_options`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from sam4mllm.config import Recipe
 
-PROMPTER_OPTIONS = ("positive", "negative", "layout", "points", "budget", "sure_yes", "sure_no", "ask", "seed")
+MODEL, PROMPTING, SEGMENTER, OUTPUT, HARDWARE = "Model", "Prompting", "Segmenter", "Output", "Hardware"
 
-Mllm = Annotated[
-    str,
-    typer.Option(
-        "--mllm", show_default=False, help="Folder or hub name of a transformers model, tiny, or replay:FILE."
-    ),
-]
-Segmenter = Annotated[
-    str,
-    typer.Option(
-        "--segmenter",
-        show_default=False,
-        help="grabcut, box, tiny, vit_b|vit_l|vit_h:CHECKPOINT, or a folder or hub name.",
-    ),
-]
-Prompter = Annotated[
-    str,
-    typer.Option(
-        "--prompter",
-        help="ppg: box and points at once; pqpp: box, then yes or no per point; adaptive: the same, more near edges; "
-        "verified: pqpp without fine-tuning; box; oracle: from the true masks.",
-    ),
-]
-Adapter = Annotated[str | None, typer.Option("--adapter", help="Folder of a LoRA trained for the MLLM.")]
-Dialect = Annotated[
-    str | None, typer.Option("--dialect", help="How the MLLM writes places; else found from its configuration.")
-]
-Device = Annotated[str | None, typer.Option("--device", help="As torch names it; else the best there is.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="As torch names it; auto: the checkpoint's own.")]
-DeviceMap = Annotated[
-    str | None, typer.Option("--device-map", help="How to spread the MLLM over devices, in place of --device.")
-]
-Attention = Annotated[
-    str | None, typer.Option("--attention", help="The MLLM's attention implementation, as transformers names it.")
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many expressions are asked at once.")]
-SingleMask = Annotated[bool, typer.Option("--single-mask", help="The segmenter's one mask, not its best of three.")]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let code that comes with the MLLM run on this machine.")
-]
-Positive = Annotated[int | None, typer.Option("--positive", help="ppg, oracle: points on the object. Default 3.")]
-Negative = Annotated[int | None, typer.Option("--negative", help="ppg, oracle: points off the object. Default 3.")]
-Layout = Annotated[str | None, typer.Option("--layout", help="pqpp: grid, low-discrepancy or interior. Default grid.")]
-Points = Annotated[
-    int | None,
-    typer.Option("--points", help="pqpp: how many are asked about, default 25; adaptive, verified: at first, 9."),
-]
-Budget = Annotated[int | None, typer.Option("--budget", help="adaptive: points of a box at most. Default 25.")]
-SureYes = Annotated[
-    float | None, typer.Option("--sure-yes", help="pqpp, adaptive: a point is on above this P(yes). Default .75.")
-]
-SureNo = Annotated[
-    float | None, typer.Option("--sure-no", help="pqpp, adaptive: a point is off above this P(no). Default .9.")
-]
-Ask = Annotated[str | None, typer.Option("--ask", help="pqpp: one point a question, or a list. Default one.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="oracle: of its random points. Default 0.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own models.")]
-OnRay = Annotated[str | None, typer.Option("--ray", help="Workers on a Ray cluster: local, auto, HOST:PORT.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed in an earlier run.")]
-Devices = Annotated[
-    str | None, typer.Option("--device", help="As torch names it, or several for the workers: cuda:0,cuda:1.")
-]
+
+def _option(name: str, help_text: str, panel: str, **settings: Any) -> Any:
+    return typer.Option(name, help=help_text, rich_help_panel=panel, **settings)
+
+
 Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)]
+Predictions = Annotated[Path, typer.Argument(help="Predictions of these samples, NAME.jsonl.", show_default=False)]
+Images = Annotated[Path | None, typer.Option("--images", help="Image root, if the images were moved.")]
 Profile = Annotated[
     str,
     typer.Option(
         "--profile",
-        help="lavt for RES, rela for GRES, lisa for ReasonSeg; to compare: gsva, bool-ignore.",
+        help="Rules of the metrics: lavt for RES, rela for GRES, lisa for ReasonSeg; gsva and bool-ignore to compare.",
         show_default=False,
     ),
 ]
 By = Annotated[
     list[str] | None,
-    typer.Option("--by", help="A table more: by size, share, aspect, words, targets or kind; repeatable."),
+    typer.Option("--by", help="Also print a table by size, share, aspect, words, targets or kind. Repeatable."),
 ]
-Images = Annotated[Path | None, typer.Option("--images", help="Root of the pictures, where they were moved.")]
+Draws = Annotated[int, typer.Option("--draws", min=1, help="Bootstrap draws of the 95% intervals.")]
+BootstrapSeed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the bootstrap.")]
 
 
-def recipe_of(given: Mapping[str, Any]) -> Recipe:
-    """The recipe that a command's arguments make: they bear its fields' names, and those of the prompters' options."""
-    from dataclasses import fields
+@dataclass(frozen=True)
+class ModelOptions:
+    """The MLLM and its adapter."""
 
+    mllm: Annotated[
+        str,
+        _option(
+            "--mllm",
+            "MLLM: folder or hub name of a transformers model, tiny, or replay:FILE. Default: the adapter's base.",
+            MODEL,
+            show_default=False,
+        ),
+    ] = ""
+    adapter: Annotated[str | None, _option("--adapter", "Folder of a LoRA adapter trained for the MLLM.", MODEL)] = None
+    dialect: Annotated[
+        str | None,
+        _option("--dialect", "How the MLLM writes boxes and points. Default: from its configuration.", MODEL),
+    ] = None
+    attention: Annotated[
+        str | None, _option("--attention", "Attention implementation of the MLLM, as transformers names it.", MODEL)
+    ] = None
+    trust_remote_code: Annotated[
+        bool, _option("--trust-remote-code", "Run Python code that comes with the MLLM.", MODEL)
+    ] = False
+
+
+@dataclass(frozen=True)
+class PromptingOptions:
+    """The prompting strategy; None keeps the strategy's own default."""
+
+    prompter: Annotated[
+        str,
+        _option(
+            "--prompter",
+            "Strategy: ppg (box and points in one reply), pqpp (box, then yes or no per point), adaptive (pqpp with "
+            "more points where answers are uncertain), verified (pqpp without fine-tuning), box (no points), or "
+            "oracle (prompts from the ground truth).",
+            PROMPTING,
+        ),
+    ] = "ppg"
+    positive: Annotated[
+        int | None, _option("--positive", "ppg, oracle: positive points per object. Default: 3.", PROMPTING)
+    ] = None
+    negative: Annotated[
+        int | None, _option("--negative", "ppg, oracle: negative points per object. Default: 3.", PROMPTING)
+    ] = None
+    layout: Annotated[
+        str | None,
+        _option("--layout", "pqpp: layout of points: grid, low-discrepancy or interior. Default: grid.", PROMPTING),
+    ] = None
+    points: Annotated[
+        int | None,
+        _option("--points", "Points per box. Default: 25 (pqpp), 9 (adaptive: first round; verified).", PROMPTING),
+    ] = None
+    budget: Annotated[
+        int | None, _option("--budget", "adaptive: maximum number of points per box. Default: 25.", PROMPTING)
+    ] = None
+    sure_yes: Annotated[
+        float | None,
+        _option("--sure-yes", "pqpp, adaptive: P(yes) above which a point is positive. Default: 0.75.", PROMPTING),
+    ] = None
+    sure_no: Annotated[
+        float | None,
+        _option("--sure-no", "pqpp, adaptive: P(no) above which a point is negative. Default: 0.9.", PROMPTING),
+    ] = None
+    ask: Annotated[
+        str | None,
+        _option("--ask", "pqpp: one point per question (one), or all in one (list). Default: one.", PROMPTING),
+    ] = None
+    seed: Annotated[int | None, _option("--seed", "oracle: random seed of the points. Default: 0.", PROMPTING)] = None
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """The segmenter."""
+
+    segmenter: Annotated[
+        str,
+        _option(
+            "--segmenter",
+            "Segmenter: folder or hub name of a transformers model, vit_b:FILE, vit_l:FILE or vit_h:FILE "
+            "(segment_anything), tiny, grabcut, or box.",
+            SEGMENTER,
+            show_default=False,
+        ),
+    ] = ""
+    single_mask: Annotated[
+        bool, _option("--single-mask", "Use SAM's single-mask output instead of the best of three.", SEGMENTER)
+    ] = False
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where models run."""
+
+    device: Annotated[
+        str | None,
+        _option(
+            "--device", "Device, as torch names it; with --workers several: cuda:0,cuda:1. Default: the best.", HARDWARE
+        ),
+    ] = None
+    dtype: Annotated[
+        str, _option("--dtype", "Dtype of the weights, as torch names it; auto: as in the checkpoint.", HARDWARE)
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class HardwareOptions(DeviceOptions):
+    """Where an MLLM and a segmenter run, and how many expressions at once."""
+
+    device_map: Annotated[
+        str | None, _option("--device-map", "Spread the MLLM over devices, instead of --device.", HARDWARE)
+    ] = None
+    batch_size: Annotated[int, _option("--batch-size", "Expressions per batch.", HARDWARE, min=1)] = 4
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """In how many processes."""
+
+    workers: Annotated[int, _option("--workers", "Processes, each with its own models.", HARDWARE, min=1)] = 1
+    ray: Annotated[
+        str | None, _option("--ray", "Run the workers on a Ray cluster: local, auto, or HOST:PORT.", HARDWARE)
+    ] = None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of an options class are replaced by the fields of that class.
+
+    The command is written with one parameter per group, for example ``model: ModelOptions``; on the command line each
+    field is an option, in the order of the groups.
+    """
+    parameters = inspect.signature(command).parameters
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hints[name] for name in parameters if is_dataclass(hints.get(name))}
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    flat = []
+    for name, parameter in parameters.items():
+        if name not in groups:
+            flat.append(parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY))
+            continue
+        field_hints = get_type_hints(groups[name], include_extras=True)
+        flat += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field.default is MISSING else field.default,
+                annotation=field_hints[field.name],
+            )
+            for field in fields(groups[name])
+        ]
+    wrapper.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    del wrapper.__wrapped__  # typer reads its type hints in place of these
+    return wrapper
+
+
+def pipeline_config(
+    model: ModelOptions,
+    prompting: PromptingOptions | None = None,
+    segmenter: SegmenterOptions | None = None,
+    hardware: HardwareOptions | None = None,
+) -> Recipe:
+    """The pipeline that options describe; a group that is left out keeps its defaults."""
     from sam4mllm.config import Recipe
 
-    options = {name: given[name] for name in PROMPTER_OPTIONS if given.get(name) is not None}
-    return Recipe(options=options, **{field.name: given[field.name] for field in fields(Recipe) if field.name in given})
+    prompting = prompting or PromptingOptions()
+    segmenter = segmenter or SegmenterOptions()
+    hardware = hardware or HardwareOptions()
+    options = {
+        field.name: getattr(prompting, field.name)
+        for field in fields(prompting)
+        if field.name != "prompter" and getattr(prompting, field.name) is not None
+    }
+    return Recipe(
+        segmenter=segmenter.segmenter,
+        single_mask=segmenter.single_mask,
+        mllm=model.mllm,
+        adapter=model.adapter,
+        dialect=model.dialect,
+        attention=model.attention,
+        trust_remote_code=model.trust_remote_code,
+        prompter=prompting.prompter,
+        options=options,
+        device=hardware.device,
+        dtype=hardware.dtype,
+        device_map=hardware.device_map,
+    )

@@ -8,80 +8,62 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import (
-    Adapter,
-    Ask,
-    Attention,
-    BatchSize,
-    Budget,
-    DeviceMap,
-    Devices,
-    Dialect,
-    Dtype,
+    OUTPUT,
+    HardwareOptions,
     Images,
-    Layout,
-    Mllm,
-    Negative,
-    OnRay,
-    Points,
-    Positive,
-    Prompter,
-    RetryFailed,
+    ModelOptions,
+    PromptingOptions,
     Samples,
-    Seed,
-    Segmenter,
-    SingleMask,
-    SureNo,
-    SureYes,
-    TrustRemoteCode,
-    Workers,
-    recipe_of,
+    SegmenterOptions,
+    WorkerOptions,
+    pipeline_config,
+    with_options,
 )
 from sam4mllm.runtime.progress import progress
 
 
+@with_options
 def predict(
     samples: Samples,
-    out: Annotated[Path, typer.Option("--out", help="Predictions, NAME.jsonl; a stopped run goes on.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Predictions file, NAME.jsonl; an interrupted run resumes.", rich_help_panel=OUTPUT),
+    ],
+    model: ModelOptions,
+    prompting: PromptingOptions,
+    segmenter: SegmenterOptions,
+    hardware: HardwareOptions,
+    workers: WorkerOptions,
     images: Images = None,
-    mllm: Mllm = "",
-    adapter: Adapter = None,
-    dialect: Dialect = None,
-    prompter: Prompter = "ppg",
-    positive: Positive = None,
-    negative: Negative = None,
-    layout: Layout = None,
-    points: Points = None,
-    budget: Budget = None,
-    sure_yes: SureYes = None,
-    sure_no: SureNo = None,
-    ask: Ask = None,
-    seed: Seed = None,
-    segmenter: Segmenter = "",
-    single_mask: SingleMask = False,
-    batch_size: BatchSize = 4,
-    workers: Workers = 1,
-    ray: OnRay = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="NUMBER/COUNT: that share of the work; without it all are joined.")
+        str | None,
+        typer.Option(
+            "--shard", help="Predict only share NUMBER/COUNT; a run without it joins all.", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    retry_failed: RetryFailed = False,
-    device: Devices = None,
-    dtype: Dtype = "auto",
-    device_map: DeviceMap = None,
-    attention: Attention = None,
-    trust_remote_code: TrustRemoteCode = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Predict failed samples again.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Answer every sample of a set, one line each."""
-    recipe = recipe_of(locals())
+    """Predict a mask for every sample of a folder."""
     from sam4mllm.data.samples import read_samples
     from sam4mllm.prediction.run import FAILED, predict_set
     from sam4mllm.prediction.store import Shard
     from sam4mllm.runtime.parallel import make_executor
 
-    executor, share = make_executor(workers, device, ray), Shard.of(shard) if shard else None
-    asked = read_samples(samples, images)
+    config = pipeline_config(model, prompting, segmenter, hardware)
+    executor = make_executor(workers.workers, hardware.device, workers.ray)
+    share = Shard.of(shard) if shard else None
+    sample_set = read_samples(samples, images)
     errors = predict_set(
-        recipe, asked, out, batch_size, progress, executor=executor, shard=share, retry_failed=retry_failed
+        config,
+        sample_set,
+        out,
+        hardware.batch_size,
+        progress,
+        executor=executor,
+        shard=share,
+        retry_failed=retry_failed,
     )
     if errors:
-        typer.echo(f"{len(errors)} of {len(asked)} samples failed, {FAILED}; the first: {errors[0]}", err=True)
+        typer.echo(f"{len(errors)} of {len(sample_set)} samples failed, {FAILED}; the first: {errors[0]}", err=True)

@@ -1,4 +1,4 @@
-"""`sam4mllm score`: predictions in, numbers out."""
+"""`sam4mllm score`: predictions in, metrics out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import By, Profile, Samples
+from sam4mllm.cli.options import OUTPUT, BootstrapSeed, By, Draws, Profile, Samples
 from sam4mllm.runtime.progress import warn
 
 
@@ -16,22 +16,25 @@ def score(
     samples: Samples,
     predictions: Annotated[
         Path,
-        typer.Argument(help="What predict made, a folder of PNGs, or a list of COCO RLE as JSON.", show_default=False),
+        typer.Argument(help="Predictions, a folder of PNG masks, or a JSON list of COCO RLE.", show_default=False),
     ],
     profile: Profile,
     by: By = None,
     against: Annotated[
-        Path | None, typer.Option("--against", help="Other predictions of the same samples: the difference, paired.")
+        Path | None,
+        typer.Option("--against", help="Other predictions of the same samples: print the paired difference."),
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Of the bootstrap of the 95% intervals.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON in place of tables.")] = False,
+    draws: Draws = 2000,
+    seed: BootstrapSeed = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """The numbers of predictions, on the CPU, with what they were made of."""
+    """Compute the metrics of predictions, with 95% intervals and a signature. Needs no model."""
     from sam4mllm.data.samples import read_samples
     from sam4mllm.evaluation.bootstrap import Bootstrap
     from sam4mllm.evaluation.scores import scored
 
-    found = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
-    warn(found.warnings)
-    typer.echo(json.dumps(found.to_json()) if as_json else found.text(samples.name), nl=as_json)
+    result = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
+    warn(result.warnings)
+    typer.echo(json.dumps(result.to_json()) if as_json else result.text(samples.name), nl=as_json)

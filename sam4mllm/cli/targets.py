@@ -1,41 +1,69 @@
-"""`sam4mllm targets`: samples in; out come the prompts that redraw each of their masks best."""
+"""`sam4mllm targets`: samples in, the prompts that redraw their masks best out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sam4mllm.cli.options import Devices, Dtype, Images, OnRay, Samples, Segmenter, SingleMask, Workers
+from sam4mllm.cli.options import (
+    OUTPUT,
+    DeviceOptions,
+    Images,
+    Samples,
+    SegmenterOptions,
+    WorkerOptions,
+    with_options,
+)
 from sam4mllm.runtime.progress import progress
 
-if TYPE_CHECKING:
-    pass
+SEARCH = "Search"
 
 
+@with_options
 def targets(
     samples: Samples,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the targets.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the targets; an interrupted run resumes.", rich_help_panel=OUTPUT)
+    ],
+    segmenter: SegmenterOptions,
+    hardware: DeviceOptions,
+    workers: WorkerOptions,
     images: Images = None,
-    candidates: Annotated[int, typer.Option("--candidates", help="Prompts tried for each mask.")] = 16,
-    positive: Annotated[int, typer.Option("--positive", help="Points on the object in each.")] = 3,
-    negative: Annotated[int, typer.Option("--negative", help="Points off it, in its box, in each.")] = 3,
-    jitter: Annotated[float, typer.Option("--jitter", help="Share of its sides that a box's edges may move.")] = 0.0,
-    keep: Annotated[int, typer.Option("--keep", help="Prompts kept for each mask, at most.")] = 4,
-    least: Annotated[float, typer.Option("--least", help="IoU with the mask below which none is kept.")] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", help="Of the points and edges.")] = 0,
-    fewer: Annotated[int, typer.Option("--fewer", help="How many points of each sign a prompt may lack.")] = 0,
-    deep: Annotated[float, typer.Option("--deep", help="How much likelier points are far from edges; 0: not.")] = 0.0,
-    lattice: Annotated[int, typer.Option("--lattice", help="Points at the centres of N x N cells of a box.")] = 0,
-    workers: Workers = 1,
-    ray: OnRay = None,
-    segmenter: Segmenter = "",
-    single_mask: SingleMask = False,
-    device: Devices = None,
-    dtype: Dtype = "auto",
+    candidates: Annotated[
+        int, typer.Option("--candidates", help="Prompts to try per mask.", rich_help_panel=SEARCH)
+    ] = 16,
+    positive: Annotated[
+        int, typer.Option("--positive", help="Positive points per prompt.", rich_help_panel=SEARCH)
+    ] = 3,
+    negative: Annotated[
+        int, typer.Option("--negative", help="Negative points per prompt, inside the box.", rich_help_panel=SEARCH)
+    ] = 3,
+    jitter: Annotated[
+        float,
+        typer.Option("--jitter", help="How far box edges may move, as a share of the box.", rich_help_panel=SEARCH),
+    ] = 0.0,
+    keep: Annotated[int, typer.Option("--keep", help="Prompts to keep per mask, at most.", rich_help_panel=SEARCH)] = 4,
+    least: Annotated[
+        float, typer.Option("--least", help="Drop prompts whose IoU is lower.", rich_help_panel=SEARCH)
+    ] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=SEARCH)] = 0,
+    fewer: Annotated[
+        int,
+        typer.Option("--fewer", help="How many points of each label a prompt may lack.", rich_help_panel=SEARCH),
+    ] = 0,
+    deep: Annotated[
+        float, typer.Option("--deep", help="Prefer points far from edges; 0: no preference.", rich_help_panel=SEARCH)
+    ] = 0.0,
+    lattice: Annotated[
+        int,
+        typer.Option(
+            "--lattice", help="Place points at the centres of N x N cells of the box.", rich_help_panel=SEARCH
+        ),
+    ] = 0,
 ) -> None:
-    """Find for each mask the prompts that redraw it best: what PPG learns to say. A stopped run goes on."""
+    """Find the prompts that redraw each mask best: what PPG is trained on."""
     from sam4mllm.config import Recipe
     from sam4mllm.data.samples import read_samples
     from sam4mllm.runtime.files import check_folder
@@ -43,9 +71,10 @@ def targets(
     from sam4mllm.targets.run import search_targets
     from sam4mllm.targets.search import Search
 
+    name, single_mask, dtype = segmenter.segmenter, segmenter.single_mask, hardware.dtype
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
-    Recipe(segmenter=segmenter, single_mask=single_mask, device=device, dtype=dtype).check_by_hand()
-    executor = make_executor(workers, device, ray)
+    Recipe(segmenter=name, single_mask=single_mask, device=hardware.device, dtype=dtype).check_by_hand()
+    executor = make_executor(workers.workers, hardware.device, workers.ray)
     check_folder(out)
-    given = read_samples(samples, images)
-    typer.echo(search_targets(given, out, search, segmenter, executor, progress, single_mask, dtype))
+    sample_set = read_samples(samples, images)
+    typer.echo(search_targets(sample_set, out, search, name, executor, progress, single_mask, dtype))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(sections: Sequence[Section]) -> None:
-    """A page on standard output: tables on a terminal, plain lines elsewhere."""
+    """Print a plan to standard output: as tables on a terminal, as plain lines elsewhere."""
     if not sys.stdout.isatty():
         from sam4mllm.cli.plan_table import text
 
@@ -45,7 +45,7 @@ def show(sections: Sequence[Section]) -> None:
 
 @contextlib.contextmanager
 def standard_output_kept() -> Iterator[Callable[[str], None]]:
-    """Standard output for what the block prints by the given function alone; what libraries print goes to the error."""
+    """Keep standard output for the lines printed by the given function; other output goes to standard error."""
     standard = sys.stdout
 
     def print_line(text: str) -> None:
@@ -53,7 +53,7 @@ def standard_output_kept() -> Iterator[Callable[[str], None]]:
             standard.write(text + "\n")
             standard.flush()
         except BrokenPipeError:
-            raise  # who read has read enough: typer ends in silence
+            raise  # the reader has closed the pipe: typer exits silently
         except OSError as error:
             raise UserError(f"cannot write to standard output: {error.strerror}") from error
 

@@ -214,7 +214,7 @@ def test_a_full_standard_output_is_no_traceback(photo):
 
 def test_answers_need_a_place(run, photo):
     code, _, err = run("infer", photo, *BY_HAND)
-    assert (code, err) == (2, "error: nothing would be kept: give --out FOLDER, or --json for standard output\n")
+    assert (code, err) == (2, "error: no output chosen: add --out FOLDER or --json\n")
 
 
 @pytest.mark.parametrize("words", [["infer", "--nonsense"], ["infer", "--batch-size", "0"], ["nonsense"]])

@@ -220,14 +220,16 @@ def cut(file):
         pytest.param((), cut, "refcoco/val: 2 samples have no prediction, the first is refcoco-val-2", id="partial"),
         pytest.param((), lambda file: file.write_text(""), "holds no predictions: 4 samples", id="empty"),
         pytest.param(("--format", "html"), None, "choose from markdown, latex, json", id="format"),
-        pytest.param(("--mllm", "tiny"), None, "models are for --predict", id="a model without --predict"),
-        pytest.param(("--workers", 2), None, "models are for --predict", id="workers without --predict"),
-        pytest.param(("--batch-size", 9), None, "models are for --predict", id="batches without --predict"),
-        pytest.param(("--retry-failed",), None, "models are for --predict", id="asking again without --predict"),
+        pytest.param(("--mllm", "tiny"), None, "options of models need --predict", id="a model without --predict"),
+        pytest.param(("--workers", 2), None, "options of models need --predict", id="workers without --predict"),
+        pytest.param(("--batch-size", 9), None, "options of models need --predict", id="batches without --predict"),
+        pytest.param(
+            ("--retry-failed",), None, "options of models need --predict", id="asking again without --predict"
+        ),
         pytest.param(
             ("--diagnose", "--segmenter", "grabcut", "--prompter", "pqpp"),
             None,
-            "models are for --predict",
+            "options of models need --predict",
             id="a prompter without --predict",
         ),
         pytest.param(("--predict", "--device", "cpu,cpu"), None, "2 devices need as many workers", id="devices"),
