@@ -93,7 +93,7 @@ def download_file(file: File, url: str, target: Path, bar: Bar) -> bool:
                 _download_from_hub(file, url, target)
             else:
                 with bar(target.name) as progress:
-                    _Part(file, url, target, progress).download()
+                    _PartialFile(file, url, target, progress).download()
         finally:
             release_lock(lock)
     return True
@@ -130,7 +130,7 @@ class _PartInfo(NamedTuple):
     size: int
 
 
-class _Part:
+class _PartialFile:
     """A file that is being downloaded over HTTP.
 
     It is resumed only if the server confirms that the file is unchanged (If-Range), or if its SHA-256 is known.
