@@ -147,20 +147,20 @@ def labelme(root: Root = DOWNLOADS, out: Out = None, split: Split = "train", kee
 
 
 @data.command("download")
-def download(
+def download_files(
     name: Annotated[str, typer.Argument(help="Name of the data set.", show_default=False)],
     root: Root = DOWNLOADS,
     yes: Annotated[bool, typer.Option("--yes", help="Download; without it, list what would be downloaded.")] = False,
 ) -> None:
     """Download the raw files of a data set: resumed, checked against checksums, unpacked."""
-    from sam4mllm.data_prep.download import download as fetch
-    from sam4mllm.data_prep.download import plan, source_named
+    from sam4mllm.data_prep import download
+    from sam4mllm.data_prep.sources import find_source
     from sam4mllm.errors import UserError
 
-    source = source_named(name)
+    source = find_source(name)
     if not yes:
-        typer.echo(plan(source, root))
-    elif missing := fetch(source, root, say=typer.echo, bar=byte_progress):
+        typer.echo(download.format_plan(source, root))
+    elif missing := download.download(source, root, say=typer.echo, bar=byte_progress):
         raise UserError(missing)
 
 

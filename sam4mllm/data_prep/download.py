@@ -1,133 +1,245 @@
-"""Fetch what a set needs: its files, by the table of `sources`, checked and unpacked where they have to lie.
+"""Download the files of a data set over HTTP or from the hub: resumed, retried, checked, unpacked.
 
-    sam4mllm data download refcoco --root downloads          what is missing and where it would come from; no more
-    sam4mllm data download refcoco --root downloads --yes    fetch it
+    downloads/set.zip.part         the bytes so far
+    downloads/set.zip.part.json    {"url": …, "stamp": the server's ETag or Last-Modified, "size": in bytes}
+    downloads/set.zip.hub          the same for a file on the hub; a folder of `huggingface_hub`
 
-Run it again after anything went wrong: what is there is not fetched again, and what is half there goes on.
+A file gets its name when it is complete and correct.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from sam4mllm.data_prep.fetch import Patience, fetch
-from sam4mllm.data_prep.hub import fetch_from_hub, is_on_hub
-from sam4mllm.data_prep.remote import Remote, free_space, is_whole, need_room
-from sam4mllm.data_prep.sources import SOURCES, File, Source
-from sam4mllm.data_prep.unpack import is_archive, is_unpacked, unpack
+import requests
+
+from sam4mllm import __version__
+from sam4mllm.data_prep.sources import File, Source
+from sam4mllm.data_prep.unpack import check_free_space, unpack
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.files import one_line, release_lock, take_lock, write_text
 
-Tell: TypeAlias = Callable[[int, int | None], None]
-Bar: TypeAlias = Callable[[str], AbstractContextManager[Tell]]
+Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in total (None: unknown)
+Bar: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 
-
-def due(source: Source, root: Path) -> list[File]:
-    """The files of a set that are still to be fetched or unpacked, those that can only be had by hand among them.
-
-    What was put there by hand counts: an archive is not due where what it brings is there, unless the archive itself
-    lies there and was never unpacked to its end.
-    """
-    return [file for file in source.files if _is_due(file, source, root)]
+ATTEMPTS = 6  # failed attempts in a row that bring no new bytes
+TIMEOUT = 60.0  # seconds to connect, and between two reads
+MAX_WAIT = 60.0  # seconds between two attempts: 1, 2, 4, … or the server's Retry-After
+_RETRY_STATUSES = (408, 416, 425, 429, 500, 502, 503, 504)  # 416: the part is longer than the file, so start again
+_HUB_URL = re.compile(r"https://huggingface\.co/datasets/([^/]+/[^/]+)/resolve/([^/]+)/([^?#]+)")
 
 
-def download(
-    source: Source,
-    root: Path,
-    *,
-    say: Callable[[str], None],
-    bar: Bar,
-    patience: Patience | None = None,
-    free: Callable[[Path], int] = free_space,
-) -> str:
-    """Fetch and unpack all of a set that has an address.
+def format_plan(source: Source, root: Path) -> str:
+    """One line for each missing file: path, content, size, URL."""
+    lines = []
+    for file in source.missing_files(root):
+        size = "unknown size" if file.bytes is None else f"{file.bytes:,} bytes"
+        lines.append(f"{file.path}, {file.what}, {size}: {file.url or f'by hand, see {source.page}'}")
+    return "\n".join(lines) or f"{source.name}: all files are there"
+
+
+def download(source: Source, root: Path, *, say: Callable[[str], None], bar: Bar) -> str:
+    """Download and unpack the missing files of a data set.
 
     Args:
-        source: the set.
-        root: made if need be.
-        say: told in a line what was done.
-        bar: what shows how far a file is.
-        patience: with the servers.
-        free: how many bytes are free on the disk of a folder.
+        source: data set.
+        root: folder of the raw files.
+        say: prints a line.
+        bar: opens a progress bar.
 
     Returns:
-        In one line what is not there and has no address; empty where nothing is left.
+        One line about the files that have no URL, or an empty string.
 
     Raises:
-        UserError: in one line, where all does not fit on the disk, and for the first file that cannot be had.
+        UserError: if a file cannot be downloaded or unpacked.
     """
-    files = due(source, root)
-    reachable = [file for file in files if file.url is not None]
-    need_room(source.name, sum(_missing_bytes(file, root) for file in reachable), root, free)
-    for file in reachable:
-        _get(file, root, say, bar, patience, free)
+    files = source.missing_files(root)
+    for file in files:
+        if file.url is None:
+            continue
+        target = root / file.path
+        is_new = download_file(file, file.url, target, bar)
+        say(f"{target}: {'downloaded' if is_new else 'already there'}")
+        if file.is_archive:
+            with bar(f"unpacking {target.name}") as progress:
+                count = unpack(target, progress)
+            say(f"{target}: {count:,} files unpacked; the archive may be removed")
     by_hand = ", ".join(file.path for file in files if file.url is None)
-    return by_hand and f"{source.name} has files without an address, see {source.page}; due in {root}: {by_hand}"
+    return by_hand and f"{source.name} has files without a URL: see {source.page} and put them in {root}: {by_hand}"
 
 
-def source_named(name: str) -> Source:
-    """A set that has files to fetch.
+def download_file(file: File, url: str, target: Path, bar: Bar) -> bool:
+    """Download or resume one file; False if it is already there.
 
     Raises:
-        UserError: for an unknown set, and for your own data.
+        UserError: if the server refuses, keeps failing or keeps sending wrong bytes, if the disk is full, or if
+            another run is downloading the file.
     """
-    if name not in SOURCES:
-        raise UserError(f"there is no set {name!r} here: choose one of {', '.join(SOURCES)}")
-    if not SOURCES[name].files:
-        raise UserError(f"{name} is {SOURCES[name].what}: nothing to fetch; {SOURCES[name].page} says where")
-    return SOURCES[name]
-
-
-def plan(source: Source, root: Path) -> str:
-    """What `download` would do, a line for each file."""
-    lines = [
-        f"{file.path}, {file.what}, {_size(file)}: {file.url or f'by hand, see {source.page}'}"
-        for file in due(source, root)
-    ]
-    return "\n".join(lines) or f"{source.name}: all is there"
-
-
-def _is_due(file: File, source: Source, root: Path) -> bool:
-    target = root / file.path
-    if not is_archive(file.path):
-        return not (target.is_dir() or is_whole(_remote(file), target) or source.has_instead(root, file.path))
-    if is_unpacked(target):
+    if target.is_file() and not file.mismatch(target):
         return False
-    if target.exists():
-        return True
-    brings_pictures = file.path.rpartition(".")[0] in source.pictures
-    return not source.has_pictures(root) if brings_pictures else bool(source.missing(root))
+    with one_line(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(target.with_name(f".{target.name}.lock"), f"another run is downloading {target}")
+        try:
+            if _HUB_URL.fullmatch(url):
+                _download_from_hub(file, url, target)
+            else:
+                with bar(target.name) as progress:
+                    _PartialFile(file, url, target, progress).download()
+        finally:
+            release_lock(lock)
+    return True
 
 
-def _get(
-    file: File, root: Path, say: Callable[[str], None], bar: Bar, patience: Patience | None, free: Callable[[Path], int]
-) -> None:
-    remote, target = _remote(file), root / file.path
-    if is_on_hub(file.url or ""):
-        came = fetch_from_hub(remote, root, free=free)
-    else:
-        with bar(target.name) as tell:
-            came = fetch(remote, root, patience=patience, free=free, progress=tell)
-    say(f"{target}: {'fetched' if came else 'there already'}")
-    if is_archive(target):
-        with bar(f"unpacking {target.name}") as tell:
-            count = unpack(target, target.parent, free=free, progress=tell)
-        say(f"{target}: {count:,} files unpacked; it may be removed")
+def _move(path: Path, target: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())  # else a power cut after the rename can leave an empty file
+    path.replace(target)
 
 
-def _remote(file: File) -> Remote:
-    return Remote(file.path, file.url, file.bytes, file.sha256)
+def _download_from_hub(file: File, url: str, target: Path) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    repository, revision, name = _HUB_URL.findall(url)[0]
+    stage = target.with_name(f"{target.name}.hub")
+    try:
+        metadata = get_hf_file_metadata(hf_hub_url(repository, name, repo_type="dataset", revision=revision))
+        check_free_space(file.path, metadata.size or 0, target.parent)
+        path = Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision, local_dir=stage))
+    except Exception as error:  # the library's own, its HTTP client's, the system's
+        reason = " ".join(str(error).split()).partition(" for url")[0]  # not the address of a mirror
+        raise UserError(f"cannot download {url}: {reason}") from error
+    if not (reason := file.mismatch(path)):
+        _move(path, target)
+    shutil.rmtree(stage)
+    if reason:
+        raise UserError(f"cannot download {url}: {reason}")
 
 
-def _missing_bytes(file: File, root: Path) -> int:
-    """How many bytes are still to come, as far as the size is known; what has come of a part counts as there."""
-    target = root / file.path
-    part = target.with_name(f"{target.name}.part")
-    there = next((path.stat().st_size for path in (target, part) if path.is_file()), 0)
-    return max((file.bytes or 0) - there, 0)
+class _PartInfo(NamedTuple):
+    url: str
+    stamp: str | None
+    size: int
 
 
-def _size(file: File) -> str:
-    return "of unknown size" if file.bytes is None else f"{file.bytes:,} bytes"
+class _PartialFile:
+    """A file that is being downloaded over HTTP.
+
+    It is resumed only if the server confirms that the file is unchanged (If-Range), or if its SHA-256 is known.
+    """
+
+    def __init__(self, file: File, url: str, target: Path, progress: Progress) -> None:
+        self.file, self.url, self.target, self.progress = file, url, target, progress
+        self.path = target.with_name(f"{target.name}.part")
+        self.info_path = target.with_name(f"{target.name}.part.json")
+
+    def download(self) -> None:
+        """Attempt until the file is complete and correct, then move it to its target."""
+        failures, most_bytes = 0, self._size()
+        try:
+            while True:
+                try:
+                    self._attempt()
+                    return _move(self.path, self.target)
+                except requests.RequestException as error:
+                    failures = 1 if self._size() > most_bytes else failures + 1
+                    most_bytes = max(most_bytes, self._size())
+                    self._wait(error, failures)
+        finally:
+            if self._read_info() is None:  # moved, or cannot be resumed
+                self._discard()
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def _discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.info_path.unlink(missing_ok=True)
+
+    def _read_info(self) -> _PartInfo | None:
+        """What the part belongs to; None if it cannot be resumed."""
+        try:
+            info = _PartInfo(**json.loads(self.info_path.read_bytes()))
+            is_known = info.url == self.url and 0 < self._size() <= info.size
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return info if is_known and (info.stamp or self.file.sha256) else None
+
+    def _wait(self, error: requests.RequestException, failures: int) -> None:
+        """Sleep before the next attempt; a `UserError` if there is none."""
+        cause: BaseException = error
+        while cause.__context__ is not None:  # "timed out", not what requests and urllib3 wrap around it
+            cause = cause.__context__
+        message = f"cannot download {self.url}: {' '.join(str(cause).split())}"
+        response = error.response
+        is_final = response is not None and response.status_code not in _RETRY_STATUSES
+        if is_final or isinstance(error, ValueError):  # ValueError: an invalid address
+            raise UserError(message) from error
+        if failures == ATTEMPTS:
+            rest = "nothing was kept" if self._read_info() is None else f"run again to resume at byte {self._size():,}"
+            raise UserError(f"{message}; gave up after {failures} attempts, {rest}") from error
+        retry_after = "" if response is None else response.headers.get("Retry-After", "")
+        seconds = float(retry_after) if retry_after.isdecimal() else 0.0
+        time.sleep(min(max(2.0 ** (failures - 1), seconds), MAX_WAIT))
+
+    def _attempt(self) -> None:
+        info = self._read_info()
+        if info is None or self._size() < info.size:
+            headers = {"User-Agent": f"sam4mllm/{__version__}", "Accept-Encoding": "identity"}
+            if info is not None:
+                headers |= {"Range": f"bytes={self._size()}-"} | ({"If-Range": info.stamp} if info.stamp else {})
+            with requests.get(self.url, headers=headers, timeout=TIMEOUT, stream=True) as response:
+                self._receive(response, self._begin(response, info))
+        if reason := self.file.mismatch(self.path):
+            self._discard()
+            raise requests.RequestException(reason)
+
+    def _begin(self, response: requests.Response, info: _PartInfo | None) -> int | None:
+        """Check a response and prepare the part for it; the size of the file, None if the server does not give it."""
+        status, headers = response.status_code, response.headers
+        if status >= 400:
+            if status == 416:
+                self._discard()
+            raise requests.HTTPError(f"the server answered {status} {response.reason}", response=response)
+        if headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise requests.RequestException("the server sent the file compressed")
+        tag = headers.get("ETag", "W/")  # W/: a weak ETag, which does not promise equal bytes
+        stamp = headers.get("Last-Modified") if tag.startswith("W/") else tag
+        size: int | None = response.raw.length_remaining
+        if status == 206 and info is not None:
+            size = info.size
+            content_range = rf"bytes {self._size()}-\d+/{size}"
+            if not re.fullmatch(content_range, headers.get("Content-Range", "")) or stamp not in (None, info.stamp):
+                self._discard()
+                raise requests.RequestException("the server sent another part than requested")
+        elif status != 200:
+            raise requests.RequestException(f"the server answered {status} and did not send the whole file")
+        if size is not None and self.file.bytes not in (None, size):
+            self._discard()
+            raise requests.RequestException(f"the server has {size:,} bytes instead of {self.file.bytes:,}")
+        if (size, self.file.bytes, self.file.sha256) == (None,) * 3 and "Transfer-Encoding" not in headers:
+            raise UserError(f"cannot download {self.url}: its size is unknown, so it could be incomplete")
+        if status == 200:
+            self._discard()
+            write_text(self.info_path, json.dumps({"url": self.url, "stamp": stamp, "size": size}) + "\n")
+        return size
+
+    def _receive(self, response: requests.Response, size: int | None) -> None:
+        """Append the body of a response to the part."""
+        due, done = self.file.bytes if size is None else size, self._size()
+        check_free_space(self.file.path, (due or 0) - done, self.path.parent)
+        with self.path.open("ab") as stream:
+            for chunk in response.iter_content(1 << 16):
+                stream.write(chunk)
+                done += len(chunk)
+                self.progress(done, due)
+        if size is not None and done < size:
+            raise requests.RequestException(f"the server sent {done:,} of {size:,} bytes")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sam4mllm.data_prep.checks.official import is_counted
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.download import Bar, download, due
+from sam4mllm.data_prep.download import Bar, download
 from sam4mllm.data_prep.readers import coco, grefcoco, labelme, llava_instruct, reasonseg, refcoco
 from sam4mllm.data_prep.reading import Reading
 from sam4mllm.data_prep.sources import SOURCES
@@ -38,7 +38,8 @@ def overview(root: Path) -> str:
             lines.append(f"    without its pictures: {source.pictures[0]} is due, and they are counted as missing")
         if missing:
             lines.append(f"    due in {root}: {', '.join(missing)}")
-            lines += [f"    {file.path}, {file.what}: {file.url or 'see the page'}" for file in due(source, root)]
+            for file in source.missing_files(root):
+                lines.append(f"    {file.path}, {file.what}: {file.url or 'see the page'}")
             lines.append(f"    page: {source.page}")
     return "\n".join(lines)
 

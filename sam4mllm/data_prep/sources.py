@@ -11,10 +11,14 @@ none was asked while this was written. Knows nothing of what the files hold.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+from sam4mllm.data_prep.unpack import is_unpacked
+from sam4mllm.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,21 @@ class File:
     url: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the file has to be unpacked."""
+        return self.path.lower().endswith(".zip")
+
+    def mismatch(self, path: Path) -> str:
+        """How a file on the disk differs from the known size and SHA-256; an empty string if it does not."""
+        if self.bytes not in (None, size := path.stat().st_size):
+            return f"{size:,} bytes instead of {self.bytes:,}"
+        if self.sha256 is None:
+            return ""
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return "" if digest == self.sha256 else f"SHA-256 {digest} instead of {self.sha256}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +87,24 @@ class Source:
     def has_pictures(self, root: Path) -> bool:
         """Whether a folder of pictures is there."""
         return any(path.is_dir() for folder in self.pictures for path in root.glob(folder))
+
+    def missing_files(self, root: Path) -> list[File]:
+        """The files that are not downloaded or not unpacked yet, including those without a URL.
+
+        An archive is not missing if its content is there, unless the archive is there too and was not unpacked
+        completely.
+        """
+        return [file for file in self.files if self._is_missing(file, root)]
+
+    def _is_missing(self, file: File, root: Path) -> bool:
+        target = root / file.path
+        if not file.is_archive:
+            is_there = target.is_dir() or (target.is_file() and not file.mismatch(target))
+            return not is_there and not self.has_instead(root, file.path)
+        if target.exists() or is_unpacked(target):
+            return not is_unpacked(target)
+        has_images = file.path.removesuffix(".zip") in self.pictures
+        return not self.has_pictures(root) if has_images else bool(self.missing(root))
 
 
 def _is_there(root: Path, way: str) -> bool:
@@ -169,3 +206,16 @@ _ALL = (
 )
 
 SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source in _ALL})
+
+
+def find_source(name: str) -> Source:
+    """The data set of a name.
+
+    Raises:
+        UserError: if the name is unknown, or the data set has no files to download.
+    """
+    if name not in SOURCES:
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(SOURCES)}")
+    if not SOURCES[name].files:
+        raise UserError(f"{name} is {SOURCES[name].what}: nothing to download; see {SOURCES[name].page}")
+    return SOURCES[name]

@@ -1,4 +1,4 @@
-"""A server that misbehaves as told: each request is answered by the next reply of a list, the last of them for ever."""
+"""A server on this machine that misbehaves. It uses its replies in turn, and the last one for all later requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAG = '"one"'
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Hands each request to the next reply."""
+    """Passes each request to the next reply."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.close_connection = True
         with self.server.lock:
-            self.server.asked.append((self.path, dict(self.headers)))
+            self.server.requests.append((self.path, dict(self.headers)))
             reply = self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
         reply(self)
 
@@ -39,21 +39,21 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """No log."""
 
 
 Reply = Callable[[Handler], None]
 
 
 class Server(ThreadingHTTPServer):
-    """What it is to reply, and what it was asked: path and headers."""
+    """Replies to send, and the requests that came: path and headers."""
 
     daemon_threads = True
 
     def __init__(self, replies: Sequence[Reply]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.replies = list(replies)
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         self.lock = threading.Lock()
         self.ended = threading.Event()
 
@@ -63,11 +63,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def ranges(self) -> list[str | None]:
-        return [headers.get("Range") for _, headers in self.asked]
+        return [headers.get("Range") for _, headers in self.requests]
 
 
 @contextmanager
-def serving(*replies: Reply) -> Iterator[Server]:
+def serve(*replies: Reply) -> Iterator[Server]:
     with Server(replies) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -79,7 +79,7 @@ def serving(*replies: Reply) -> Iterator[Server]:
             thread.join()
 
 
-def sends(
+def send_file(
     content: bytes = CONTENT,
     tag: str | None = TAG,
     date: str | None = None,
@@ -88,12 +88,12 @@ def sends(
     careless: bool = False,
     announced: int | None = None,
 ) -> Reply:
-    """The file, as a sound server would; or cut, deaf to ranges or to If-Range, of a false length."""
+    """The file or the requested rest of it; optionally cut, without ranges or If-Range, or with a wrong length."""
 
     def reply(handler: Handler) -> None:
-        asked = handler.headers.get("Range")
+        requested = handler.headers.get("Range")
         unchanged = careless or handler.headers.get("If-Range") in (None, tag, date)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and ranges and unchanged else 0
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and ranges and unchanged else 0
         headers = {"ETag": tag, "Last-Modified": date}
         if start >= len(content) > 0:
             handler.start(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": 0})
@@ -102,12 +102,13 @@ def sends(
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         handler.start(206 if start else 200, {**headers, "Content-Length": announced or len(rest)})
-        handler.wfile.write(rest[:cut])
+        if handler.command == "GET":
+            handler.wfile.write(rest[:cut])
 
     return reply
 
 
-def says(status: int, **headers: object) -> Reply:
+def send_status(status: int, **headers: object) -> Reply:
     """A status without a body."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler: handler.start(status, {"Content-Length": 0, **named})
@@ -118,16 +119,16 @@ def silent(handler: Handler) -> None:
     handler.server.ended.wait(10)
 
 
-def stalls(handler: Handler) -> None:
-    """A first half, then nothing until the server ends."""
+def stall(handler: Handler) -> None:
+    """The first half of the file, then nothing until the server ends."""
     handler.start(200, {"Content-Length": len(CONTENT), "ETag": TAG})
     handler.wfile.write(CONTENT[: len(CONTENT) // 2])
     handler.wfile.flush()
     handler.server.ended.wait(10)
 
 
-def chunked(cut: bool = False) -> Reply:
-    """The file without its length, in two chunks; or the first of them alone."""
+def send_chunks(cut: bool = False) -> Reply:
+    """The file without its length, in two chunks, or only the first of them."""
 
     def reply(handler: Handler) -> None:
         handler.start(200, {"Transfer-Encoding": "chunked"})
@@ -138,26 +139,25 @@ def chunked(cut: bool = False) -> Reply:
     return reply
 
 
-def unasked(handler: Handler) -> None:
-    """A part of the file, though no part of it was asked for."""
-    handler.start(206, {"Content-Range": f"bytes 0-4/{len(CONTENT)}", "Content-Length": 5, "ETag": TAG})
-    handler.wfile.write(CONTENT[:5])
-
-
-def packed(handler: Handler) -> None:
-    """The file packed by gzip, though nobody asked for that."""
+def send_compressed(handler: Handler) -> None:
+    """The file as gzip, although the request does not accept that."""
     body = gzip.compress(CONTENT)
     handler.start(200, {"Content-Encoding": "gzip", "Content-Length": len(body), "ETag": TAG})
     handler.wfile.write(body)
 
 
-def endless(handler: Handler) -> None:
-    """The file without its length: it ends where the connection does."""
+def send_without_length(handler: Handler) -> None:
+    """The file without its length: it ends when the connection ends."""
     handler.start(200, {"ETag": TAG})
     handler.wfile.write(CONTENT)
 
 
-def other_part(handler: Handler) -> None:
-    """A part, but not the one that was asked for."""
-    handler.start(206, {"Content-Range": f"bytes 5-9/{len(CONTENT)}", "Content-Length": 5, "ETag": TAG})
-    handler.wfile.write(CONTENT[5:10])
+def send_range(start: int, length: int = 5) -> Reply:
+    """A part of the file, whatever was requested."""
+
+    def reply(handler: Handler) -> None:
+        content_range = f"bytes {start}-{start + length - 1}/{len(CONTENT)}"
+        handler.start(206, {"Content-Range": content_range, "Content-Length": length, "ETag": TAG})
+        handler.wfile.write(CONTENT[start : start + length])
+
+    return reply

@@ -15,7 +15,7 @@ from sam4mllm.data_prep import every
 from sam4mllm.data_prep.every import PREPARE, overview
 from sam4mllm.data_prep.sources import SOURCES, File
 from tests.data_prep import raw
-from tests.data_prep.server import says, sends, serving
+from tests.data_prep.server import send_file, send_status, serve
 from tests.paths import ROOT
 from tests.running import invoke
 
@@ -215,7 +215,7 @@ def test_a_set_that_is_there_is_converted_whatever_else_could_be_fetched(tmp_pat
     write_val(root / "ReasonSeg" / "val")
     if name != "refcoco":
         (root / "images" / "train2014").mkdir(parents=True)
-    with serving(says(404)) as server:
+    with serve(send_status(404)) as server:
         files = [replace(f, url=f.url and f"{server.address}/x.zip", bytes=None) for f in SOURCES[name].files]
         monkeypatch.setattr(every, "SOURCES", {name: replace(SOURCES[name], files=tuple(files))})
         result = run(name, "--root", root, "--out", tmp_path / "here", "--partial", "--download")
@@ -267,17 +267,17 @@ def test_what_is_missing_is_fetched_where_that_is_asked_for_and_then_converted(t
     files = {path.name: path.read_bytes() for path in (tmp_path / "there" / "refcoco").iterdir()}
 
     def reply(handler):
-        sends(files[unquote(handler.path).rsplit("/", 1)[-1]])(handler)
+        send_file(files[unquote(handler.path).rsplit("/", 1)[-1]])(handler)
 
-    with serving(reply) as server:
+    with serve(reply) as server:
         given = tuple(File(f"refcoco/{name}", name, url=f"{server.address}/{quote(name)}") for name in files)
         made = replace(SOURCES["refcoco"], files=given)
         monkeypatch.setattr(every, "SOURCES", {"refcoco": made})
         without = run("all", "--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial")
         assert without.exit_code == 0, without.output
-        assert not server.asked
+        assert not server.requests
         assert not (tmp_path / "data").exists()
         result = run("all", "--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial", "--download")
     assert result.exit_code == 0, result.output
-    assert len(server.asked) == len(files)
+    assert len(server.requests) == len(files)
     assert len(read_samples(tmp_path / "data" / "refcoco" / "train"))
