@@ -64,4 +64,4 @@ def calibrate(
     choice = Choice(tried, profile, metric, bootstrap=Bootstrap(draws))
     found = calibrated(recipe_of(given), choice, samples, out, batch_size, progress, test, images)
     warn(found.warnings)
-    typer.echo(found.text(), nl=False)
+    typer.echo(found.format_table(), nl=False)

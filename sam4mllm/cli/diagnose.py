@@ -29,4 +29,4 @@ def diagnose(
     asked = read_samples(samples, images)
     found = diagnose_set(asked, predictions, segmenter, profile, out, progress, by or (), single_mask, device)
     warn(found.warnings)
-    typer.echo(found.text(by or ()), nl=False)
+    typer.echo(found.format_tables(by or ()), nl=False)

@@ -34,4 +34,4 @@ def score(
 
     found = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
     warn(found.warnings)
-    typer.echo(json.dumps(found.to_json()) if as_json else found.text(samples.name), nl=as_json)
+    typer.echo(json.dumps(found.to_json()) if as_json else found.format_tables(samples.name), nl=as_json)

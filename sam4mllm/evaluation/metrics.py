@@ -2,13 +2,13 @@
 
 `lavt` for RefCOCO, RefCOCO+ and RefCOCOg (RES), `rela` for gRefCOCO (GRES), `lisa` for ReasonSeg; `gsva` and
 `bool-ignore` count as some peers did, to compare with their numbers alone. All results are shares, 0..1, not percent;
-nan where a number has nothing to stand on. Counts are exact integers, so neither the order of the samples nor the size
-of a picture changes a digit. Knows nothing of files, models and phrases.
+nan if a number is undefined on the samples. Counts are exact integers, so neither the order of the samples nor the
+size of an image changes a digit. Knows nothing of files, models and phrases.
 
 cIoU is the sum of intersections over the sum of unions (elsewhere oIoU, "overall"); mIoU and gIoU are both the mean of
 the IoU of each expression, under the name that the protocol's papers print. This gIoU is not the generalised box IoU.
 
-    >>> rela([Counts(intersection=30, union=60, truth=40, prediction=50)])["cIoU"]
+    >>> rela([PixelCounts(intersection=30, union=60, truth=40, prediction=50)])["cIoU"]
     0.5
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
 from functools import partial
 from types import MappingProxyType
 
@@ -49,7 +48,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class PixelCounts:
     """What every number is made of: pixels of one expression's true and predicted mask, outside the ignored ones."""
 
     intersection: int
@@ -64,7 +63,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pixels:
+class CountColumns:
     """The counts of many expressions, in columns."""
 
     intersection: Int64[np.ndarray, " n"]
@@ -73,28 +72,28 @@ class Pixels:
     prediction: Int64[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, counts: Sequence[Counts]) -> Pixels:
+    def of(cls, counts: Sequence[PixelCounts]) -> CountColumns:
         """The same in columns."""
         return cls(*(np.array([getattr(one, each.name) for one in counts], dtype=np.int64) for each in fields(cls)))
 
     @property
-    def rows(self) -> list[Counts]:
+    def rows(self) -> list[PixelCounts]:
         """The same, one by one."""
         columns = (self.intersection, self.union, self.truth, self.prediction)
-        return [Counts(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        return [PixelCounts(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
-    def __getitem__(self, rows: Int64[np.ndarray, " some"]) -> Pixels:
-        return Pixels(*(getattr(self, each.name)[rows] for each in fields(self)))
+    def __getitem__(self, rows: Int64[np.ndarray, " some"]) -> CountColumns:
+        return CountColumns(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     def __len__(self) -> int:
         return len(self.union)
 
     @classmethod
-    def empty(cls, n: int) -> Pixels:
+    def empty(cls, n: int) -> CountColumns:
         """Nothing counted yet."""
         return cls(*(np.zeros(n, dtype=np.int64) for _ in fields(cls)))
 
-    def put(self, rows: Int64[np.ndarray, " some"], counted: Pixels) -> None:
+    def put(self, rows: Int64[np.ndarray, " some"], counted: CountColumns) -> None:
         """Fill some rows."""
         for each in fields(self):
             getattr(self, each.name)[rows] = getattr(counted, each.name)
@@ -107,7 +106,7 @@ Terms = tuple[Num[np.ndarray, " n"] | Bool[np.ndarray, " n"], Num[np.ndarray, " 
 class Metric:
     """A number as one sum over another: what each expression adds to both, and what is added to the lower sum."""
 
-    terms: Callable[[Pixels], Terms]
+    terms: Callable[[CountColumns], Terms]
     epsilon: float = 0.0
 
 
@@ -123,22 +122,30 @@ class Profile:
     """
 
     metrics: Mapping[str, Metric]
-    count: Callable[[Sequence[Truth], Sequence[Encoded]], Pixels]
+    count: Callable[[Sequence[Truth], Sequence[Encoded]], CountColumns]
     warning: str = ""
     empty: int = 1
 
-    def iou(self, counts: Counts) -> Fraction:
-        """The IoU of one expression, exactly: without the epsilon that a protocol's code may add."""
-        if counts.union:
-            return Fraction(counts.intersection, counts.union)
-        return Fraction(0 if counts.truth else self.empty)
+    def overlap(self, counts: PixelCounts) -> tuple[int, int]:
+        """The IoU of one expression as intersection and union in pixels, without the epsilon that a protocol adds.
 
-    def ratios(self, pixels: Pixels) -> dict[str, Ratio]:
+        The union is never 0: two empty masks give (`empty`, 1).
+        """
+        if counts.union:
+            return counts.intersection, counts.union
+        return 0 if counts.truth else self.empty, 1
+
+    def iou(self, counts: PixelCounts) -> float:
+        """The IoU of one expression, 0..1, without the epsilon that a protocol's code may add."""
+        intersection, whole = self.overlap(counts)
+        return intersection / whole
+
+    def ratios(self, pixels: CountColumns) -> dict[str, Ratio]:
         """The numbers as sums over sums, by name."""
         terms = {name: metric.terms(pixels) for name, metric in self.metrics.items()}
         return {name: Ratio(over * 1, under * 1, self.metrics[name].epsilon) for name, (over, under) in terms.items()}
 
-    def __call__(self, counts: Sequence[Counts]) -> dict[str, float]:
+    def __call__(self, counts: Sequence[PixelCounts]) -> dict[str, float]:
         """The numbers by name, shares of 1.
 
         Raises:
@@ -146,10 +153,10 @@ class Profile:
         """
         if not counts:
             raise UserError("there is nothing to score: no samples")
-        return {name: ratio.value for name, ratio in self.ratios(Pixels.of(counts)).items()}
+        return {name: ratio.value for name, ratio in self.ratios(CountColumns.of(counts)).items()}
 
 
-def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> Counts:
+def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> PixelCounts:
     """The pixel counts of one expression, without decoding a mask.
 
     Args:
@@ -163,7 +170,7 @@ def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> Counts:
     return count_all([Truth((truth,), *truth.size, ignore)], [(prediction.size, prediction.counts)]).rows[0]
 
 
-def count_all(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
+def count_all(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> CountColumns:
     """The pixel counts of each expression, without decoding a mask; a pixel that several true masks hold counts once.
 
     Args:
@@ -187,10 +194,10 @@ def count_all(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels
         both[row] -= intersection(whole, prediction, ignore)
         true[row] -= intersection(whole, ignore)
         predicted[row] -= intersection(prediction, ignore)
-    return Pixels(both, true + predicted - both, true, predicted)
+    return CountColumns(both, true + predicted - both, true, predicted)
 
 
-def count_summed(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
+def count_summed(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> CountColumns:
     """As `count_all`, but true masks are added up and not united: where two overlap, the value 2 is not foreground.
 
     What a histogram over the classes 0 and 1 makes of such pixels: part of no intersection and of no true area.
@@ -203,7 +210,7 @@ def count_summed(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pix
     return replace(count_all(once, predictions), truth=there)
 
 
-def count_ignored(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
+def count_ignored(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> CountColumns:
     """As `count_all`, but ignored pixels are part of the truth: what a cast of the label 255 to a bool makes them."""
     cast = [
         replace(truth, masks=(*truth.masks, truth.ignore), ignore=None) if truth.ignore is not None else truth
@@ -212,28 +219,28 @@ def count_ignored(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pi
     return count_all(cast, predictions)
 
 
-def _overall(pixels: Pixels) -> Terms:
+def _overall(pixels: CountColumns) -> Terms:
     return pixels.intersection, pixels.union
 
 
-def _mean(pixels: Pixels, empty: float, epsilon: float = 0.0) -> Terms:
+def _mean(pixels: CountColumns, empty: float, epsilon: float = 0.0) -> Terms:
     """The IoU of each expression; ``empty`` where nothing is true and predicted, ``epsilon`` is added to the union."""
     ious = pixels.intersection / (np.maximum(pixels.union, 1) + epsilon)
     return np.where((pixels.union == 0) & (pixels.truth == 0), empty, ious), np.ones_like(pixels.union)
 
 
-def _precision(pixels: Pixels, least: float, targeted: bool) -> Terms:
+def _precision(pixels: CountColumns, least: float, targeted: bool) -> Terms:
     """Whether each IoU is ``least`` or more; of expressions with a target alone, if asked for."""
     there = pixels.truth > 0 if targeted else np.ones(len(pixels), dtype=bool)
     return there & (_mean(pixels, 0.0)[0] >= least), there
 
 
-def _silent(pixels: Pixels) -> Terms:
+def _silent(pixels: CountColumns) -> Terms:
     absent = pixels.truth == 0
     return absent & (pixels.prediction == 0), absent
 
 
-def _spoken(pixels: Pixels) -> Terms:
+def _spoken(pixels: CountColumns) -> Terms:
     targeted = pixels.truth > 0
     return targeted & (pixels.prediction > 0), targeted
 

@@ -57,7 +57,7 @@ def diagnosed(
             warn(f"{place}: {warning}" for warning in found.warnings)
             name = place.split("/")[0]
             write_page(asked, name, [(file, entries)], protocol.profile, page, bootstrap, by)
-            yield f"{place}, with pictures in {page}:\n\n{found.text(by)}"
+            yield f"{place}, with pictures in {page}:\n\n{found.format_tables(by)}"
 
 
 def beside(file: Path, ending: str) -> Path:

@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.metrics import (
     PROFILES,
-    Counts,
-    Pixels,
+    CountColumns,
+    PixelCounts,
     Truth,
     count,
     count_all,
@@ -24,15 +24,15 @@ from sam4mllm.geometry.rle import Rle, union
 
 triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
 counts = st.builds(
-    lambda both, truth, prediction: Counts(both, truth + prediction + both, truth + both, prediction + both),
+    lambda both, truth, prediction: PixelCounts(both, truth + prediction + both, truth + both, prediction + both),
     *[st.integers(0, 50)] * 3,
 )
 
-HALF = Counts(intersection=30, union=60, truth=40, prediction=50)
-WHOLE = Counts(40, 40, 40, 40)
-MISSED = Counts(0, 40, 40, 0)
-SILENT = Counts(0, 0, 0, 0)  # nothing there, and nothing said
-INVENTED = Counts(0, 25, 0, 25)
+HALF = PixelCounts(intersection=30, union=60, truth=40, prediction=50)
+WHOLE = PixelCounts(40, 40, 40, 40)
+MISSED = PixelCounts(0, 40, 40, 0)
+SILENT = PixelCounts(0, 0, 0, 0)  # nothing there, and nothing said
+INVENTED = PixelCounts(0, 25, 0, 25)
 
 
 @given(triples)
@@ -41,7 +41,7 @@ def test_counts_are_those_of_the_pixels(arrays):
     encoded = [Rle.from_mask(mask) for mask in arrays]
     for kept, given_ignore in ((np.ones_like(ignore), None), (~ignore, encoded[2])):
         pixels = [mask & kept for mask in (truth & prediction, truth | prediction, truth, prediction)]
-        expected = Counts(*(int(np.count_nonzero(mask)) for mask in pixels))
+        expected = PixelCounts(*(int(np.count_nonzero(mask)) for mask in pixels))
         assert count(encoded[0], encoded[1], given_ignore) == expected
 
 
@@ -56,7 +56,7 @@ def test_the_order_of_the_samples_changes_no_digit_and_every_number_is_a_share(p
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_perfect_prediction_has_every_number_at_one(profile):
-    numbers = PROFILES[profile]([WHOLE, Counts(7, 7, 7, 7)])
+    numbers = PROFILES[profile]([WHOLE, PixelCounts(7, 7, 7, 7)])
     assert all(number == pytest.approx(1, abs=1e-6) for name, number in numbers.items() if name != "N_acc")
 
 
@@ -106,7 +106,7 @@ def test_counts_of_many_are_those_one_by_one(many):
     together = count_all(truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
     alone = [count(truth.whole, row[1], truth.ignore) for truth, row in zip(truths, rows, strict=True)]
     assert together.rows == alone
-    assert Pixels.of(alone).rows == alone
+    assert CountColumns.of(alone).rows == alone
 
 
 def strip(first, last, size=10):

@@ -84,14 +84,13 @@ class Calibrated:
         gains = {name: [or_none(one) for one in apart] for name, apart in self.gains.items()}
         return {**asdict(self), "chosen": self.chosen.options, "gains": gains, "sam4mllm": __version__}
 
-    def text(self) -> str:
-        """A Markdown table, in percent, and the gains in points."""
-        numbers = (self.validation, self.test)
+    def format_table(self) -> str:
+        """A Markdown table, in percent, with the gains in points, and a line with the chosen options."""
         lines = [[f"PQPP, {self.metric}", "validation", "test", "chosen less this, on test", "95% interval"]]
         lines.append(["---", *["---:"] * 4])
         for name in ("calibrated", SAME, DEFAULT):
-            shown = [percent(each.get(name, math.nan)) for each in numbers]
-            gain = [f"{100 * one:+.2f}" for one in self.gains.get(name, ())]
-            lines.append([name, *shown, *([gain[0], f"{gain[1]} to {gain[2]}"] if gain else ["-", "-"])])
-        said = ", ".join(f"{name} {value}" for name, value in self.chosen.options.items())
-        return f"{markdown(lines)}\nchosen from {self.counts['settings']} settings: {said}\n"
+            values = [percent(numbers.get(name, math.nan)) for numbers in (self.validation, self.test)]
+            gain = [f"{100 * number:+.2f}" for number in self.gains.get(name, ())]
+            lines.append([name, *values, *([gain[0], f"{gain[1]} to {gain[2]}"] if gain else ["-", "-"])])
+        options = ", ".join(f"{name} {value}" for name, value in self.chosen.options.items())
+        return f"{markdown(lines)}\nchosen from {self.counts['settings']} settings: {options}\n"

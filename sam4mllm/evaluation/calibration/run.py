@@ -23,7 +23,7 @@ from sam4mllm.data.samples import SampleSet, read_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import differences
 from sam4mllm.evaluation.calibration.choice import DEFAULT, SAME, Calibrated, Choice
-from sam4mllm.evaluation.calibration.survey import Asking
+from sam4mllm.evaluation.calibration.survey import SurveyRunner
 from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Swept
 from sam4mllm.evaluation.signature import fingerprint
 from sam4mllm.mllm.adapter_card import CARD, Card
@@ -67,7 +67,7 @@ def calibrate(
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
     warnings = (*_warnings(validation, held_out), *_listed(card))
-    asking = Asking(recipe, choice.profile, batch_size, progress)
+    asking = SurveyRunner(recipe, choice.profile, batch_size, progress)
     swept, failed = asking.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
     beside = {"calibrated": chosen, SAME: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}

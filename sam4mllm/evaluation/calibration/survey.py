@@ -1,4 +1,4 @@
-"""Asking a model about a split, and drawing what each setting would have kept; a stopped run goes on."""
+"""SurveyRunner a model about a split, and drawing what each setting would have kept; a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sam4mllm.runtime.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class SurveyRunner:
     """Surveys with one recipe; the model is loaded where there is something left to ask."""
 
     recipe: Recipe

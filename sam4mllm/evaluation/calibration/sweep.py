@@ -22,7 +22,7 @@ from jaxtyping import Int64
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.evaluation.metrics import Pixels, Truth, profile_named
+from sam4mllm.evaluation.metrics import CountColumns, Truth, profile_named
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.mllm import MLLM, Chat
@@ -115,7 +115,7 @@ class Swept:
     """
 
     profile: str
-    pixels: Mapping[Setting, Pixels]
+    pixels: Mapping[Setting, CountColumns]
     pictures: Int64[np.ndarray, " n"]
     drawn: int
 
@@ -164,7 +164,7 @@ def sweep(
     Raises:
         UserError: for a picture that cannot be used, and points that were not asked about.
     """
-    counted = {setting: Pixels.empty(len(samples)) for setting in settings}
+    counted = {setting: CountColumns.empty(len(samples)) for setting in settings}
     scene = _Scenes(samples, segmenter)
     drawn = 0
     for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
