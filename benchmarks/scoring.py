@@ -26,8 +26,8 @@ from pycocotools import mask as coco
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.counts import CountColumns, PixelCounts
 from sam4mllm.evaluation.external import read_any
-from sam4mllm.evaluation.metrics import CountColumns, PixelCounts
 from sam4mllm.evaluation.pairing import evaluate_set
 from sam4mllm.evaluation.scores import scores_of
 from sam4mllm.geometry.prompts import Mask, Point, Prompt

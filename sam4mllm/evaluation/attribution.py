@@ -19,7 +19,8 @@ from typing import Any
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.metrics import Profile, Truth, profile_named
+from sam4mllm.evaluation.counts import GroundTruth
+from sam4mllm.evaluation.metrics import Profile, profile_named
 from sam4mllm.evaluation.oracle_swaps import FAILED, SEGMENTER, STAGES, STATES, oracle_states
 from sam4mllm.evaluation.pairing import Places, evaluate_set
 from sam4mllm.evaluation.scores import markdown
@@ -248,6 +249,6 @@ def _break_down(
 
 def _overlaps(sample: Sample, masks: Sequence[Rle], rules: Profile) -> list[tuple[int, int]]:
     """Intersection and union of each mask with the ground truth, in pixels."""
-    truth = Truth(sample.masks, sample.height, sample.width, sample.ignore)
+    truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
     pixels = rules.count([truth] * len(masks), [(mask.size, mask.counts) for mask in masks])
     return [rules.overlap(counts) for counts in pixels.rows]

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Int64
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.evaluation.metrics import CountColumns, Truth, profile_named
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth
+from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.subsets import Subsets
 from sam4mllm.geometry.rle import Encoded, boxes
 from sam4mllm.prediction.record import Outcome, Prediction
@@ -189,12 +190,12 @@ class _Pairing:
 
 
 def _count_lot(
-    count: Callable[[Sequence[Truth], Sequence[Encoded]], CountColumns],
+    count: Callable[[Sequence[GroundTruth], Sequence[Encoded]], CountColumns],
     samples: Sequence[Sample],
     lot: Sequence[Outcome],
     pairing: _Pairing,
 ) -> CountColumns:
-    truths = [Truth(sample.masks, sample.height, sample.width, sample.ignore) for sample in samples]
+    truths = [GroundTruth(sample.masks, sample.height, sample.width, sample.ignore) for sample in samples]
     try:
         return count(truths, [outcome.mask for outcome in lot])
     except UserError:

@@ -7,19 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.metrics import (
-    PROFILES,
-    CountColumns,
-    PixelCounts,
-    Truth,
-    count,
-    count_all,
-    gsva,
-    lavt,
-    lisa,
-    profile_named,
-    rela,
-)
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts, count, count_all
+from sam4mllm.evaluation.metrics import PROFILES, gsva, lavt, lisa, profile_named, rela
 from sam4mllm.geometry.rle import Rle, union
 
 triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
@@ -102,7 +91,9 @@ def test_numbers_by_hand(profile, rows, expected):
 @given(st.lists(triples, min_size=1, max_size=5))
 def test_counts_of_many_are_those_one_by_one(many):
     rows = [[Rle.from_mask(mask) for mask in arrays] for arrays in many]
-    truths = [Truth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)]
+    truths = [
+        GroundTruth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)
+    ]
     together = count_all(truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
     alone = [count(truth.whole, row[1], truth.ignore) for truth, row in zip(truths, rows, strict=True)]
     assert together.rows == alone
@@ -119,9 +110,9 @@ def scored(profile, truth, prediction):
     return found(found.count([truth], [(prediction.size, prediction.counts)]).rows)
 
 
-OVERLAPPING = Truth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
-APART = Truth((strip(0, 5), strip(5, 10)), 10, 10)
-IGNORING = Truth((strip(0, 5),), 10, 10, strip(5, 8))
+OVERLAPPING = GroundTruth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
+APART = GroundTruth((strip(0, 5), strip(5, 10)), 10, 10)
+IGNORING = GroundTruth((strip(0, 5),), 10, 10, strip(5, 8))
 
 
 @pytest.mark.parametrize(
@@ -145,15 +136,15 @@ def test_the_traps_of_peers_differ_in_the_known_direction(name, truth, predictio
 def test_a_perfect_mask_never_scores_higher_with_a_trap(arrays):
     rles = tuple(Rle.from_mask(mask) for mask in arrays)
     whole = union(rles, 5, 6)
-    assert scored("gsva", Truth(rles, 5, 6), whole)["gIoU"] <= 1
-    ignoring = Truth(rles[:1], 5, 6, rles[-1])
+    assert scored("gsva", GroundTruth(rles, 5, 6), whole)["gIoU"] <= 1
+    ignoring = GroundTruth(rles[:1], 5, 6, rles[-1])
     assert (
         scored("bool-ignore", ignoring, rles[0])["gIoU"] <= scored("lisa", ignoring, rles[0])["gIoU"] + 1e-4
     )  # its epsilon
 
 
 def test_targets_that_cover_each_other_are_still_targets():
-    twice = Truth((strip(0, 5), strip(0, 5)), 10, 10)
+    twice = GroundTruth((strip(0, 5), strip(0, 5)), 10, 10)
     assert scored("gsva", twice, strip(0, 0)) == {
         "gIoU": 0,
         "cIoU": 0,

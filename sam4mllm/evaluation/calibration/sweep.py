@@ -22,7 +22,8 @@ from jaxtyping import Int64
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.evaluation.metrics import CountColumns, Truth, profile_named
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth
+from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.mllm import MLLM, Chat
@@ -170,7 +171,7 @@ def sweep(
     for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
         kept = {setting: setting.prompts(prediction) for setting in counted}
         masks = _masks(sample, list(dict.fromkeys(kept.values())), scene)
-        truth = Truth(sample.masks, sample.height, sample.width, sample.ignore)
+        truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
         found = profile_named(profile).count([truth] * len(masks), [(one.size, one.counts) for one in masks.values()])
         place = {prompts: index for index, prompts in enumerate(masks)}
         for setting, prompts in kept.items():

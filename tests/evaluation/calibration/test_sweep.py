@@ -10,7 +10,7 @@ import pytest
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Survey, Swept, sweep
-from sam4mllm.evaluation.metrics import CountColumns, PixelCounts
+from sam4mllm.evaluation.counts import CountColumns, PixelCounts
 from sam4mllm.evaluation.pairing import evaluate_set
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
