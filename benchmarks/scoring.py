@@ -66,10 +66,10 @@ def drawn(many: int, height: int, width: int) -> tuple[list[Sample], list[Predic
 
 def on_runs(samples: Sequence[Sample], file: Path) -> CountColumns:
     """What `sam4mllm score` does with a file, without the intervals."""
-    found = read_any(file, samples)
-    counted = evaluate_set(samples, found.outcomes, "rela", found.places)
-    scores_of(counted)
-    return counted.pixels
+    masks = read_any(file, samples)
+    evaluated = evaluate_set(samples, masks.outcomes, "rela", masks.places)
+    scores_of(evaluated)
+    return evaluated.pixels
 
 
 def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[PixelCounts]:
@@ -114,18 +114,18 @@ def main() -> None:
                 f"{ours * many:.2f} s for all; {seconds['official'] / ours:.1f} times as fast as the official way, "
                 f"{seconds['counted'] / ours:.1f} times as fast as counted"
             )
-    counted = evaluate_set(samples, predictions, "rela")
+    evaluated = evaluate_set(samples, predictions, "rela")
     start = perf_counter()
-    scores_of(counted, Bootstrap())
+    scores_of(evaluated, Bootstrap())
     print(f"intervals of all numbers, {Bootstrap().draws} draws: {perf_counter() - start:.2f} s")
 
 
 def _written(folder: Path, predictions: Sequence[Prediction]) -> tuple[Path, Path]:
     folder.mkdir()
-    lines, peers = folder / "predictions.jsonl", folder / "peer.json"
+    lines, rles = folder / "predictions.jsonl", folder / "coco_rle.json"
     lines.write_text("".join(f"{one.to_line()}\n" for one in predictions))
-    peers.write_text(json.dumps([{"id": one.id, "segmentation": one.mask.to_json()} for one in predictions]))
-    return lines, peers
+    rles.write_text(json.dumps([{"id": one.id, "segmentation": one.mask.to_json()} for one in predictions]))
+    return lines, rles
 
 
 def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts:

@@ -49,9 +49,9 @@ PARTS = (
 
 
 def tables(samples: Sequence[Sample], found: Mapping[str, Found], bootstrap: Bootstrap) -> str:
-    """For each part that has samples its numbers, a line a way, and its ledger, a column a way, as Markdown.
+    """For each part that has samples its numbers, a line a way, and its error breakdown, a column a way, as Markdown.
 
-    An expression with a target has one IoU under all three profiles, so one ledger serves them.
+    An expression with a target has one IoU under all three profiles, so one error breakdown serves them.
     """
     parts = []
     for part in PARTS:

@@ -179,7 +179,7 @@ def test_who_drew_predictions_is_known_or_named(run, data):
     assert "says which segmenter drew it: give --segmenter" in err.splitlines()[-1]
 
 
-def test_diagnose_leaves_each_split_a_ledger_and_a_page(run, tmp_path):
+def test_diagnose_leaves_each_split_an_error_breakdown_and_a_page(run, tmp_path):
     code, shown, err = run(REASONSEG, *ORACLE, "--diagnose")
     assert code == 0, err
     for split in ("val", "test"):
@@ -195,7 +195,7 @@ def test_diagnose_leaves_each_split_a_ledger_and_a_page(run, tmp_path):
     assert shown.index("| measured here (oracle, no model) |") < shown.index("| lost to | all |")
 
 
-def test_a_program_that_reads_the_table_is_not_given_the_ledger(run):
+def test_a_program_that_reads_the_table_is_not_given_the_error_breakdown(run):
     code, shown, err = run(GRES, *ORACLE, "--diagnose", "--format", "json")
     assert code == 0
     assert json.loads(shown)["ours"]["parts"]["testA"]["n"] == 4

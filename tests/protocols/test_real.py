@@ -1,4 +1,4 @@
-"""From raw files in the sets' own layouts to tables, ledgers and pages, with true prompts and GrabCut."""
+"""From raw files in the sets' own layouts to tables, error breakdowns and pages, with true prompts and GrabCut."""
 
 from pathlib import Path
 

@@ -52,7 +52,7 @@ def test_each_table_counts_its_own_expressions_by_its_own_rules():
     assert re.findall(r"profile:(\w+)\|n:(\d)", text) == [("lavt", "1"), ("rela", "3"), ("lisa", "1")]
 
 
-def test_the_ledger_of_each_table_is_of_the_same_expressions():
+def test_the_error_breakdown_of_each_table_is_of_the_same_expressions():
     text = tables(SAMPLES, {"mine": found(), "yours": found()}, DRAWS)
     assert rows(text, "mean IoU") == [["mean IoU", iou, iou] for iou in ("50.00", "33.33", "100.00")]
     assert rows(text, "expressions") == [["expressions", n, n] for n in "131"]
