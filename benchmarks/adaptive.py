@@ -20,7 +20,7 @@ from chart import curves
 
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.evaluation.pairing import Tally, tally
+from sam4mllm.evaluation.pairing import EvaluatedSet, evaluate_set
 from sam4mllm.evaluation.scores import compared
 from sam4mllm.geometry.prompts import Frame, Image, on_mask
 from sam4mllm.language.dialects import dialect
@@ -95,7 +95,7 @@ def strategies(
     """A line of the table each; returns questions and cIoU, by the name of the curve that they are on."""
     box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
     drawn: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
-    plain: dict[int, Tally] = {}
+    plain: dict[int, EvaluatedSet] = {}
     for points in GRIDS:
         plain[points], questions = asked(
             samples, Pipeline(PQPP(mllm, "grid", points, sure.yes, sure.no), segmenter), folder / f"grid-{points}.jsonl"
@@ -112,15 +112,19 @@ def strategies(
     return drawn
 
 
-def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[Tally, float]:
+def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[EvaluatedSet, float]:
     """What is counted, and the mean number of questions about a box."""
     predict(samples, pipeline, file, batch_size=16)
     predictions = read_predictions(file)
     boxes = sum(len(one.prompts) for one in predictions)
-    return tally(samples.samples, predictions, "lavt"), sum(len(one.asked) for one in predictions) / max(1, boxes)
+    return evaluate_set(samples.samples, predictions, "lavt"), sum(len(one.asked) for one in predictions) / max(
+        1, boxes
+    )
 
 
-def line(name: str, questions: float, found: Tally, plain: Mapping[int, Tally] | None = None) -> tuple[float, float]:
+def line(
+    name: str, questions: float, found: EvaluatedSet, plain: Mapping[int, EvaluatedSet] | None = None
+) -> tuple[float, float]:
     """Printed; returns questions and cIoU."""
     value, rest = 100 * found.ratios["cIoU"].value, "- | -"
     if plain:

@@ -41,7 +41,7 @@ def main() -> None:
         choice = Choice(tuple(Layout(layout, points) for layout in options.layouts for points in options.points))
         val, test = folder / "val" / "val", folder / "test" / "test"
         found = calibrate(recipe, choice, val, None, 16, timed, test)
-    print(found.text(), end="")
+    print(found.format_table(), end="")
     print(f"{found.counts['samples']} expressions to choose on, {found.counts['masks']} masks drawn for them")
     print("\n".join(found.warnings))
 

@@ -26,9 +26,9 @@ from pycocotools import mask as coco
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.bootstrap import Bootstrap
+from sam4mllm.evaluation.counts import CountColumns, PixelCounts
 from sam4mllm.evaluation.external import read_any
-from sam4mllm.evaluation.metrics import Counts, Pixels
-from sam4mllm.evaluation.pairing import tally
+from sam4mllm.evaluation.pairing import evaluate_set
 from sam4mllm.evaluation.scores import scores_of
 from sam4mllm.geometry.prompts import Mask, Point, Prompt
 from sam4mllm.geometry.rle import Rle
@@ -64,15 +64,15 @@ def drawn(many: int, height: int, width: int) -> tuple[list[Sample], list[Predic
     return samples, predictions
 
 
-def on_runs(samples: Sequence[Sample], file: Path) -> Pixels:
+def on_runs(samples: Sequence[Sample], file: Path) -> CountColumns:
     """What `sam4mllm score` does with a file, without the intervals."""
-    found = read_any(file, samples)
-    counted = tally(samples, found.outcomes, "rela", found.places)
-    scores_of(counted)
-    return counted.pixels
+    masks = read_any(file, samples)
+    evaluated = evaluate_set(samples, masks.outcomes, "rela", masks.places)
+    scores_of(evaluated)
+    return evaluated.pixels
 
 
-def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[Counts]:
+def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[PixelCounts]:
     """As many pairs as the file holds, dense: by logical sums as the official evaluators do, or by counting."""
     text = file.read_text()
     if text.startswith("["):
@@ -98,7 +98,7 @@ def main() -> None:
         files = _written(Path(folder) / "all", predictions)
         parts = _written(Path(folder) / "part", predictions[:dense])
         for file, part in zip(files, parts, strict=True):
-            ways: dict[str, tuple[Callable[[], Pixels | list[Counts]], int]] = {
+            ways: dict[str, tuple[Callable[[], CountColumns | list[PixelCounts]], int]] = {
                 "run lengths": (partial(on_runs, samples, file), many),
                 "official": (partial(on_pixels, True, truths, part), dense),
                 "counted": (partial(on_pixels, False, truths, part), dense),
@@ -114,31 +114,31 @@ def main() -> None:
                 f"{ours * many:.2f} s for all; {seconds['official'] / ours:.1f} times as fast as the official way, "
                 f"{seconds['counted'] / ours:.1f} times as fast as counted"
             )
-    counted = tally(samples, predictions, "rela")
+    evaluated = evaluate_set(samples, predictions, "rela")
     start = perf_counter()
-    scores_of(counted, Bootstrap())
+    scores_of(evaluated, Bootstrap())
     print(f"intervals of all numbers, {Bootstrap().draws} draws: {perf_counter() - start:.2f} s")
 
 
 def _written(folder: Path, predictions: Sequence[Prediction]) -> tuple[Path, Path]:
     folder.mkdir()
-    lines, peers = folder / "predictions.jsonl", folder / "peer.json"
+    lines, rles = folder / "predictions.jsonl", folder / "coco_rle.json"
     lines.write_text("".join(f"{one.to_line()}\n" for one in predictions))
-    peers.write_text(json.dumps([{"id": one.id, "segmentation": one.mask.to_json()} for one in predictions]))
-    return lines, peers
+    rles.write_text(json.dumps([{"id": one.id, "segmentation": one.mask.to_json()} for one in predictions]))
+    return lines, rles
 
 
-def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> Counts:
+def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts:
     true, predicted = (coco.decode(each) for each in (truth.to_json(), prediction))
     if sums:
         both, either = np.sum(np.logical_and(true, predicted)), np.sum(np.logical_or(true, predicted))
     else:
         both, either = np.count_nonzero(true & predicted), np.count_nonzero(true | predicted)
     # the other two are no part of the official sums; taken from the run lengths they cost next to nothing
-    return Counts(int(both), int(either), int(coco.area(truth.to_json())), int(coco.area(prediction)))
+    return PixelCounts(int(both), int(either), int(coco.area(truth.to_json())), int(coco.area(prediction)))
 
 
-def _seconds(way: Callable[[], Pixels | list[Counts]]) -> float:
+def _seconds(way: Callable[[], CountColumns | list[PixelCounts]]) -> float:
     start = process_time()
     way()
     return process_time() - start

@@ -1,5 +1,6 @@
 """Files that version 0.1.0 wrote before its modules were sorted into folders are read, and mean what they meant."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sam4mllm.config import Recipe
 from sam4mllm.data.conversations import read_talks
 from sam4mllm.data.samples import read_samples, write_samples
-from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.evaluation.scores import score
 from sam4mllm.language.messages import Turn
 from sam4mllm.prediction.batch import predict
@@ -50,9 +51,11 @@ def test_predictions_are_read_written_and_scored_as_they_were(name, ciou):
 
 
 def test_a_diagnosis_is_read():
-    entries = read_ledger(FILES / "pqpp.diagnosis.jsonl")
+    entries = read_breakdowns(FILES / "pqpp.diagnosis.jsonl")
     assert [one.id for one in entries] == [one.id for one in read_predictions(FILES / "pqpp.jsonl")]
-    assert all(one.iou + sum(one.lost.values()) == 1 for one in entries)
+    assert all(abs(math.fsum([one.iou, *one.lost.values()]) - 1) <= 1e-12 for one in entries)
+    assert entries[0].iou == 9 / 613
+    assert entries[0].lost["loose box"] == -505 / 368413
 
 
 def test_an_adapter_answers_as_it_did(tmp_path):

@@ -67,4 +67,4 @@ def calibrate(
     config = pipeline_config(model, None, segmenter, hardware)
     result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
     warn(result.warnings)
-    typer.echo(result.text(), nl=False)
+    typer.echo(result.format_table(), nl=False)

@@ -49,4 +49,4 @@ def diagnose(
         sample_set, predictions, segmenter.segmenter, profile, out, progress, by or (), single_mask, device
     )
     warn(result.warnings)
-    typer.echo(result.text(by or ()), nl=False)
+    typer.echo(result.format_tables(by or ()), nl=False)

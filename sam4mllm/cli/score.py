@@ -37,4 +37,4 @@ def score(
 
     result = scored(read_samples(samples).samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
     warn(result.warnings)
-    typer.echo(json.dumps(result.to_json()) if as_json else result.text(samples.name), nl=as_json)
+    typer.echo(json.dumps(result.to_json()) if as_json else result.format_tables(samples.name), nl=as_json)

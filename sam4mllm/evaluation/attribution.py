@@ -1,166 +1,177 @@
-"""Where the IoU of expressions was lost, as exact fractions, summed and shown. Knows no model and draws nothing.
+"""Attributes the IoU that each expression lost to the stages of the method, and prints the sums.
 
-The terms of an entry add up to its loss, 1 - IoU, to the last digit, and so do sums of entries. A term may be negative:
-mending that stage alone made the mask worse.
+The terms of a breakdown add up to 1 - IoU within `TOLERANCE`, and so do the means of several breakdowns. A term is
+negative if correcting that stage alone made the mask worse.
 
 One record; stages that lost nothing are left out:
 
-    {"version": 1, "id": "refcoco-unc-5342-15215", "iou": "3/4", "lost": {"loose box": "1/3", "segmenter": "-1/12"}}
+    {"version": 2, "id": "refcoco-unc-5342-15215", "iou": 0.75, "lost": {"loose box": 0.375, "segmenter": -0.125}}
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.metrics import Profile, Truth, profile_named
-from sam4mllm.evaluation.oracle_swaps import FAILED, SEGMENTER, STAGES, STATES, swapped
-from sam4mllm.evaluation.pairing import Places, tally
+from sam4mllm.evaluation.counts import GroundTruth
+from sam4mllm.evaluation.metrics import Profile, profile_named
+from sam4mllm.evaluation.oracle_swaps import FAILED, SEGMENTER, STAGES, STATES, oracle_states
+from sam4mllm.evaluation.pairing import Places, evaluate_set
 from sam4mllm.evaluation.scores import markdown
-from sam4mllm.evaluation.subsets import Stratum
+from sam4mllm.evaluation.subsets import Subsets
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.prediction.record import FOREIGN, Prediction
 from sam4mllm.segmenters import Segmenter
 
-VERSION = 1
+VERSION = 2  # version 1 wrote shares as exact fractions in strings, "3/4"
+TOLERANCE = 1e-12  # of what breakdowns add up to
+ROUNDING = 1e-15  # a mean below is 0: a term, 1 at most, is rounded by 1e-16 at most
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Where one expression's IoU was lost.
+class ErrorBreakdown:
+    """How much of one expression's IoU each stage lost.
 
     Attributes:
-        id: the sample's.
-        iou: of its mask as it was predicted, by a profile's rules and without its epsilon.
-        lost: by stage, in the order of `STAGES`; those that are not there lost nothing.
+        id: the sample's id.
+        iou: IoU of the predicted mask, 0..1, as the profile counts it but without the profile's epsilon.
+        lost: shares by stage, a subset of `STAGES`; a missing stage lost nothing.
 
     Raises:
-        UserError: for terms that do not add up to 1 - IoU, and unknown stages.
+        UserError: if the terms do not add up to 1 - IoU, or a stage is unknown.
     """
 
     id: str
-    iou: Fraction
-    lost: Mapping[str, Fraction]
+    iou: float
+    lost: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if sum(self.lost.values()) != 1 - self.iou or not set(self.lost) <= set(STAGES):
-            raise UserError(f"the ledger of {self.id} does not add up to its loss")
+        adds_up = abs(math.fsum([self.iou, *self.lost.values(), -1.0])) <= TOLERANCE  # False for nan
+        if not adds_up or not set(self.lost) <= set(STAGES):
+            raise UserError(f"the error breakdown of {self.id} does not add up to 1 - IoU")
 
     @property
-    def loss(self) -> Fraction:
+    def loss(self) -> float:
         """1 - IoU."""
         return 1 - self.iou
 
     def to_line(self) -> str:
         """The record as one line of JSON."""
-        lost = {stage: str(self.lost[stage]) for stage in STAGES if self.lost.get(stage)}
-        return json.dumps({"version": VERSION, "id": self.id, "iou": str(self.iou), "lost": lost})
+        lost = {stage: self.lost[stage] for stage in STAGES if self.lost.get(stage)}
+        return json.dumps({"version": VERSION, "id": self.id, "iou": self.iou, "lost": lost})
 
     @classmethod
-    def from_line(cls, line: str) -> Entry:
-        """From a line as `to_line` writes it.
+    def from_line(cls, line: str) -> ErrorBreakdown:
+        """Parses a line that this or an older version wrote.
 
         Raises:
-            UserError: for anything else, or a record of a newer version.
+            UserError: if the line is anything else, or a record of a newer version.
         """
         try:
             record = json.loads(line)
             version, lost = record["version"], record["lost"]
             if version <= VERSION:
-                terms = {str(stage): Fraction(term) for stage, term in lost.items()}
-                return cls(str(record["id"]), Fraction(record["iou"]), terms)
+                terms = {str(stage): _parse_share(term) for stage, term in lost.items()}
+                return cls(str(record["id"]), _parse_share(record["iou"]), terms)
         except (*FOREIGN, ZeroDivisionError) as error:
             raise UserError(f"no record of a diagnosis: {type(error).__name__}: {error}") from error
         raise UserError(f"a diagnosis of version {version}; this sam4mllm reads up to {VERSION}")
 
 
-def read_ledger(path: Path) -> list[Entry]:
-    """All entries of a file.
+def _parse_share(value: Any) -> float:
+    """A JSON number, or a fraction such as "-1/12" or "1", which version 1 wrote."""
+    if isinstance(value, str):
+        over, _, under = value.partition("/")
+        return int(over) / int(under or 1)
+    return float(value)
+
+
+def read_breakdowns(path: Path) -> list[ErrorBreakdown]:
+    """Reads all breakdowns of a file.
 
     Raises:
-        UserError: for a file that cannot be read, naming the line that is no entry.
+        UserError: if the file cannot be read, or a line is no breakdown; the message names the line.
     """
-    entries = []
+    breakdowns = []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     for number, line in enumerate(lines, 1):
         try:
-            entries.append(Entry.from_line(line.decode(errors="replace")))
+            breakdowns.append(ErrorBreakdown.from_line(line.decode(errors="replace")))
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from error
-    return entries
+    return breakdowns
 
 
-def means(entries: Sequence[Entry]) -> dict[str, Fraction]:
-    """The mean that each stage lost, of one entry or more: exactly, so that they add up to the mean loss."""
-    return {stage: added([one.lost.get(stage, Fraction()) for one in entries]) / len(entries) for stage in STAGES}
+def means(breakdowns: Sequence[ErrorBreakdown]) -> dict[str, float]:
+    """The mean that each stage lost, over one breakdown or more."""
+    lost = {
+        stage: math.fsum(breakdown.lost.get(stage, 0.0) for breakdown in breakdowns) / len(breakdowns)
+        for stage in STAGES
+    }
+    return {stage: mean if abs(mean) > ROUNDING else 0.0 for stage, mean in lost.items()}
 
 
-def added(terms: Sequence[Fraction]) -> Fraction:
-    """The sum: in halves, for the denominators grow with every term, and so the work one by one with the square."""
-    if len(terms) < 3:
-        return sum(terms, Fraction())
-    middle = len(terms) // 2
-    return added(terms[:middle]) + added(terms[middle:])
-
-
-def by_label(entries: Sequence[Entry], labels: Mapping[str, str], stratum: Stratum) -> dict[str, list[Entry]]:
-    """The entries of each label, in the stratum's order; labels that none has are left out.
+def by_label(
+    breakdowns: Sequence[ErrorBreakdown], labels: Mapping[str, str], subsets: Subsets
+) -> dict[str, list[ErrorBreakdown]]:
+    """Groups breakdowns by label, in the order of the subsets; labels without a breakdown are left out.
 
     Args:
-        entries: of any samples.
+        breakdowns: of any samples.
         labels: of each sample, by its id.
-        stratum: whose labels they are.
+        subsets: whose labels they are.
     """
-    found = {label: [one for one in entries if labels[one.id] == label] for label in stratum.labels}
-    return {label: some for label, some in found.items() if some}
+    groups = {
+        label: [breakdown for breakdown in breakdowns if labels[breakdown.id] == label] for label in subsets.labels
+    }
+    return {label: group for label, group in groups.items() if group}
 
 
-def table(columns: Mapping[str, Sequence[Entry]], what: str = "lost to") -> str:
-    """What each stage lost as a Markdown table, a column for each group of entries, in points of mean IoU.
+def format_table(columns: Mapping[str, Sequence[ErrorBreakdown]], heading: str = "lost to") -> str:
+    """A Markdown table of what each stage lost, one column per group, in points of mean IoU.
 
-    The lines below the first add up to the last; how many expressions lost or gained there stands beside each.
+    The rows of the stages add up to the last row. The number in brackets is how many expressions a stage changed.
 
     Args:
-        columns: one entry or more by name.
-        what: the stages are.
+        columns: one breakdown or more, by the name of the group.
+        heading: of the first column.
     """
-    found = {name: means(entries) for name, entries in columns.items()}
-    lines = [[what, *columns], ["---", *["---:"] * len(columns)]]
-    lines.append(["expressions", *(str(len(entries)) for entries in columns.values())])
-    lines.append(["mean IoU", *(points(1 - sum(lost.values())) for lost in found.values())])
+    mean_losses = {name: means(breakdowns) for name, breakdowns in columns.items()}
+    totals = [math.fsum(lost.values()) for lost in mean_losses.values()]
+    lines = [[heading, *columns], ["---", *["---:"] * len(columns)]]
+    lines.append(["expressions", *(str(len(breakdowns)) for breakdowns in columns.values())])
+    lines.append(["mean IoU", *(points(1 - total) for total in totals)])
     for stage in STAGES:
-        counts = (touched(entries, stage) for entries in columns.values())
-        cells = (signed(lost[stage]) for lost in found.values())
-        lines.append([stage, *(f"{cell} ({count})" for cell, count in zip(cells, counts, strict=True))])
-    lines.append(["all of the loss", *(points(sum(lost.values())) for lost in found.values())])
+        counts = (touched(breakdowns, stage) for breakdowns in columns.values())
+        shares = (signed(lost[stage]) for lost in mean_losses.values())
+        lines.append([stage, *(f"{share} ({count})" for share, count in zip(shares, counts, strict=True))])
+    lines.append(["all of the loss", *map(points, totals)])
     return markdown(lines)
 
 
-def signed(share: Fraction) -> str:
+def signed(share: float) -> str:
     """A share in points of 100, with its sign; 0 has none."""
-    return f"{100 * float(share):+.2f}" if share else "0"
+    return f"{100 * share:+.2f}" if share else "0"
 
 
-def points(share: Fraction | int) -> str:
+def points(share: float) -> str:
     """A share in points of 100, without a sign."""
-    return f"{100 * float(share):.2f}"
+    return f"{100 * share:z.2f}"  # z: no "-0.00"
 
 
-def touched(entries: Sequence[Entry], stage: str) -> int:
-    """How many lost or gained something there."""
-    return sum(bool(one.lost.get(stage)) for one in entries)
-
-
-ALIKE = Fraction(1, 100)  # machines differ by less in the IoU of one prompt
+def touched(breakdowns: Sequence[ErrorBreakdown], stage: str) -> int:
+    """How many expressions lost or gained at a stage."""
+    return sum(bool(breakdown.lost.get(stage)) for breakdown in breakdowns)
 
 
 def diagnose(
@@ -170,62 +181,74 @@ def diagnose(
     profile: str,
     advance: Callable[[], None] = lambda: None,
     places: Places | None = None,
-) -> list[Entry]:
-    """One entry for each sample, in their order; each picture is read and embedded once, if anything is drawn in it.
+) -> list[ErrorBreakdown]:
+    """Breaks down the lost IoU of each sample. Each image is read and embedded once, and not at all if not needed.
 
     Args:
-        samples: with the truth; one picture is held at a time.
+        samples: with ground truth; one image is held at a time.
         predictions: one for each sample and no others, in any order.
-        segmenter: that drew the predictions.
-        profile: whose rules count pixels and say what an empty mask is worth, a key of `metrics.PROFILES`.
+        segmenter: the one that drew the predictions.
+        profile: a key of `metrics.PROFILES`; it counts pixels and defines the IoU of two empty masks.
         advance: called after each sample.
-        places: where the predictions stand, for messages.
+        places: where the predictions are stored, for messages.
+
+    Returns:
+        One breakdown for each sample, in their order.
 
     Raises:
-        UserError: as `tally` does; for a picture that cannot be read although it was answered; for prompts that the
-            segmenter cannot take.
+        UserError: as `evaluate_set` does; if the image of an answered sample cannot be read; if the segmenter cannot
+            take the prompts.
     """
-    tally(samples.samples, predictions, profile, places)
-    rules, said = profile_named(profile), {one.id: one for one in predictions}
-    found: dict[str, Entry] = {}
-    for some in samples.by_picture():
-        states = {one.id: swapped(one, said[one.id]) for one in some if said[one.id].error is None}
-        drawn = _drawn(some, states, segmenter)
-        for sample in some:
-            found[sample.id] = _entry(sample, said[sample.id], states.get(sample.id), drawn, rules)
+    evaluate_set(samples.samples, predictions, profile, places)
+    rules = profile_named(profile)
+    predicted = {prediction.id: prediction for prediction in predictions}
+    breakdowns: dict[str, ErrorBreakdown] = {}
+    for same_image in samples.by_picture():
+        states = {
+            sample.id: oracle_states(sample, predicted[sample.id])
+            for sample in same_image
+            if predicted[sample.id].error is None
+        }
+        masks = _segment_all(same_image, states, segmenter)
+        for sample in same_image:
+            breakdowns[sample.id] = _break_down(sample, predicted[sample.id], states.get(sample.id), masks, rules)
             advance()
-    return [found[sample.id] for sample in samples]
+    return [breakdowns[sample.id] for sample in samples]
 
 
-def _drawn(
-    some: SampleSet, states: Mapping[str, Sequence[tuple[Prompt, ...]]], segmenter: Segmenter
+def _segment_all(
+    same_image: SampleSet, states: Mapping[str, Sequence[tuple[Prompt, ...]]], segmenter: Segmenter
 ) -> dict[Prompt, Rle]:
-    """The mask of each prompt of one picture; equal ones are drawn once."""
-    prompts = list(dict.fromkeys(prompt for each in states.values() for state in each for prompt in state))
+    """The mask of each prompt on one image; equal prompts are segmented once."""
+    prompts = list(dict.fromkeys(prompt for sequence in states.values() for state in sequence for prompt in state))
     if not prompts:
         return {}
-    scene = segmenter.embed(some.picture(*some))
-    return {prompt: Rle.from_mask(one.mask) for prompt, one in zip(prompts, scene.segment(prompts), strict=True)}
+    segmented = segmenter.embed(same_image.picture(*same_image)).segment(prompts)
+    return {prompt: Rle.from_mask(result.mask) for prompt, result in zip(prompts, segmented, strict=True)}
 
 
-def _entry(
+def _break_down(
     sample: Sample,
     prediction: Prediction,
     states: Sequence[tuple[Prompt, ...]] | None,
-    drawn: Mapping[Prompt, Rle],
+    masks: Mapping[Prompt, Rle],
     rules: Profile,
-) -> Entry:
-    """The difference of each two IoUs in a row; the last is what is missing to 1."""
+) -> ErrorBreakdown:
+    """Each term is the IoU after a stage is corrected less the IoU before; the last is what is missing to 1."""
     size = sample.height, sample.width
-    redrawn = [union([drawn[prompt] for prompt in state], *size) for state in states or ()]
-    first, *rest = _ious(sample, [prediction.counted, *redrawn], rules)
-    ends = [*rest, Fraction(1)]
+    redrawn = [union([masks[prompt] for prompt in state], *size) for state in states or ()]
+    overlaps = [*_overlaps(sample, [prediction.counted, *redrawn], rules), (1, 1)]
     stages = (*STATES, SEGMENTER) if states is not None else (FAILED,)
-    terms = [after - before for before, after in zip([first, *rest], ends, strict=True)]
-    return Entry(sample.id, first, {stage: term for stage, term in zip(stages, terms, strict=True) if term})
+    lost = {
+        stage: (after[0] * before[1] - before[0] * after[1]) / (before[1] * after[1])  # integers, rounded once
+        for stage, before, after in zip(stages, overlaps[:-1], overlaps[1:], strict=True)
+    }
+    intersection, whole = overlaps[0]
+    return ErrorBreakdown(sample.id, intersection / whole, {stage: term for stage, term in lost.items() if term})
 
 
-def _ious(sample: Sample, masks: Sequence[Rle], rules: Profile) -> list[Fraction]:
-    truth = Truth(sample.masks, sample.height, sample.width, sample.ignore)
+def _overlaps(sample: Sample, masks: Sequence[Rle], rules: Profile) -> list[tuple[int, int]]:
+    """Intersection and union of each mask with the ground truth, in pixels."""
+    truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
     pixels = rules.count([truth] * len(masks), [(mask.size, mask.counts) for mask in masks])
-    return [rules.iou(counts) for counts in pixels.rows]
+    return [rules.overlap(counts) for counts in pixels.rows]

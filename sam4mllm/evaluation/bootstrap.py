@@ -1,10 +1,10 @@
-"""Numbers that are one sum over another, and how far they would move with other pictures: bootstrap intervals.
+"""Metrics as one sum over another, with bootstrap intervals over images.
 
-Every number of the protocols is such a ratio: cIoU is intersections over unions, a mean is values over ones, an
+Every metric of the protocols is such a ratio: cIoU is intersections over unions, a mean is values over ones, an
 accuracy is hits over cases. Knows nothing of masks.
 
-The bootstrap (Efron and Tibshirani, 1993, percentile method) draws pictures, not expressions: those of one picture are
-not independent of each other.
+The bootstrap (Efron and Tibshirani, 1993, percentile method) draws images, not expressions, since the expressions of
+one image are not independent.
 
     >>> ratio = Ratio(np.array([30, 0]), np.array([60, 40]))
     >>> ratio.value, intervals({"cIoU": ratio}, np.array([0, 1]), Bootstrap())
@@ -24,17 +24,17 @@ from jaxtyping import Float64, Int64, Num
 from sam4mllm.errors import UserError
 
 Interval = tuple[float, float]
-_AT_ONCE = 2**22  # pictures drawn at once: 32 MB of numbers
+_AT_ONCE = 2**22  # images drawn at once: 32 MB of numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ratio:
-    """One sum over another, of terms by expression.
+    """One sum over another, with one term for each expression.
 
     Attributes:
-        over: the terms above.
-        under: the terms below.
-        epsilon: added to the sum below, where a protocol's code does so.
+        over: the terms of the numerator.
+        under: the terms of the denominator.
+        epsilon: added to the denominator, if the protocol's code does so.
     """
 
     over: Num[np.ndarray, " n"]
@@ -43,17 +43,17 @@ class Ratio:
 
     @property
     def value(self) -> float:
-        """The number, whatever the order of the terms; nan where it has nothing to stand on."""
+        """The ratio, independent of the order of the terms; nan if the denominator is 0."""
         under = _sum(self.under) + self.epsilon
         return _sum(self.over) / under if under else math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How often pictures are drawn anew, and from which seed.
+    """The number of draws and the seed.
 
     Raises:
-        UserError: for no draws, or a negative seed.
+        UserError: if there are no draws, or the seed is negative.
     """
 
     draws: int = 2000
@@ -67,7 +67,7 @@ class Bootstrap:
 
 
 def numbered(names: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
-    """The number of each one's group: equal names have equal numbers, from 0 on in order of appearance."""
+    """Numbers the groups of equal names, from 0 on in order of appearance."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
@@ -79,44 +79,44 @@ def intervals(
 
     Args:
         ratios: of the same n expressions.
-        groups: which picture each expression is about, as `numbered` gives it.
-        bootstrap: how often, and from which seed.
+        groups: the index of each expression's image, as `numbered` gives it.
+        bootstrap: number of draws, and seed.
 
     Returns:
-        The ends of each interval; nan where no draw gives a number, and of one group, which says nothing of others.
+        The ends of each interval; nan if no draw defines the ratio, or if there is one group only.
     """
-    values = _drawn(list(ratios.values()), groups, bootstrap)
+    values = _draw(list(ratios.values()), groups, bootstrap)
     return {name: _middle(column) for name, column in zip(ratios, values.T, strict=True)}
 
 
 def differences(
     first: Mapping[str, Ratio], second: Mapping[str, Ratio], groups: Int64[np.ndarray, " n"], bootstrap: Bootstrap
 ) -> dict[str, tuple[float, float, float]]:
-    """By how much each ratio is higher in the first than in the second, with the 95% interval of a paired bootstrap.
+    """First minus second for each ratio, with the 95% interval of a paired bootstrap.
 
     Args:
         first: by name.
         second: the same names, of the same expressions.
-        groups: as in `intervals`; both sides are of the same drawn pictures.
-        bootstrap: how often, and from which seed.
+        groups: as in `intervals`; both sides use the same drawn images.
+        bootstrap: number of draws, and seed.
 
     Returns:
         The difference and the interval's ends, by name.
     """
-    one, two = (_drawn(list(ratios.values()), groups, bootstrap) for ratios in (first, second))
-    apart = zip(first, (one - two).T, strict=True)
+    draws, other_draws = (_draw(list(ratios.values()), groups, bootstrap) for ratios in (first, second))
+    apart = zip(first, (draws - other_draws).T, strict=True)
     return {name: (first[name].value - second[name].value, *_middle(column)) for name, column in apart}
 
 
 def _sum(terms: Num[np.ndarray, " n"]) -> float:
-    """Exact, whatever the order: whole numbers as such, others with one rounding at the end."""
+    """The sum, independent of the order: exact for integers, rounded once for floats."""
     return int(terms.sum()) if terms.dtype.kind in "iub" else math.fsum(terms.tolist())
 
 
-def _drawn(
+def _draw(
     ratios: Sequence[Ratio], groups: Int64[np.ndarray, " n"], bootstrap: Bootstrap
 ) -> Float64[np.ndarray, "draws ratios"]:
-    """Each ratio in each draw of as many groups as there are."""
+    """The value of each ratio in each draw of as many groups as there are."""
     terms = [part for ratio in ratios for part in (ratio.over, ratio.under)]
     many = int(groups.max()) + 1
     if many < 2:
@@ -130,7 +130,7 @@ def _drawn(
 
 
 def _weights(many: int, bootstrap: Bootstrap) -> Iterator[Float64[np.ndarray, "draws groups"]]:
-    """How often each group is drawn, a line a draw, some draws at a time."""
+    """How often each group is drawn, one row per draw, in blocks of draws."""
     rng = np.random.default_rng(bootstrap.seed)
     step = max(1, _AT_ONCE // many)
     for start in range(0, bootstrap.draws, step):
@@ -141,6 +141,6 @@ def _weights(many: int, bootstrap: Bootstrap) -> Iterator[Float64[np.ndarray, "d
 
 def _middle(values: Float64[np.ndarray, " draws"]) -> Interval:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but nan, which is then the answer
+        warnings.simplefilter("ignore", RuntimeWarning)  # all values are nan, and so is the result
         low, high = np.nanpercentile(values, (2.5, 97.5))
     return float(low), float(high)

@@ -1,13 +1,12 @@
-"""Masks of any peer, as outcomes to score: our JSON lines, a folder of PNGs, or a list of COCO RLE, whatever is there.
+"""Reads masks of any tool to score them: our JSON lines, a folder of PNGs, or a JSON list of COCO RLE.
 
-PNGs bear the sample's id as their name, percent-encoded but for ASCII letters, digits, ``_-~`` and inner dots; every
-pixel that is not 0 is foreground, in a palette by its index, and of colours whatever their alpha is. A list of COCO RLE
-is JSON:
+A PNG is named after the sample's id, percent-encoded except ASCII letters, digits, ``_-~`` and inner dots. Every pixel
+that is not 0 is foreground; a palette counts by index, and alpha does not count. A list of COCO RLE is JSON:
 
     [{"sample_id": "refcoco-unc-5342-15215", "segmentation": {"size": [480, 640], "counts": "..."}}, ...]
 
-``id`` stands in for ``sample_id`` where that is missing; polygons and uncompressed counts are read too. Which samples
-there are is not checked here but where they are paired (`tally`). Knows nothing of truth.
+``id`` is read if ``sample_id`` is missing; polygons and uncompressed counts are read too. `evaluate_set` checks that
+the masks belong to the samples. Knows nothing of ground truth.
 """
 
 from __future__ import annotations
@@ -34,46 +33,46 @@ from sam4mllm.prediction.record import Outcome, read_outcomes
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The outcomes at a path, read as they are asked for, and where each of them stands, for messages."""
+class ExternalMasks:
+    """The outcomes at a path, read lazily, and where each is stored, for messages."""
 
     outcomes: Iterator[Outcome]
     places: Places
 
 
-def read_any(path: Path, samples: Sequence[Sample]) -> Found:
-    """The masks at a path, whoever made them.
+def read_any(path: Path, samples: Sequence[Sample]) -> ExternalMasks:
+    """Opens the masks at a path, in any of the three formats.
 
     Args:
         path: a folder of PNGs, a JSON list of COCO RLE, or our JSON lines.
-        samples: what they are of, in whose sizes polygons are painted.
+        samples: the samples they belong to; polygons are rasterised in the size of their sample.
 
     Raises:
-        UserError: for a path that holds no predictions at all; when its turn comes, naming the file, line or entry
-            that cannot be read.
+        UserError: if the path holds no predictions; while iterating, if a file, line or entry cannot be read. The
+            message names it.
     """
     if path.is_dir():
-        found = Found(_pngs(path), Places(path, named=file_name))
+        masks = ExternalMasks(_pngs(path), Places(path, named=file_name))
     elif _is_list(path):
-        found = Found(_entries(path, samples), Places(path, "entry"))
+        masks = ExternalMasks(_entries(path, samples), Places(path, "entry"))
     else:
-        found = Found(read_outcomes(path), Places(path))
-    first = next(found.outcomes, None)
+        masks = ExternalMasks(read_outcomes(path), Places(path))
+    first = next(masks.outcomes, None)
     if first is None and samples:
         raise UserError(
             f"{path} holds no predictions: {len(samples)} samples have no prediction, the first is {samples[0].id}"
         )
-    return replace(found, outcomes=chain([first], found.outcomes) if first else found.outcomes)
+    return replace(masks, outcomes=chain([first], masks.outcomes) if first else masks.outcomes)
 
 
 def file_name(sample_id: str) -> str:
-    """The name of the PNG that holds a sample's mask: safe on any file system, and no two ids share one."""
+    """The name of the PNG of a sample's mask: safe on any file system, and different for different ids."""
     name = quote(sample_id, safe="")
     return f"%2E{name[1:]}.png" if name.startswith(".") else f"{name}.png"  # no hidden file, and none of dots alone
 
 
 def _is_list(path: Path) -> bool:
-    """Whether a file begins as a JSON list does, after a byte order mark and blanks; what is none is left to others."""
+    """Whether a file starts with "[", after a byte order mark and white space."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -91,16 +90,16 @@ def _pngs(folder: Path) -> Iterator[Outcome]:
 
 def _mask(file: Path) -> Mask:
     try:
-        with PIL.Image.open(file, formats=["PNG"]) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise UserError(f"{file} is larger than a mask may be: {picture.width} x {picture.height} pixels")
-            bands = len(picture.getbands()) - (picture.mode in ("LA", "RGBA", "PA", "La", "RGBa"))
-            pixels = np.asarray(picture)
+        with PIL.Image.open(file, formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{file} is larger than a mask may be: {image.width} x {image.height} pixels")
+            bands = len(image.getbands()) - (image.mode in ("LA", "RGBA", "PA", "La", "RGBa"))
+            pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damage
         raise UserError(f"cannot read {file} as a PNG: {str(error).splitlines()[0]}") from error
     flat = pixels.reshape(*pixels.shape[:2], -1)[..., :bands]
-    found: Mask = (flat != 0).any(axis=2)
-    return found
+    mask: Mask = (flat != 0).any(axis=2)
+    return mask
 
 
 def _entries(path: Path, samples: Sequence[Sample]) -> Iterator[Outcome]:

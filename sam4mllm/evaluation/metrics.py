@@ -1,239 +1,115 @@
-"""The field's numbers as pure functions of pixel counts, under the names of the code that defines them.
+"""The metrics of the protocols as pure functions of pixel counts, in profiles named after the code that defines them.
 
 `lavt` for RefCOCO, RefCOCO+ and RefCOCOg (RES), `rela` for gRefCOCO (GRES), `lisa` for ReasonSeg; `gsva` and
-`bool-ignore` count as some peers did, to compare with their numbers alone. All results are shares, 0..1, not percent;
-nan where a number has nothing to stand on. Counts are exact integers, so neither the order of the samples nor the size
-of a picture changes a digit. Knows nothing of files, models and phrases.
+`bool-ignore` count as two other papers do, only to compare with their numbers. All results are 0..1, not percent;
+nan if a number is undefined on the samples. Counts are exact integers, so neither the order of the samples nor the
+size of an image changes a digit. Knows nothing of files, models and phrases.
 
 cIoU is the sum of intersections over the sum of unions (elsewhere oIoU, "overall"); mIoU and gIoU are both the mean of
-the IoU of each expression, under the name that the protocol's papers print. This gIoU is not the generalised box IoU.
+the IoU of each expression, under the name that the papers of the protocol use. This gIoU is not the generalised
+box IoU.
 
-    >>> rela([Counts(intersection=30, union=60, truth=40, prediction=50)])["cIoU"]
+    >>> rela([PixelCounts(intersection=30, union=60, truth=40, prediction=50)])["cIoU"]
     0.5
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Int64, Num
+from jaxtyping import Bool, Num
 
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio
-from sam4mllm.geometry.overlaps import shared
-from sam4mllm.geometry.rle import Encoded, Rle, covered_once, intersection, union
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts, count_all, count_ignored, count_summed
+from sam4mllm.geometry.rle import Encoded
 
 VERSION = 1
-"""Of the numbers: another one where the same masks would give another digit under the same name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What is true of one expression: a mask for each object, and pixels that count neither way."""
-
-    masks: tuple[Rle, ...]
-    height: int
-    width: int
-    ignore: Rle | None = None
-
-    @property
-    def whole(self) -> Rle:
-        """The union of the masks; empty where there are none."""
-        return union(self.masks, self.height, self.width)
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What every number is made of: pixels of one expression's true and predicted mask, outside the ignored ones."""
-
-    intersection: int
-    union: int
-    truth: int
-    prediction: int
-
-    @property
-    def iou(self) -> float:
-        """Intersection over union, 0..1; nan where both masks are empty: each protocol has its own word for that."""
-        return self.intersection / self.union if self.union else math.nan
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pixels:
-    """The counts of many expressions, in columns."""
-
-    intersection: Int64[np.ndarray, " n"]
-    union: Int64[np.ndarray, " n"]
-    truth: Int64[np.ndarray, " n"]
-    prediction: Int64[np.ndarray, " n"]
-
-    @classmethod
-    def of(cls, counts: Sequence[Counts]) -> Pixels:
-        """The same in columns."""
-        return cls(*(np.array([getattr(one, each.name) for one in counts], dtype=np.int64) for each in fields(cls)))
-
-    @property
-    def rows(self) -> list[Counts]:
-        """The same, one by one."""
-        columns = (self.intersection, self.union, self.truth, self.prediction)
-        return [Counts(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-
-    def __getitem__(self, rows: Int64[np.ndarray, " some"]) -> Pixels:
-        return Pixels(*(getattr(self, each.name)[rows] for each in fields(self)))
-
-    def __len__(self) -> int:
-        return len(self.union)
-
-    @classmethod
-    def empty(cls, n: int) -> Pixels:
-        """Nothing counted yet."""
-        return cls(*(np.zeros(n, dtype=np.int64) for _ in fields(cls)))
-
-    def put(self, rows: Int64[np.ndarray, " some"], counted: Pixels) -> None:
-        """Fill some rows."""
-        for each in fields(self):
-            getattr(self, each.name)[rows] = getattr(counted, each.name)
-
+"""Version of the metrics' definitions; it changes if the same masks give another digit under the same name."""
 
 Terms = tuple[Num[np.ndarray, " n"] | Bool[np.ndarray, " n"], Num[np.ndarray, " n"] | Bool[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number as one sum over another: what each expression adds to both, and what is added to the lower sum."""
+    """One sum over another: what each expression adds to both, and an epsilon for the denominator."""
 
-    terms: Callable[[Pixels], Terms]
+    terms: Callable[[CountColumns], Terms]
     epsilon: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Whose conventions: how pixels are counted, and which numbers are made of them.
+    """The conventions of one evaluator: how it counts pixels, and which metrics it makes of them.
 
     Attributes:
         metrics: by name, in the order in which they are printed.
-        count: from truths and predicted masks to pixels.
-        warning: how this differs from the protocol's own code, for a profile that only serves to compare.
-        empty: the IoU, 1 or 0, where nothing is true and nothing predicted.
+        count: counts pixels of ground truths and predicted masks.
+        warning: how this differs from the protocol's own code; empty for a protocol's reference.
+        empty: the IoU of two empty masks, 1 or 0.
     """
 
     metrics: Mapping[str, Metric]
-    count: Callable[[Sequence[Truth], Sequence[Encoded]], Pixels]
+    count: Callable[[Sequence[GroundTruth], Sequence[Encoded]], CountColumns]
     warning: str = ""
     empty: int = 1
 
-    def iou(self, counts: Counts) -> Fraction:
-        """The IoU of one expression, exactly: without the epsilon that a protocol's code may add."""
-        if counts.union:
-            return Fraction(counts.intersection, counts.union)
-        return Fraction(0 if counts.truth else self.empty)
+    def overlap(self, counts: PixelCounts) -> tuple[int, int]:
+        """The IoU of one expression as intersection and union in pixels, without the epsilon that a protocol adds.
 
-    def ratios(self, pixels: Pixels) -> dict[str, Ratio]:
-        """The numbers as sums over sums, by name."""
+        The union is never 0: two empty masks give (`empty`, 1).
+        """
+        if counts.union:
+            return counts.intersection, counts.union
+        return 0 if counts.truth else self.empty, 1
+
+    def iou(self, counts: PixelCounts) -> float:
+        """The IoU of one expression, 0..1, without the epsilon that a protocol's code may add."""
+        intersection, whole = self.overlap(counts)
+        return intersection / whole
+
+    def ratios(self, pixels: CountColumns) -> dict[str, Ratio]:
+        """The metrics as sums over sums, by name."""
         terms = {name: metric.terms(pixels) for name, metric in self.metrics.items()}
         return {name: Ratio(over * 1, under * 1, self.metrics[name].epsilon) for name, (over, under) in terms.items()}
 
-    def __call__(self, counts: Sequence[Counts]) -> dict[str, float]:
-        """The numbers by name, shares of 1.
+    def __call__(self, counts: Sequence[PixelCounts]) -> dict[str, float]:
+        """The metrics by name, 0..1.
 
         Raises:
-            UserError: for no expressions.
+            UserError: if there are no expressions.
         """
         if not counts:
             raise UserError("there is nothing to score: no samples")
-        return {name: ratio.value for name, ratio in self.ratios(Pixels.of(counts)).items()}
+        return {name: ratio.value for name, ratio in self.ratios(CountColumns.of(counts)).items()}
 
 
-def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> Counts:
-    """The pixel counts of one expression, without decoding a mask.
-
-    Args:
-        truth: the union of the true masks.
-        prediction: of the same size.
-        ignore: pixels dropped from both, as LISA drops those labelled 255.
-
-    Raises:
-        UserError: for masks of several sizes.
-    """
-    return count_all([Truth((truth,), *truth.size, ignore)], [(prediction.size, prediction.counts)]).rows[0]
-
-
-def count_all(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
-    """The pixel counts of each expression, without decoding a mask; a pixel that several true masks hold counts once.
-
-    Args:
-        truths: ignored pixels are dropped from truth and prediction, as LISA drops those labelled 255.
-        predictions: one for each truth, of the same size; their counts may be any text.
-
-    Raises:
-        UserError: for masks of several sizes, and counts that no mask has.
-    """
-    for truth, (size, _) in zip(truths, predictions, strict=True):
-        if size != (truth.height, truth.width):
-            raise UserError(f"a mask of (h, w) = {size} on a picture of {(truth.height, truth.width)}")
-    wholes = [truth.whole for truth in truths]
-    both, true, predicted = shared(
-        [whole.counts for whole in wholes],
-        [counts for _, counts in predictions],
-        [truth.height * truth.width for truth in truths],
-    )
-    for row, ignore in [(row, truth.ignore) for row, truth in enumerate(truths) if truth.ignore is not None]:
-        whole, prediction = wholes[row], Rle(*predictions[row])
-        both[row] -= intersection(whole, prediction, ignore)
-        true[row] -= intersection(whole, ignore)
-        predicted[row] -= intersection(prediction, ignore)
-    return Pixels(both, true + predicted - both, true, predicted)
-
-
-def count_summed(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
-    """As `count_all`, but true masks are added up and not united: where two overlap, the value 2 is not foreground.
-
-    What a histogram over the classes 0 and 1 makes of such pixels: part of no intersection and of no true area.
-    """
-    once = [
-        replace(truth, masks=(covered_once(truth.masks, truth.height, truth.width),)) if len(truth.masks) > 1 else truth
-        for truth in truths
-    ]
-    there = np.array([truth.whole.area for truth in truths], dtype=np.int64)
-    return replace(count_all(once, predictions), truth=there)
-
-
-def count_ignored(truths: Sequence[Truth], predictions: Sequence[Encoded]) -> Pixels:
-    """As `count_all`, but ignored pixels are part of the truth: what a cast of the label 255 to a bool makes them."""
-    cast = [
-        replace(truth, masks=(*truth.masks, truth.ignore), ignore=None) if truth.ignore is not None else truth
-        for truth in truths
-    ]
-    return count_all(cast, predictions)
-
-
-def _overall(pixels: Pixels) -> Terms:
+def _overall(pixels: CountColumns) -> Terms:
     return pixels.intersection, pixels.union
 
 
-def _mean(pixels: Pixels, empty: float, epsilon: float = 0.0) -> Terms:
-    """The IoU of each expression; ``empty`` where nothing is true and predicted, ``epsilon`` is added to the union."""
+def _mean(pixels: CountColumns, empty: float, epsilon: float = 0.0) -> Terms:
+    """The IoU of each expression; ``empty`` for two empty masks, ``epsilon`` is added to the union."""
     ious = pixels.intersection / (np.maximum(pixels.union, 1) + epsilon)
     return np.where((pixels.union == 0) & (pixels.truth == 0), empty, ious), np.ones_like(pixels.union)
 
 
-def _precision(pixels: Pixels, least: float, targeted: bool) -> Terms:
-    """Whether each IoU is ``least`` or more; of expressions with a target alone, if asked for."""
-    there = pixels.truth > 0 if targeted else np.ones(len(pixels), dtype=bool)
-    return there & (_mean(pixels, 0.0)[0] >= least), there
+def _precision(pixels: CountColumns, least: float, targeted: bool) -> Terms:
+    """Whether each IoU is ``least`` or more; only over expressions with a target if ``targeted``."""
+    included = pixels.truth > 0 if targeted else np.ones(len(pixels), dtype=bool)
+    return included & (_mean(pixels, 0.0)[0] >= least), included
 
 
-def _silent(pixels: Pixels) -> Terms:
+def _silent(pixels: CountColumns) -> Terms:
     absent = pixels.truth == 0
     return absent & (pixels.prediction == 0), absent
 
 
-def _spoken(pixels: Pixels) -> Terms:
+def _spoken(pixels: CountColumns) -> Terms:
     targeted = pixels.truth > 0
     return targeted & (pixels.prediction > 0), targeted
 
@@ -324,7 +200,7 @@ def profile_named(name: str) -> Profile:
     """The profile of that name.
 
     Raises:
-        UserError: listing the choices.
+        UserError: if the name is unknown; lists the choices.
     """
     if name not in PROFILES:
         raise UserError(f"there is no profile {name!r}: choose one of {', '.join(PROFILES)}")

@@ -1,8 +1,8 @@
-"""Samples and their predictions, paired and counted: all that numbers, intervals and strata are made of.
+"""Pairs samples with predictions and counts pixels: the `EvaluatedSet` that metrics, intervals and subsets are made of.
 
-Nothing is counted unless every sample has exactly one prediction of its own size. Knows nothing of files.
+Every sample needs exactly one prediction of its own size, or nothing is counted. Reads no files.
 
-    >>> tally(samples, predictions, "rela").ratios["gIoU"].value
+    >>> evaluate_set(samples, predictions, "rela").ratios["gIoU"].value
     0.71
 """
 
@@ -18,8 +18,9 @@ from jaxtyping import Bool, Int64
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.evaluation.metrics import Pixels, Truth, profile_named
-from sam4mllm.evaluation.subsets import Stratum
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth
+from sam4mllm.evaluation.metrics import profile_named
+from sam4mllm.evaluation.subsets import Subsets
 from sam4mllm.geometry.rle import Encoded, boxes
 from sam4mllm.prediction.record import Outcome, Prediction
 
@@ -29,12 +30,12 @@ LOT = 100
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where outcomes stand, for messages.
+    """Where outcomes are stored, for messages.
 
     Attributes:
-        path: of all of them.
-        each: what one of them is there: ``line``, ``entry``.
-        named: the name of the file of a sample's id, where each has its own.
+        path: the file or folder of all of them.
+        each: what one of them is in a file: ``line``, ``entry``.
+        named: the file name of a sample's id, if each outcome has its own file.
     """
 
     path: Path
@@ -42,28 +43,28 @@ class Places:
     named: Callable[[str], str] | None = None
 
     def of(self, number: int, name: str) -> str:
-        """Where the outcome of a number, from 0 on, and of a sample's id stands."""
+        """The place of one outcome, by its number from 0 on and its sample's id."""
         return str(self.path / self.named(name)) if self.named else f"{self.path}, {self.each} {number + 1}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tally:
-    """What is known of each expression, in the order of the samples.
+class EvaluatedSet:
+    """Samples with the pixel counts and flags of their predictions, in the order of the samples.
 
     Attributes:
-        profile: whose conventions, a key of `metrics.PROFILES`.
+        profile: a key of `metrics.PROFILES`.
         samples: the expressions.
         pixels: counted by the profile.
         hits: whether the first predicted box has an IoU of .5 or more with the box around the true mask.
-        unreadable: whether a reply was neither places nor "none".
+        unreadable: whether a reply was neither boxes nor "none".
         failed: whether there is an error in place of an answer.
-        oracle: whether the prompts were made from the truth.
-        boxed: whether it is known which boxes were predicted.
+        oracle: whether the prompts were made from the ground truth.
+        boxed: whether the predicted boxes are known.
     """
 
     profile: str
     samples: tuple[Sample, ...]
-    pixels: Pixels
+    pixels: CountColumns
     hits: Bool[np.ndarray, " n"]
     unreadable: Bool[np.ndarray, " n"]
     failed: Bool[np.ndarray, " n"]
@@ -73,65 +74,67 @@ class Tally:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def of(self, rows: Int64[np.ndarray, " some"]) -> Tally:
-        """Some of the expressions."""
-        return Tally(
+    def select(self, rows: Int64[np.ndarray, " some"]) -> EvaluatedSet:
+        """The expressions of these rows."""
+        return EvaluatedSet(
             self.profile,
             tuple(self.samples[row] for row in rows.tolist()),
             self.pixels[rows],
-            *(each[rows] for each in (self.hits, self.unreadable, self.failed, self.oracle, self.boxed)),
+            *(column[rows] for column in (self.hits, self.unreadable, self.failed, self.oracle, self.boxed)),
         )
 
     @property
     def ratios(self) -> dict[str, Ratio]:
-        """The profile's numbers, and of expressions with one target and known boxes the share found (Acc@0.5)."""
-        held = self.boxed & np.array([len(sample.masks) == 1 for sample in self.samples], dtype=bool)
-        return {**profile_named(self.profile).ratios(self.pixels), BOX: Ratio((self.hits & held) * 1, held * 1)}
+        """The profile's metrics, and Acc@0.5 over the expressions with one target and known boxes."""
+        counted = self.boxed & np.array([len(sample.masks) == 1 for sample in self.samples], dtype=bool)
+        return {**profile_named(self.profile).ratios(self.pixels), BOX: Ratio((self.hits & counted) * 1, counted * 1)}
 
     @property
-    def pictures(self) -> Int64[np.ndarray, " n"]:
-        """The number of each one's picture."""
+    def images(self) -> Int64[np.ndarray, " n"]:
+        """The index of each expression's image."""
         return numbered([sample.image for sample in self.samples])
 
 
-def tally(
+def evaluate_set(
     samples: Sequence[Sample], outcomes: Iterable[Outcome | Prediction], profile: str, places: Places | None = None
-) -> Tally:
-    """Outcomes, one for each sample and no others, in any order, paired and counted as they come.
+) -> EvaluatedSet:
+    """Pairs each sample with its outcome and counts pixels, one lot of outcomes at a time.
 
     Args:
-        samples: with the truth.
-        outcomes: of predictions as `predict` makes them, or of any masks.
+        samples: with ground truth.
+        outcomes: one for each sample and no others, in any order.
         profile: a key of `metrics.PROFILES`.
-        places: where the outcomes stand, for messages.
+        places: where the outcomes are stored, for messages.
 
     Raises:
-        UserError: for an unknown profile; for samples without an outcome, outcomes without a sample or more than one
-            for a sample (how many, and the first); for a mask of another size, or none; for no samples.
+        UserError: if the profile is unknown; if samples have no outcome, or outcomes no sample, or a sample more than
+            one (how many, and the first); if a mask has another size or is damaged; if there are no samples.
     """
     if not samples:
         raise UserError("there is nothing to score: no samples")
-    counting, begun = profile_named(profile).count, _Begun(samples, places)
-    pixels, hits = Pixels.empty(len(samples)), np.zeros(len(samples), dtype=bool)
+    count, pairing = profile_named(profile).count, _Pairing(samples, places)
+    pixels, hits = CountColumns.empty(len(samples)), np.zeros(len(samples), dtype=bool)
     flags = np.zeros((4, len(samples)), dtype=bool)
-    for rows, lot in begun.lots(outcomes):
-        some = [samples[row] for row in rows]
-        pixels.put(np.array(rows), _counted(counting, some, lot, begun))
-        hits[rows] = _hits(some, lot)
-        flags[:, rows] = np.array([(not one.readable, one.failed, one.oracle, one.boxed) for one in lot]).T
-    begun.finish()
-    return Tally(profile, tuple(samples), pixels, hits, *flags)
+    for rows, lot in pairing.lots(outcomes):
+        lot_samples = [samples[row] for row in rows]
+        pixels.put(np.array(rows), _count_lot(count, lot_samples, lot, pairing))
+        hits[rows] = _box_hits(lot_samples, lot)
+        flags[:, rows] = np.array(
+            [(not outcome.readable, outcome.failed, outcome.oracle, outcome.boxed) for outcome in lot]
+        ).T
+    pairing.check_complete()
+    return EvaluatedSet(profile, tuple(samples), pixels, hits, *flags)
 
 
-def by_label(whole: Tally, stratum: Stratum) -> dict[str, Tally]:
-    """The expressions of each label, in the stratum's order; labels that none has are left out."""
-    labels = [stratum.of(sample) for sample in whole.samples]
-    rows = {label: [row for row, own in enumerate(labels) if own == label] for label in stratum.labels}
-    return {label: whole.of(np.array(some, dtype=np.int64)) for label, some in rows.items() if some}
+def by_label(evaluated: EvaluatedSet, subsets: Subsets) -> dict[str, EvaluatedSet]:
+    """Divides a set into subsets by label, in their order; labels without a sample are left out."""
+    labels = [subsets.label_of(sample) for sample in evaluated.samples]
+    rows = {name: [row for row, label in enumerate(labels) if label == name] for name in subsets.labels}
+    return {label: evaluated.select(np.array(indices, dtype=np.int64)) for label, indices in rows.items() if indices}
 
 
-class _Begun:
-    """Which samples have had their outcome, and what was amiss with the others."""
+class _Pairing:
+    """Which samples have had their outcome, and which outcomes do not belong."""
 
     def __init__(self, samples: Sequence[Sample], places: Places | None) -> None:
         self.samples, self.places = samples, places
@@ -141,19 +144,19 @@ class _Begun:
         self.again: list[tuple[int, str]] = []
 
     def lots(self, outcomes: Iterable[Outcome | Prediction]) -> Iterator[tuple[list[int], list[Outcome]]]:
-        """The rows of some samples, and their outcomes: few enough to stay in the processor's cache."""
+        """Rows of samples with their outcomes, in lots that fit in the processor's cache."""
         rows: list[int] = []
         lot: list[Outcome] = []
-        for number, given in enumerate(outcomes):
-            one = given.outcome if isinstance(given, Prediction) else given
-            if one.id not in self.rows:
-                self.unknown.append((number, one.id))
-            elif one.id in self.numbers:
-                self.again.append((number, one.id))
+        for number, item in enumerate(outcomes):
+            outcome = item.outcome if isinstance(item, Prediction) else item
+            if outcome.id not in self.rows:
+                self.unknown.append((number, outcome.id))
+            elif outcome.id in self.numbers:
+                self.again.append((number, outcome.id))
             else:
-                self.numbers[one.id] = number
-                rows.append(self.rows[one.id])
-                lot.append(one)
+                self.numbers[outcome.id] = number
+                rows.append(self.rows[outcome.id])
+                lot.append(outcome)
             if len(lot) == LOT:
                 yield rows, lot
                 rows, lot = [], []
@@ -161,12 +164,12 @@ class _Begun:
             yield rows, lot
 
     def place(self, name: str, number: int | None = None) -> str:
-        """Of a sample's outcome, or of another one with that id."""
+        """The place of a sample's outcome, or of another outcome with that id."""
         row = self.numbers[name] if number is None else number
         return self.places.of(row, name) if self.places else f"prediction {row + 1}"
 
-    def finish(self) -> None:
-        """Refuse anything but one outcome for each sample."""
+    def check_complete(self) -> None:
+        """Refuses anything but one outcome for each sample."""
         first = self.samples[0].id
         if self.unknown and not self.numbers:
             number, name = self.unknown[0]
@@ -174,45 +177,45 @@ class _Begun:
                 f"the predictions are of another set: none of the {len(self.unknown)} is of these {len(self.rows)} "
                 f"samples, the first is {name} ({self.place(name, number)}), where {first} is due"
             )
-        for what, found in (("of no sample", self.unknown), ("of samples that have one already", self.again)):
-            if found:
-                number, name = found[0]
+        for what, wrong in (("of no sample", self.unknown), ("of samples that have one already", self.again)):
+            if wrong:
+                number, name = wrong[0]
                 raise UserError(
-                    f"{len(found)} predictions are {what}, the first is {name} ({self.place(name, number)})"
+                    f"{len(wrong)} predictions are {what}, the first is {name} ({self.place(name, number)})"
                 )
         missing = [sample.id for sample in self.samples if sample.id not in self.numbers]
         if missing:
-            there = f" ({self.places.path})" if self.places else ""
-            raise UserError(f"{len(missing)} samples have no prediction, the first is {missing[0]}{there}")
+            where = f" ({self.places.path})" if self.places else ""
+            raise UserError(f"{len(missing)} samples have no prediction, the first is {missing[0]}{where}")
 
 
-def _counted(
-    counting: Callable[[Sequence[Truth], Sequence[Encoded]], Pixels],
+def _count_lot(
+    count: Callable[[Sequence[GroundTruth], Sequence[Encoded]], CountColumns],
     samples: Sequence[Sample],
     lot: Sequence[Outcome],
-    begun: _Begun,
-) -> Pixels:
-    truths = [Truth(sample.masks, sample.height, sample.width, sample.ignore) for sample in samples]
+    pairing: _Pairing,
+) -> CountColumns:
+    truths = [GroundTruth(sample.masks, sample.height, sample.width, sample.ignore) for sample in samples]
     try:
-        return counting(truths, [one.mask for one in lot])
+        return count(truths, [outcome.mask for outcome in lot])
     except UserError:
-        for truth, one in zip(truths, lot, strict=True):
+        for truth, outcome in zip(truths, lot, strict=True):
             try:
-                counting([truth], [one.mask])
+                count([truth], [outcome.mask])
             except UserError as error:
-                raise UserError(f"the prediction of {one.id} ({begun.place(one.id)}): {error}") from error
+                raise UserError(f"the prediction of {outcome.id} ({pairing.place(outcome.id)}): {error}") from error
         raise
 
 
-def _hits(samples: Sequence[Sample], lot: Sequence[Outcome]) -> Bool[np.ndarray, " n"]:
-    """Whether the box of each outcome has an IoU of .5 or more with the one around the truth."""
-    if not any(one.box for one in lot):
+def _box_hits(samples: Sequence[Sample], lot: Sequence[Outcome]) -> Bool[np.ndarray, " n"]:
+    """Whether the box of each outcome has an IoU of .5 or more with the box around the ground truth."""
+    if not any(outcome.box for outcome in lot):
         return np.zeros(len(lot), dtype=bool)
     true = boxes([sample.truth for sample in samples])
-    said = np.array([one.box or (0.0, 0.0, 0.0, 0.0) for one in lot])
-    sides = np.minimum(true[:, 2:], said[:, 2:]) - np.maximum(true[:, :2], said[:, :2])
-    both = np.maximum(sides, 0).prod(axis=1)
+    predicted = np.array([outcome.box or (0.0, 0.0, 0.0, 0.0) for outcome in lot])
+    sides = np.minimum(true[:, 2:], predicted[:, 2:]) - np.maximum(true[:, :2], predicted[:, :2])
+    intersection = np.maximum(sides, 0).prod(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):  # a box of 1e300 has no area in floats, and is no hit
-        whole = sum((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (true, said)) - both
-    hits: Bool[np.ndarray, " n"] = (whole > 0) & (both >= 0.5 * whole)
+        union = sum((corners[:, 2:] - corners[:, :2]).prod(axis=1) for corners in (true, predicted)) - intersection
+    hits: Bool[np.ndarray, " n"] = (union > 0) & (intersection >= 0.5 * union)
     return hits

@@ -1,8 +1,8 @@
-"""How right a model is about points, by how sure it says it is: the reliability curve. Knows nothing of masks drawn.
+"""The reliability curve of answers about points: how often P(yes) is right, by how high it is.
 
-Only points that were asked about one by one have a probability (`Prediction.asked`). What counts as right is what the
-question meant: whether the point is on the object whose box was asked about, where several were found, and on anything
-that the phrase means otherwise. Points on ignored pixels are left out.
+Only points that were asked about one by one have a probability (`Prediction.asked`). If several boxes were predicted, a
+point is right about the object whose box it was asked for, else about the whole ground truth. Points on ignored pixels
+are left out. Runs no model and reads no masks of predictions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.oracle_swaps import matched, objects_of
+from sam4mllm.evaluation.oracle_swaps import ground_truth_objects, match_boxes
 from sam4mllm.evaluation.scores import markdown, percent
 from sam4mllm.geometry.prompts import on_mask
 from sam4mllm.prediction.record import Prediction
@@ -22,7 +22,7 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One point: how likely "yes" was, 0..1, and whether it is on the object."""
+    """One point: P(yes), 0..1, and whether the point is on the object."""
 
     yes: float
     on: bool
@@ -30,14 +30,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The points whose P(yes) lies in one part of 0..1.
+    """The points with P(yes) in one interval.
 
     Attributes:
-        low: where it begins.
-        high: where it ends; the last holds its end.
-        count: how many points.
-        yes: their mean P(yes); nan for none.
-        on: the share that is on the object; nan for none.
+        low: start of the interval.
+        high: end of the interval; only the last bin includes it.
+        count: number of points.
+        yes: mean P(yes); nan without points.
+        on: share of the points on the object; nan without points.
     """
 
     low: float
@@ -48,81 +48,82 @@ class Bin:
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers, where the likelier of yes and no is the answer; nan for none."""
+        """The share of right answers, if the likelier of yes and no is the answer; nan without points."""
         return self.on if self.low >= 0.5 else 1 - self.on
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """The curve: equal parts of P(yes), an even number of them, so that each holds answers of one kind."""
+    """The curve. The bins have equal width and an even number, so that each holds answers of one kind."""
 
     bins: tuple[Bin, ...]
 
     @property
     def count(self) -> int:
-        """How many points there are."""
-        return sum(one.count for one in self.bins)
+        """The number of points."""
+        return sum(interval.count for interval in self.bins)
 
     @property
     def error(self) -> float:
-        """The expected calibration error, 0..1: the mean of | accuracy - confidence | of the bins, weighed by points.
+        """The expected calibration error, 0..1: the mean of |accuracy - confidence| over bins, weighted by points.
 
         Guo et al., "On calibration of modern neural networks" (ICML 2017), equation 3, with the confidence of the
-        likelier answer; yes and no have bins of their own, since PQPP has a threshold for each. nan for no points.
+        likelier answer. Yes and no have bins of their own, since PQPP has a threshold for each. nan without points.
         """
         if not self.count:
             return math.nan
-        return math.fsum(one.count * abs(one.on - one.yes) for one in self.bins if one.count) / self.count
+        terms = (interval.count * abs(interval.on - interval.yes) for interval in self.bins if interval.count)
+        return math.fsum(terms) / self.count
 
-    def text(self) -> str:
-        """A Markdown table."""
+    def format_table(self) -> str:
+        """A Markdown table, and a line with the expected calibration error."""
         lines = [["P(yes)", "points", "mean P(yes) %", "on the object %", "right %"], ["---", *["---:"] * 4]]
-        for one in self.bins:
-            shares = map(percent, (one.yes, one.on, one.accuracy))
-            lines.append([f"{one.low:.1f} to {one.high:.1f}", str(one.count), *shares])
+        for interval in self.bins:
+            shares = map(percent, (interval.yes, interval.on, interval.accuracy))
+            lines.append([f"{interval.low:.1f} to {interval.high:.1f}", str(interval.count), *shares])
         return markdown(lines) + f"\nexpected calibration error: {percent(self.error)} % of {self.count} points\n"
 
 
 def reliability(answers: Sequence[Answered], bins: int = BINS) -> Reliability:
-    """The curve of answers; a P(yes) on the border of two bins belongs to the higher.
+    """The curve of answers; a P(yes) on the border of two bins belongs to the higher one.
 
     Args:
         answers: any number, also none.
         bins: an even number.
     """
-    parts: list[list[Answered]] = [[] for _ in range(bins)]
-    for one in answers:
-        parts[min(int(one.yes * bins), bins - 1)].append(one)
-    return Reliability(tuple(_bin(number, bins, part) for number, part in enumerate(parts)))
+    groups: list[list[Answered]] = [[] for _ in range(bins)]
+    for answer in answers:
+        groups[min(int(answer.yes * bins), bins - 1)].append(answer)
+    return Reliability(tuple(_make_bin(index, bins, group) for index, group in enumerate(groups)))
 
 
 def answered(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> list[Answered]:
-    """Every point that was asked about, with the truth, sample by sample.
+    """Every point that was asked about, with the ground truth, sample by sample.
 
     Args:
-        samples: with the truth.
-        predictions: by id.
+        samples: with ground truth.
+        predictions: by the sample's id.
     """
-    return [one for sample in samples for one in _answers(sample, predictions[sample.id])]
+    return [answer for sample in samples for answer in _answers(sample, predictions[sample.id])]
 
 
 def _answers(sample: Sample, prediction: Prediction) -> list[Answered]:
     if not prediction.asked:
         return []
-    objects, whole = objects_of(sample), sample.truth.mask
+    objects, union = ground_truth_objects(sample), sample.truth.mask
     ignored = sample.ignore.mask if sample.ignore else None
-    partners = matched([prompt.box for prompt in prediction.prompts], [one.box for one in objects])
+    partners = match_boxes([prompt.box for prompt in prediction.prompts], [target.box for target in objects])
     several = len(prediction.prompts) > 1
-    masks = {said: objects[true].mask.mask for true, said in partners.items()} if several else {}
+    masks = {predicted: objects[true].mask.mask for true, predicted in partners.items()} if several else {}
     return [
-        Answered(asked.yes, on_mask(masks.get(asked.object, whole), asked.x, asked.y))
-        for asked in prediction.asked
-        if ignored is None or not on_mask(ignored, asked.x, asked.y)
+        Answered(point.yes, on_mask(masks.get(point.object, union), point.x, point.y))
+        for point in prediction.asked
+        if ignored is None or not on_mask(ignored, point.x, point.y)
     ]
 
 
-def _bin(number: int, bins: int, part: Sequence[Answered]) -> Bin:
-    many = len(part)
-    yes = math.fsum(one.yes for one in part) / many if many else math.nan
-    on = sum(one.on for one in part) / many if many else math.nan
-    return Bin(number / bins, (number + 1) / bins, many, yes, on)
+def _make_bin(index: int, bins: int, group: Sequence[Answered]) -> Bin:
+    count = len(group)
+    yes = math.fsum(answer.yes for answer in group) / count if count else math.nan
+    on = sum(answer.on for answer in group) / count if count else math.nan
+    return Bin(index / bins, (index + 1) / bins, count, yes, on)

@@ -1,6 +1,6 @@
-"""From samples and predictions to numbers, on run lengths: no mask is drawn. Knows nothing of models and pictures.
+"""Scores predictions on run lengths, without decoding a mask. Runs no model and reads no images.
 
-Failures stay in the mean as the empty masks that they are.
+A failed sample counts as an empty mask.
 
     >>> score(read_samples(Path("data/refcoco/val")).samples, read_predictions(Path("out/val.jsonl")), "lavt")
     Scores(profile='lavt', n=10834, metrics={'cIoU': 0.79, ...}, box_accuracy=0.88, unreadable=3, ...)
@@ -21,16 +21,16 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap, Interval, differences, intervals
 from sam4mllm.evaluation.external import read_any
 from sam4mllm.evaluation.metrics import profile_named
-from sam4mllm.evaluation.pairing import BOX, Tally, by_label, tally
+from sam4mllm.evaluation.pairing import BOX, EvaluatedSet, by_label, evaluate_set
 from sam4mllm.evaluation.signature import Signature, comparable, fingerprint
-from sam4mllm.evaluation.subsets import stratum_named
+from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.prediction.record import Prediction
 
 ORACLE = "(oracle, no model)"
 
 
 def oracle_warning(oracle: int, n: int) -> str:
-    """What has to be known of numbers of which so many of n predictions are an oracle's."""
+    """The warning for scores of n predictions, of which ``oracle`` were made from the ground truth."""
     return (
         f"{oracle} of {n} predictions are an oracle's, whose prompts were made from the true masks: the ceiling of a "
         f"segmenter, and no number of a model"
@@ -39,21 +39,21 @@ def oracle_warning(oracle: int, n: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The numbers of one set under one profile.
+    """The metrics of one set under one profile.
 
     Attributes:
-        profile: whose conventions, a key of `metrics.PROFILES`.
-        n: how many expressions.
-        metrics: the profile's numbers by name, shares of 1; nan where a number has nothing to stand on.
+        profile: a key of `metrics.PROFILES`.
+        n: number of expressions.
+        metrics: the profile's metrics by name, 0..1; nan if a metric is undefined on these samples.
         box_accuracy: the share of expressions with one target whose first predicted box has an IoU of .5 or more with
-            the box around the true mask (comprehension's Acc@0.5); nan where there are none, or no boxes are known.
-        unreadable: how many replies were neither places nor "none".
-        failed: how many samples have an error in place of an answer.
-        undeserved: how many expressions without a target have their empty mask only because the reply was unreadable
-            or the sample failed; its IoU is 1 by every profile but ``lavt``, by which it is 0.
-        signature: what the numbers were made with.
-        intervals: the 95% intervals of the metrics and of the box accuracy by name, where they were asked for.
-        oracle: how many predictions were drawn from the truth itself: no number of a model where there are any.
+            the box around the true mask (comprehension's Acc@0.5); nan if there are none, or no boxes are known.
+        unreadable: number of expressions with a reply that was neither boxes nor "none".
+        failed: number of samples with an error in place of an answer.
+        undeserved: number of expressions without a target whose mask is empty only because the reply was unreadable or
+            the sample failed; their IoU is 1 by every profile except ``lavt``, by which it is 0.
+        signature: what the scores were computed with.
+        intervals: the 95% intervals of the metrics and of the box accuracy by name; empty without a bootstrap.
+        oracle: number of predictions made from the ground truth; if there are any, these are no scores of a model.
     """
 
     profile: str
@@ -68,7 +68,7 @@ class Scores:
     oracle: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; null for nan, which JSON does not have."""
+        """All fields; null for nan, which JSON does not have."""
         return {
             "profile": self.profile,
             "n": self.n,
@@ -86,64 +86,66 @@ class Scores:
 def score(
     samples: Sequence[Sample], predictions: Sequence[Prediction], profile: str, bootstrap: Bootstrap | None = None
 ) -> Scores:
-    """The numbers of predictions, one for each sample and no others, in any order.
+    """Scores predictions, one for each sample and no others, in any order.
 
     Args:
-        samples: with the truth.
+        samples: with ground truth.
         predictions: as `predict` makes them.
         profile: ``lavt`` for RES, ``rela`` for GRES, ``lisa`` for ReasonSeg, or another of `metrics.PROFILES`.
-        bootstrap: of the intervals; none are made where None.
+        bootstrap: of the intervals; None for no intervals.
 
     Raises:
-        UserError: as `tally` does.
+        UserError: as `evaluate_set` does.
     """
-    return scores_of(tally(samples, predictions, profile), bootstrap)
+    return scores_of(evaluate_set(samples, predictions, profile), bootstrap)
 
 
-def scores_of(counted: Tally, bootstrap: Bootstrap | None = None) -> Scores:
-    """The numbers of what was counted."""
-    ratios = counted.ratios
-    numbers = {name: ratio.value for name, ratio in ratios.items()}
-    lost = counted.unreadable | counted.failed
+def scores_of(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Scores:
+    """The scores of an evaluated set; intervals only if a bootstrap is given."""
+    ratios = evaluated.ratios
+    metrics = {name: ratio.value for name, ratio in ratios.items()}
+    no_answer = evaluated.unreadable | evaluated.failed
     return Scores(
-        profile=counted.profile,
-        n=len(counted),
-        box_accuracy=numbers.pop(BOX),
-        metrics=numbers,
-        unreadable=int(counted.unreadable.sum()),
-        failed=int(counted.failed.sum()),
-        undeserved=int((lost & (counted.pixels.union == 0)).sum()),
-        signature=Signature(counted.profile, len(counted), fingerprint(counted.samples), bootstrap),
-        intervals=intervals(ratios, counted.pictures, bootstrap) if bootstrap else {},
-        oracle=int(counted.oracle.sum()),
+        profile=evaluated.profile,
+        n=len(evaluated),
+        box_accuracy=metrics.pop(BOX),
+        metrics=metrics,
+        unreadable=int(evaluated.unreadable.sum()),
+        failed=int(evaluated.failed.sum()),
+        undeserved=int((no_answer & (evaluated.pixels.union == 0)).sum()),
+        signature=Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples), bootstrap),
+        intervals=intervals(ratios, evaluated.images, bootstrap) if bootstrap else {},
+        oracle=int(evaluated.oracle.sum()),
     )
 
 
-def compared(first: Tally, second: Tally, bootstrap: Bootstrap) -> dict[str, tuple[float, float, float]]:
-    """By how much each number of the first is higher, with a paired bootstrap's 95% interval over pictures.
+def compared(first: EvaluatedSet, second: EvaluatedSet, bootstrap: Bootstrap) -> dict[str, tuple[float, float, float]]:
+    """First minus second for each metric, with the 95% interval of a paired bootstrap over images.
 
     Raises:
-        UserError: for tallies of several profiles or samples.
+        UserError: if the two have different profiles or samples.
     """
-    one, two = (Signature(each.profile, len(each), fingerprint(each.samples)) for each in (first, second))
-    if not comparable(one, two):
-        raise UserError(f"these numbers are not comparable: {one} and {two}")
+    signatures = [
+        Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples)) for evaluated in (first, second)
+    ]
+    if not comparable(*signatures):
+        raise UserError(f"these numbers are not comparable: {signatures[0]} and {signatures[1]}")
     rows = {sample.id: row for row, sample in enumerate(second.samples)}
-    same = second.of(np.array([rows[sample.id] for sample in first.samples], dtype=np.int64))
-    return differences(first.ratios, same.ratios, first.pictures, bootstrap)
+    aligned = second.select(np.array([rows[sample.id] for sample in first.samples], dtype=np.int64))
+    return differences(first.ratios, aligned.ratios, first.images, bootstrap)
 
 
 def table(rows: Mapping[str, Scores], what: str = "set") -> str:
-    """Scores of one profile as a Markdown table, a line per name; shares in percent, a dash for nan.
+    """Formats scores of one profile as a Markdown table, one row per name; in percent, a dash for nan.
 
-    Where there are intervals, each has a line below its numbers. A name whose masks come from the truth says so.
+    Intervals have a row of their own below the scores. The name of an oracle's scores is marked.
 
     Args:
         rows: by name.
-        what: the names are.
+        what: heading of the names.
 
     Raises:
-        UserError: for no scores, or scores of several profiles.
+        UserError: if there are no scores, or scores of several profiles.
     """
     profiles = sorted({scores.profile for scores in rows.values()})
     if len(profiles) != 1:
@@ -161,16 +163,16 @@ def table(rows: Mapping[str, Scores], what: str = "set") -> str:
 
 
 def comparison(apart: Mapping[str, tuple[float, float, float]]) -> str:
-    """Differences as a Markdown table, in percentage points with their sign."""
+    """Formats differences as a Markdown table, in percentage points with their sign."""
     lines = [["first less second", "points", "95% interval"], ["---", "---:", "---:"]]
     for name, numbers in apart.items():
-        value, low, high = ("-" if math.isnan(one) else f"{100 * one:+.2f}" for one in numbers)
+        value, low, high = ("-" if math.isnan(number) else f"{100 * number:+.2f}" for number in numbers)
         lines.append([name, value, f"{low} to {high}" if low != "-" else "-"])
     return markdown(lines)
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells, the second one the rule, as Markdown."""
+    """Formats rows of cells as a Markdown table; the second row is the rule below the header."""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -190,37 +192,35 @@ def or_none(value: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """All that was asked of one file of predictions.
+    """What `sam4mllm score` prints of one file of predictions.
 
     Attributes:
-        whole: the numbers of all expressions.
-        strata: the numbers by label, by the name of the stratum.
-        apart: by how much each number is higher than in other predictions, with the interval's ends.
-        warnings: what has to be known of the numbers, one line each.
+        whole: the scores of all expressions.
+        subsets: the scores by label, by the name of the subsets.
+        apart: how much higher each metric is than for the other predictions, with the interval's ends.
+        warnings: what a reader of the scores has to know, one line each.
     """
 
     whole: Scores
-    strata: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
+    subsets: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
     apart: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def text(self, name: str) -> str:
-        """Markdown tables and their signatures, under the name of the set."""
+    def format_tables(self, name: str) -> str:
+        """Markdown tables with their signatures; ``name`` is the name of the set."""
         parts = [table({name: self.whole})]
-        for stratum, scores in self.strata.items():
-            parts += [
-                table(scores, what=stratum),
-                "".join(f"- {each}: `{one.signature}`\n" for each, one in scores.items()),
-            ]
+        for heading, scores in self.subsets.items():
+            signatures = "".join(f"- {label}: `{part.signature}`\n" for label, part in scores.items())
+            parts += [table(scores, what=heading), signatures]
         parts += [comparison(self.apart)] if self.apart else []
         return "\n".join([*parts, f"signature: {self.whole.signature}\n"])
 
     def to_json(self) -> dict[str, Any]:
-        """The whole's numbers, those of strata and differences by name, and what has to be known of them."""
+        """The scores, those of subsets (key ``strata``), the differences (key ``against``) and the warnings."""
         strata = {
-            name: {label: scores.to_json() for label, scores in found.items()} for name, found in self.strata.items()
+            name: {label: scores.to_json() for label, scores in parts.items()} for name, parts in self.subsets.items()
         }
-        apart = {name: [or_none(one) for one in numbers] for name, numbers in self.apart.items()}
+        apart = {name: [or_none(number) for number in numbers] for name, numbers in self.apart.items()}
         return {**self.whole.to_json(), "strata": strata, "against": apart, "warnings": list(self.warnings)}
 
 
@@ -232,49 +232,49 @@ def scored(
     by: Sequence[str] = (),
     against: Path | None = None,
 ) -> Scored:
-    """The numbers of the masks at a path.
+    """Scores the masks at a path.
 
     Args:
-        samples: with the truth.
-        predictions: our JSON lines, a folder of PNGs, or a list of COCO RLE (see `peers`).
+        samples: with ground truth.
+        predictions: our JSON lines, a folder of PNGs, or a list of COCO RLE (see `external`).
         profile: a key of `metrics.PROFILES`.
         bootstrap: of the intervals.
-        by: names of strata, a table each.
+        by: names of subsets, one table each.
         against: other predictions of the same samples.
 
     Raises:
-        UserError: for an unknown name; as `read_any` and `tally` do.
+        UserError: if a name is unknown; as `read_any` and `evaluate_set` do.
     """
-    strata = {name: stratum_named(name) for name in by}
-    counted = count_at(samples, predictions, profile)
-    whole = scores_of(counted, bootstrap)
-    second = count_at(samples, against, profile) if against else None
-    ceiling = int(second.oracle.sum()) if second else 0
+    subsets = {name: subsets_named(name) for name in by}
+    evaluated = count_at(samples, predictions, profile)
+    whole = scores_of(evaluated, bootstrap)
+    other = count_at(samples, against, profile) if against else None
+    oracle = int(other.oracle.sum()) if other else 0
     return Scored(
         whole,
         {
-            name: {label: scores_of(part, bootstrap) for label, part in by_label(counted, stratum).items()}
-            for name, stratum in strata.items()
+            name: {label: scores_of(part, bootstrap) for label, part in by_label(evaluated, labels).items()}
+            for name, labels in subsets.items()
         },
-        compared(counted, second, bootstrap) if second else {},
-        (*warnings(whole), *([f"{against}: {oracle_warning(ceiling, len(samples))}"] if ceiling else [])),
+        compared(evaluated, other, bootstrap) if other else {},
+        (*warnings(whole), *([f"{against}: {oracle_warning(oracle, len(samples))}"] if oracle else [])),
     )
 
 
-def count_at(samples: Sequence[Sample], path: Path, profile: str) -> Tally:
-    """The masks at a path, paired with their samples and counted.
+def count_at(samples: Sequence[Sample], path: Path, profile: str) -> EvaluatedSet:
+    """Pairs the masks at a path with their samples and counts pixels.
 
     Raises:
-        UserError: as `read_any` and `tally` do.
+        UserError: as `read_any` and `evaluate_set` do.
     """
     profile_named(profile)
-    found = read_any(path, samples)
-    return tally(samples, found.outcomes, profile, found.places)
+    masks = read_any(path, samples)
+    return evaluate_set(samples, masks.outcomes, profile, masks.places)
 
 
 def warnings(scores: Scores) -> list[str]:
-    """What has to be known of numbers, one line each."""
-    said = [profile_named(scores.profile).warning]
+    """What a reader of scores has to know, one line each."""
+    messages = [profile_named(scores.profile).warning]
     if scores.oracle:
-        said.append(oracle_warning(scores.oracle, scores.n))
-    return [one for one in said if one]
+        messages.append(oracle_warning(scores.oracle, scores.n))
+    return [message for message in messages if message]

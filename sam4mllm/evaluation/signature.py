@@ -1,4 +1,4 @@
-"""What a number was made with, in one line beside it, so that two numbers are compared only where they may be.
+"""One line with each score that records how it was computed, so that only comparable scores are compared.
 
 As sacrebleu does for BLEU (Post, "A call for clarity in reporting BLEU scores", 2018).
 
@@ -20,19 +20,19 @@ from sam4mllm.evaluation.metrics import VERSION
 
 _LENGTH = 12  # hexadecimal digits: by chance alike in one of 10^14 pairs
 MATTERS = ("profile", "n", "samples", "metric")
-"""What two numbers must agree in to be comparable; the others change intervals, or no number."""
+"""The fields that two comparable scores share; the others change intervals, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What numbers were made with.
+    """How scores were computed.
 
     Attributes:
-        profile: whose conventions.
-        n: how many expressions.
+        profile: a key of `metrics.PROFILES`.
+        n: number of expressions.
         samples: their `fingerprint`.
-        bootstrap: of the intervals; None where there are none.
-        metric: version of the numbers' definitions.
+        bootstrap: of the intervals; None if there are none.
+        metric: version of the metrics' definitions.
         sam4mllm: version of this package.
     """
 
@@ -44,24 +44,24 @@ class Signature:
     sam4mllm: str = __version__
 
     def __str__(self) -> str:
-        drawn = f"bootstrap:{self.bootstrap.draws},seed {self.bootstrap.seed}|" if self.bootstrap else ""
-        said = f"profile:{self.profile}|n:{self.n}|samples:{self.samples}|metric:{self.metric}"
-        return f"{said}|{drawn}sam4mllm:{self.sam4mllm}"
+        bootstrap = f"bootstrap:{self.bootstrap.draws},seed {self.bootstrap.seed}|" if self.bootstrap else ""
+        numbers = f"profile:{self.profile}|n:{self.n}|samples:{self.samples}|metric:{self.metric}"
+        return f"{numbers}|{bootstrap}sam4mllm:{self.sam4mllm}"
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; null for no bootstrap."""
-        drawn = {"draws": self.bootstrap.draws, "seed": self.bootstrap.seed} if self.bootstrap else None
-        named = {name: getattr(self, name) for name in (*MATTERS, "sam4mllm")}
-        return {**named, "bootstrap": drawn, "text": str(self)}
+        """All fields; null for no bootstrap."""
+        bootstrap = {"draws": self.bootstrap.draws, "seed": self.bootstrap.seed} if self.bootstrap else None
+        fields = {name: getattr(self, name) for name in (*MATTERS, "sam4mllm")}
+        return {**fields, "bootstrap": bootstrap, "text": str(self)}
 
 
 def comparable(first: Signature, second: Signature) -> bool:
-    """Whether two numbers may be set side by side: the same conventions on the same samples with the same truth."""
+    """Whether two scores can be compared: the same profile on the same samples with the same ground truth."""
     return all(getattr(first, name) == getattr(second, name) for name in MATTERS)
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """A short hash of ids and truths, the same in any order; words and pictures are not part of it."""
+    """A short hash of ids and ground truths, the same in any order; phrases and images are not part of it."""
     hashed = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.id):
         masks = [rle.counts for rle in sample.masks]

@@ -1,9 +1,9 @@
-"""Which kind of expression a sample is, in one respect each: pure functions of a sample, by name.
+"""Ways to divide samples into subsets, by name: each gives a sample one label.
 
-    >>> STRATA["size"].of(sample), STRATA["size"].labels
+    >>> SUBSETS["size"].label_of(sample), SUBSETS["size"].labels
     ('medium', ('none', 'small', 'medium', 'large'))
 
-The size of several objects is that of their union, and so is their box. Knows nothing of predictions.
+The size and the box of several objects are those of their union. Knows nothing of predictions.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Stratum:
-    """One respect: the label of each sample, and all labels in the order of a table."""
+class Subsets:
+    """One way to divide samples: all labels in the order of a table, and the label of a sample."""
 
     labels: tuple[str, ...]
-    of: Callable[[Sample], str]
+    label_of: Callable[[Sample], str]
 
 
 def size(sample: Sample) -> str:
@@ -34,13 +34,13 @@ def size(sample: Sample) -> str:
 
 
 def share(sample: Sample) -> str:
-    """The part of the picture that is meant, which does not change where pictures are made larger."""
+    """The share of the image that the targets cover, which does not change if the image is resized."""
     area = sample.truth.area
     return _label(SHARES, (0.01, 0.05, 0.2), area / (sample.width * sample.height)) if area else NONE
 
 
 def aspect(sample: Sample) -> str:
-    """The box around what is meant: less than half as wide as high, more than twice, or between."""
+    """The shape of the box around all targets: less than half as wide as high, more than twice as wide, or between."""
     box = sample.truth.box
     if box is None:
         return NONE
@@ -48,46 +48,46 @@ def aspect(sample: Sample) -> str:
 
 
 def words(sample: Sample) -> str:
-    """How many words the phrase has."""
+    """The number of words of the phrase."""
     return _label(WORDS, (3, 6, 11), len(sample.phrase.split()))
 
 
 def targets(sample: Sample) -> str:
-    """How many objects are meant."""
+    """The number of target objects."""
     return TARGETS[min(len(sample.masks), 3)]
 
 
 def kind(sample: Sample) -> str:
-    """ReasonSeg's short and long queries: a noun phrase, or a sentence to reason about."""
+    """ReasonSeg's short and long queries: a noun phrase, or a sentence that needs reasoning."""
     return "long" if sample.kind == "sentence" else "short"
 
 
 SHARES = ("below 1 %", "1 to 5 %", "5 to 20 %", "20 % and more")
 WORDS = ("1 to 2", "3 to 5", "6 to 10", "11 and more")
 TARGETS = (NONE, "1", "2", "3 and more")
-STRATA: Mapping[str, Stratum] = MappingProxyType(
+SUBSETS: Mapping[str, Subsets] = MappingProxyType(
     {
-        "size": Stratum((NONE, "small", "medium", "large"), size),
-        "share": Stratum((NONE, *SHARES), share),
-        "aspect": Stratum((NONE, "tall", "even", "wide"), aspect),
-        "words": Stratum(WORDS, words),
-        "targets": Stratum(TARGETS, targets),
-        "kind": Stratum(("short", "long"), kind),
+        "size": Subsets((NONE, "small", "medium", "large"), size),
+        "share": Subsets((NONE, *SHARES), share),
+        "aspect": Subsets((NONE, "tall", "even", "wide"), aspect),
+        "words": Subsets(WORDS, words),
+        "targets": Subsets(TARGETS, targets),
+        "kind": Subsets(("short", "long"), kind),
     }
 )
 
 
-def stratum_named(name: str) -> Stratum:
-    """The stratum of that name.
+def subsets_named(name: str) -> Subsets:
+    """The subsets of that name.
 
     Raises:
-        UserError: listing the choices.
+        UserError: if the name is unknown; lists the choices.
     """
-    if name not in STRATA:
-        raise UserError(f"there are no strata by {name!r}: choose from {', '.join(STRATA)}")
-    return STRATA[name]
+    if name not in SUBSETS:
+        raise UserError(f"unknown subsets {name!r}: choose from {', '.join(SUBSETS)}")
+    return SUBSETS[name]
 
 
 def _label(labels: Sequence[str], edges: Sequence[float], value: float) -> str:
-    """The label of a value; one that is an edge belongs above it."""
+    """The label of a value; a value equal to an edge belongs to the higher label."""
     return labels[bisect(edges, value)]

@@ -1,4 +1,4 @@
-"""Where the IoU of a protocol's predictions was lost: for each place that was measured two files, and the ledger.
+"""Where the IoU of a protocol's predictions was lost: two files and an error breakdown for each measured place.
 
     out/eval/refcoco/val.jsonl              the predictions
     out/eval/refcoco/val.diagnosis.jsonl    an entry for each, as `sam4mllm diagnose` leaves them
@@ -25,7 +25,7 @@ from sam4mllm.runtime.progress import progress, warn
 def diagnosed(
     protocol: Protocol, samples: Path, predictions: Path, drawer: Recipe, bootstrap: Bootstrap
 ) -> Iterator[str]:
-    """Each place's ledger as Markdown, once its files are written.
+    """Each place's error breakdown as Markdown, once its files are written.
 
     Args:
         protocol: whose places, and whose profile says what an IoU is.
@@ -57,7 +57,7 @@ def diagnosed(
             warn(f"{place}: {warning}" for warning in found.warnings)
             name = place.split("/")[0]
             write_page(asked, name, [(file, entries)], protocol.profile, page, bootstrap, by)
-            yield f"{place}, with pictures in {page}:\n\n{found.text(by)}"
+            yield f"{place}, with pictures in {page}:\n\n{found.format_tables(by)}"
 
 
 def beside(file: Path, ending: str) -> Path:

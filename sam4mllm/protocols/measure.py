@@ -19,7 +19,7 @@ from sam4mllm.config import Recipe
 from sam4mllm.data.samples import read_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
-from sam4mllm.evaluation.pairing import Tally
+from sam4mllm.evaluation.pairing import EvaluatedSet
 from sam4mllm.evaluation.scores import Scores, count_at, scores_of
 from sam4mllm.prediction.run import FAILED, predict_set
 from sam4mllm.prompters.load import ORACLE
@@ -72,7 +72,7 @@ def predictions_at(predictions: Path, place: str) -> Path:
     return predictions / f"{place}.jsonl"
 
 
-def _counted(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, Tally | str]]:
+def _counted(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, EvaluatedSet | str]]:
     """Each place with what was counted, or why nothing was."""
     for place in protocol.places:
         folder, file = samples_at(samples, place), predictions_at(predictions, place)
@@ -87,9 +87,9 @@ def _counted(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[t
                 raise UserError(f"{place}: {error}") from error
 
 
-def _of_kind(counted: Tally, kind: str | None) -> Tally | str:
+def _of_kind(counted: EvaluatedSet, kind: str | None) -> EvaluatedSet | str:
     rows = [row for row, sample in enumerate(counted.samples) if kind in (None, sample.kind)]
-    return counted.of(np.array(rows, dtype=np.int64)) if rows else f"none of the samples is a {kind}"
+    return counted.select(np.array(rows, dtype=np.int64)) if rows else f"none of the samples is a {kind}"
 
 
 def predict_missing(

@@ -35,7 +35,7 @@ from sam4mllm.synthetic.shards import write_scenes
 
 BATCH = 32
 LEVEL = Level(objects=(1, 3))
-PROFILE = "rela"  # of the ledger and the page: the only one of the three that says what "none" is worth
+PROFILE = "rela"  # of the error breakdowns and the page: the only one of the three that says what "none" is worth
 PAGE = ("calibrated", "ppg")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation import attribution
-from sam4mllm.evaluation.attribution import Entry
+from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.differences import difference
 from sam4mllm.evaluation.scores import score, table
@@ -23,7 +23,7 @@ class Found:
     """What a way answered, and where the IoU of each answer was lost."""
 
     predictions: list[Prediction]
-    entries: list[Entry]
+    entries: list[ErrorBreakdown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ PARTS = (
 
 
 def tables(samples: Sequence[Sample], found: Mapping[str, Found], bootstrap: Bootstrap) -> str:
-    """For each part that has samples its numbers, a line a way, and its ledger, a column a way, as Markdown.
+    """For each part that has samples its numbers, a line a way, and its error breakdown, a column a way, as Markdown.
 
-    An expression with a target has one IoU under all three profiles, so one ledger serves them.
+    An expression with a target has one IoU under all three profiles, so one error breakdown serves them.
     """
     parts = []
     for part in PARTS:
@@ -64,7 +64,7 @@ def tables(samples: Sequence[Sample], found: Mapping[str, Found], bootstrap: Boo
             parts += [f"## {part.title}\n", table(scores, what="way"), f"`{signature}`\n"]
             parts += [apart(list(some.values()), said)]
             parts += ["Where the IoU was lost, in points of its mean (and in how many expressions):\n"]
-            parts += [attribution.table(entries)]
+            parts += [attribution.format_table(entries)]
     return "\n".join(parts)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 import numpy as np
 
-from sam4mllm.evaluation.attribution import Entry, means, points, signed, touched
+from sam4mllm.evaluation.attribution import ErrorBreakdown, means, points, signed, touched
 from sam4mllm.evaluation.oracle_swaps import STAGES
 from sam4mllm.evaluation.pairing import BOX
 from sam4mllm.evaluation.scores import Scores, percent
@@ -47,7 +46,7 @@ def strata(what: str, scores: Mapping[str, Scores]) -> Table:
     return Table([what, "n", *names, "signature"], rows)
 
 
-def lost(title: str, groups: Mapping[str, Sequence[Entry]]) -> tuple[str, Table]:
+def lost(title: str, groups: Mapping[str, Sequence[ErrorBreakdown]]) -> tuple[str, Table]:
     """What each stage lost, as stacked bars and in figures."""
     found = {name: means(entries) for name, entries in groups.items()}
     bars = stacked(title, STAGES, {name: [float(one[stage]) for stage in STAGES] for name, one in found.items()})
@@ -56,7 +55,7 @@ def lost(title: str, groups: Mapping[str, Sequence[Entry]]) -> tuple[str, Table]
         for stage in STAGES
         if any(one.lost.get(stage) for entries in groups.values() for one in entries)
     ]
-    rows.append(["all of the loss", *(points(sum(one.values(), Fraction())) for one in found.values())])
+    rows.append(["all of the loss", *(points(math.fsum(one.values())) for one in found.values())])
     return bars, Table(["lost to (expressions)", *groups], rows)
 
 

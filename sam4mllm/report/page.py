@@ -12,7 +12,7 @@ from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.pairing import Places, by_label
 from sam4mllm.evaluation.scores import compared, percent, scores_of, warnings
-from sam4mllm.evaluation.subsets import stratum_named
+from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.store import with_beside
 from sam4mllm.report.cards import picked, sections
@@ -101,11 +101,11 @@ def _lost(runs: Sequence[Run]) -> list[str]:
 
 def _stratum(run: Run, name: str) -> list[str]:
     """The numbers of each label, and where they were lost."""
-    stratum = stratum_named(name)
+    stratum = subsets_named(name)
     scores = {label: scores_of(part) for label, part in by_label(run.tally, stratum).items()}
     parts = [table(strata(f"{run.name} by {name}", scores))]
     if run.ledger:
-        labels = {sample.id: stratum.of(sample) for sample in run.tally.samples}
+        labels = {sample.id: stratum.label_of(sample) for sample in run.tally.samples}
         bars, figures_of = lost(
             f"Where the IoU of {run.name} was lost, by {name}",
             attribution.by_label(list(run.ledger.values()), labels, stratum),
@@ -143,7 +143,7 @@ def write_page(
         UserError: for unknown names, files that cannot be read or written, and those that do not belong together.
     """
     for stratum in by:
-        stratum_named(stratum)
+        subsets_named(stratum)
     profile_named(profile)
     found = [diagnosis for _, diagnosis in files if diagnosis]
     check_file(out, read=[*found, *(file for predictions, _ in files for file in with_beside(predictions))])
@@ -155,7 +155,7 @@ def write_page(
             read_predictions(file),
             profile,
             bootstrap,
-            attribution.read_ledger(found) if found else None,
+            attribution.read_breakdowns(found) if found else None,
             Places(file),
         )
         for said, (file, found) in zip(names, files, strict=True)

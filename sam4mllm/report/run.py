@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.attribution import Entry
+from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import profile_named
-from sam4mllm.evaluation.pairing import Places, Tally, tally
+from sam4mllm.evaluation.pairing import EvaluatedSet, Places, evaluate_set
 from sam4mllm.evaluation.reliability import Reliability, answered, reliability
 from sam4mllm.evaluation.scores import Scores, scores_of
 from sam4mllm.prediction.record import Prediction
@@ -35,11 +34,11 @@ class Run:
     """
 
     name: str
-    tally: Tally
+    tally: EvaluatedSet
     scores: Scores
     predictions: Mapping[str, Prediction]
-    ious: Mapping[str, Fraction]
-    ledger: Mapping[str, Entry]
+    ious: Mapping[str, float]
+    ledger: Mapping[str, ErrorBreakdown]
     points: Reliability
 
     @classmethod
@@ -50,7 +49,7 @@ class Run:
         predictions: Sequence[Prediction],
         profile: str,
         bootstrap: Bootstrap,
-        entries: Sequence[Entry] | None = None,
+        entries: Sequence[ErrorBreakdown] | None = None,
         places: Places | None = None,
     ) -> Run:
         """What predictions and their diagnosis say together.
@@ -65,9 +64,9 @@ class Run:
             places: where the predictions stand, for messages.
 
         Raises:
-            UserError: as `tally` does, and for a diagnosis of others.
+            UserError: as `evaluate_set` does, and for a diagnosis of others.
         """
-        counted, said = tally(samples, predictions, profile, places), {one.id: one for one in predictions}
+        counted, said = evaluate_set(samples, predictions, profile, places), {one.id: one for one in predictions}
         rules, rows = profile_named(profile), counted.pixels.rows
         ious = {sample.id: rules.iou(counts) for sample, counts in zip(samples, rows, strict=True)}
         if entries is not None:
@@ -83,7 +82,7 @@ class Run:
         )
 
 
-def _check(name: str, entries: Sequence[Entry], ious: Mapping[str, Fraction]) -> None:
+def _check(name: str, entries: Sequence[ErrorBreakdown], ious: Mapping[str, float]) -> None:
     """Refuse a diagnosis that is not of these IoUs."""
     if len(entries) != len(ious) or {one.id for one in entries} != set(ious):
         raise UserError(

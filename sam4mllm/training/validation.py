@@ -17,7 +17,7 @@ import numpy as np
 
 from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.metrics import count
+from sam4mllm.evaluation.counts import count
 from sam4mllm.evaluation.scores import score
 from sam4mllm.evaluation.signature import fingerprint
 from sam4mllm.geometry.prompts import Image

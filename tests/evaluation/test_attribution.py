@@ -1,28 +1,39 @@
-from fractions import Fraction
+import math
+import random
 
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.attribution import Entry, added, by_label, means, read_ledger, table
-from sam4mllm.evaluation.subsets import STRATA
+from sam4mllm.evaluation.attribution import ErrorBreakdown, by_label, format_table, means, points, read_breakdowns
+from sam4mllm.evaluation.subsets import SUBSETS
 
-ONE = Entry("a", Fraction(3, 4), {"loose box": Fraction(1, 3), "segmenter": Fraction(-1, 12)})
-TWO = Entry("b", Fraction(0), {"false none": Fraction(1)})
-THREE = Entry("c", Fraction(1), {})
+LOOSE = ErrorBreakdown("a", 0.75, {"loose box": 0.375, "segmenter": -0.125})
+MISSED = ErrorBreakdown("b", 0.0, {"false none": 1.0})
+PERFECT = ErrorBreakdown("c", 1.0, {})
+ALL = [LOOSE, MISSED, PERFECT]
 
 
-def test_an_entry_is_read_as_it_is_written(tmp_path):
+def test_a_breakdown_is_read_as_it_is_written(tmp_path):
     path = tmp_path / "d.jsonl"
-    path.write_text("".join(f"{one.to_line()}\n" for one in (ONE, TWO, THREE)))
-    assert read_ledger(path) == [ONE, TWO, THREE]
+    path.write_text("".join(f"{breakdown.to_line()}\n" for breakdown in ALL))
+    assert read_breakdowns(path) == ALL
     assert path.read_text().splitlines()[0] == (
-        '{"version": 1, "id": "a", "iou": "3/4", "lost": {"loose box": "1/3", "segmenter": "-1/12"}}'
+        '{"version": 2, "id": "a", "iou": 0.75, "lost": {"loose box": 0.375, "segmenter": -0.125}}'
     )
 
 
-def test_what_does_not_add_up_is_no_entry():
-    with pytest.raises(UserError, match="the ledger of a does not add up"):
-        Entry("a", Fraction(1, 2), {"segmenter": Fraction(1, 3)})
+def test_fractions_of_version_1_are_read_as_the_nearest_numbers():
+    line = '{"version": 1, "id": "a", "iou": "2/3", "lost": {"loose box": "1/2", "segmenter": "-1/6"}}'
+    assert ErrorBreakdown.from_line(line) == ErrorBreakdown("a", 2 / 3, {"loose box": 0.5, "segmenter": -1 / 6})
+    line = '{"version": 1, "id": "a", "iou": "0", "lost": {"false none": "1"}}'
+    assert ErrorBreakdown.from_line(line) == ErrorBreakdown("a", 0.0, {"false none": 1.0})
+
+
+def test_terms_must_add_up_within_the_tolerance():
+    ErrorBreakdown("a", 0.7, {"redrawn": 0.1, "loose box": 0.1, "segmenter": 0.1})  # 1 - 0.7 is not 0.3 in floats
+    for lost in ({"segmenter": 1 / 3}, {"segmenter": 0.5 + 1e-11}, {"segmenter": math.nan}):
+        with pytest.raises(UserError, match="the error breakdown of a does not add up"):
+            ErrorBreakdown("a", 0.5, lost)
 
 
 @pytest.mark.parametrize(
@@ -33,43 +44,62 @@ def test_what_does_not_add_up_is_no_entry():
         pytest.param('{"version": 1, "id": "a", "iou": "1/0", "lost": {}}', "no record", id="a division by zero"),
         pytest.param('{"version": 1, "id": "a", "iou": "1/2", "lost": {}}', "does not add up", id="too little"),
         pytest.param('{"version": 1, "id": "a", "iou": "0", "lost": {"luck": "1"}}', "does not add up", id="luck"),
-        pytest.param('{"version": 2, "id": "a", "lost": {}}', "a diagnosis of version 2", id="newer"),
+        pytest.param('{"version": 2, "id": "a", "iou": NaN, "lost": {}}', "does not add up", id="nan"),
+        pytest.param('{"version": 2, "id": "a", "iou": null, "lost": {}}', "no record", id="null"),
+        pytest.param(f'{{"version": 1, "id": "a", "iou": "{"9" * 400}/1", "lost": {{}}}}', "no record", id="huge"),
+        pytest.param('{"version": 3, "id": "a", "lost": {}}', "a diagnosis of version 3", id="newer"),
         pytest.param("[" * 200_000, "no record of a diagnosis: RecursionError", id="brackets in brackets"),
     ],
 )
-def test_a_line_that_is_no_entry_is_named(tmp_path, line, says):
+def test_a_line_that_is_no_breakdown_is_named(tmp_path, line, says):
     path = tmp_path / "d.jsonl"
-    path.write_text(f"{TWO.to_line()}\n{line}\n")
+    path.write_text(f"{MISSED.to_line()}\n{line}\n")
     with pytest.raises(UserError, match=rf"d\.jsonl, line 2: .*{says}"):
-        read_ledger(path)
+        read_breakdowns(path)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
-        read_ledger(tmp_path / "missing.jsonl")
+        read_breakdowns(tmp_path / "missing.jsonl")
 
 
-def test_means_add_up_to_the_mean_loss_exactly():
-    found = means([ONE, TWO, THREE])
-    assert found["loose box"] == Fraction(1, 9)
-    assert sum(found.values()) == (ONE.loss + TWO.loss + THREE.loss) / 3
+def random_breakdown(rng, number):
+    """IoUs of pixel counts after each of three stages, as terms that are rounded one by one."""
+    ious = [rng.randrange(whole + 1) / whole for whole in (rng.randrange(1, 10**6) for _ in range(3))]
+    terms = {"loose box": ious[1] - ious[0], "point labels": ious[2] - ious[1], "segmenter": 1 - ious[2]}
+    return ErrorBreakdown(str(number), ious[0], terms)
 
 
-def test_sums_are_exact_whatever_their_length():
-    terms = [Fraction(1, number) for number in range(1, 200)]
-    assert added(terms) == sum(terms)
-    assert added([]) == 0
+@pytest.mark.parametrize("count", [1, 7, 3000])
+def test_means_add_up_to_the_mean_loss_in_any_order(count):
+    rng = random.Random(count)
+    breakdowns = [random_breakdown(rng, number) for number in range(count)]
+    lost = means(breakdowns)
+    assert math.fsum(lost.values()) == pytest.approx(
+        math.fsum(breakdown.loss for breakdown in breakdowns) / count, rel=0, abs=1e-12
+    )
+    rng.shuffle(breakdowns)
+    assert means(breakdowns) == lost
+
+
+def test_a_mean_that_is_0_but_for_rounding_is_0():
+    lost = [1 / 3, 1 / 6, -1 / 2]
+    assert math.fsum(lost) != 0
+    breakdowns = [ErrorBreakdown("a", 1 - term, {"segmenter": term}) for term in lost]
+    assert means(breakdowns)["segmenter"] == 0
+    assert "| segmenter | 0 (3) |" in format_table({"all": breakdowns})
+    assert points(-1e-17) == "0.00"
 
 
 def test_the_table_shows_what_was_lost_and_won_with_its_sign():
-    shown = table({"all": [ONE, TWO, THREE]})
-    assert "| mean IoU | 58.33 |" in shown
-    assert "| false none | +33.33 (1) |" in shown
-    assert "| segmenter | -2.78 (1) |" in shown
-    assert "| unreadable | 0 (0) |" in shown
-    assert shown.endswith("| all of the loss | 41.67 |\n")
+    table = format_table({"all": ALL})
+    assert "| mean IoU | 58.33 |" in table
+    assert "| false none | +33.33 (1) |" in table
+    assert "| segmenter | -4.17 (1) |" in table
+    assert "| unreadable | 0 (0) |" in table
+    assert table.endswith("| all of the loss | 41.67 |\n")
 
 
-def test_groups_are_in_the_order_of_the_stratum():
+def test_groups_are_in_the_order_of_the_subsets():
     labels = {"a": "2", "b": "none", "c": "2"}
-    assert by_label([ONE, TWO, THREE], labels, STRATA["targets"]) == {"none": [TWO], "2": [ONE, THREE]}
+    assert by_label(ALL, labels, SUBSETS["targets"]) == {"none": [MISSED], "2": [LOOSE, PERFECT]}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from sam4mllm.evaluation.metrics import PROFILES, Truth
+from sam4mllm.evaluation.counts import GroundTruth
+from sam4mllm.evaluation.metrics import PROFILES
 from sam4mllm.geometry.rle import Rle, size_and_counts
 
 SHARES = {"N_acc", "T_acc"}  # the vectors hold these as shares and the rest in percent
@@ -27,7 +28,7 @@ def test_the_official_numbers_are_met(real_data, file, profile, loose):
     truths, predictions = [], []
     for sample in golden["samples"]:
         truth, ignore = Rle.from_json(sample["gt"]), sample["ignore"]
-        truths.append(Truth((truth,), *truth.size, Rle.from_json(ignore) if ignore else None))
+        truths.append(GroundTruth((truth,), *truth.size, Rle.from_json(ignore) if ignore else None))
         predictions.append(size_and_counts(sample["pred"]))
     numbers = PROFILES[profile](PROFILES[profile].count(truths, predictions).rows)
     assert {OTHER_NAMES.get(name, name) for name in golden["expected"]} == set(numbers)

@@ -5,7 +5,7 @@ import pytest
 
 from sam4mllm.config import Recipe
 from sam4mllm.data.samples import write_samples
-from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.evaluation.diagnose import drawer_of
 from sam4mllm.prediction.record import Prediction
 from tests.drawing import filled
@@ -34,7 +34,7 @@ def test_a_diagnosis_is_a_file_and_tables(run):
     words = ["diagnose", "set", "p.jsonl", "--segmenter", "box", "--profile", "rela", "--by", "targets"]
     code, out, err = run(*words, "--out", "d.jsonl")
     assert code == 0
-    entries = read_ledger(Path("d.jsonl"))
+    entries = read_breakdowns(Path("d.jsonl"))
     assert [entry.id for entry in entries] == [one.id for one in SAMPLES]
     assert "| lost to | all |" in out
     assert "| lost to, by targets | none | 1 | 2 |" in out
@@ -122,4 +122,4 @@ def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):
 def test_a_line_can_be_read_without_this_package(run):
     assert run("diagnose", "set", "p.jsonl", "--segmenter", "box", "--profile", "rela", "--out", "d.jsonl")[0] == 0
     record = json.loads(Path("d.jsonl").read_text().splitlines()[6])
-    assert record == {"version": 1, "id": "loose", "iou": "4/5", "lost": {"loose box": "1/5"}}
+    assert record == {"version": 2, "id": "loose", "iou": 0.8, "lost": {"loose box": 0.2}}

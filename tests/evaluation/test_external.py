@@ -9,7 +9,7 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.external import file_name, read_any
-from sam4mllm.evaluation.pairing import tally
+from sam4mllm.evaluation.pairing import evaluate_set
 from sam4mllm.evaluation.scores import count_at, scored
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction
@@ -82,7 +82,7 @@ def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
     ours = lines(tmp_path / "ours.jsonl")
     found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
     known = form == "our lines"  # in which no box was said
-    numbers = [found.whole.box_accuracy, found.strata["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
+    numbers = [found.whole.box_accuracy, found.subsets["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
     assert numbers == [0, 0, 0] if known else all(map(math.isnan, numbers))
 
 
@@ -113,7 +113,7 @@ def test_an_error_counts_as_empty_whatever_its_mask(tmp_path):
     path = tmp_path / "p.jsonl"
     said = [Prediction(name, (), Rle.from_mask(mask), error="no memory") for name, mask in MASKS.items()]
     path.write_text("".join(f"{one.to_line()}\n" for one in said))
-    for found in (count_at(SAMPLES, path, "lavt"), tally(SAMPLES, said, "lavt")):
+    for found in (count_at(SAMPLES, path, "lavt"), evaluate_set(SAMPLES, said, "lavt")):
         assert (found.failed.all(), found.pixels.prediction.tolist()) == (True, [0] * len(SAMPLES))
 
 

@@ -7,32 +7,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.metrics import (
-    PROFILES,
-    Counts,
-    Pixels,
-    Truth,
-    count,
-    count_all,
-    gsva,
-    lavt,
-    lisa,
-    profile_named,
-    rela,
-)
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts, count, count_all
+from sam4mllm.evaluation.metrics import PROFILES, gsva, lavt, lisa, profile_named, rela
 from sam4mllm.geometry.rle import Rle, union
 
 triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
 counts = st.builds(
-    lambda both, truth, prediction: Counts(both, truth + prediction + both, truth + both, prediction + both),
+    lambda both, truth, prediction: PixelCounts(both, truth + prediction + both, truth + both, prediction + both),
     *[st.integers(0, 50)] * 3,
 )
 
-HALF = Counts(intersection=30, union=60, truth=40, prediction=50)
-WHOLE = Counts(40, 40, 40, 40)
-MISSED = Counts(0, 40, 40, 0)
-SILENT = Counts(0, 0, 0, 0)  # nothing there, and nothing said
-INVENTED = Counts(0, 25, 0, 25)
+HALF = PixelCounts(intersection=30, union=60, truth=40, prediction=50)
+WHOLE = PixelCounts(40, 40, 40, 40)
+MISSED = PixelCounts(0, 40, 40, 0)
+SILENT = PixelCounts(0, 0, 0, 0)  # nothing there, and nothing said
+INVENTED = PixelCounts(0, 25, 0, 25)
 
 
 @given(triples)
@@ -41,7 +30,7 @@ def test_counts_are_those_of_the_pixels(arrays):
     encoded = [Rle.from_mask(mask) for mask in arrays]
     for kept, given_ignore in ((np.ones_like(ignore), None), (~ignore, encoded[2])):
         pixels = [mask & kept for mask in (truth & prediction, truth | prediction, truth, prediction)]
-        expected = Counts(*(int(np.count_nonzero(mask)) for mask in pixels))
+        expected = PixelCounts(*(int(np.count_nonzero(mask)) for mask in pixels))
         assert count(encoded[0], encoded[1], given_ignore) == expected
 
 
@@ -56,7 +45,7 @@ def test_the_order_of_the_samples_changes_no_digit_and_every_number_is_a_share(p
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_perfect_prediction_has_every_number_at_one(profile):
-    numbers = PROFILES[profile]([WHOLE, Counts(7, 7, 7, 7)])
+    numbers = PROFILES[profile]([WHOLE, PixelCounts(7, 7, 7, 7)])
     assert all(number == pytest.approx(1, abs=1e-6) for name, number in numbers.items() if name != "N_acc")
 
 
@@ -102,11 +91,13 @@ def test_numbers_by_hand(profile, rows, expected):
 @given(st.lists(triples, min_size=1, max_size=5))
 def test_counts_of_many_are_those_one_by_one(many):
     rows = [[Rle.from_mask(mask) for mask in arrays] for arrays in many]
-    truths = [Truth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)]
+    truths = [
+        GroundTruth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)
+    ]
     together = count_all(truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
     alone = [count(truth.whole, row[1], truth.ignore) for truth, row in zip(truths, rows, strict=True)]
     assert together.rows == alone
-    assert Pixels.of(alone).rows == alone
+    assert CountColumns.of(alone).rows == alone
 
 
 def strip(first, last, size=10):
@@ -119,9 +110,9 @@ def scored(profile, truth, prediction):
     return found(found.count([truth], [(prediction.size, prediction.counts)]).rows)
 
 
-OVERLAPPING = Truth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
-APART = Truth((strip(0, 5), strip(5, 10)), 10, 10)
-IGNORING = Truth((strip(0, 5),), 10, 10, strip(5, 8))
+OVERLAPPING = GroundTruth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
+APART = GroundTruth((strip(0, 5), strip(5, 10)), 10, 10)
+IGNORING = GroundTruth((strip(0, 5),), 10, 10, strip(5, 8))
 
 
 @pytest.mark.parametrize(
@@ -145,15 +136,15 @@ def test_the_traps_of_peers_differ_in_the_known_direction(name, truth, predictio
 def test_a_perfect_mask_never_scores_higher_with_a_trap(arrays):
     rles = tuple(Rle.from_mask(mask) for mask in arrays)
     whole = union(rles, 5, 6)
-    assert scored("gsva", Truth(rles, 5, 6), whole)["gIoU"] <= 1
-    ignoring = Truth(rles[:1], 5, 6, rles[-1])
+    assert scored("gsva", GroundTruth(rles, 5, 6), whole)["gIoU"] <= 1
+    ignoring = GroundTruth(rles[:1], 5, 6, rles[-1])
     assert (
         scored("bool-ignore", ignoring, rles[0])["gIoU"] <= scored("lisa", ignoring, rles[0])["gIoU"] + 1e-4
     )  # its epsilon
 
 
 def test_targets_that_cover_each_other_are_still_targets():
-    twice = Truth((strip(0, 5), strip(0, 5)), 10, 10)
+    twice = GroundTruth((strip(0, 5), strip(0, 5)), 10, 10)
     assert scored("gsva", twice, strip(0, 0)) == {
         "gIoU": 0,
         "cIoU": 0,

@@ -1,6 +1,6 @@
 import pytest
 
-from sam4mllm.evaluation.oracle_swaps import STATES, changed, matched, objects_of, swapped
+from sam4mllm.evaluation.oracle_swaps import STATES, changed, ground_truth_objects, match_boxes, oracle_states
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Reply
@@ -56,7 +56,7 @@ ELSEWHERE = Prompt(Box(12, 0, 20, 10), (ON,))
 def test_each_stage_mends_its_own_and_what_is_left_is_true(truth, prediction, stages, last):
     assert changed(truth, prediction) == stages
     if last is not None:
-        states = swapped(truth, prediction)
+        states = oracle_states(truth, prediction)
         assert len(states) == len(STATES)
         assert states[0] == prediction.prompts
         assert states[-1] == last
@@ -64,13 +64,13 @@ def test_each_stage_mends_its_own_and_what_is_left_is_true(truth, prediction, st
 
 def test_labels_are_true_of_the_points_own_object():
     prompts = Prompt(TRUE_LEFT.box, (Point(12.5, 5.5),)), Prompt(TRUE_RIGHT.box, (Point(12.5, 5.5, positive=False),))
-    left, right = swapped(TWO, said(*prompts))[-1]
+    left, right = oracle_states(TWO, said(*prompts))[-1]
     assert [left.points[0].positive, right.points[0].positive] == [False, True]
 
 
 def test_a_point_on_an_ignored_pixel_keeps_its_label_and_one_off_the_picture_is_off():
     truth = sample("one", LEFT, ignore=filled(8, 0, 20, 10))
-    [prompt] = swapped(truth, said(Prompt(TRUE_LEFT.box, (*WRONG, Point(-3.0, 2.0)))))[-1]
+    [prompt] = oracle_states(truth, said(Prompt(TRUE_LEFT.box, (*WRONG, Point(-3.0, 2.0)))))[-1]
     assert [point.positive for point in prompt.points] == [True, True, False]
 
 
@@ -87,9 +87,9 @@ def test_a_point_on_an_ignored_pixel_keeps_its_label_and_one_off_the_picture_is_
     ],
 )
 def test_boxes_are_matched_once_each_and_the_best_pairs_first(first, true, expected):
-    assert matched([Box(*one) for one in first], [Box(*one) for one in true]) == expected
+    assert match_boxes([Box(*one) for one in first], [Box(*one) for one in true]) == expected
 
 
 def test_a_mask_without_a_pixel_is_no_object():
-    assert [one.box for one in objects_of(sample("x", Rle.empty(HEIGHT, WIDTH), LEFT))] == [Box(0, 0, 8, 10)]
+    assert [one.box for one in ground_truth_objects(sample("x", Rle.empty(HEIGHT, WIDTH), LEFT))] == [Box(0, 0, 8, 10)]
     assert changed(sample("x", Rle.empty(HEIGHT, WIDTH)), said()) == []

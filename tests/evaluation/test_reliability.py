@@ -56,7 +56,7 @@ def test_the_curve_and_its_error_by_hand():
     assert [one.yes for one in found.bins] == pytest.approx([0.2, 0.8])
     assert [one.accuracy for one in found.bins] == pytest.approx([1.0, 2 / 3])
     assert found.error == pytest.approx((1 * 0.2 + 3 * abs(2 / 3 - 0.8)) / 4)
-    assert "expected calibration error: 15.00 % of 4 points" in found.text()
+    assert "expected calibration error: 15.00 % of 4 points" in found.format_table()
 
 
 @pytest.mark.parametrize(("right", "error"), [(9, 0.0), (5, 0.4), (0, 0.9)])
@@ -70,4 +70,4 @@ def test_without_points_there_is_no_error():
     found = reliability([])
     assert math.isnan(found.error)
     assert all(math.isnan(one.accuracy) for one in found.bins)
-    assert "| 0.0 to 0.1 | 0 | - | - | - |" in found.text()
+    assert "| 0.0 to 0.1 | 0 | - | - | - |" in found.format_table()

@@ -9,9 +9,9 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import PROFILES
-from sam4mllm.evaluation.pairing import by_label, tally
+from sam4mllm.evaluation.pairing import by_label, evaluate_set
 from sam4mllm.evaluation.scores import compared, score, table
-from sam4mllm.evaluation.subsets import STRATA
+from sam4mllm.evaluation.subsets import SUBSETS
 from sam4mllm.geometry.prompts import Box, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction
@@ -157,13 +157,13 @@ def test_neither_order_nor_lots_change_a_digit(profile, lot, monkeypatch):
     assert str(score(samples, shuffled, profile, Bootstrap(draws=50))) == str(expected)
 
 
-@pytest.mark.parametrize("name", STRATA)
+@pytest.mark.parametrize("name", SUBSETS)
 def test_strata_add_up_to_the_whole(name):
     samples, _, worse = many(12)
-    whole = tally(samples, worse, "rela")
-    parts = by_label(whole, STRATA[name])
+    whole = evaluate_set(samples, worse, "rela")
+    parts = by_label(whole, SUBSETS[name])
     assert len(parts) > (name == "words")
-    assert list(parts) == [label for label in STRATA[name].labels if label in parts]
+    assert list(parts) == [label for label in SUBSETS[name].labels if label in parts]
     assert sum(len(part) for part in parts.values()) == len(whole)
     for metric, ratio in whole.ratios.items():
         assert sum(part.ratios[metric].over.sum() for part in parts.values()) == pytest.approx(ratio.over.sum())
@@ -182,7 +182,7 @@ def test_intervals_hold_the_number_and_are_the_same_from_the_same_seed():
 
 def test_two_runs_are_compared_sample_by_sample_whatever_their_order():
     samples, good, worse = many(30)
-    first, second = tally(samples, good, "rela"), tally(samples[::-1], worse, "rela")
+    first, second = evaluate_set(samples, good, "rela"), evaluate_set(samples[::-1], worse, "rela")
     apart, low, high = compared(first, second, Bootstrap(300))["cIoU"]
     assert 0 < low < apart < high
     assert apart == pytest.approx(first.ratios["cIoU"].value - second.ratios["cIoU"].value)
@@ -191,8 +191,8 @@ def test_two_runs_are_compared_sample_by_sample_whatever_their_order():
 
 def test_other_samples_or_conventions_are_not_compared():
     samples, good, _ = many(3)
-    first = tally(samples, good, "rela")
-    for second in (tally(samples, good, "lavt"), tally(samples[:-1], good[:-1], "rela")):
+    first = evaluate_set(samples, good, "rela")
+    for second in (evaluate_set(samples, good, "lavt"), evaluate_set(samples[:-1], good[:-1], "rela")):
         with pytest.raises(UserError, match="not comparable: profile:rela"):
             compared(first, second, Bootstrap(10))
 

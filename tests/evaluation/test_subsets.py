@@ -3,7 +3,7 @@ import pytest
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.subsets import STRATA, stratum_named
+from sam4mllm.evaluation.subsets import SUBSETS, subsets_named
 from sam4mllm.geometry.rle import Rle
 
 SIDE = 200
@@ -47,11 +47,13 @@ def sample(*boxes, phrase="it", kind="phrase"):
         ("kind", sample(kind="sentence"), "long"),
     ],
 )
-def test_strata_by_hand(name, given, expected):
-    assert STRATA[name].of(given) == expected
-    assert expected in STRATA[name].labels
+def test_labels_by_hand(name, given, expected):
+    assert SUBSETS[name].label_of(given) == expected
+    assert expected in SUBSETS[name].labels
 
 
-def test_an_unknown_stratum_names_the_choices():
-    with pytest.raises(UserError, match="no strata by 'length': choose from size, share, aspect, words, targets, kind"):
-        stratum_named("length")
+def test_an_unknown_name_of_subsets_lists_the_choices():
+    with pytest.raises(
+        UserError, match="unknown subsets 'length': choose from size, share, aspect, words, targets, kind"
+    ):
+        subsets_named("length")

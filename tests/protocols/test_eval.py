@@ -10,7 +10,7 @@ import pytest
 
 from sam4mllm.cli import main
 from sam4mllm.data.samples import Sample, read_samples, write_samples
-from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.protocols.gres import GRES
@@ -179,12 +179,12 @@ def test_who_drew_predictions_is_known_or_named(run, data):
     assert "says which segmenter drew it: give --segmenter" in err.splitlines()[-1]
 
 
-def test_diagnose_leaves_each_split_a_ledger_and_a_page(run, tmp_path):
+def test_diagnose_leaves_each_split_an_error_breakdown_and_a_page(run, tmp_path):
     code, shown, err = run(REASONSEG, *ORACLE, "--diagnose")
     assert code == 0, err
     for split in ("val", "test"):
         file = tmp_path / "out" / "reasonseg" / f"{split}.jsonl"
-        entries = read_ledger(file.with_suffix(".diagnosis.jsonl"))
+        entries = read_breakdowns(file.with_suffix(".diagnosis.jsonl"))
         assert [one.id for one in entries] == [one.id for one in read_predictions(file)]
         assert all(one.lost.keys() <= {"segmenter"} for one in entries)  # the prompts are the true ones
         page = file.with_suffix(".html").read_text()
@@ -195,7 +195,7 @@ def test_diagnose_leaves_each_split_a_ledger_and_a_page(run, tmp_path):
     assert shown.index("| measured here (oracle, no model) |") < shown.index("| lost to | all |")
 
 
-def test_a_program_that_reads_the_table_is_not_given_the_ledger(run):
+def test_a_program_that_reads_the_table_is_not_given_the_error_breakdown(run):
     code, shown, err = run(GRES, *ORACLE, "--diagnose", "--format", "json")
     assert code == 0
     assert json.loads(shown)["ours"]["parts"]["testA"]["n"] == 4

@@ -1,4 +1,4 @@
-"""From raw files in the sets' own layouts to tables, ledgers and pages, with true prompts and GrabCut."""
+"""From raw files in the sets' own layouts to tables, error breakdowns and pages, with true prompts and GrabCut."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from sam4mllm.cli import main
 from sam4mllm.data_prep.convert import convert
 from sam4mllm.data_prep.readers import grefcoco, reasonseg, refcoco
-from sam4mllm.evaluation.attribution import read_ledger
+from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.protocols.gres import GRES
 from sam4mllm.protocols.reasonseg import REASONSEG
@@ -53,7 +53,7 @@ def test_true_prompts_go_all_the_way(real_data, tmp_path, monkeypatch, capsys, p
 
 def check(file: Path) -> int:
     """How many were predicted, each without an error, diagnosed and shown."""
-    predictions, entries = read_predictions(file), read_ledger(file.with_suffix(".diagnosis.jsonl"))
+    predictions, entries = read_predictions(file), read_breakdowns(file.with_suffix(".diagnosis.jsonl"))
     assert all(one.oracle and one.error is None for one in predictions)
     assert [one.id for one in entries] == [one.id for one in predictions]
     assert all(one.lost.keys() <= {"segmenter"} for one in entries)

@@ -1,13 +1,12 @@
 """The benchmarks in small: what is asked, what is counted of it, and what lies there in the end."""
 
 import re
-from fractions import Fraction
 
 import pytest
 
 from sam4mllm.cli import main
 from sam4mllm.data.samples import Sample
-from sam4mllm.evaluation.attribution import Entry
+from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction, read_predictions
@@ -27,7 +26,7 @@ def made(name, masks, kind="phrase"):
 
 
 SAMPLES = (made("one", (LEFT,)), made("two", (LEFT, RIGHT)), made("none", ()), made("riddle", (RIGHT,), "sentence"))
-IOUS = {"one": Fraction(1, 2), "two": Fraction(1, 2), "none": Fraction(0), "riddle": Fraction(1)}
+IOUS = {"one": 0.5, "two": 0.5, "none": 0.0, "riddle": 1.0}
 SAID = {"one": filled(0, 0, 4, 10), "two": LEFT, "none": LEFT, "riddle": RIGHT}
 
 
@@ -35,7 +34,7 @@ def found():
     """Half of one, one of two, something where nothing is, and all of the riddle's."""
     return Found(
         [Prediction(name, (), mask) for name, mask in SAID.items()],
-        [Entry(name, iou, {"segmenter": 1 - iou}) for name, iou in IOUS.items()],
+        [ErrorBreakdown(name, iou, {"segmenter": 1 - iou}) for name, iou in IOUS.items()],
     )
 
 
@@ -53,7 +52,7 @@ def test_each_table_counts_its_own_expressions_by_its_own_rules():
     assert re.findall(r"profile:(\w+)\|n:(\d)", text) == [("lavt", "1"), ("rela", "3"), ("lisa", "1")]
 
 
-def test_the_ledger_of_each_table_is_of_the_same_expressions():
+def test_the_error_breakdown_of_each_table_is_of_the_same_expressions():
     text = tables(SAMPLES, {"mine": found(), "yours": found()}, DRAWS)
     assert rows(text, "mean IoU") == [["mean IoU", iou, iou] for iou in ("50.00", "33.33", "100.00")]
     assert rows(text, "expressions") == [["expressions", n, n] for n in "131"]

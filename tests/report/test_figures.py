@@ -1,7 +1,6 @@
 import re
-from fractions import Fraction
 
-from sam4mllm.evaluation.attribution import Entry
+from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.scores import compared
 from sam4mllm.report.figures import figures, lost, numbers
 from tests.report.made import DRAWS, OTHERS, run
@@ -35,7 +34,7 @@ def test_reliability_is_drawn_where_points_were_asked_about(tmp_path):
 
 
 def test_what_was_lost_is_drawn_and_counted_and_a_gain_has_its_sign():
-    entries = [Entry("a", Fraction(1, 2), {"loose box": Fraction(3, 4), "segmenter": Fraction(-1, 4)})]
+    entries = [ErrorBreakdown("a", 0.5, {"loose box": 0.75, "segmenter": -0.25})]
     bars, table = lost("t", {"all": entries})
     assert table.rows == [["loose box", "+75.00 (1)"], ["segmenter", "-25.00 (1)"], ["all of the loss", "50.00"]]
     assert Page(bars).text("li") == ["loose box", "segmenter"]

@@ -7,7 +7,7 @@ import pytest
 
 from sam4mllm.evaluation.pairing import by_label
 from sam4mllm.evaluation.scores import scores_of
-from sam4mllm.evaluation.subsets import stratum_named
+from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.images.files import read_image
 from sam4mllm.language.messages import Reply
 from sam4mllm.report.page import report
@@ -53,7 +53,7 @@ def test_every_stratum_has_its_numbers_and_its_ledger(tmp_path):
 def test_every_line_of_a_stratum_has_its_signature(tmp_path):
     whole = run(tmp_path)
     cells = Page(page(tmp_path, by=["targets"])).text("td")
-    for part in by_label(whole.tally, stratum_named("targets")).values():
+    for part in by_label(whole.tally, subsets_named("targets")).values():
         assert str(scores_of(part).signature) in cells
 
 

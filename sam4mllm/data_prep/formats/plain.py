@@ -1,9 +1,10 @@
-"""Foreign files as plain values, which run no code and end in one line where they are damaged: pickles and JSON.
+"""Reads pickles and JSON files from other projects as plain values.
 
     read_pickle(Path("refcoco/refs(unc).p"))   ->  [{"ref_id": 5342, "ann_id": 426093, "sentences": [...], ...}, ...]
     read_json(Path("val/1101_sample_o.json"))  ->  {"text": ["…"], "is_sentence": true, "shapes": [...]}
 
-Knows nothing of what the values mean.
+No foreign code runs: a pickle can only name a class or function through `find_class`, which always raises here. A
+damaged or hostile file is a one-line `UserError` and takes neither memory nor time out of proportion to its size.
 """
 
 from __future__ import annotations
@@ -19,44 +20,38 @@ from typing import Any, NoReturn
 from sam4mllm.errors import UserError
 
 MAX_PICKLE = 2**27
-"""Bytes; the largest refs of the known sets have a third of it. A byte of a pickle can become 60 in memory."""
+"""Bytes. The largest known refs have a third of it. One byte of a pickle can take 60 bytes of memory."""
 
 MAX_BITS = 64
-"""Of a whole number: of larger ones any number have the same hash, and as keys each is held against all before it."""
+"""Of an integer. Any number of larger integers can share one hash, which makes a dictionary of them quadratic."""
 
 
-_TUPLES = (pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
-_WHOLE = (pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4)
-_REFUSED = (pickle.BYTEARRAY8, pickle.EMPTY_SET, pickle.FROZENSET)
+def _load_list_of(length: int) -> Callable[[Any], None]:
+    """The handler of an opcode that builds a tuple of ``length`` values; it builds a list instead."""
 
-
-def _listed(count: int) -> Callable[[Any], None]:
-    """What reads a tuple of so many values, as a list."""
-
-    def load(reader: Any) -> None:
-        cut = len(reader.stack) - count
-        reader.stack[cut:] = [reader.stack[cut:]]
+    def load(unpickler: Any) -> None:
+        start = len(unpickler.stack) - length
+        unpickler.stack[start:] = [unpickler.stack[start:]]
 
     return load
 
 
-def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """What reads a whole number, and refuses one that is too large before it can be a key."""
+def _load_bounded_int(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The handler of an opcode that builds an integer; it refuses a large one before that can become a key."""
 
-    def bounded(reader: Any) -> None:
-        load(reader)
-        _whole(reader.stack[-1])
+    def load_bounded(unpickler: Any) -> None:
+        load(unpickler)
+        _bounded_int(unpickler.stack[-1])
 
-    return bounded
+    return load_bounded
 
 
-class _Plain(pickle._Unpickler):
-    """Reads lists, dictionaries, numbers and text; whatever else a pickle could name is refused, not imported.
+class _PlainUnpickler(pickle._Unpickler):
+    """Builds lists, dictionaries, numbers and text, and refuses everything else.
 
-    Tuples are read as lists: one that holds another twice, and so on, takes for ever where it is a key.
-
-    The unpickler that is written in Python: that in C sets aside room for as many values as a pickle claims to hold,
-    so ten bytes can ask for all of the memory.
+    The base class is Python's implementation. The one in C allocates as many memo entries as a pickle claims to need:
+    eleven bytes can take 64 GB. Tuples become lists, since hashing a nested tuple that is used as a key can take
+    exponential time.
     """
 
     def find_class(self, module_name: str, global_name: str) -> NoReturn:
@@ -65,55 +60,60 @@ class _Plain(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> NoReturn:
         raise UserError(f"it names the outside object {shown(pid)}, and refs hold plain lists, numbers and text alone")
 
-    def _refused(self) -> None:
+    def _refuse(self) -> None:
         raise UserError("it holds a set or a byte array, and refs hold plain lists, numbers and text alone")
 
-    dispatch = {  # noqa: RUF012  as the class above has it
+    dispatch = {  # noqa: RUF012  as in the base class
         **pickle._Unpickler.dispatch,
-        **dict.fromkeys((code[0] for code in _REFUSED), _refused),  # type: ignore[arg-type]
-        **{code[0]: _bounded(pickle._Unpickler.dispatch[code[0]]) for code in _WHOLE},
+        **dict.fromkeys((pickle.BYTEARRAY8[0], pickle.EMPTY_SET[0], pickle.FROZENSET[0]), _refuse),  # type: ignore[arg-type]
+        **{
+            opcode[0]: _load_bounded_int(pickle._Unpickler.dispatch[opcode[0]])
+            for opcode in (pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4)
+        },
         pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
-        **{code[0]: _listed(count) for count, code in enumerate(_TUPLES)},
+        **{
+            opcode[0]: _load_list_of(length)
+            for length, opcode in enumerate((pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3))
+        },
     }
 
 
 def read_pickle(path: Path) -> Any:
-    """The plain values of a pickle of any protocol, tuples as lists; text of Python 2 is read as UTF-8.
+    """Reads the plain values of a pickle of any protocol. Tuples become lists; Python 2 strings are read as UTF-8.
 
     Raises:
-        UserError: in one line, for a file that is missing, too large or damaged, holds anything but plain values, or
-            would hold more values than bytes, written out: a list can hold another one twice, and so on.
+        UserError: if the file is missing, larger than `MAX_PICKLE`, damaged, holds anything but plain values, or
+            repeats lists inside lists so that walking it would visit more values than it has bytes.
     """
-    data = _bytes(path)
+    data = _read_bytes(path)
     if len(data) > MAX_PICKLE:
         raise UserError(f"{path} has {len(data):,} bytes, more than the {MAX_PICKLE:,} that are read as a pickle")
     try:
-        value = _Plain(io.BytesIO(data), encoding="utf-8").load()
-        _check_bounded(value, len(data))
-    except Exception as error:  # damage makes the unpickler stumble in a dozen ways
+        value = _PlainUnpickler(io.BytesIO(data), encoding="utf-8").load()
+        _check_value_count(value, len(data))
+    except Exception as error:  # a damaged pickle raises a dozen types
         raise UserError(f"cannot read the pickle {path}: {_reason(error)}") from error
     return value
 
 
 def read_json(path: Path) -> Any:
-    """The values of a JSON file in UTF-8, with a byte order mark or without, or in cp1252 as some sets have it.
+    """Reads a JSON file in UTF-8, with or without a byte order mark, or in cp1252, which some data sets use.
 
     Raises:
-        UserError: in one line, for a file that is missing, cut short or otherwise damaged, or holds a whole number of
-            more than `MAX_BITS`.
+        UserError: if the file is missing, damaged, or holds an integer of more than `MAX_BITS` bits.
     """
-    data = _bytes(path)
+    data = _read_bytes(path)
     try:
-        return json.loads(_text(data), parse_int=lambda digits: _whole(int(digits)))
+        return json.loads(_decode(data), parse_int=lambda digits: _bounded_int(int(digits)))
     except (ValueError, RecursionError, UserError) as error:
         raise UserError(f"cannot read the JSON {path}: {_reason(error)}") from error
 
 
 def as_text(value: object) -> str:
-    """A value of a foreign file, where text is due.
+    """Checks that a value of a foreign file is text.
 
     Raises:
-        TypeError: for anything else, and for halves of letters, which no file can hold.
+        TypeError: if it is not, or if it holds a lone surrogate, which cannot be written to a file.
     """
     if not isinstance(value, str):
         raise TypeError(f"text is due, got {shown(value)}")
@@ -123,7 +123,7 @@ def as_text(value: object) -> str:
 
 
 def is_sound(text: str) -> bool:
-    """Whether a text can be written: it holds no lone surrogate."""
+    """Whether a text can be written to a file: it holds no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -132,44 +132,44 @@ def is_sound(text: str) -> bool:
 
 
 def as_whole(value: object) -> int:
-    """A value of a foreign file, where a whole number is due.
+    """Checks that a value of a foreign file is an integer.
 
     Raises:
-        TypeError: for anything else.
+        TypeError: if it is not.
     """
     if type(value) is not int:
         raise TypeError(f"a whole number is due, got {shown(value)}")
     return value
 
 
-def _whole(number: int) -> int:
+def _bounded_int(number: int) -> int:
     if number.bit_length() > MAX_BITS:
         raise UserError(f"it holds a whole number of {number.bit_length():,} bits, and {MAX_BITS} at most are due")
     return number
 
 
-def _check_bounded(value: Any, most: int) -> None:
-    """Make sure that a value can be walked through."""
-    waiting, seen = [value], 0
-    while waiting:
-        one = waiting.pop()
-        seen += 1
-        if seen > most:
+def _check_value_count(value: Any, limit: int) -> None:
+    """Refuses a value that holds the same lists so often that walking it would visit more than ``limit`` values."""
+    to_visit, count = [value], 0
+    while to_visit:
+        current = to_visit.pop()
+        count += 1
+        if count > limit:
             raise UserError("it holds the same lists over and over, more values than it has bytes")
-        if isinstance(one, dict):
-            waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            waiting += one
+        if isinstance(current, dict):
+            to_visit += [*current.keys(), *current.values()]
+        elif isinstance(current, list):
+            to_visit += current
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _text(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

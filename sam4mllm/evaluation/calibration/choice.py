@@ -1,4 +1,4 @@
-"""Among which settings is chosen, by which number, and what was chosen."""
+"""The settings to choose from, the metric to choose by, and the result."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ from sam4mllm.evaluation.scores import markdown, or_none, percent
 from sam4mllm.prompters.points import Layout, Sure
 
 SAME, DEFAULT = "the paper's thresholds", "uncalibrated"
-
-
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Among what is chosen, and by which number.
+    """The settings to choose from, and the metric to choose by.
 
     Attributes:
         layouts: the layouts, with their numbers of points.
         profile: a key of `metrics.PROFILES`.
-        metric: one of the profile's numbers.
-        thresholds: those of P(yes) and of P(no) that are tried with each other.
-        bootstrap: of the interval of the gain.
+        metric: one of the profile's metrics; higher is better.
+        thresholds: of P(yes) and of P(no); all pairs are tried.
+        bootstrap: of the gain's interval.
 
     Raises:
-        UserError: for no layouts, an unknown profile, or a number that it does not have.
+        UserError: if there are no layouts, or the profile or its metric is unknown.
     """
 
     layouts: tuple[Layout, ...]
@@ -52,23 +50,23 @@ class Choice:
 
     @property
     def settings(self) -> list[Setting]:
-        """All that are tried; the paper's thresholds are among them."""
+        """All settings to try, including the paper's thresholds."""
         signs = dict.fromkeys([*product(self.thresholds, self.thresholds), (PAPER.sure.yes, PAPER.sure.no)])
         return [Setting(layout, Sure(*sign)) for layout in self.layouts for sign in signs]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What was chosen, and what it is worth.
+    """The chosen setting, and its gain.
 
     Attributes:
-        chosen: the setting that is now the adapter's.
-        metric: the name of the number that it was chosen by.
-        validation: the number of the chosen setting and of those that it is compared with, by what they are.
-        test: the same on the test split; empty where there is none.
-        gains: by how much the chosen setting is better on the test split, with the 95% interval's ends.
-        counts: how many settings and samples there were, and how many masks were drawn for them.
-        warnings: what has to be known of it, one line each.
+        chosen: the setting that was written into the adapter's card.
+        metric: the name of the metric that was maximised.
+        validation: the metric of the chosen setting and of the settings it is compared with, by name.
+        test: the same on the test split; empty without one.
+        gains: how much better the chosen setting is on the test split, with the 95% interval's ends.
+        counts: the numbers of settings, samples and segmented masks.
+        warnings: what a reader of the result has to know, one line each.
     """
 
     chosen: Setting
@@ -80,18 +78,17 @@ class Calibrated:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, shares of 1."""
-        gains = {name: [or_none(one) for one in apart] for name, apart in self.gains.items()}
+        """All fields; metrics are 0..1."""
+        gains = {name: [or_none(number) for number in apart] for name, apart in self.gains.items()}
         return {**asdict(self), "chosen": self.chosen.options, "gains": gains, "sam4mllm": __version__}
 
-    def text(self) -> str:
-        """A Markdown table, in percent, and the gains in points."""
-        numbers = (self.validation, self.test)
+    def format_table(self) -> str:
+        """A Markdown table, in percent, with the gains in points, and a line with the chosen options."""
         lines = [[f"PQPP, {self.metric}", "validation", "test", "chosen less this, on test", "95% interval"]]
         lines.append(["---", *["---:"] * 4])
         for name in ("calibrated", SAME, DEFAULT):
-            shown = [percent(each.get(name, math.nan)) for each in numbers]
-            gain = [f"{100 * one:+.2f}" for one in self.gains.get(name, ())]
-            lines.append([name, *shown, *([gain[0], f"{gain[1]} to {gain[2]}"] if gain else ["-", "-"])])
-        said = ", ".join(f"{name} {value}" for name, value in self.chosen.options.items())
-        return f"{markdown(lines)}\nchosen from {self.counts['settings']} settings: {said}\n"
+            values = [percent(numbers.get(name, math.nan)) for numbers in (self.validation, self.test)]
+            gain = [f"{100 * number:+.2f}" for number in self.gains.get(name, ())]
+            lines.append([name, *values, *([gain[0], f"{gain[1]} to {gain[2]}"] if gain else ["-", "-"])])
+        options = ", ".join(f"{name} {value}" for name, value in self.chosen.options.items())
+        return f"{markdown(lines)}\nchosen from {self.counts['settings']} settings: {options}\n"

@@ -1,9 +1,9 @@
-"""What `sam4mllm calibrate` does: an adapter and a validation split in, PQPP's options into the adapter's card.
+"""What `sam4mllm calibrate` does: chooses PQPP's options on a validation split and writes them into an adapter's card.
 
-Adaptive PQPP keeps its own: it asks where answers are least sure, and thresholds that are chosen for points laid evenly
-let too many wrong ones of those through.
+Adaptive PQPP keeps its own options: it asks about the points where answers are least certain, and thresholds chosen for
+evenly placed points let too many wrong answers through.
 
-Beside the adapter, or wherever `out` is, lie what was asked, from which a stopped run goes on, and what was found:
+The output folder, by default beside the adapter, holds the answers, from which a stopped run resumes, and a report:
 
     calibration/asked.jsonl   a survey of the validation split, as predictions
     calibration/test.jsonl    one of the test split, about the points of the settings that are compared
@@ -23,7 +23,7 @@ from sam4mllm.data.samples import SampleSet, read_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import differences
 from sam4mllm.evaluation.calibration.choice import DEFAULT, SAME, Calibrated, Choice
-from sam4mllm.evaluation.calibration.survey import Asking
+from sam4mllm.evaluation.calibration.survey import SurveyRunner
 from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Swept
 from sam4mllm.evaluation.signature import fingerprint
 from sam4mllm.mllm.adapter_card import CARD, Card
@@ -42,21 +42,21 @@ def calibrate(
     test: Path | None = None,
     images: Path | None = None,
 ) -> Calibrated:
-    """Choose PQPP's options on a validation split and write them into the adapter's card.
+    """Chooses PQPP's options on a validation split and writes them into the adapter's card.
 
     Args:
         recipe: names the adapter and the segmenter.
-        choice: among what, and by which number.
+        choice: the settings to choose from, and the metric.
         samples: the validation split's folder.
-        out: the folder for what was asked and found; ``calibration`` in the adapter's where None.
-        batch_size: how many samples the model is asked about at once, 1 or more.
-        progress: makes a bar of so many steps.
-        test: another split, on which the gain is measured; not at all where None.
-        images: the root of the pictures of both, where they were moved.
+        out: the output folder; None for ``calibration`` in the adapter's folder.
+        batch_size: samples per batch of the model, 1 or more.
+        progress: makes a progress bar.
+        test: another split, on which the gain is measured; None for no gain.
+        images: the root of the images of both splits, if they were moved.
 
     Raises:
-        UserError: for an adapter without a card, a split that it was trained on, the validation split as the test
-            split, no samples, and whatever cannot be built, read or written.
+        UserError: if the adapter has no card or was trained on a split, the two splits are the same, there are no
+            samples, or something cannot be built, read or written.
     """
     card, folder = _card(recipe), Path(recipe.adapter or "")
     recipe = replace(recipe, prompter="pqpp").resolved()
@@ -67,15 +67,15 @@ def calibrate(
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
     warnings = (*_warnings(validation, held_out), *_listed(card))
-    asking = Asking(recipe, choice.profile, batch_size, progress)
-    swept, failed = asking.swept(validation, choice.settings, out / "asked.jsonl")
+    surveys = SurveyRunner(recipe, choice.profile, batch_size, progress)
+    swept, failed = surveys.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
     beside = {"calibrated": chosen, SAME: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
     tested = None
     if held_out:
-        tested, lost = asking.swept(held_out, list(dict.fromkeys(beside.values())), out / "test.jsonl")
+        tested, lost = surveys.swept(held_out, list(dict.fromkeys(beside.values())), out / "test.jsonl")
         failed += lost
-    found = Calibrated(
+    calibrated = Calibrated(
         chosen,
         choice.metric,
         _numbers(swept, beside, choice.metric),
@@ -84,9 +84,9 @@ def calibrate(
         {"settings": len(swept.pixels), "samples": len(validation), "masks": swept.drawn},
         (*warnings, *failed),
     )
-    write_text(out / "report.json", json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    write_text(out / "report.json", json.dumps(calibrated.to_json(), indent=1, allow_nan=False) + "\n")
     replace(card, prompters={**card.prompters, "pqpp": chosen.options}).write(folder)
-    return found
+    return calibrated
 
 
 def _card(recipe: Recipe) -> Card:
@@ -97,49 +97,49 @@ def _card(recipe: Recipe) -> Card:
 
 
 def _split(folder: Path, images: Path | None, card: Card) -> SampleSet:
-    """The samples of a split that the adapter has not learned from."""
-    found = read_samples(folder, images)
-    taught = {hashed: place for place, hashed in card.data.items()}
+    """The samples of a split, unless the adapter was trained on it."""
+    samples = read_samples(folder, images)
+    trained_on = {hashed: place for place, hashed in card.data.items()}
     for hashed in data([str(folder)]).values():
-        if hashed in taught:
+        if hashed in trained_on:
             raise UserError(
-                f"the adapter was taught {folder} ({taught[hashed]} in its {CARD}): give a validation split"
+                f"the adapter was taught {folder} ({trained_on[hashed]} in its {CARD}): give a validation split"
             )
-    if not len(found):
+    if not len(samples):
         raise UserError(f"{folder} holds no samples to calibrate on")
-    return found
+    return samples
 
 
 def _warnings(validation: SampleSet, test: SampleSet | None) -> tuple[str, ...]:
-    """What has to be known of the splits.
+    """Warnings about the splits, one line each.
 
     Raises:
-        UserError: for one split as both.
+        UserError: if both are the same split.
     """
-    said = []
-    if tests := sorted({one.split for one in validation if one.split.lower().startswith("test")}):
-        said.append(
+    messages = []
+    if tests := sorted({sample.split for sample in validation if sample.split.lower().startswith("test")}):
+        messages.append(
             f"the samples are of the split {', '.join(tests)}: numbers of a test split on which something was chosen "
             f"are too high"
         )
     if test and fingerprint(validation.samples) == fingerprint(test.samples):
         raise UserError("the gain is measured on other samples than it was chosen on: give another split to --test")
-    if test and (both := {one.image for one in validation} & {one.image for one in test}):
-        said.append(f"{len(both)} pictures are in both splits, {min(both)} for one: the gain may be too high")
-    return tuple(said)
+    if test and (both := {sample.image for sample in validation} & {sample.image for sample in test}):
+        messages.append(f"{len(both)} pictures are in both splits, {min(both)} for one: the gain may be too high")
+    return tuple(messages)
 
 
 def _listed(card: Card) -> tuple[str, ...]:
-    """A warning for an adapter that was asked about all points in one turn: such answers have no probabilities."""
+    """A warning if the adapter was trained to answer about all points in one turn, which gives no probabilities."""
     if card.prompters.get("pqpp", {}).get("ask", "one") == "one":
         return ()
     return ("the adapter was asked by lists, whose answers have no thresholds: it is now asked about each point alone",)
 
 
 def _numbers(swept: Swept | None, beside: Mapping[str, Setting], metric: str) -> dict[str, float]:
-    """By what a setting is, where it was asked about and there is a number."""
-    there = {name: setting for name, setting in beside.items() if swept and setting in swept.pixels}
-    values = {name: swept.ratio(setting, metric).value for name, setting in there.items() if swept}
+    """The metric of each setting by name, if the setting was surveyed and the metric is defined."""
+    surveyed = {name: setting for name, setting in beside.items() if swept and setting in swept.pixels}
+    values = {name: swept.ratio(setting, metric).value for name, setting in surveyed.items() if swept}
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 

@@ -1,4 +1,4 @@
-"""Asking a model about a split, and drawing what each setting would have kept; a stopped run goes on."""
+"""Runs a survey of a split, resumably, and segments the prompts of each setting."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sam4mllm.runtime.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """Surveys with one recipe; the model is loaded where there is something left to ask."""
+class SurveyRunner:
+    """Surveys splits with one recipe; loads the model only if answers are missing."""
 
     recipe: Recipe
     profile: str
@@ -29,12 +29,13 @@ class Asking:
     progress: Progress
 
     def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[Swept, tuple[str, ...]]:
-        """The survey of a split, gone on with where it was stopped, and what each setting draws of it.
+        """Surveys a split, resuming a stopped run, and counts the pixels of each setting.
 
-        What failed in an earlier run is asked again. What fails now is empty whatever is chosen, and is warned of.
+        Samples that failed in an earlier run are asked again. A sample that fails now has an empty mask for every
+        setting, and a warning.
 
         Raises:
-            UserError: where every sample failed; and as `predict_parts` and `sweep` do.
+            UserError: if every sample failed; and as `predict_parts` and `sweep` do.
         """
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
@@ -52,16 +53,16 @@ class Asking:
                 progress=lambda _: advance(),
                 retry_failed=True,
             )
-        said = read_predictions(file)
-        failed = _failed(said)
+        answers = read_predictions(file)
+        failed = _warn_of_failures(answers)
         with self.progress(len(samples), "drawn") as advance:
-            return sweep(samples, said, segmenter, settings, self.profile, advance), failed
+            return sweep(samples, answers, segmenter, settings, self.profile, advance), failed
 
 
-def _failed(said: Sequence[Prediction]) -> tuple[str, ...]:
+def _warn_of_failures(answers: Sequence[Prediction]) -> tuple[str, ...]:
     """A warning of the samples that failed, if any did."""
-    errors = [f"{one.id}: {one.error}" for one in said if one.error is not None]
-    if len(errors) == len(said):
-        raise UserError(f"nothing can be chosen, all {len(said)} samples failed; the first: {errors[0]}")
-    count = f"{len(errors)} of {len(said)} samples failed, and are asked again by the same command; the first: "
+    errors = [f"{answer.id}: {answer.error}" for answer in answers if answer.error is not None]
+    if len(errors) == len(answers):
+        raise UserError(f"nothing can be chosen, all {len(answers)} samples failed; the first: {errors[0]}")
+    count = f"{len(errors)} of {len(answers)} samples failed, and are asked again by the same command; the first: "
     return (count + errors[0],) if errors else ()

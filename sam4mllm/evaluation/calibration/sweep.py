@@ -1,8 +1,8 @@
-"""PQPP's layout, number of points and thresholds, chosen by what they draw. Knows nothing of files but pictures.
+"""Chooses PQPP's layout, number of points and thresholds by the masks they give. Reads no files except images.
 
-A model is asked once about each sample: for its boxes, and about the points of all layouts (`Survey`). What PQPP would
-draw with any of them and any thresholds follows from the answers without asking again; most thresholds keep the same
-points, and each set of points is drawn once.
+The model answers once for each sample: with boxes, and about the points of all layouts (`Survey`). The prompts of PQPP
+for any layout and thresholds follow from these answers. Most thresholds keep the same points, and each set of points is
+segmented once.
 
     >>> swept = sweep(samples, read_predictions(Path("out/asked.jsonl")), segmenter, settings, "lavt")
     >>> swept.best("cIoU")
@@ -22,7 +22,8 @@ from jaxtyping import Int64
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, numbered
-from sam4mllm.evaluation.metrics import Pixels, Truth, profile_named
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth
+from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.mllm import MLLM, Chat
@@ -32,19 +33,19 @@ from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then
 from sam4mllm.segmenters import Scene, Segmenter
 
 AT_ONCE = 32
-"""How many masks are drawn at once: what bounds the memory."""
+"""Masks segmented at once; bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How PQPP asks, and which answers it keeps."""
+    """A layout of points, and the thresholds for their answers."""
 
     layout: Layout
     sure: Sure
 
     @property
     def options(self) -> dict[str, str | int | float]:
-        """As the constructor of `PQPP` takes them."""
+        """The arguments of `PQPP`."""
         return {
             "layout": self.layout.name,
             "points": self.layout.points,
@@ -53,12 +54,12 @@ class Setting:
         }
 
     def prompts(self, prediction: Prediction) -> tuple[Prompt, ...]:
-        """What PQPP would have made of a survey's answers.
+        """The prompts that PQPP makes of a survey's answers.
 
         Raises:
-            UserError: where a point of the layout was not asked about.
+            UserError: if a point of the layout was not asked about.
         """
-        answers = {(one.object, one.x, one.y): one for one in prediction.asked}
+        answers = {(answer.object, answer.x, answer.y): answer for answer in prediction.asked}
         asked: list[Asked] = []
         for index, prompt in enumerate(prediction.prompts):
             for point in self.layout.lay(prompt.box):
@@ -69,15 +70,15 @@ class Setting:
 
 
 PAPER = Setting(Layout("grid", 25), Sure())
-"""PQPP as it is asked where nothing was calibrated, with the thresholds of the paper's code."""
+"""PQPP's default, without calibration: the thresholds of the paper's code."""
 
 
 class Survey:
-    """Asks for the boxes, then about the points of several layouts inside each, those that are the same once.
+    """Asks for boxes, then about the points of several layouts inside each; a point of two layouts is asked about once.
 
     Args:
-        mllm: who is asked.
-        layouts: whose points.
+        mllm: the model that answers.
+        layouts: the layouts.
     """
 
     def __init__(self, mllm: MLLM, layouts: Sequence[Layout]) -> None:
@@ -87,60 +88,61 @@ class Survey:
         """One `Prompting` per query; its prompts are the boxes alone, and ``asked`` holds every point."""
         return boxes_then(self.mllm, queries, self._ask)
 
-    def _ask(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
-        found = [replace(one, prompts=tuple(Prompt(prompt.box) for prompt in one.prompts)) for one in found]
-        laid = [
+    def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
+        boxes = [
+            replace(prompting, prompts=tuple(Prompt(prompt.box) for prompt in prompting.prompts))
+            for prompting in promptings
+        ]
+        points = [
             list(
                 dict.fromkeys(
                     (index, point)
-                    for index, prompt in enumerate(one.prompts)
+                    for index, prompt in enumerate(prompting.prompts)
                     for layout in self.layouts
                     for point in layout.lay(prompt.box)
                 )
             )
-            for one in found
+            for prompting in boxes
         ]
-        return ask_each(chat, self.mllm.dialect, phrases, found, laid)
+        return ask_each(chat, self.mllm.dialect, phrases, boxes, points)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Swept:
-    """What each setting draws of the same expressions, counted.
+    """Pixel counts of each setting's masks, over the same expressions.
 
     Attributes:
-        profile: whose conventions, a key of `metrics.PROFILES`.
+        profile: a key of `metrics.PROFILES`.
         pixels: by setting.
-        pictures: the number of each expression's picture.
-        drawn: how many masks were drawn for all of it.
+        pictures: the index of each expression's image.
+        drawn: number of masks that were segmented.
     """
 
     profile: str
-    pixels: Mapping[Setting, Pixels]
+    pixels: Mapping[Setting, CountColumns]
     pictures: Int64[np.ndarray, " n"]
     drawn: int
 
     def ratio(self, setting: Setting, metric: str) -> Ratio:
-        """The number of a setting."""
+        """The metric of a setting."""
         return profile_named(self.profile).ratios(self.pixels[setting])[metric]
 
     def best(self, metric: str) -> Setting:
-        """The setting with the highest number; of equal ones that of the fewest points, nearest to the paper's.
+        """The setting with the highest metric; of equal ones the one with the fewest points, nearest to the paper's.
 
         Raises:
-            UserError: where no setting has a number.
+            UserError: if the metric is undefined for every setting.
         """
         values = {setting: self.ratio(setting, metric).value for setting in self.pixels}
-        there = [setting for setting, value in values.items() if not math.isnan(value)]
-        if not there:
-            raise UserError(
-                f"{metric} of {self.profile} has nothing to stand on in these samples: choose another number"
-            )
+        defined = [setting for setting, value in values.items() if not math.isnan(value)]
+        if not defined:
+            raise UserError(f"{metric} of {self.profile} is undefined on these samples: choose another metric")
 
         def rank(setting: Setting) -> tuple[float, int, float]:
             apart = abs(setting.sure.yes - PAPER.sure.yes) + abs(setting.sure.no - PAPER.sure.no)
             return values[setting], -setting.layout.points, -apart
 
-        return max(there, key=rank)
+        return max(defined, key=rank)
 
 
 def sweep(
@@ -151,37 +153,39 @@ def sweep(
     profile: str,
     progress: Callable[[], None] = lambda: None,
 ) -> Swept:
-    """Draw what each setting would have been drawn by PQPP, and count it.
+    """Segments the prompts that PQPP makes with each setting, and counts pixels.
 
     Args:
-        samples: with pictures and truth; one or more.
+        samples: with images and ground truth; one or more.
         predictions: a survey's, one for each sample in their order.
-        segmenter: draws.
+        segmenter: makes the masks.
         settings: one or more, of layouts that the survey asked about.
         profile: a key of `metrics.PROFILES`.
         progress: called after each sample.
 
     Raises:
-        UserError: for a picture that cannot be used, and points that were not asked about.
+        UserError: if an image cannot be used, or a point was not asked about.
     """
-    counted = {setting: Pixels.empty(len(samples)) for setting in settings}
+    counted = {setting: CountColumns.empty(len(samples)) for setting in settings}
     scene = _Scenes(samples, segmenter)
     drawn = 0
     for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
-        kept = {setting: setting.prompts(prediction) for setting in counted}
-        masks = _masks(sample, list(dict.fromkeys(kept.values())), scene)
-        truth = Truth(sample.masks, sample.height, sample.width, sample.ignore)
-        found = profile_named(profile).count([truth] * len(masks), [(one.size, one.counts) for one in masks.values()])
-        place = {prompts: index for index, prompts in enumerate(masks)}
-        for setting, prompts in kept.items():
-            counted[setting].put(np.array([row]), found[np.array([place[prompts]])])
+        prompts_by_setting = {setting: setting.prompts(prediction) for setting in counted}
+        masks = _masks(sample, list(dict.fromkeys(prompts_by_setting.values())), scene)
+        truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
+        pixels = profile_named(profile).count(
+            [truth] * len(masks), [(mask.size, mask.counts) for mask in masks.values()]
+        )
+        rows = {prompts: index for index, prompts in enumerate(masks)}
+        for setting, prompts in prompts_by_setting.items():
+            counted[setting].put(np.array([row]), pixels[np.array([rows[prompts]])])
         drawn += len(masks)
         progress()
     return Swept(profile, counted, numbered([sample.image for sample in samples]), drawn)
 
 
 class _Scenes:
-    """The last picture that was drawn in, embedded: expressions of one picture as a rule follow each other."""
+    """Embeds the image of a sample, and keeps the last one: expressions of one image usually follow each other."""
 
     def __init__(self, samples: SampleSet, segmenter: Segmenter) -> None:
         self._samples, self._segmenter = samples, segmenter
@@ -194,15 +198,15 @@ class _Scenes:
 
 
 def _masks(sample: Sample, wanted: Sequence[tuple[Prompt, ...]], scenes: _Scenes) -> dict[tuple[Prompt, ...], Rle]:
-    """The mask of each set of prompts, every prompt drawn once."""
-    prompts = iter(dict.fromkeys(prompt for each in wanted for prompt in each))
+    """The mask of each set of prompts; every prompt is segmented once."""
+    distinct = iter(dict.fromkeys(prompt for prompts in wanted for prompt in prompts))
     rles: dict[Prompt, Rle] = {}
-    for some in _lots(prompts):
-        masks = scenes.of(sample).segment(some)
-        rles.update((prompt, Rle.from_mask(one.mask)) for prompt, one in zip(some, masks, strict=True))
-    return {each: union([rles[prompt] for prompt in each], sample.height, sample.width) for each in wanted}
+    for lot in _lots(distinct):
+        segmented = scenes.of(sample).segment(lot)
+        rles.update((prompt, Rle.from_mask(result.mask)) for prompt, result in zip(lot, segmented, strict=True))
+    return {prompts: union([rles[prompt] for prompt in prompts], sample.height, sample.width) for prompts in wanted}
 
 
 def _lots(prompts: Iterator[Prompt]) -> Iterator[list[Prompt]]:
-    while some := list(islice(prompts, AT_ONCE)):
-        yield some
+    while lot := list(islice(prompts, AT_ONCE)):
+        yield lot

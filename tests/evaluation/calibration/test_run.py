@@ -159,7 +159,7 @@ def test_nothing_is_chosen_by_a_number_that_is_none(command, adapter, talker):
     before = (adapter / "sam4mllm.json").read_bytes()
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
     assert code == 2
-    assert err.splitlines()[-1].startswith("error: N_acc of rela has nothing to stand on in these samples")
+    assert err.splitlines()[-1].startswith("error: N_acc of rela is undefined on these samples")
     assert (adapter / "sam4mllm.json").read_bytes() == before
     assert not (adapter / "calibration" / "report.json").exists()
 

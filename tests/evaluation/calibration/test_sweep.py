@@ -10,8 +10,8 @@ import pytest
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Survey, Swept, sweep
-from sam4mllm.evaluation.metrics import Counts, Pixels
-from sam4mllm.evaluation.pairing import tally
+from sam4mllm.evaluation.counts import CountColumns, PixelCounts
+from sam4mllm.evaluation.pairing import evaluate_set
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import write_png
@@ -122,7 +122,7 @@ def test_what_is_swept_is_what_pqpp_would_have_scored(samples, tmp_path):
     for number, setting in enumerate(SETTINGS):
         file = tmp_path / f"{number}.jsonl"
         predict(samples, Pipeline(PQPP(Leaning().mllm, **setting.options), Nearest()), file)
-        alone = tally(samples.samples, read_predictions(file), "lavt")
+        alone = evaluate_set(samples.samples, read_predictions(file), "lavt")
         assert swept.pixels[setting].rows == alone.pixels.rows
         assert swept.ratio(setting, "cIoU").value == alone.ratios["cIoU"].value
     values = {setting: swept.ratio(setting, "cIoU").value for setting in SETTINGS}
@@ -133,12 +133,15 @@ def test_what_is_swept_is_what_pqpp_would_have_scored(samples, tmp_path):
 def test_of_equal_settings_the_one_of_fewest_points_nearest_to_the_papers_is_taken():
     layouts = (Layout("grid", 25), Layout("grid", 9))
     settings = [Setting(layout, Sure(yes, 0.8)) for layout in layouts for yes in (0.5, 0.8, 0.95)]
-    same = {setting: Pixels.of([Counts(1, 2, 1, 2)]) for setting in settings}
+    same = {setting: CountColumns.of([PixelCounts(1, 2, 1, 2)]) for setting in settings}
     swept = Swept("lavt", same, np.zeros(1, dtype=np.int64), 0)
     assert swept.best("cIoU") == Setting(Layout("grid", 9), Sure(0.8, 0.8))
     better = Setting(Layout("grid", 25), Sure(0.5, 0.8))
-    assert Swept("lavt", {**same, better: Pixels.of([Counts(2, 2, 2, 2)])}, swept.pictures, 0).best("cIoU") == better
-    silent = {better: Pixels.of([Counts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
+    assert (
+        Swept("lavt", {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}, swept.pictures, 0).best("cIoU")
+        == better
+    )
+    silent = {better: CountColumns.of([PixelCounts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
     assert Swept("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
 
 
