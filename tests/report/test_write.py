@@ -55,7 +55,7 @@ def test_predictions_alone_are_a_page_too(run):
     ("words", "says"),
     [
         (["mine.jsonl", "--against", "mine.jsonl"], "mine.jsonl is given twice"),
-        (["mine.jsonl", "--against-diagnosis", "other.lost"], "give --against too"),
+        (["mine.jsonl", "--against-diagnosis", "other.lost"], "--against-diagnosis needs --against"),
         (["mine.jsonl", "--diagnosis", "other.lost"], "of other predictions, or by another profile"),
         (["mine.jsonl", "--diagnosis", "mine.jsonl"], "mine.jsonl, line 1: no record of a diagnosis"),
         (["mine.jsonl", "--by", "colour"], "choose from size"),
