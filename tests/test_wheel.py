@@ -47,7 +47,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     adapters = {f"sam4mllm/tiny/weights/{way}/{name}" for way in ("ppg", "pqpp") for name in files}
     recipes = {f"sam4mllm/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "recipes").rglob("*.*")}
     assert {name for name in names if name.startswith("sam4mllm/recipes/")} == recipes
-    assert {"sam4mllm/report/sheet.css", "sam4mllm/protocols/published.yaml", *weights, *adapters} <= names
+    templates = {file.relative_to(ROOT).as_posix() for file in (ROOT / "sam4mllm" / "report" / "templates").iterdir()}
+    assert "sam4mllm/report/templates/page.html" in templates
+    assert {"sam4mllm/protocols/published.yaml", *templates, *weights, *adapters} <= names
     assert "sam4mllm/data/samples.py" in names  # which a careless line in .gitignore swallows
 
 

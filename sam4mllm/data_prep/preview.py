@@ -1,10 +1,10 @@
-"""One split as one HTML page to look at: pictures, phrases, masks, prompts, and what a segmenter makes of them.
+"""One split as a self-contained HTML page: images, phrases, masks, prompts, and the masks that the prompts give.
 
     sam4mllm data preview data/refcoco/val --out val.html
     sam4mllm data preview data/refcoco/val --targets data/refcoco/val-targets --segmenter tiny --out val.html
 
-The page stands alone: it can be mailed, and opened without a network. Cases come worst first, by the best IoU that a
-target reached; what cannot be read is counted, named, and keeps its place.
+Cards are sorted by the best IoU that their target reached, lowest first. Images that cannot be read are listed, and
+keep their card.
 """
 
 from __future__ import annotations
@@ -16,194 +16,188 @@ from statistics import fmean
 
 from sam4mllm.data import conversations
 from sam4mllm.data.samples import INDEX, Sample, SampleSet, read_samples
-from sam4mllm.data_prep.cards import Case, cards_of
+from sam4mllm.data_prep.cards import PreviewCase, draw_cards
 from sam4mllm.errors import UserError
-from sam4mllm.report.charts import histogram, numbers, shares
-from sam4mllm.report.html import Card, Finding, Section, Table, beside, findings, page, section, table, tiles
+from sam4mllm.report.figures import Histogram, count_in_parts, count_numbers
+from sam4mllm.report.html import ChartGrid, FoldedList, HtmlCard, HtmlTable, PageSection, Tiles, render_page
 from sam4mllm.runtime.files import check_file, write_text
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.targets.record import Target, read_targets
 
-WORST = 20
-_LOWEST = "By the best IoU that any candidate reached, lowest first."
+MAX_WORST = 20
+_SORTED = "By the best IoU of any candidate, lowest first."
+
+TargetsByMask = Mapping[tuple[str, int], Target]
+"""Targets by sample id and index of the mask."""
 
 
-def cases_of(samples: Sequence[Sample], targets: Mapping[tuple[str, int], Target] | None) -> list[Case]:
-    """One case for each sample; where there are targets, one for each mask, and for each sample without masks."""
+def make_cases(samples: Sequence[Sample], targets: TargetsByMask | None) -> list[PreviewCase]:
+    """One case per sample; with targets, one case per mask, and one per sample without masks."""
     if targets is None:
-        return [Case(sample) for sample in samples]
-    return [
-        case
-        for sample in samples
-        for case in (
-            [Case(sample, index, targets.get((sample.id, index))) for index in range(len(sample.masks))]
-            or [Case(sample)]
-        )
-    ]
+        return [PreviewCase(sample) for sample in samples]
+    cases = []
+    for sample in samples:
+        masks = range(len(sample.masks))
+        cases += [PreviewCase(sample, index, targets.get((sample.id, index))) for index in masks]
+        cases += [] if masks else [PreviewCase(sample)]
+    return cases
 
 
-def chosen(cases: Sequence[Case], limit: int) -> tuple[list[Case], list[Case], list[Case]]:
-    """The worst that keep a prompt, the worst that keep none, and of all others an even choice, in order.
+def choose_cases(
+    cases: Sequence[PreviewCase], limit: int
+) -> tuple[list[PreviewCase], list[PreviewCase], list[PreviewCase]]:
+    """The worst cases with a prompt, the worst without, and an even choice of all others, in order.
 
-    The worst have the lowest ceilings, lowest first, equals in order. Those that keep none have no prompt to look at:
-    they shall not crowd out the others.
+    The worst have the lowest best IoUs, lowest first; ties keep their order. Cases without a prompt are chosen apart,
+    and last, so that they do not crowd out the others.
     """
-    ranked = sorted((case.target.ceiling, number) for number, case in enumerate(cases) if case.target is not None)
-    kept, lost = ([number for _, number in ranked if cases[number].prompted == keeps] for keeps in (True, False))
-    worst = kept[: min(WORST, limit)]
-    none = lost[: min(WORST, limit - len(worst))]
-    others = [case for number, case in enumerate(cases) if number not in {*worst, *none}]
-    count = min(limit - len(worst) - len(none), len(others))
+    ranked = sorted((case.target.ceiling, index) for index, case in enumerate(cases) if case.target is not None)
+    prompted, unprompted = ([index for _, index in ranked if cases[index].has_prompt == has] for has in (True, False))
+    worst = prompted[: min(MAX_WORST, limit)]
+    without = unprompted[: min(MAX_WORST, limit - len(worst))]
+    others = [case for index, case in enumerate(cases) if index not in {*worst, *without}]
+    count = min(limit - len(worst) - len(without), len(others))
     rest = [others[index * len(others) // count] for index in range(count)]
-    return [cases[number] for number in worst], [cases[number] for number in none], rest
+    return [cases[index] for index in worst], [cases[index] for index in without], rest
 
 
-def show(
+def render_preview(
     samples: SampleSet,
     title: str,
-    targets: Mapping[tuple[str, int], Target] | None = None,
+    targets: TargetsByMask | None = None,
     segmenter: Segmenter | None = None,
     limit: int = 60,
     advance: Callable[[], None] = lambda: None,
 ) -> str:
-    """The page of one split; the same values give the same text.
+    """The page of one split as HTML; the same values give the same text.
 
     Args:
-        samples: with pictures, of which some may be missing.
+        samples: with their images, some of which may be missing.
         title: of the page.
-        targets: of these samples; None shows the samples with their masks.
-        segmenter: redraws the masks from the targets' best prompts; None shows the stored IoUs alone.
-        limit: cards at most, 1 or more.
+        targets: of these samples; None shows the samples with their masks only.
+        segmenter: predicts masks from the targets' best prompts; None shows the stored IoUs only.
+        limit: maximum number of cards, 1 or more.
         advance: called after each card.
 
     Raises:
-        UserError: where the segmenter cannot take the prompts.
+        UserError: if the segmenter does not accept the prompts.
     """
-    cases = cases_of(samples.samples, targets)
-    worst, none, rest = chosen(cases, limit)
-    cards = cards_of([*none, *worst, *rest], samples, segmenter, advance)
-    first, second, others = cards[: len(none)], cards[len(none) :][: len(worst)], cards[len(worst) + len(none) :]
-    left = len(cases) - len(worst) - len(none)
-    own = None if targets is None else [case.target for case in cases if case.target is not None]
-    return page(
+    cases = make_cases(samples.samples, targets)
+    worst, without, rest = choose_cases(cases, limit)
+    cards = draw_cards([*without, *worst, *rest], samples, segmenter, advance)
+    ends = len(without), len(without) + len(worst)
+    present = None if targets is None else [case.target for case in cases if case.target is not None]
+    rest_heading = "Other samples" if worst or without else "Samples"
+    return render_page(
         title,
         _notes(targets, segmenter),
         [
-            tiles(_tiles(samples.samples, own or [])),
-            findings(_findings(samples, cases, targets, cards)),
-            beside(_charts(cases, own)),
-            table(_table(samples.samples)),
-            section(Section(f"The worst {len(first)} that keep no prompt", _LOWEST, first)),
-            section(Section(f"The worst {len(second)}", f"Of those that keep a prompt. {_LOWEST}", second)),
-            section(Section("The rest" if worst or none else "Samples", _which(len(others), left), others)),
+            _headline(samples.samples, present or []),
+            *_problems(samples, cases, targets, cards),
+            ChartGrid(_charts(cases, present)),
+            _tabulate_splits(samples.samples),
+            PageSection(f"Worst {len(without)} without a prompt", _SORTED, cards[: ends[0]]),
+            PageSection(f"Worst {len(worst)}", f"Targets with a prompt. {_SORTED}", cards[ends[0] : ends[1]]),
+            PageSection(rest_heading, _count_shown(len(rest), len(cases) - ends[1]), cards[ends[1] :]),
         ],
     )
 
 
-def _notes(targets: Mapping[tuple[str, int], Target] | None, segmenter: Segmenter | None) -> list[str]:
+def _notes(targets: TargetsByMask | None, segmenter: Segmenter | None) -> list[str]:
     if targets is None:
-        return ["Samples with their true masks. Without targets there are no prompts and no IoUs."]
-    drawn = (
-        "No segmenter was given: IoUs are those stored, and nothing is redrawn."
+        return ["Samples with their ground-truth masks. Prompts and IoUs need targets."]
+    source = (
+        "No segmenter was given: IoUs are the stored ones, and no mask is predicted."
         if segmenter is None
-        else "The mask beside the true one is what the segmenter redraws from them now."
+        else "Each is shown with the mask that the segmenter predicts from it now."
     )
     return [
-        f"Targets: the prompts that redraw each mask best. {drawn}",
-        "A plus on green is a point on the object, a minus on red one off it.",
+        f"Targets are the prompts that reproduce each mask best. {source}",
+        "A plus on green is a positive point, a minus on red a negative point.",
     ]
 
 
-def _which(shown: int, there: int) -> str:
-    return f"All {there:,}, in order." if shown == there else f"{shown:,} of {there:,}, evenly chosen, in order."
+def _count_shown(shown: int, total: int) -> str:
+    return f"All {total:,}, in order." if shown == total else f"{shown:,} of {total:,}, evenly spaced, in order."
 
 
-def _tiles(samples: Sequence[Sample], targets: Sequence[Target]) -> list[tuple[str, str]]:
-    """The figures on top."""
-    tiles = [
+def _headline(samples: Sequence[Sample], targets: Sequence[Target]) -> Tiles:
+    numbers = [
         (f"{len(samples):,}", "expressions"),
-        (f"{len({sample.image for sample in samples}):,}", "pictures"),
+        (f"{len({sample.image for sample in samples}):,}", "images"),
         (f"{sum(len(sample.masks) for sample in samples):,}", "masks"),
-        (f"{sum(not sample.masks for sample in samples):,}", "expressions of nothing"),
+        (f"{sum(not sample.masks for sample in samples):,}", "expressions without a target"),
     ]
     if targets:
-        kept = sum(bool(target.prompts) for target in targets)
-        tiles += [
-            (f"{kept / len(targets):.1%}", "of the targets keep prompts"),
-            (f"{fmean(target.ceiling for target in targets):.3f}", "mean of the best IoUs"),
+        with_prompt = sum(bool(target.prompts) for target in targets)
+        numbers += [
+            (f"{with_prompt / len(targets):.1%}", "of the targets have prompts"),
+            (f"{fmean(target.ceiling for target in targets):.3f}", "mean best IoU"),
         ]
-    return tiles
+    return Tiles(numbers)
 
 
-def _table(samples: Sequence[Sample]) -> Table:
-    """The counts of each split of each set."""
-    keys = sorted({(sample.source, sample.split) for sample in samples})
+def _tabulate_splits(samples: Sequence[Sample]) -> HtmlTable:
+    """Counts for each split of each dataset."""
     rows = []
-    for source, split in keys:
-        own = [sample for sample in samples if (sample.source, sample.split) == (source, split)]
+    for source, split in sorted({(sample.source, sample.split) for sample in samples}):
+        members = [sample for sample in samples if (sample.source, sample.split) == (source, split)]
         counts = (
-            len(own),
-            len({sample.image for sample in own}),
-            sum(len(sample.masks) for sample in own),
-            sum(len(sample.masks) > 1 for sample in own),
-            sum(not sample.masks for sample in own),
+            len(members),
+            len({sample.image for sample in members}),
+            sum(len(sample.masks) for sample in members),
+            sum(len(sample.masks) > 1 for sample in members),
+            sum(not sample.masks for sample in members),
         )
         rows.append([source, split, *(f"{count:,}" for count in counts)])
-    return Table(
-        ["set", "split", "expressions", "pictures", "masks", "of several objects", "of nothing"], rows, words=2
-    )
+    head = ["dataset", "split", "expressions", "images", "masks", "with several objects", "without a target"]
+    return HtmlTable("Samples by split", head, rows, text_columns=2)
 
 
-def _findings(
-    samples: SampleSet,
-    cases: Sequence[Case],
-    targets: Mapping[tuple[str, int], Target] | None,
-    cards: Sequence[Card],
-) -> list[Finding]:
-    """All that is amiss, by name."""
-    pictures = sorted({sample.image for sample in samples})
+def _problems(
+    samples: SampleSet, cases: Sequence[PreviewCase], targets: TargetsByMask | None, cards: Sequence[HtmlCard]
+) -> list[FoldedList]:
+    """Everything that is missing, empty or unusable, by name."""
+    images = sorted({sample.image for sample in samples})
     masks = [case for case in cases if case.index is not None]
-    here = {(case.sample.id, case.index) for case in masks}
+    present = {(case.sample.id, case.index) for case in masks}
+    without = [case for case in masks if case.target and not case.target.prompts and case.masks[0].area]
+    unknown = [f"{sample_id}, mask {index}" for sample_id, index in targets or () if (sample_id, index) not in present]
+    empty = [sample.id for sample in samples if not all(mask.area for mask in sample.masks)]
     return [
-        Finding("Missing pictures", [name for name in pictures if not (samples.images / name).is_file()]),
-        Finding(
-            "Cards below whose picture cannot be used",
-            [f"{card.name}: {card.fault}" for card in cards if not card.panels],
+        FoldedList("Missing images", [image for image in images if not (samples.images / image).is_file()]),
+        FoldedList(
+            "Cards whose image cannot be used",
+            [f"{card.sample_id}: {card.fault}" for card in cards if not card.panels],
         ),
-        Finding("Expressions with an empty mask", [each.id for each in samples if not all(m.area for m in each.masks)]),
-        Finding("Masks without a target", [_name(case) for case in masks if case.target is None]),
-        Finding(
-            "Masks that keep no prompts, no candidate having reached the least IoU",
-            [_name(case) for case in masks if case.target and not case.target.prompts and case.masks[0].area],
-        ),
-        Finding(
-            "Targets of masks that are not here",
-            [f"{name}, mask {index}" for name, index in targets or () if (name, index) not in here],
-        ),
+        FoldedList("Expressions with an empty mask", empty),
+        FoldedList("Masks without a target", [_mask_name(case) for case in masks if case.target is None]),
+        FoldedList("Masks without a prompt that reaches the minimum IoU", [_mask_name(case) for case in without]),
+        FoldedList("Targets of unknown masks", unknown),
     ]
 
 
-def _name(case: Case) -> str:
+def _mask_name(case: PreviewCase) -> str:
     return f"{case.sample.id}, mask {case.index}"
 
 
-def _charts(cases: Sequence[Case], targets: Sequence[Target] | None) -> list[str]:
-    """Histograms of what there is; the size as a length, for areas crowd at the left."""
-    sizes = [math.sqrt(case.share) for case in cases if case.masks]
-    objects = numbers([len(sample.masks) for sample in {case.sample.id: case.sample for case in cases}.values()])
-    charts = [
-        histogram("Object size (√ of its share of the picture)", shares(sizes), ("0", "1")),
-        histogram("Objects per expression", objects, ("0", objects[-1].label)),
-    ]
+def _charts(cases: Sequence[PreviewCase], targets: Sequence[Target] | None) -> list[Histogram]:
+    """Histograms of sizes, objects and, with targets, IoUs and points."""
+    sizes = count_in_parts([math.sqrt(case.share) for case in cases if case.masks])  # areas would crowd at the left
+    samples = {case.sample.id: case.sample for case in cases}.values()
+    objects = count_numbers([len(sample.masks) for sample in samples])
+    size_chart = Histogram("Object size (√ of its share of the image)", sizes, ("0", "1"))
+    object_chart = Histogram("Objects per expression", objects, ("0", objects[-1].label))
     if targets is None:
-        return charts
-    points = numbers([len(target.prompts[0].points) for target in targets if target.prompts])
+        return [size_chart, object_chart]
+    ious = count_in_parts([target.ceiling for target in targets])
+    points = count_numbers([len(target.prompts[0].points) for target in targets if target.prompts])
     return [
-        histogram("Best IoU of each mask", shares([target.ceiling for target in targets]), ("0", "1")),
-        charts[0],
-        histogram("Points in the best prompts", points, ("0", points[-1].label)),
-        charts[1],
+        Histogram("Best IoU of each mask", ious, ("0", "1")),
+        size_chart,
+        Histogram("Points in the best prompts", points, ("0", points[-1].label)),
+        object_chart,
     ]
 
 
@@ -221,47 +215,49 @@ def write_preview(
 
     Args:
         split: a folder of samples.
-        out: an HTML file.
-        progress: makes a progress bar of so many steps.
+        out: path of the HTML file.
+        progress: opens a progress bar.
         targets: a folder of targets of these samples.
-        segmenter: redraws the masks from the targets' prompts; named as on the command line.
-        limit: cards at most, 1 or more.
+        segmenter: predicts masks from the targets' prompts; named as on the command line.
+        limit: maximum number of cards, 1 or more.
         images: the image root, if the images were moved.
         device: of the segmenter, as torch names it.
 
     Returns:
-        In one line what was written.
+        One line about what was written.
 
     Raises:
         UserError: for a folder without samples, targets of other samples, or a file that cannot be written.
     """
     if (split / conversations.INDEX).is_file() and not (split / INDEX).is_file():
-        raise UserError(f"{split} holds talks, which have no masks to look at: give a folder of samples")
+        raise UserError(f"{split} holds conversations, which have no masks to preview: give a folder of samples")
     samples = read_samples(split, images)
-    found = None if targets is None else _targets_of(samples, targets)
+    targets_by_mask = None if targets is None else _read_targets_of(samples, targets)
     check_file(out)
-    drawer = _segmenter(segmenter, device, found is not None)
-    count = min(limit, len(cases_of(samples.samples, found)))
-    with progress(count, "drawn") as advance:
-        text = show(samples, " / ".join(split.parts[-2:]), found, drawer, limit, advance)
-    write_text(out, text)
-    return f"{out}: {count} cards, {len(text) / 1e6:.1f} MB"
+    model = _load_segmenter(segmenter, device, targets_by_mask is not None)
+    count = min(limit, len(make_cases(samples.samples, targets_by_mask)))
+    with progress(count, "cards") as advance:
+        html = render_preview(samples, " / ".join(split.parts[-2:]), targets_by_mask, model, limit, advance)
+    write_text(out, html)
+    return f"{out}: {count} cards, {len(html) / 1e6:.1f} MB"
 
 
-def _targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:
-    """The targets of a folder, some of which are of these samples."""
-    found = read_targets(folder)
+def _read_targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:
+    """The targets of a folder; refused if none of them is of these samples."""
+    targets = read_targets(folder)
     ids = {sample.id for sample in samples}
-    if found and not any(name in ids for name, _ in found):
-        raise UserError(f"{folder} holds targets of other samples: none of its {len(found)} is of these {len(ids)}")
-    return found
+    if targets and not any(sample_id in ids for sample_id, _ in targets):
+        raise UserError(
+            f"{folder} holds targets of other samples: none of its {len(targets)} is of these {len(ids)} samples"
+        )
+    return targets
 
 
-def _segmenter(spec: str, device: str | None, targets: bool) -> Segmenter | None:
+def _load_segmenter(spec: str, device: str | None, has_targets: bool) -> Segmenter | None:
     if not spec:
         return None
-    if not targets:
-        raise UserError("a segmenter redraws what targets say: give --targets too")
+    if not has_targets:
+        raise UserError("--segmenter predicts masks from targets: give --targets too")
     from sam4mllm.config import Recipe
 
     recipe = Recipe(segmenter=spec, device=device)

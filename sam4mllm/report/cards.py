@@ -1,8 +1,9 @@
-"""The pictures of a report: which samples are shown, and how. Knows nothing of HTML."""
+"""The images of a report: selects samples and draws their cards. Knows no HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.evaluation.attribution import signed
@@ -10,127 +11,144 @@ from sam4mllm.evaluation.oracle_swaps import STAGES, changed
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.images.overlay import overlay
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.report.html import Card, Panel, Section
-from sam4mllm.report.panels import checked, panel, picture_or_why
+from sam4mllm.report.html import HtmlCard, PageSection, Panel
+from sam4mllm.report.panels import check_size, make_panel, read_image_or_error
 from sam4mllm.report.run import Run
 
-LINES: Mapping[str, str] = {
-    "failed": "There is an error in place of an answer.",
-    "redrawn": "The mask differs from what its own prompts draw again: the segmenter was another one.",
-    "unreadable": "The reply was neither places nor a none.",
-    "false none": "None was said, and there is one.",
-    "missed none": "Something was said, and there is none.",
-    "wrong instance": "A box has no IoU of .5 with any true box, or a true box was not found.",
-    "loose box": "The right object, in a box that is not tight.",
-    "point labels": "Points that say on or off, and are wrong.",
-    "segmenter": "What a true box and true labels still lack.",
+STAGE_TEXTS: Mapping[str, str] = {
+    "failed": "The prediction failed with an error.",
+    "redrawn": "The diagnosing segmenter redraws another mask from the same prompts.",
+    "unreadable": "The reply could not be parsed: it has neither coordinates nor a none.",
+    "false none": "The model answered none, but there is a target.",
+    "missed none": "The model predicted a target, but there is none.",
+    "wrong instance": "A predicted box has an IoU below 0.5 with every true box, or a true box was missed.",
+    "loose box": "The box is around the right object, but not tight.",
+    "point labels": "Positive points off the object, or negative points on it.",
+    "segmenter": "Loss that remains with ground-truth boxes and point labels.",
 }
 
 
-def picked(run: Run, other: Run | None, many: int) -> list[tuple[str, str, list[Sample]]]:
-    """What is shown: a heading, a line, and samples, at most ``many`` for each.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Samples to show under a heading, and how they were selected."""
 
-    The changes to another run first, then the best and the worst of those that have a target, and each kind of failure:
-    by what it lost, where there is a diagnosis, and otherwise the kinds that can be told without drawing.
+    heading: str
+    text: str
+    samples: Sequence[Sample]
+
+
+def select_samples(run: Run, baseline: Run | None, limit: int) -> list[Selection]:
+    """The samples to show, at most ``limit`` for each heading.
+
+    First the largest changes against the baseline, then the best and the worst samples that have a target, then the
+    samples that lost most at each stage. Without a diagnosis only the stages that the prompts reveal are filled.
     """
-    samples = run.tally.samples
-    targeted = [sample for sample in samples if sample.masks]
+    with_target = [sample for sample in run.tally.samples if sample.masks]
     ious = run.ious
+    best = _lowest(with_target, lambda sample: -ious[sample.id], limit)
+    worst = _lowest(with_target, lambda sample: ious[sample.id], limit)
     return [
-        *(_changes(run, other, many) if other else []),
-        ("The best", "By IoU, of expressions with a target.", _first(targeted, lambda one: -ious[one.id], many)),
-        ("The worst", "By IoU, of expressions with a target.", _first(targeted, lambda one: ious[one.id], many)),
-        *((f"Lost to: {stage}", LINES[stage], _failures(run, stage, many)) for stage in STAGES),
+        *(_select_changes(run, baseline, limit) if baseline else []),
+        Selection("Best", "Expressions with a target, highest IoU first.", best),
+        Selection("Worst", "Expressions with a target, lowest IoU first.", worst),
+        *(Selection(f"Lost to: {stage}", STAGE_TEXTS[stage], _select_failures(run, stage, limit)) for stage in STAGES),
     ]
 
 
-def sections(
-    chosen: Sequence[tuple[str, str, Sequence[Sample]]], samples: SampleSet, runs: Sequence[Run]
-) -> list[Section]:
-    """The same with their pictures drawn, a sample's once; one that cannot be read leaves a card that says why."""
-    shown = {one.id: one for _, _, some in chosen for one in some}
-    cards = {name: _card(one, samples, runs) for name, one in shown.items()}
-    return [Section(heading, line, [cards[one.id] for one in some]) for heading, line, some in chosen]
-
-
-def _changes(run: Run, other: Run, many: int) -> list[tuple[str, str, list[Sample]]]:
-    apart = {name: iou - other.ious[name] for name, iou in run.ious.items()}
-    better = [sample for sample in run.tally.samples if apart[sample.id] > 0]
-    worse = [sample for sample in run.tally.samples if apart[sample.id] < 0]
-    same = len(apart) - len(better) - len(worse)
-    line = f"{len(better):,} rose, {len(worse):,} fell, {same:,} are the same."
+def draw_sections(selections: Sequence[Selection], samples: SampleSet, runs: Sequence[Run]) -> list[PageSection]:
+    """A section for each selection. A sample is drawn once; an unreadable image leaves a card with the reason."""
+    selected = {sample.id: sample for selection in selections for sample in selection.samples}
+    cards = {sample_id: _draw_card(sample, samples, runs) for sample_id, sample in selected.items()}
     return [
-        (f"Better than {other.name}", line, _first(better, lambda one: -apart[one.id], many)),
-        (f"Worse than {other.name}", line, _first(worse, lambda one: apart[one.id], many)),
+        PageSection(selection.heading, selection.text, [cards[sample.id] for sample in selection.samples])
+        for selection in selections
     ]
 
 
-def _failures(run: Run, stage: str, many: int) -> list[Sample]:
-    """The samples that lost most to a stage; without a diagnosis, the worst that it had something to mend in."""
+def _select_changes(run: Run, baseline: Run, limit: int) -> list[Selection]:
+    differences = {sample_id: iou - baseline.ious[sample_id] for sample_id, iou in run.ious.items()}
+    better = [sample for sample in run.tally.samples if differences[sample.id] > 0]
+    worse = [sample for sample in run.tally.samples if differences[sample.id] < 0]
+    equal = len(differences) - len(better) - len(worse)
+    text = f"IoU of all expressions: {len(better):,} higher, {len(worse):,} lower, {equal:,} equal."
+    rises = _lowest(better, lambda sample: -differences[sample.id], limit)
+    falls = _lowest(worse, lambda sample: differences[sample.id], limit)
+    return [
+        Selection(f"Better than {baseline.name}", text, rises),
+        Selection(f"Worse than {baseline.name}", text, falls),
+    ]
+
+
+def _select_failures(run: Run, stage: str, limit: int) -> list[Sample]:
+    """The samples that lost most at a stage; without a diagnosis, the worst whose first fault is at that stage."""
     samples, ledger, ious = run.tally.samples, run.ledger, run.ious
     if ledger:
-        found = [sample for sample in samples if ledger[sample.id].lost.get(stage, 0) > 0]
-        return _first(found, lambda one: -ledger[one.id].lost[stage], many)
-    found = [one for one in samples if ious[one.id] < 1 and changed(one, run.predictions[one.id])[:1] == [stage]]
-    return _first(found, lambda one: ious[one.id], many)
+        losers = [sample for sample in samples if ledger[sample.id].lost.get(stage, 0) > 0]
+        return _lowest(losers, lambda sample: -ledger[sample.id].lost[stage], limit)
+    imperfect = [sample for sample in samples if ious[sample.id] < 1]
+    losers = [sample for sample in imperfect if changed(sample, run.predictions[sample.id])[:1] == [stage]]
+    return _lowest(losers, lambda sample: ious[sample.id], limit)
 
 
-def _first(samples: Sequence[Sample], key: Callable[[Sample], object], many: int) -> list[Sample]:
-    """Those of the lowest keys; equals in their order."""
+def _lowest(samples: Sequence[Sample], key: Callable[[Sample], object], limit: int) -> list[Sample]:
+    """The samples with the lowest keys; ties keep their order."""
     ranked: list[Sample] = sorted(samples, key=key)  # type: ignore[arg-type]  # fractions, which compare
-    return ranked[:many]
+    return ranked[:limit]
 
 
-def _card(sample: Sample, samples: SampleSet, runs: Sequence[Run]) -> Card:
-    image = picture_or_why(samples.path(sample))
-    seen = image if isinstance(image, str) else checked(image, sample.width, sample.height)
-    own = runs[0].predictions[sample.id]
-    return Card(
+def _draw_card(sample: Sample, samples: SampleSet, runs: Sequence[Run]) -> HtmlCard:
+    image = read_image_or_error(samples.path(sample))
+    if not isinstance(image, str):
+        image = check_size(image, sample.width, sample.height)
+    prediction = runs[0].predictions[sample.id]
+    return HtmlCard(
         phrase=sample.phrase,
-        name=sample.id,
-        facts=tuple(_facts(sample, runs)),
-        panels=() if isinstance(seen, str) else tuple(_panels(seen, sample, runs)),
-        fault=seen if isinstance(seen, str) else own.error or "",
+        sample_id=sample.id,
+        facts=tuple(_facts(sample, runs[0])),
+        panels=() if isinstance(image, str) else tuple(_draw_panels(image, sample, runs)),
+        fault=image if isinstance(image, str) else prediction.error or "",
         iou=float(runs[0].ious[sample.id]),
-        iou_word="IoU",
+        iou_label="IoU",
         replies=tuple(_replies(sample, runs)),
     )
 
 
-def _panels(image: Image, sample: Sample, runs: Sequence[Run]) -> list[Panel]:
-    """The truth beside what each run said and drew."""
+def _draw_panels(image: Image, sample: Sample, runs: Sequence[Run]) -> list[Panel]:
+    """The ground truth, then each run's prompts and mask."""
     masks = [rle.mask for rle in sample.masks]
-    panels = [panel(overlay(image, [], masks), "truth" if masks else "truth: nothing is meant")]
+    panels = [make_panel(overlay(image, [], masks), "ground truth" if masks else "ground truth: no target")]
     for run in runs:
-        said = run.predictions[sample.id]
-        drawn = overlay(image, said.prompts, [said.counted.mask] if said.counted.area else [])
-        named = f"{run.name}: " if len(runs) > 1 else ""
-        panels.append(panel(drawn, f"{named}{_word(said)}, IoU {float(run.ious[sample.id]):.3f}"))
+        prediction = run.predictions[sample.id]
+        mask = prediction.counted
+        overlaid = overlay(image, prediction.prompts, [mask.mask] if mask.area else [])
+        prefix = f"{run.name}: " if len(runs) > 1 else ""
+        panels.append(make_panel(overlaid, f"{prefix}{_outcome(prediction)}, IoU {float(run.ious[sample.id]):.3f}"))
     return panels
 
 
-def _word(said: Prediction) -> str:
-    if said.error is not None:
+def _outcome(prediction: Prediction) -> str:
+    if prediction.error is not None:
         return "failed"
-    if said.prompts:
+    if prediction.prompts:
         return "predicted"
-    return "none" if said.readable else "unreadable"
+    return "none" if prediction.readable else "unreadable"
 
 
-def _facts(sample: Sample, runs: Sequence[Run]) -> list[str]:
-    """What was lost where, in points; and a few words of the sample."""
+def _facts(sample: Sample, run: Run) -> list[str]:
+    """Numbers of objects and points, and the loss of each stage in points of IoU."""
+    prediction = run.predictions[sample.id]
+    points = [point for prompt in prediction.prompts for point in prompt.points]
+    positive = sum(point.positive for point in points)
     facts = [f"{len(sample.masks)} objects"] if len(sample.masks) > 1 else []
-    points = [point for prompt in runs[0].predictions[sample.id].prompts for point in prompt.points]
-    on = sum(point.positive for point in points)
-    facts += [f"{on} points on, {len(points) - on} off"] if points else []
-    facts += [f"of {len(runs[0].predictions[sample.id].asked)} asked"] if runs[0].predictions[sample.id].asked else []
-    entry = runs[0].ledger.get(sample.id)
-    facts += [f"{stage} {signed(term)}" for stage, term in entry.lost.items()] if entry else []
+    facts += [f"{positive} positive, {len(points) - positive} negative points"] if points else []
+    facts += [f"of {len(prediction.asked)} asked"] if prediction.asked else []
+    entry = run.ledger.get(sample.id)
+    facts += [f"{stage} {signed(loss)}" for stage, loss in entry.lost.items()] if entry else []
     return facts
 
 
 def _replies(sample: Sample, runs: Sequence[Run]) -> list[str]:
-    """Every reply, with its run where there are two; one that was cut says so."""
+    """All replies, with the run's name if there are two runs, and a mark on replies that were cut off."""
     return [
         f"{f'{run.name}: ' if len(runs) > 1 else ''}{reply.text}{'' if reply.finished else ' … (cut off)'}"
         for run in runs

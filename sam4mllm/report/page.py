@@ -1,4 +1,4 @@
-"""The page of a run, or of two side by side: numbers, where the IoU was lost, curves, pictures."""
+"""The report page of one run, or of a run and a baseline: scores, lost IoU, charts and images."""
 
 from __future__ import annotations
 
@@ -15,102 +15,103 @@ from sam4mllm.evaluation.scores import compared, percent, scores_of, warnings
 from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.store import with_beside
-from sam4mllm.report.cards import picked, sections
-from sam4mllm.report.figures import figures, lost, numbers, strata
-from sam4mllm.report.html import Finding, beside, findings, page, section, table, tiles
+from sam4mllm.report.cards import draw_sections, select_samples
+from sam4mllm.report.html import ChartGrid, FoldedList, PagePart, Tiles, render_page
 from sam4mllm.report.run import Run
+from sam4mllm.report.tables import draw_charts, tabulate_losses, tabulate_scores, tabulate_subsets
 from sam4mllm.runtime.files import check_file, write_text
 
 
-def report(
+def render_report(
     samples: SampleSet,
     run: Run,
-    other: Run | None = None,
+    baseline: Run | None = None,
     *,
     title: str,
     bootstrap: Bootstrap,
     by: Sequence[str] = (),
-    many: int = 6,
+    limit: int = 6,
     notes: Sequence[str] = (),
 ) -> str:
-    """The page; the same values give the same text.
+    """The page as HTML; the same values give the same text.
 
     Args:
-        samples: with pictures, of which some may be missing.
-        run: what the page is about.
-        other: of the same samples under the same profile, set beside it.
+        samples: with their images, some of which may be missing.
+        run: the run that the page is about.
+        baseline: predictions of the same samples under the same profile, to compare with.
         title: of the page.
-        bootstrap: of the differences.
-        by: names of strata, each with the numbers and the ledger of ``run``.
-        many: pictures of each kind at most.
-        notes: sentences that have to be read with the numbers.
+        bootstrap: settings of the intervals of differences.
+        by: names of strata; each adds scores and losses of ``run`` by subset.
+        limit: maximum number of cards per section.
+        notes: warnings that apply to the scores.
 
     Raises:
-        UserError: for two runs that cannot be compared, and unknown strata.
+        UserError: for runs that cannot be compared, and unknown strata.
     """
-    runs = [run, other] if other else [run]
-    apart = compared(run.tally, other.tally, bootstrap) if other else {}
-    told = [f"Profile {run.scores.profile}; numbers in percent. {one.name}: {one.scores.signature}" for one in runs]
-    return page(
+    runs = [run, baseline] if baseline else [run]
+    differences = compared(run.tally, baseline.tally, bootstrap) if baseline else {}
+    signatures = [
+        f"Profile {run.scores.profile}; scores in percent. {run.name}: {run.scores.signature}" for run in runs
+    ]
+    return render_page(
         title,
-        [*notes, *told],
+        [*notes, *signatures],
         [
-            tiles(_tiles(run)),
-            findings(_findings(run)),
-            table(numbers(run, other, apart)),
-            *(_lost(runs)),
-            *(part for name in by for part in _stratum(run, name)),
-            beside(figures(runs)),
-            *map(section, sections(picked(run, other, many), samples, runs)),
+            _headline(run),
+            *_problems(run),
+            tabulate_scores(run, baseline, differences),
+            *_losses(runs),
+            *(part for name in by for part in _subsets(run, name)),
+            ChartGrid(draw_charts(runs)),
+            *draw_sections(select_samples(run, baseline, limit), samples, runs),
         ],
     )
 
 
-def _tiles(run: Run) -> list[tuple[str, str]]:
-    """The figures on top."""
-    said = list(run.predictions.values())
+def _headline(run: Run) -> Tiles:
     metrics = list(run.scores.metrics.items())[:4]
+    return Tiles(
+        [
+            (f"{len(run.tally):,}", "expressions"),
+            (f"{len({sample.image for sample in run.tally.samples}):,}", "images"),
+            *((percent(value), metric) for metric, value in metrics),
+            (f"{sum(len(prediction.asked) for prediction in run.predictions.values()):,}", "points asked about"),
+        ]
+    )
+
+
+def _problems(run: Run) -> list[FoldedList]:
+    """Samples that failed, or whose replies were unreadable or cut off."""
+    predictions = [run.predictions[sample.id] for sample in run.tally.samples]
+    failed = [f"{prediction.id}: {prediction.error}" for prediction in predictions if prediction.error is not None]
+    unreadable = [prediction.id for prediction in predictions if not prediction.readable]
+    cut_off = [prediction.id for prediction in predictions if not all(reply.finished for reply in prediction.replies)]
     return [
-        (f"{len(run.tally):,}", "expressions"),
-        (f"{len({sample.image for sample in run.tally.samples}):,}", "pictures"),
-        *((percent(value), name) for name, value in metrics),
-        (f"{sum(len(one.asked) for one in said):,}", "points asked about"),
+        FoldedList("Samples that failed", failed),
+        FoldedList("Replies with neither coordinates nor a none", unreadable),
+        FoldedList("Replies that were cut off", cut_off),
     ]
 
 
-def _findings(run: Run) -> list[Finding]:
-    """All that went wrong, by name."""
-    said = [run.predictions[sample.id] for sample in run.tally.samples]
-    return [
-        Finding("Samples that failed", [f"{one.id}: {one.error}" for one in said if one.error is not None]),
-        Finding("Replies that are neither places nor a none", [one.id for one in said if not one.readable]),
-        Finding(
-            "Replies that were cut off", [one.id for one in said if not all(reply.finished for reply in one.replies)]
-        ),
-    ]
-
-
-def _lost(runs: Sequence[Run]) -> list[str]:
-    """Where the IoU was lost, of those runs whose diagnosis is there."""
+def _losses(runs: Sequence[Run]) -> list[PagePart]:
+    """Where the IoU of the diagnosed runs was lost."""
     groups = {run.name: list(run.ledger.values()) for run in runs if run.ledger}
-    if not groups:
-        return []
-    bars, figures_of = lost("Where the IoU was lost: the mean of 1 - IoU in points, by stage", groups)
-    return [bars, table(figures_of)]
+    return list(tabulate_losses("Lost IoU by stage: mean of 1 - IoU, in points", groups)) if groups else []
 
 
-def _stratum(run: Run, name: str) -> list[str]:
-    """The numbers of each label, and where they were lost."""
+def _subsets(run: Run, name: str) -> list[PagePart]:
+    """Scores and losses by the labels of a stratum."""
     stratum = subsets_named(name)
     scores = {label: scores_of(part) for label, part in by_label(run.tally, stratum).items()}
-    parts = [table(strata(f"{run.name} by {name}", scores))]
+    signatures = [f"{label}: {part.signature}" for label, part in scores.items()]
+    parts: list[PagePart] = [
+        tabulate_subsets(f"Scores of {run.name} by {name}, in percent", name, scores),
+        FoldedList(f"Signatures of the scores by {name}", signatures, warning=False),
+    ]
     if run.ledger:
         labels = {sample.id: stratum.label_of(sample) for sample in run.tally.samples}
-        bars, figures_of = lost(
-            f"Where the IoU of {run.name} was lost, by {name}",
-            attribution.by_label(list(run.ledger.values()), labels, stratum),
-        )
-        parts += [bars, table(figures_of)]
+        groups = attribution.by_label(list(run.ledger.values()), labels, stratum)
+        parts += tabulate_losses(f"Lost IoU of {run.name} by stage and {name}, in points", groups)
     return parts
 
 
@@ -122,55 +123,55 @@ def write_page(
     out: Path,
     bootstrap: Bootstrap,
     by: Sequence[str] = (),
-    many: int = 6,
+    limit: int = 6,
 ) -> str:
-    """Make ``out`` the page of one file of predictions, or of two.
+    """Write the report of one prediction file, or of a prediction file and a baseline.
 
     Args:
-        samples: with the truth and the pictures.
-        name: of the set.
-        files: predictions as `predict` left them, one or two, each with its diagnosis, if there is one.
+        samples: with ground truth and images.
+        name: of the dataset.
+        files: one or two prediction files, each with its diagnosis, if any.
         profile: a key of `metrics.PROFILES`.
-        out: an HTML file.
-        bootstrap: of the intervals.
+        out: path of the HTML file.
+        bootstrap: settings of the intervals.
         by: names of strata.
-        many: pictures of each kind at most.
+        limit: maximum number of cards per section.
 
     Returns:
-        The page.
+        The page as HTML.
 
     Raises:
-        UserError: for unknown names, files that cannot be read or written, and those that do not belong together.
+        UserError: for unknown names, files that cannot be read or written, and files that do not belong together.
     """
     for stratum in by:
         subsets_named(stratum)
     profile_named(profile)
-    found = [diagnosis for _, diagnosis in files if diagnosis]
-    check_file(out, read=[*found, *(file for predictions, _ in files for file in with_beside(predictions))])
-    names = _names([predictions for predictions, _ in files])
+    inputs = [file for predictions, _ in files for file in with_beside(predictions)]
+    check_file(out, read=[*inputs, *(diagnosis for _, diagnosis in files if diagnosis)])
+    names = _name_runs([predictions for predictions, _ in files])
     runs = [
         Run.of(
-            said,
+            run_name,
             samples.samples,
-            read_predictions(file),
+            read_predictions(predictions),
             profile,
             bootstrap,
-            attribution.read_breakdowns(found) if found else None,
-            Places(file),
+            attribution.read_breakdowns(diagnosis) if diagnosis else None,
+            Places(predictions),
         )
-        for said, (file, found) in zip(names, files, strict=True)
+        for run_name, (predictions, diagnosis) in zip(names, files, strict=True)
     ]
-    run, other = runs[0], runs[1] if len(runs) > 1 else None
-    notes = list(dict.fromkeys(note for one in runs for note in warnings(one.scores)))
+    run, baseline = runs[0], runs[1] if len(runs) > 1 else None
+    notes = list(dict.fromkeys(note for run in runs for note in warnings(run.scores)))
     title = f"{name}: {' and '.join(names)}"
-    text = report(samples, run, other, title=title, bootstrap=bootstrap, by=by, many=many, notes=notes)
-    write_text(out, text)
-    return text
+    html = render_report(samples, run, baseline, title=title, bootstrap=bootstrap, by=by, limit=limit, notes=notes)
+    write_text(out, html)
+    return html
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """What to call them: by their names without the ending, with the folder where these are the same."""
+def _name_runs(files: Sequence[Path]) -> list[str]:
+    """The file names without suffix, or the whole paths if the names are the same."""
     if len({file.resolve() for file in files}) < len(files):
-        raise UserError(f"{files[0]} is given twice: name other predictions to set beside it")
-    short = [file.stem for file in files]
-    return short if len(set(short)) == len(files) else [str(file) for file in files]
+        raise UserError(f"{files[0]} is given twice: give other predictions to compare with")
+    stems = [file.stem for file in files]
+    return stems if len(set(stems)) == len(files) else [str(file) for file in files]

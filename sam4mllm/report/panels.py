@@ -1,4 +1,4 @@
-"""Pictures as they stand in a page: small JPEGs, or why a picture cannot be shown. Knows nothing of HTML."""
+"""Images for a page: small JPEGs, or the reason why an image cannot be shown. Knows no HTML."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from sam4mllm.images.files import read_image
 from sam4mllm.images.overlay import AnySize
 from sam4mllm.report.html import Panel
 
-SIDE = 480  # pixels of a panel's longer side; shown at about half of that, so it is sharp on any screen
-QUALITY = 85  # of the JPEGs
+MAX_SIDE = 480  # pixels; pages show about half of that, so panels stay sharp on dense screens
+_JPEG_QUALITY = 85
 
 
-def panel(picture: AnySize, word: str) -> Panel:
-    """The picture, shrunk where it is large, with a word below it."""
-    height, width, _ = picture.shape
-    scale = min(SIDE / max(height, width), 1.0)
+def make_panel(image: AnySize, caption: str) -> Panel:
+    """The image as a JPEG, shrunk to at most `MAX_SIDE` pixels, with a caption."""
+    height, width, _ = image.shape
+    scale = min(MAX_SIDE / max(height, width), 1.0)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    packed = io.BytesIO()
-    PIL.Image.fromarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)).save(
-        packed, "JPEG", quality=QUALITY, subsampling=0
-    )
-    return Panel(packed.getvalue(), *size, word)
+    buffer = io.BytesIO()
+    small = PIL.Image.fromarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    small.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return Panel(buffer.getvalue(), *size, caption)
 
 
-def picture_or_why(path: Path) -> Image | str:
-    """The picture, or in words why it cannot be read."""
+def read_image_or_error(path: Path) -> Image | str:
+    """The image, or the reason why it cannot be read."""
     try:
         return read_image(path)
     except UserError as error:
         return str(error)
 
 
-def checked(image: Image, width: int, height: int) -> Image | str:
-    """The picture where it is of the size that its sample says, or in words what is wrong."""
+def check_size(image: Image, width: int, height: int) -> Image | str:
+    """The image if it has the sample's size in pixels, or the difference in words."""
     if image.shape[:2] == (height, width):
         return image
-    return f"the picture is {image.shape[1]} x {image.shape[0]} pixels, the sample says {width} x {height}"
+    return f"the image is {image.shape[1]} x {image.shape[0]} pixels, the sample says {width} x {height}"

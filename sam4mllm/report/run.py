@@ -1,7 +1,4 @@
-"""A run as a page to look at: `whole` puts it together, `charts` draws its figures, `cards` its pictures.
-
-`Run` is what they are made of: predictions with their numbers and, if that is known, with where their IoU was lost.
-"""
+"""The values behind a report: predictions with their scores and, if diagnosed, where their IoU was lost."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ from sam4mllm.prediction.record import Prediction
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One file of predictions with all that is known of it.
+    """One prediction file with everything that a report shows of it.
 
     Attributes:
-        name: as the page calls it.
-        tally: its samples and counted pixels.
-        scores: its numbers with their intervals.
-        predictions: by the sample's id.
-        ious: of each, by its profile and without its epsilon.
-        ledger: where each one's IoU was lost; empty where that was not asked.
-        points: how right it is about points.
+        name: the run's name on the page.
+        tally: its samples and pixel counts.
+        scores: its metrics with their intervals.
+        predictions: by sample id.
+        ious: by sample id, under the profile and without its epsilon.
+        ledger: where each IoU was lost, by sample id; empty without a diagnosis.
+        points: reliability of its answers about points.
     """
 
     name: str
@@ -52,45 +49,47 @@ class Run:
         entries: Sequence[ErrorBreakdown] | None = None,
         places: Places | None = None,
     ) -> Run:
-        """What predictions and their diagnosis say together.
+        """Score predictions and join them with their diagnosis.
 
         Args:
-            name: as the page calls it.
-            samples: with the truth.
-            predictions: one for each sample, in any order.
+            name: the run's name on the page.
+            samples: with ground truth.
+            predictions: one per sample, in any order.
             profile: a key of `metrics.PROFILES`.
-            bootstrap: of the intervals.
-            entries: of these very predictions, by the same profile; None where there is no diagnosis.
-            places: where the predictions stand, for messages.
+            bootstrap: settings of the intervals.
+            entries: diagnosis of these predictions under the same profile; None without one.
+            places: where the predictions are stored, for error messages.
 
         Raises:
-            UserError: as `evaluate_set` does, and for a diagnosis of others.
+            UserError: if predictions and samples do not match (see `evaluate_set`), or the diagnosis is of other
+                predictions.
         """
-        counted, said = evaluate_set(samples, predictions, profile, places), {one.id: one for one in predictions}
+        counted = evaluate_set(samples, predictions, profile, places)
+        predictions_by_id = {prediction.id: prediction for prediction in predictions}
         rules, rows = profile_named(profile), counted.pixels.rows
         ious = {sample.id: rules.iou(counts) for sample, counts in zip(samples, rows, strict=True)}
         if entries is not None:
-            _check(name, entries, ious)
+            _check_diagnosis(name, entries, ious)
         return cls(
             name,
             counted,
             scores_of(counted, bootstrap),
-            said,
+            predictions_by_id,
             ious,
-            {one.id: one for one in entries or ()},
-            reliability(answered(samples, said)),
+            {entry.id: entry for entry in entries or ()},
+            reliability(answered(samples, predictions_by_id)),
         )
 
 
-def _check(name: str, entries: Sequence[ErrorBreakdown], ious: Mapping[str, float]) -> None:
-    """Refuse a diagnosis that is not of these IoUs."""
-    if len(entries) != len(ious) or {one.id for one in entries} != set(ious):
+def _check_diagnosis(name: str, entries: Sequence[ErrorBreakdown], ious: Mapping[str, float]) -> None:
+    """Refuse a diagnosis whose samples or IoUs are not those of the predictions."""
+    if len(entries) != len(ious) or {entry.id for entry in entries} != set(ious):
         raise UserError(
             f"the diagnosis of {name} is of other samples: it holds {len(entries)}, the predictions {len(ious)}"
         )
-    for one in entries:
-        if one.iou != ious[one.id]:
+    for entry in entries:
+        if entry.iou != ious[entry.id]:
             raise UserError(
-                f"the diagnosis of {name} is of other predictions, or by another profile: for {one.id} it says an IoU "
-                f"of {float(one.iou):.3f}, and here it is {float(ious[one.id]):.3f}"
+                f"the diagnosis of {name} is of other predictions or another profile: for {entry.id} it has an IoU "
+                f"of {float(entry.iou):.3f}, the predictions have {float(ious[entry.id]):.3f}"
             )

@@ -5,8 +5,8 @@ import pytest
 
 from sam4mllm.data.conversations import Talk, write_talks
 from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
-from sam4mllm.data_prep.cards import Case
-from sam4mllm.data_prep.preview import WORST, cases_of, chosen, show
+from sam4mllm.data_prep.cards import PreviewCase
+from sam4mllm.data_prep.preview import MAX_WORST, choose_cases, make_cases, render_preview
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import write_png
@@ -50,11 +50,11 @@ def given(folder, *samples, missing=()):
 
 def test_the_page_stands_alone(tmp_path):
     samples = given(tmp_path, sample(0), sample(1))
-    assert stands_alone(show(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5))))
+    assert stands_alone(render_preview(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5))))
 
 
 def test_every_picture_can_be_read(tmp_path):
-    sizes = picture_sizes(show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
+    sizes = picture_sizes(render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
     assert [max(size) for size in sizes] == [480, 480]  # the true mask, the prompts
 
 
@@ -63,7 +63,7 @@ def test_every_text_is_escaped(tmp_path, place):
     values = {"id": "set-0", "image": "0.png", "phrase": "a", "raw": "b", "source": "set", "split": "val", "kind": "c"}
     made = Sample(width=20, height=16, masks=(Rle.from_mask(mask()),), **{**values, place: EVIL})
     samples = SampleSet((made,), tmp_path)  # the picture is missing, so that its name is told too
-    text = show(samples, f"{EVIL} title", {(made.id, 0): Target(made.id, 0, (), (), 0.1)})
+    text = render_preview(samples, f"{EVIL} title", {(made.id, 0): Target(made.id, 0, (), (), 0.1)})
     page = Page(text)
     assert not any(tag == "script" for tag, _ in page.tags)
     assert page.text("h1") == [f"{EVIL} title"]
@@ -71,16 +71,16 @@ def test_every_text_is_escaped(tmp_path, place):
 
 
 def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
-    page = Page(show(given(tmp_path, sample(0, EVIL)), ""))
-    assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"true mask: {EVIL}"]
+    page = Page(render_preview(given(tmp_path, sample(0, EVIL)), ""))
+    assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"ground truth: {EVIL}"]
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     samples = given(tmp_path, *(sample(number) for number in range(4)))
     targets = by_mask(*(target(number, 0.5 + number / 10, points=4) for number in range(4)))
-    pages = {show(samples, "", each, BoxSegmenter()) for each in (cut(targets, 0), cut(targets, 0))}
+    pages = {render_preview(samples, "", each, BoxSegmenter()) for each in (cut(targets, 0), cut(targets, 0))}
     assert len(pages) == 1
-    assert len({show(samples, "", None), show(samples, "", None)}) == 1
+    assert len({render_preview(samples, "", None), render_preview(samples, "", None)}) == 1
 
 
 def cut(targets, points):
@@ -101,13 +101,13 @@ def test_the_worst_come_first(tmp_path):
     samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(30)))
     order = np.random.default_rng(0).permutation(30)
     targets = by_mask(*(target(number, 0.3 + order[number] / 50) for number in range(30)))
-    page = Page(show(samples, "", targets, limit=25))
+    page = Page(render_preview(samples, "", targets, limit=25))
     phrases = [int(words.removeprefix("phrase ")) for words in page.text("bdi")]
-    assert phrases[:WORST] == [int(number) for number in np.argsort(order)[:WORST]]
-    assert phrases[WORST:] == sorted(phrases[WORST:])
+    assert phrases[:MAX_WORST] == [int(number) for number in np.argsort(order)[:MAX_WORST]]
+    assert phrases[MAX_WORST:] == sorted(phrases[MAX_WORST:])
     assert len(set(phrases)) == 25
-    assert page.text("h2") == ["The worst 20", "The rest"]
-    assert "5 of 10, evenly chosen, in order." in page.text("p")
+    assert page.text("h2") == ["Worst 20", "Other samples"]
+    assert "5 of 10, evenly spaced, in order." in page.text("p")
 
 
 @pytest.mark.parametrize(
@@ -133,17 +133,17 @@ def test_the_worst_come_first(tmp_path):
         "nothing",
     ],
 )
-def test_what_is_chosen(scores, limit, worst, none, rest):
+def test_what_is_choose_cases(scores, limit, worst, none, rest):
     """A minus stands for a mask that keeps no prompt."""
     cases = [
-        Case(
+        PreviewCase(
             sample(number),
             0,
             None if score is None else target(number, abs(score), prompts=int(math.copysign(1, score) > 0)),
         )
         for number, score in enumerate(scores)
     ]
-    found = chosen(cases, limit)
+    found = choose_cases(cases, limit)
     assert [[cases.index(case) for case in part] for part in found] == [worst, none, rest]
 
 
@@ -151,24 +151,24 @@ def test_what_is_chosen(scores, limit, worst, none, rest):
 def test_masks_that_keep_no_prompt_have_their_own_part_of_the_page(tmp_path, missing):
     samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(6 + missing)))
     targets = by_mask(*(target(number, 0.1 * number, prompts=int(number > 2)) for number in range(6)))
-    page = Page(show(samples, "", targets))
-    rest = ["The rest"] if missing else []
-    assert page.text("h2") == ["The worst 3 that keep no prompt", "The worst 3", *rest]
+    page = Page(render_preview(samples, "", targets))
+    rest = ["Other samples"] if missing else []
+    assert page.text("h2") == ["Worst 3 without a prompt", "Worst 3", *rest]
     assert page.text("bdi") == [f"phrase {number}" for number in range(6 + missing)]
-    assert sum("nothing is kept" in text for text in page.text("p")) >= 3
+    assert sum("the target has no prompt" in text for text in page.text("p")) >= 3
 
 
 def test_every_mask_and_every_empty_expression_is_a_case():
     samples = [sample(0, masks=2), sample(1, masks=0), sample(2)]
     targets = by_mask(target(0, 0.7, index=1), target(2, 0.9))
-    assert [(case.sample.id, case.index) for case in cases_of(samples, targets)] == [
+    assert [(case.sample.id, case.index) for case in make_cases(samples, targets)] == [
         ("set-0", 0),
         ("set-0", 1),
         ("set-1", None),
         ("set-2", 0),
     ]
-    assert [case.target and case.target.ceiling for case in cases_of(samples, targets)] == [None, 0.7, None, 0.9]
-    assert [case.index for case in cases_of(samples, None)] == [None, None, None]
+    assert [case.target and case.target.ceiling for case in make_cases(samples, targets)] == [None, 0.7, None, 0.9]
+    assert [case.index for case in make_cases(samples, None)] == [None, None, None]
 
 
 def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
@@ -179,63 +179,65 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     (tmp_path / "0.png").write_bytes(b"no picture")
     kept = (target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1))
     targets = by_mask(*kept, target(3, 0.1, prompts=0), target(9, 0, prompts=0))
-    text = show(samples, "", targets)
-    assert "Missing pictures: 1 1.png" in plain(text)
-    assert "Cards below whose picture cannot be used: 3" in plain(text)
+    text = render_preview(samples, "", targets)
+    assert "Missing images: 1 1.png" in plain(text)
+    assert "Cards whose image cannot be used: 3" in plain(text)
     assert "is not a picture that can be read" in plain(text)
-    assert "the picture is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
+    assert "the image is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
     assert "Expressions with an empty mask: 1 set-9" in plain(text)
     assert "Masks without a target: 1 set-2, mask 1" in plain(text)
-    assert "Masks that keep no prompts, no candidate having reached the least IoU: 1 set-3, mask 0" in plain(text)
-    assert "Targets of masks that are not here: 1 set-5, mask 0" in plain(text)
+    assert "Masks without a prompt that reaches the minimum IoU: 1 set-3, mask 0" in plain(text)
+    assert "Targets of unknown masks: 1 set-5, mask 0" in plain(text)
     assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 7
 
 
 def test_nothing_amiss_is_not_told(tmp_path):
-    text = show(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
+    text = render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
     assert not any(tag == "details" for tag, _ in Page(text).tags)
 
 
 def test_the_summary_counts_each_split(tmp_path):
     several = sample(1, masks=3)
     samples = given(tmp_path, sample(0, image="same.png"), several, sample(2, masks=0, image="same.png"))
-    cells = Page(show(samples, "")).text("td")
+    cells = Page(render_preview(samples, "")).text("th", "td")[7:]
     assert cells == ["set", "val", "3", "2", "4", "1", "1"]
 
 
 @pytest.mark.parametrize(
     ("targets", "segmenter", "said", "pictures"),
     [
-        pytest.param(None, None, "Without targets there are no prompts and no IoUs.", 1, id="samples alone"),
-        pytest.param(by_mask(target(0, 1.0)), None, "nothing is redrawn", 2, id="stored"),
-        pytest.param(by_mask(target(0, 1.0)), BoxSegmenter(), "redraws from them now", 2, id="redrawn"),
+        pytest.param(None, None, "Prompts and IoUs need targets.", 1, id="samples alone"),
+        pytest.param(by_mask(target(0, 1.0)), None, "no mask is predicted", 2, id="stored"),
+        pytest.param(by_mask(target(0, 1.0)), BoxSegmenter(), "predicts from it now", 2, id="redrawn"),
     ],
 )
 def test_the_page_says_what_it_shows(tmp_path, targets, segmenter, said, pictures):
-    text = show(given(tmp_path, sample(0)), "", targets, segmenter)
+    text = render_preview(given(tmp_path, sample(0)), "", targets, segmenter)
     assert said in plain(text)
     assert len(Page(text).pictures) == pictures
-    assert ("IoU, redrawn now" in text) == (segmenter is not None)
+    assert ("IoU, segmented now" in text) == (segmenter is not None)
 
 
 def test_another_segmenter_than_that_of_the_targets_is_found_out(tmp_path):
     samples = given(tmp_path, sample(0))
-    assert "unlike what is stored" not in show(samples, "", by_mask(target(0, 1.0)), BoxSegmenter())
-    text = show(samples, "", by_mask(target(0, 0.6)), BoxSegmenter())
+    assert "differs from the stored one" not in render_preview(samples, "", by_mask(target(0, 1.0)), BoxSegmenter())
+    text = render_preview(samples, "", by_mask(target(0, 0.6)), BoxSegmenter())
     assert "1.000" in Page(text).text("b")
-    assert "redrawn unlike what is stored" in plain(text)
+    assert "IoU differs from the stored one" in plain(text)
 
 
 def test_the_redrawn_mask_is_drawn(tmp_path):
     samples = given(tmp_path, sample(0))
-    stored, redrawn = (Page(show(samples, "", by_mask(target(0, 1.0)), each)) for each in (None, BoxSegmenter()))
+    stored, redrawn = (
+        Page(render_preview(samples, "", by_mask(target(0, 1.0)), each)) for each in (None, BoxSegmenter())
+    )
     assert stored.pictures[0] == redrawn.pictures[0]
     assert stored.pictures[1] != redrawn.pictures[1]
 
 
 def test_a_set_of_nothing_is_a_page_too(tmp_path):
     for targets in (None, {}):
-        assert "0 expressions" in plain(show(SampleSet((), tmp_path), "", targets))
+        assert "0 expressions" in plain(render_preview(SampleSet((), tmp_path), "", targets))
 
 
 def written(folder, *targets):
@@ -287,11 +289,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, mes
     assert not (tmp_path / "sheet.html").exists()
 
 
-def test_talks_are_called_so(tmp_path):
+def test_a_folder_of_conversations_is_refused(tmp_path):
     write_talks([Talk("a", "0.png", 20, 16, (Turn("user", "What?"), Turn("assistant", "It.")))], tmp_path, tmp_path)
     result = run(tmp_path, "--out", tmp_path / "a.html")
     assert result.exit_code == 2
-    assert result.stderr == f"error: {tmp_path} holds talks, which have no masks to look at: give a folder of samples\n"
+    assert (
+        result.stderr
+        == f"error: {tmp_path} holds conversations, which have no masks to preview: give a folder of samples\n"
+    )
     write_samples([sample(0)], tmp_path, tmp_path)
     assert run(tmp_path, "--out", tmp_path / "a.html").exit_code == 0
 
@@ -301,6 +306,6 @@ def test_real_photos_are_shown(real_data, tmp_path):
 
     root = real_data / "refcoco_real"
     write_samples(prepare(root, "refcoco", "unc").splits["testB"], tmp_path / "testB", root / "images")
-    text = show(read_samples(tmp_path / "testB"), "refcoco / testB")
+    text = render_preview(read_samples(tmp_path / "testB"), "refcoco / testB")
     assert len(Page(text).pictures) == 20
-    assert "Missing pictures" not in text
+    assert "Missing images" not in text

@@ -10,7 +10,7 @@ from sam4mllm.evaluation.scores import scores_of
 from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.images.files import read_image
 from sam4mllm.language.messages import Reply
-from sam4mllm.report.page import report
+from sam4mllm.report.page import render_report
 from sam4mllm.report.run import Run
 from tests.report.made import DRAWS, EVIL, OTHERS, PREDICTIONS, SAMPLES, run, samples
 from tests.report.parsed import Page, picture_sizes, plain, stands_alone
@@ -19,7 +19,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 def page(folder, *runs, **more):
-    return report(samples(folder), *(runs or [run(folder)]), title="set: mine", bootstrap=DRAWS, **more)
+    return render_report(samples(folder), *(runs or [run(folder)]), title="set: mine", bootstrap=DRAWS, **more)
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one run", "two runs"])
@@ -37,31 +37,32 @@ def test_the_page_stands_alone_and_every_picture_can_be_read(tmp_path, two, diag
 
 def test_numbers_signature_and_faults_are_told(tmp_path):
     text = plain(page(tmp_path, notes=["an oracle's"]))
-    assert "an oracle's Profile rela" in text
+    assert "an oracle's Profile rela; scores in percent." in text
     assert "profile:rela|n:8|samples:" in text
     assert "bootstrap:50,seed 0" in text
     assert "Samples that failed: 1 failed: out of memory" in text
-    assert "Replies that are neither places nor a none: 1 unreadable" in text
+    assert "Replies with neither coordinates nor a none: 1 unreadable" in text
 
 
 def test_every_stratum_has_its_numbers_and_its_ledger(tmp_path):
     found = Page(page(tmp_path, by=["targets", "words"]))
-    assert [word for word in found.text("th") if word.startswith("mine by")] == ["mine by targets", "mine by words"]
-    assert sum(word.startswith("Where the IoU") for word in found.text("figcaption")) == 3
+    captions = ["Scores of mine by targets, in percent", "Scores of mine by words, in percent"]
+    assert [caption for caption in found.text("caption") if caption.startswith("Scores of")] == captions
+    assert sum(caption.startswith("Lost IoU") for caption in found.text("figcaption")) == 3
 
 
-def test_every_line_of_a_stratum_has_its_signature(tmp_path):
+def test_every_subset_has_its_signature(tmp_path):
     whole = run(tmp_path)
-    cells = Page(page(tmp_path, by=["targets"])).text("td")
-    for part in by_label(whole.tally, subsets_named("targets")).values():
-        assert str(scores_of(part).signature) in cells
+    items = Page(page(tmp_path, by=["targets"])).text("li")
+    for label, part in by_label(whole.tally, subsets_named("targets")).items():
+        assert f"{label}: {scores_of(part).signature}" in items
 
 
 def test_what_was_asked_and_said_is_escaped(tmp_path):
     asked = tuple(replace(one, id=f"{one.id}{EVIL}", phrase=EVIL) for one in SAMPLES)
     said = tuple(replace(one, id=f"{one.id}{EVIL}", replies=(Reply(EVIL, False),)) for one in PREDICTIONS)
     whole = Run.of(EVIL, asked, said, "rela", DRAWS)
-    text = report(replace(samples(tmp_path), samples=asked), whole, title=EVIL, bootstrap=DRAWS)
+    text = render_report(replace(samples(tmp_path), samples=asked), whole, title=EVIL, bootstrap=DRAWS)
     assert stands_alone(text)
     assert EVIL in Page(text).text("bdi")
     assert f"{EVIL} … (cut off)" in Page(text).text("blockquote")
@@ -89,6 +90,6 @@ def test_a_browser_shows_it(tmp_path, width):
     seen = read_image(shot)[:, :width]
     assert seen.shape == (1600, width, 3)
     colours = {tuple(colour) for colour in np.unique(seen.reshape(-1, 3), axis=0).tolist()}
-    assert {(209, 73, 63), (229, 138, 60), (76, 130, 214)} <= colours  # parts of the ledger's bars
+    assert {(209, 73, 63), (207, 111, 31), (76, 130, 214)} <= colours  # parts of the stacked bars
     side = seen[:, -6:].reshape(-1, 3)
     assert (side == side[0]).all()  # nothing runs off the page

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sam4mllm.images.files import write_png
-from sam4mllm.report.panels import SIDE, checked, panel, picture_or_why
+from sam4mllm.report.panels import MAX_SIDE, check_size, make_panel, read_image_or_error
 
 
 @pytest.mark.parametrize(
@@ -11,19 +11,19 @@ from sam4mllm.report.panels import SIDE, checked, panel, picture_or_why
     ids=["small", "large", "a line"],
 )
 def test_a_panel_is_shrunk_and_never_to_nothing(height, width, expected):
-    made = panel(np.zeros((height, width, 3), np.uint8), "word")
-    assert (made.width, made.height) == expected
-    assert max(made.width, made.height) <= SIDE
-    assert made.jpeg.startswith(b"\xff\xd8")
+    panel = make_panel(np.zeros((height, width, 3), np.uint8), "word")
+    assert (panel.width, panel.height) == expected
+    assert max(panel.width, panel.height) <= MAX_SIDE
+    assert panel.jpeg.startswith(b"\xff\xd8")
 
 
-def test_a_picture_or_why_there_is_none(tmp_path):
+def test_an_image_that_cannot_be_read_is_its_error(tmp_path):
     write_png(tmp_path / "a.png", np.zeros((4, 6, 3), np.uint8))
-    assert picture_or_why(tmp_path / "a.png").shape == (4, 6, 3)
-    assert "no such file" in picture_or_why(tmp_path / "b.png")
+    assert read_image_or_error(tmp_path / "a.png").shape == (4, 6, 3)
+    assert "no such file" in read_image_or_error(tmp_path / "b.png")
 
 
-def test_a_picture_of_another_size_says_so():
+def test_an_image_of_another_size_is_its_error():
     image = np.zeros((4, 6, 3), np.uint8)
-    assert checked(image, 6, 4) is image
-    assert checked(image, 4, 6) == "the picture is 6 x 4 pixels, the sample says 4 x 6"
+    assert check_size(image, 6, 4) is image
+    assert check_size(image, 4, 6) == "the image is 6 x 4 pixels, the sample says 4 x 6"

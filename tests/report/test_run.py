@@ -19,7 +19,7 @@ def test_a_run_knows_each_iou_and_where_it_was_lost(tmp_path):
 @pytest.mark.parametrize(
     ("profile", "predictions", "cut", "says"),
     [
-        pytest.param("rela", OTHERS, None, "of other predictions, or by another profile: for right", id="others"),
+        pytest.param("rela", OTHERS, None, "of other predictions or another profile: for right", id="others"),
         pytest.param("lavt", PREDICTIONS, 3, "of other samples: it holds 3, the predictions 8", id="some"),
     ],
 )
