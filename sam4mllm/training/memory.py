@@ -38,7 +38,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sam4mllm.mllm.hf.adapter import last_matrix
 from sam4mllm.training.config import Training
-from sam4mllm.training.lora import laid, parts_of
+from sam4mllm.training.lora import attach_lora, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits
 TOKENS_AT_ONCE, WORDS_AT_ONCE = 4096, 32768  # a tile of TRL's head
@@ -95,7 +95,7 @@ def shape_of(model: Any, training: Training, tokens: int) -> Shape:
     """What of a model is trained, and what a step on rows of so many tokens takes.
 
     Args:
-        model: the base, which may be on the meta device; adapters are laid into it.
+        model: the base, which may be on the meta device; adapters are attached to it.
         training: how; of its batch every row is as long.
         tokens: of a row, its picture's among them.
 
@@ -104,12 +104,14 @@ def shape_of(model: Any, training: Training, tokens: int) -> Shape:
     """
     base = list(model.parameters())
     parameters, weights = sum(one.numel() for one in base), _weights(model, base, training.quantize is not None)
-    trained = laid(model, training.lora, training.bf16) if training.lora else model
+    trained = attach_lora(model, training.lora, training.bf16) if training.lora else model
     groups = _groups(trained, model.get_decoder())
     new = sum(map(_size, (one for some in groups.values() for one in some)))
     trained.train()
     kept, passing = _activations(model, training, tokens)
-    memory = Memory(weights, new if training.lora else 0, new, 2 * new, kept, passing, training.accumulate > 1)
+    memory = Memory(
+        weights, new if training.lora else 0, new, 2 * new, kept, passing, training.gradient_accumulation_steps > 1
+    )
     return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items()}, memory)
 
 
@@ -148,12 +150,12 @@ def _group(name: str, inside: bool) -> str:
 def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]:
     """The bytes that are kept of the forward pass, and those that are there besides at the worst moment."""
     decoder, width = model.get_decoder(), model.config.get_text_config(decoder=True).hidden_size
-    dtype, rows = model.get_input_embeddings().weight.dtype, training.batch * tokens
+    dtype, rows = model.get_input_embeddings().weight.dtype, training.per_device_train_batch_size * tokens
     computing = 2 if training.bf16 else dtype.itemsize
     slides = "sliding_attention" in (decoder.config.to_dict().get("layer_types") or ())
-    if training.batch == 1 and not slides and decoder.config._attn_implementation == "sdpa":
+    if training.per_device_train_batch_size == 1 and not slides and decoder.config._attn_implementation == "sdpa":
         decoder.config._attn_implementation = UNMASKED
-    saved = _saved(decoder, torch.Size((training.batch, tokens, width)), dtype, training.bf16)
+    saved = _saved(decoder, torch.Size((training.per_device_train_batch_size, tokens, width)), dtype, training.bf16)
     head = min(rows, TOKENS_AT_ONCE) * WORDS_AT_ONCE * computing + rows * width * (dtype.itemsize + 4)
     if not training.gradient_checkpointing:
         return saved, head
