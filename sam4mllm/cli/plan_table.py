@@ -32,7 +32,7 @@ def plan_sections(plan: TrainingPlan) -> tuple[Section, ...]:
         Section(
             "Rows of the first epoch",
             ("source", "kind", "rows", "expressions or talks"),
-            tuple((one.source, one.kind, f"{one.rows:,}", f"{one.items:,}") for one in plan.rows.rows),
+            tuple((count.source, count.kind, f"{count.rows:,}", f"{count.items:,}") for count in plan.rows.rows),
         ),
         _tokens(plan.rows, plan.budget),
         Section(
@@ -45,7 +45,10 @@ def plan_sections(plan: TrainingPlan) -> tuple[Section, ...]:
         Section(
             "Left out",
             ("source", "kind", "how many", "why", "ids"),
-            tuple((one.source, one.kind, f"{len(one.ids):,}", one.reason, some(one.ids)) for one in plan.rows.left_out),
+            tuple(
+                (part.source, part.kind, f"{len(part.ids):,}", part.reason, some(part.ids))
+                for part in plan.rows.left_out
+            ),
             "" if plan.rows.left_out else "Nothing is left out.",
         ),
     )

@@ -60,16 +60,16 @@ def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The last loss, the last validation scores, and the best step of those that were measured alike."""
     losses = [entry for entry in history if "loss" in entry]
     validations = [entry for entry in history if any(name.startswith(VALIDATION) for name in entry)]
-    found = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}
+    figures = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}
     for entry in validations[-1:]:
         for name, value in entry.items():
             if name.startswith(VALIDATION):
-                found[f"validation: {name.removeprefix(VALIDATION)}, step {entry['step']}"] = f"{value:.4f}"
+                figures[f"validation: {name.removeprefix(VALIDATION)}, step {entry['step']}"] = f"{value:.4f}"
     best = best_step(history, BEST_BY)
     if best is not None:
         highest = next(entry[BEST_BY] for entry in validations if entry["step"] == best)
-        found[f"validation: highest cIoU, step {best} (`checkpoints/checkpoint-{best}`)"] = f"{highest:.4f}"
-    return found
+        figures[f"validation: highest cIoU, step {best} (`checkpoints/checkpoint-{best}`)"] = f"{highest:.4f}"
+    return figures
 
 
 def _table(title: str, rows: Mapping[str, str]) -> str:

@@ -152,13 +152,13 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
             all where None.
         longest: how many are named: those that were planned as the longest, by the tokens that they really take.
     """
-    some = range(len(conversations) if counted is None else min(counted, len(conversations)))
-    sizes = [lengths.conversation(conversations.turns(index)) for index in some]
+    counted_rows = range(len(conversations) if counted is None else min(counted, len(conversations)))
+    sizes = [lengths.conversation(conversations.turns(index)) for index in counted_rows]
     pictures = lengths.pictures(_sizes(conversations))
     return RowPlan(
         _counts(conversations),
         tuple(total for total, _ in sizes),
-        tuple(pictures[index] for index in some),
+        tuple(pictures[index] for index in counted_rows),
         sum(learned for _, learned in sizes),
         _longest(conversations, lengths, pictures, longest),
         conversations.corpus.left_out,
@@ -169,10 +169,10 @@ def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
     epoch, corpus = conversations.epoch(0), conversations.corpus
     source, sizes = corpus.source[epoch.items[epoch.starts[:-1]]], np.diff(epoch.starts)
     return tuple(
-        RowCount(part.name, kind, int(own.sum()), int(sizes[own].sum()))
+        RowCount(part.name, kind, int(chosen.sum()), int(sizes[chosen].sum()))
         for number, part in enumerate(corpus.parts)
         for at, kind in enumerate(KINDS)
-        if (own := (source == number) & (epoch.kind == at)).any()
+        if (chosen := (source == number) & (epoch.kind == at)).any()
     )
 
 
@@ -187,7 +187,7 @@ def _longest(
     conversations: Conversations, lengths: Lengths, pictures: Sequence[int], count: int
 ) -> tuple[LongRow, ...]:
     planned = conversations.epoch(0).cost + np.array(pictures, dtype=np.int64)
-    found = [
+    rows = [
         LongRow(
             index,
             lengths.conversation(conversations.turns(index))[0],
@@ -196,4 +196,4 @@ def _longest(
         )
         for index in np.argsort(-planned, kind="stable")[:count].tolist()
     ]
-    return tuple(sorted(found, key=lambda row: -row.tokens - row.picture))
+    return tuple(sorted(rows, key=lambda row: -row.tokens - row.picture))

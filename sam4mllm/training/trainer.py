@@ -164,14 +164,27 @@ def _train(trainer: SFTTrainer, stop: Stop, progress: Progress) -> None:
     folder = Path(trainer.args.output_dir)
     checkpoint = last_whole(folder)
     with ExitStack() as during:
-        for context in (enough_disk(folder), enough_memory(), stop.listening(), _worker_errors(), steps_kept(trainer)):
+        for context in (enough_disk(folder), enough_memory(), stop.listening(), _optimizer_errors(trainer)):
             during.enter_context(context)
+        during.enter_context(_worker_errors())
+        during.enter_context(steps_kept(trainer))
         during.callback(progress.close)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.requested and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         log.warning("Stopped after %s, which is saved: the same command resumes from there.", done)
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _optimizer_errors(trainer: SFTTrainer) -> Iterator[None]:
+    """Turn what transformers says of an optimizer or a schedule that it cannot build into a `UserError`."""
+    try:
+        yield
+    except (ImportError, TypeError, ValueError) as error:
+        if trainer.lr_scheduler is not None:  # they were built: the error is another's
+            raise
+        raise UserError(f"cannot build training.optim or its schedule: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

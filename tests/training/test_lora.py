@@ -95,6 +95,29 @@ def test_what_cannot_be_meant_is_refused(values, says):
         attach_lora(model, Lora(**values), mixed=False)
 
 
+@pytest.mark.parametrize("pattern", ["q_proj", "self_attn.q_proj", "*.q_proj", "*q_proj"])
+def test_targets_are_ends_of_names_as_in_peft_or_patterns(pattern):
+    model, _ = FAMILIES["llava"]()
+    adapted = attach_lora(model, Lora(r=2, target_modules=(pattern,), projector="frozen"), mixed=False)
+    assert {name.rpartition(".")[2] for name in trained(adapted)} == {"q_proj"}
+
+
+def test_other_arguments_reach_peft():
+    model, _ = FAMILIES["llava"]()
+    lora = Lora(
+        r=4, lora_alpha=8, use_rslora=True, use_dora=True, modules_to_save=("lm_head",), exclude_modules=("k_proj",)
+    )
+    config = attach_lora(model, lora, mixed=False).peft_config["default"]
+    assert (config.use_rslora, config.use_dora, config.modules_to_save) == (True, True, ["lm_head"])
+    assert (config.r, config.lora_alpha, config.exclude_modules) == (4, 8, {"k_proj"})
+
+
+def test_what_peft_refuses_is_one_line():
+    model, _ = FAMILIES["llava"]()
+    with pytest.raises(UserError, match=r"LoraConfig refuses the values of training.lora: .*layers_to_transform"):
+        attach_lora(model, Lora(layers_pattern=("layers",)), mixed=False)
+
+
 def test_a_copy_that_is_trained_fully_is_held_in_float32_where_the_training_is_mixed():
     model, _ = FAMILIES["gemma3"]()
     adapted = attach_lora(model.bfloat16(), Lora(r=2, lora_alpha=4), mixed=True)

@@ -520,6 +520,42 @@ def test_reports_go_where_the_recipe_says(base, tmp_path):
     assert [(one.step, one.value) for one in found.Scalars(validation)] == [(STEPS.max_steps, 0.25)]
 
 
+def test_the_first_and_the_last_loss_are_logged(base, tmp_path, capsys):
+    finetune(load(base), row, replace(STEPS, logging_steps=100), tmp_path)
+    assert list(logged(tmp_path)) == [1, 5]
+    assert [line[:11] for line in capsys.readouterr().err.splitlines() if "| loss" in line] == [
+        "step 1 of 5",
+        "step 5 of 5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        pytest.param({"optim": "grokadamw"}, "grokadamw", id="a package that is missing"),
+        pytest.param({"lr_scheduler_kwargs": {"powers": 2}}, "unexpected keyword argument 'powers'", id="schedule"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_built_is_one_line(base, tmp_path, values, says):
+    with pytest.raises(UserError, match=f"cannot build training.optim or its schedule: .*{says}") as raised:
+        finetune(load(base), row, replace(STEPS, **values), tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optim": "adafactor"},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.5}},
+        {"loss_type": "dft"},
+    ],
+)
+def test_any_argument_of_the_library_trains(base, whole, tmp_path, values):
+    out = finetune(load(base), row, replace(STEPS, **values), tmp_path)
+    assert logged(out)[1] != logged(out)[5]
+    assert not same(weights(out), weights(whole))
+
+
 def test_epochs_that_hold_no_row_are_refused():
     assert Training(num_train_epochs=0.5).in_steps(lambda epochs: round(epochs * 40)).max_steps == 3
     with pytest.raises(UserError, match=r"0\.02 epochs are too few: they hold no conversation"):
