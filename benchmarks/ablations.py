@@ -40,20 +40,20 @@ from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import AMBIGUOUS, write_scenes
 from sam4mllm.targets.run import search_targets
 from sam4mllm.training.dataset.mixture import Mixture, Source
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.run import run as finetune
 from tiny_models.lessons import naming
 
 TEST, PLACES = 100, 3
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "tiny"
-PPG = load(RECIPES / "ppg.yaml", Demo, ["train_scenes=2000", "training.steps=700"])
+PPG = load(RECIPES / "ppg.yaml", Demo, ["train_scenes=2000", "training.max_steps=700"])
 LEVEL = Level(objects=PPG.objects)
 # the same scenes and boxes; its own search looks for other clicks, which PQPP does not say
-PQPP = replace(load(RECIPES / "pqpp.yaml", Demo, ["training.steps=350"]), search=PPG.search)
+PQPP = replace(load(RECIPES / "pqpp.yaml", Demo, ["training.max_steps=350"]), search=PPG.search)
 MIXED = replace(
     PPG,
     rows=replace(PPG.rows, mixture=Mixture(ppg=1, pqpp=0.5, box=0.1), asked=PQPP.rows.asked),
-    training=replace(PPG.training, steps=1050),
+    training=replace(PPG.training, max_steps=1050),
 )
 # asked for nine at most as well, since the tiny tokenizer knows that question alone
 FOUR = replace(PPG, search=replace(PPG.search, positive=4, negative=4, lattice=2))
@@ -86,7 +86,7 @@ ARMS = {
     "ppg-4-points": Arm(FOUR, targets="four", asked={"ppg": FOUR.options["ppg"]}),
     "pqpp": Arm(PQPP, asked=GRIDS),
     "pqpp-vqa": Arm(
-        replace(PQPP, training=replace(PQPP.training, steps=400)), talks=0.2, asked={"pqpp": GRIDS["pqpp"]}
+        replace(PQPP, training=replace(PQPP.training, max_steps=400)), talks=0.2, asked={"pqpp": GRIDS["pqpp"]}
     ),
     "mixed": Arm(MIXED, asked={"ppg": PPG.options["ppg"], "pqpp": GRIDS["pqpp"]}),
 }
@@ -136,7 +136,7 @@ def taught(out: Path, arm: Arm, seed: int, adapter: Path) -> str:
     return str(adapter)
 
 
-def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneRecipe:
+def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneConfig:
     """What trains an arm's adapter; its scenes, targets and talks are made unless they are there."""
     samples, folder = (
         write_scenes(out / "shapes", "train", arm.lesson.train_scenes, LEVEL),
@@ -147,7 +147,7 @@ def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneRecipe:
     if arm.talks:
         sources.append(Source(talks=str(talks(out, arm.lesson.train_scenes)), weight=arm.talks))
     training, rows = replace(arm.lesson.training, seed=seed), replace(arm.lesson.rows, seed=seed)
-    return FinetuneRecipe(str(adapter), "tiny", tuple(sources), training, device="cpu", rows=rows)
+    return FinetuneConfig(str(adapter), "tiny", tuple(sources), training, device="cpu", rows=rows)
 
 
 def talks(out: Path, scenes: int) -> Path:

@@ -29,7 +29,7 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.config import Training
 from sam4mllm.training.memory import shape_of
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, QWEN_ROLES
 
@@ -67,8 +67,13 @@ def filled(mllm: HfMLLM, tokens: int) -> list[Turn]:
 
 
 def compare(name: str, base: Path, out: Path, device: str) -> None:
-    recipe = load(RECIPES / f"{name}.yaml", FinetuneRecipe)
-    training = replace(recipe.training, steps=STEPS, epochs=None, accumulate=min(2, recipe.training.accumulate))
+    recipe = load(RECIPES / f"{name}.yaml", FinetuneConfig)
+    training = replace(
+        recipe.training,
+        max_steps=STEPS,
+        num_train_epochs=None,
+        gradient_accumulation_steps=min(2, recipe.training.gradient_accumulation_steps),
+    )
     torch.cuda.reset_peak_memory_stats()
     packed = training.quantize is not None
     mllm = HfMLLM.load(base, device=device, dtype=recipe.dtype, four_bits=packed)
@@ -77,7 +82,7 @@ def compare(name: str, base: Path, out: Path, device: str) -> None:
     tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(640, 480)
     start = perf_counter()
     finetune(mllm, lambda _: (PICTURE, said), training, out)
-    seconds = (perf_counter() - start) / STEPS / training.accumulate
+    seconds = (perf_counter() - start) / STEPS / training.gradient_accumulation_steps
     took, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
     told = told_of(base, recipe.dtype, training, tokens)
     gib = " | ".join(f"{part / 2**30:.1f}" for part in (told[0], loaded, told[1], took, reserved))

@@ -19,20 +19,39 @@ import torch
 
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.config import Training
-from sam4mllm.training.lora import Lora
+from sam4mllm.training.config import Lora, Training
 from sam4mllm.training.memory import shape_of
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES
 
 CLASSES = ("llava", "qwen2_5_vl", "internvl", "smolvlm")
 WAYS = {
-    "float32": Training(steps=2, batch=1, accumulate=2, lora=Lora(32, 32)),
-    "float32, dropout": Training(steps=2, batch=1, accumulate=2, lora=Lora(32, 32, 0.05)),
-    "float32, checkpointing": Training(steps=2, batch=1, accumulate=2, lora=Lora(32, 32), gradient_checkpointing=True),
-    "bfloat16, batch of 2": Training(steps=2, batch=2, lora=Lora(32, 32), bf16=True),
+    "float32": Training(
+        max_steps=2, per_device_train_batch_size=1, gradient_accumulation_steps=2, lora=Lora(r=32, lora_alpha=32)
+    ),
+    "float32, dropout": Training(
+        max_steps=2,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=2,
+        lora=Lora(r=32, lora_alpha=32, lora_dropout=0.05),
+    ),
+    "float32, checkpointing": Training(
+        max_steps=2,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=2,
+        lora=Lora(r=32, lora_alpha=32),
+        gradient_checkpointing=True,
+    ),
+    "bfloat16, batch of 2": Training(
+        max_steps=2, per_device_train_batch_size=2, lora=Lora(r=32, lora_alpha=32), bf16=True
+    ),
     "bfloat16, checkpointing": Training(
-        steps=2, batch=2, accumulate=2, lora=Lora(32, 32), bf16=True, gradient_checkpointing=True
+        max_steps=2,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        lora=Lora(r=32, lora_alpha=32),
+        bf16=True,
+        gradient_checkpointing=True,
     ),
 }
 

@@ -19,7 +19,7 @@ import transformers as tf
 
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.memory import Memory, shape_of
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.recipe import FinetuneConfig
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 HEADS_OF_128 = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
@@ -140,7 +140,7 @@ def main() -> None:
     for path in sorted(RECIPES.glob("*.yaml")):
         if path.stem == "fsdp":
             continue
-        recipe = load(path, FinetuneRecipe)
+        recipe = load(path, FinetuneConfig)
         config, picture = next(found for begin, found in MODELS.items() if recipe.mllm.startswith(begin))
         tokens = recipe.rows.tokens + picture
         shape = shape_of(outlined(config), recipe.training, tokens)

@@ -15,7 +15,7 @@ from sam4mllm.images.files import write_png
 from sam4mllm.runtime.settings import load
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.recipe import FinetuneConfig
 from tests import families
 from tests.paths import ROOT
 
@@ -43,7 +43,12 @@ CLASSES = {
 TUNING = sorted(CLASSES)
 ELSEWHERE = {"fsdp"}  # the last test of this file; those in tiny/ have theirs in tests/demo
 SMALL = ["mllm=model", "out=out", "data=[{samples: set}]", "dtype=float32", "training.bf16=false"]
-SMALL += ["training.epochs=null", "training.steps=2", "training.batch=2", "training.accumulate=1"]
+SMALL += [
+    "training.num_train_epochs=null",
+    "training.max_steps=2",
+    "training.per_device_train_batch_size=2",
+    "training.gradient_accumulation_steps=1",
+]
 SMALL += ["training.quantize=null", "rows.asked={mean: 2, deviation: 0}"]
 
 
@@ -70,12 +75,12 @@ def test_the_commands_of_its_story_load(name, monkeypatch):
     assert [f"recipes/{name}.yaml"] in said
     assert any(len(words) > 1 for words in said), "no override is shown"
     for file, *overrides in said:
-        assert load(Path(file), FinetuneRecipe, overrides)
+        assert load(Path(file), FinetuneConfig, overrides)
 
 
 @pytest.mark.parametrize("name", TUNING)
 def test_it_names_targets_only_where_something_says_them(name):
-    recipe = load(path(name), FinetuneRecipe)
+    recipe = load(path(name), FinetuneConfig)
     assert recipe.rows.mixture.ppg or not any(source.targets for source in recipe.data)
 
 
@@ -127,7 +132,7 @@ def test_it_trains_a_small_model_of_its_class(name, beside, command):
     learned = load_file("out/adapter_model.safetensors")
     assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
     card = json.loads(Path("out/sam4mllm.json").read_text())
-    assert card["prompters"]["pqpp"] == load(path(name), FinetuneRecipe).pqpp.given
+    assert card["prompters"]["pqpp"] == load(path(name), FinetuneConfig).pqpp.given
 
 
 def test_a_model_without_a_chat_template_is_taught_and_asked_with_the_recipes(beside, command):

@@ -66,7 +66,13 @@ def test_the_wheel_converts_data(installed):
 
 
 def test_the_wheels_demonstration_runs_to_its_table_and_picture(installed):
-    words = ["train_scenes=2", "test_scenes=2", "training.steps=1", "training.batch=1", "search.candidates=2"]
+    words = [
+        "train_scenes=2",
+        "test_scenes=2",
+        "training.max_steps=1",
+        "training.per_device_train_batch_size=1",
+        "search.candidates=2",
+    ]
     shown = installed("demo", *words, "asked_by=[ppg]", "longer={ppg: tiny}").stdout
     assert "| longer-ppg |" in shown
     assert {path.name for path in (installed.home / "out" / "demo").iterdir()} >= {"table.md", "sheet.png"}

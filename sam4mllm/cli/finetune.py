@@ -1,14 +1,17 @@
-"""`sam4mllm finetune`: a recipe in, an adapter out; or what would be done for it."""
+"""`sam4mllm finetune`: a recipe in, an adapter or a plan out."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sam4mllm.cli.terminal import show, standard_output_kept
 from sam4mllm.errors import UserError
+
+if TYPE_CHECKING:
+    from sam4mllm.training.recipe import FinetuneConfig
 
 
 def finetune(
@@ -17,38 +20,46 @@ def finetune(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="What differs from it; dots reach inside: training.steps=500."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Values that differ from the recipe; dots reach inside: training.max_steps=500.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a stopped run, or fail; without, what is there is gone on with."),
+        typer.Option("--resume", help="Require an existing run to resume. By default one is resumed if found."),
     ] = False,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Say what would be done: rows, tokens, memory; read no weights, write nothing."),
+        typer.Option("--plan", help="Print rows, tokens and memory of the training; read no weights, write nothing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
 ) -> None:
-    """Teach an MLLM to say masks in words, with a LoRA; a stopped run goes on."""
+    """Fine-tune an MLLM with a LoRA by TRL; a stopped run is resumed."""
     if as_json and not plan:
-        raise UserError("--json prints a plan: give --plan beside it")
+        raise UserError("--json prints a plan: add --plan")
     if plan and resume:
-        raise UserError("--plan tells of a training, and --resume goes on with one: give one of them")
+        raise UserError("--plan trains nothing, so there is nothing to --resume: remove one of them")
     from sam4mllm.runtime.recipes import recipe_file
     from sam4mllm.runtime.settings import load
-    from sam4mllm.training.recipe import FinetuneRecipe
+    from sam4mllm.training.recipe import FinetuneConfig
+
+    config = load(recipe_file(recipe), FinetuneConfig, overrides or [])  # before torch is imported, which takes seconds
+    if plan:
+        _print_plan(config, as_json)
+        return
     from sam4mllm.training.run import run
 
-    chosen = load(recipe_file(recipe), FinetuneRecipe, overrides or [])
-    if plan:
-        from sam4mllm.cli.plan_table import page
-        from sam4mllm.training.plan import planned
+    typer.echo(f"written to {run(config, resume)}")
 
-        with standard_output_kept() as print_line:
-            found = planned(chosen)
-            if as_json:
-                print_line(json.dumps(found.to_json()))
-        if not as_json:
-            show(page(found))
-        return
-    typer.echo(f"written to {run(chosen, resume)}")
+
+def _print_plan(config: FinetuneConfig, as_json: bool) -> None:
+    from sam4mllm.cli.plan_table import plan_sections
+    from sam4mllm.training.plan import make_plan
+
+    with standard_output_kept() as print_line:
+        plan = make_plan(config)
+        if as_json:
+            print_line(json.dumps(plan.to_json()))
+    if not as_json:
+        show(plan_sections(plan))

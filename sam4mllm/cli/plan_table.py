@@ -1,7 +1,4 @@
-"""A training's plan as a page to read: sections of rows, as text or as tables of a terminal.
-
-Knows nothing of how a plan is made.
-"""
+"""Prints a training's plan as titled tables: plain text, or rich tables on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ GIB, MIB = 2**30, 2**20
 
 @dataclass(frozen=True)
 class Section:
-    """A titled table: the heads of its columns, which may be empty, its rows, and what has to be known of them."""
+    """A titled table: column heads, which may be empty, rows, and a note below."""
 
     title: str
     heads: tuple[str, ...]
@@ -28,14 +25,14 @@ class Section:
     note: str = ""
 
 
-def page(plan: TrainingPlan) -> tuple[Section, ...]:
-    """The plan's sections, in the order in which they are read."""
+def plan_sections(plan: TrainingPlan) -> tuple[Section, ...]:
+    """The plan as tables."""
     return (
         _course(plan),
         Section(
             "Rows of the first epoch",
             ("source", "kind", "rows", "expressions or talks"),
-            tuple((one.source, one.kind, f"{one.rows:,}", f"{one.items:,}") for one in plan.rows.rows),
+            tuple((count.source, count.kind, f"{count.rows:,}", f"{count.items:,}") for count in plan.rows.rows),
         ),
         _tokens(plan.rows, plan.budget),
         Section(
@@ -48,14 +45,17 @@ def page(plan: TrainingPlan) -> tuple[Section, ...]:
         Section(
             "Left out",
             ("source", "kind", "how many", "why", "ids"),
-            tuple((one.source, one.kind, f"{len(one.ids):,}", one.reason, some(one.ids)) for one in plan.rows.left_out),
+            tuple(
+                (part.source, part.kind, f"{len(part.ids):,}", part.reason, some(part.ids))
+                for part in plan.rows.left_out
+            ),
             "" if plan.rows.left_out else "Nothing is left out.",
         ),
     )
 
 
-def text(sections: Sequence[Section]) -> str:
-    """The sections as plain lines, columns below each other."""
+def format_sections(sections: Sequence[Section]) -> str:
+    """The tables as plain text, with aligned columns."""
     return "\n".join(_plain(section) for section in sections)
 
 
@@ -72,16 +72,16 @@ def _course(plan: TrainingPlan) -> Section:
         ("model", plan.mllm),
         ("dialect", plan.dialect),
         ("steps", f"{plan.steps:,}"),
-        ("conversations a step", f"{plan.a_step:,}"),
+        ("conversations a step", f"{plan.rows_per_step:,}"),
         ("epochs", f"{plan.epochs:.2f}"),
-        *([("held-out samples", f"{plan.held_out:,}")] if plan.held_out else []),
-        *([("of learned pictures", f"{len(plan.known):,}: {some(plan.known)}")] if plan.known else []),
+        *([("validation samples", f"{plan.validation:,}")] if plan.validation else []),
+        *([("on training images", f"{len(plan.known):,}: {some(plan.known)}")] if plan.known else []),
     )
     return Section("Training", (), rows)
 
 
 def _tokens(rows: RowPlan, budget: int) -> Section:
-    """A histogram of whole rows, and the numbers that say more."""
+    """A histogram of the tokens of a row, and quantiles."""
     whole = np.array(rows.tokens) + np.array(rows.pictures)
     counts, edges = np.histogram(whole, bins=BINS)
     bars = [
@@ -132,5 +132,5 @@ def _memory(memory: Memory) -> Section:
 
 
 def size_of(size: int, among: int) -> str:
-    """Bytes to read, in the unit that suits the largest of those they stand among."""
+    """Bytes in the unit of the largest of the column, ``among``."""
     return f"{size / GIB:.2f} GiB" if among >= GIB else f"{size / MIB:.1f} MiB"

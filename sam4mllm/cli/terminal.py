@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def show(sections: Sequence[Section]) -> None:
     """Print a plan to standard output: as tables on a terminal, as plain lines elsewhere."""
     if not sys.stdout.isatty():
-        from sam4mllm.cli.plan_table import text
+        from sam4mllm.cli.plan_table import format_sections
 
-        typer.echo(text(sections), nl=False)
+        typer.echo(format_sections(sections), nl=False)
         return
     from rich import box
     from rich.console import Console

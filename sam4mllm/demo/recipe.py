@@ -17,7 +17,7 @@ from sam4mllm.synthetic import Level
 from sam4mllm.targets.search import Search
 from sam4mllm.training.config import Training
 from sam4mllm.training.dataset.mixture import Rows, Source
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.recipe import FinetuneConfig
 
 WAYS = ("box", "ppg", "pqpp")
 BASE, LONGER = "base-", "longer-"
@@ -101,7 +101,8 @@ class Demo:
             UserError: for a folder that was made of something else.
         """
         files = [*weights(self.mllm, "mllm"), *weights(self.segmenter, "sam")]
-        note = yaml.safe_dump({"recipe": _plain(asdict(self)), "weights": files}, sort_keys=False)
+        recipe = {**asdict(self), "training": self.training.to_yaml()}
+        note = yaml.safe_dump({"recipe": _plain(recipe), "weights": files}, sort_keys=False)
         if file.exists() and file.read_text(encoding="utf-8") != note:
             raise UserError(
                 f"{file.parent} was begun with another recipe or other weights, see {file}: give another out"
@@ -113,7 +114,7 @@ class Demo:
         """The search for targets, with the seed of the demonstration."""
         return replace(self.search, seed=self.seed)
 
-    def finetuning(self, samples: Path, targets: Path, adapter: Path) -> FinetuneRecipe:
+    def finetuning(self, samples: Path, targets: Path, adapter: Path) -> FinetuneConfig:
         """The training of a LoRA on the base.
 
         Args:
@@ -121,7 +122,7 @@ class Demo:
             targets: of these samples.
             adapter: the folder that it is written to.
         """
-        return FinetuneRecipe(
+        return FinetuneConfig(
             str(adapter),
             self.mllm,
             (Source(str(samples), str(targets)),),

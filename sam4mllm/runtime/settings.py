@@ -6,6 +6,7 @@ SamTraining(out='out/tiny/sam', seed=1, steps=10, ...)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -19,6 +20,7 @@ import yaml
 from sam4mllm.errors import UserError
 
 T = TypeVar("T")
+MOST_KNOWN = 20  # keys that an error lists
 
 
 def load(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
@@ -42,15 +44,13 @@ def load(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
 def parsed(values: Mapping[str, Any], kind: type[T], where: str = "") -> T:
     """A mapping as a ``kind``, a dataclass whose fields are plain values, tuples or further dataclasses.
 
+    A dataclass may have the class variables ``RENAMED``, old keys to new ones, and ``REFUSED``, keys to reasons.
+
     Raises:
         UserError: as `load` does; ``where`` stands before the keys that it names.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
-            raise UserError(f"unknown recipe key {where}{key}: {hint}")
+    _check_keys(values, kind, list(fields), where)
     hints = typing.get_type_hints(kind)
     missing = [
         name
@@ -60,6 +60,21 @@ def parsed(values: Mapping[str, Any], kind: type[T], where: str = "") -> T:
     if missing:
         raise UserError(f"the recipe lacks {', '.join(where + name for name in missing)}")
     return kind(**{key: _value(value, hints[key], f"{where}{key}") for key, value in values.items()})
+
+
+def _check_keys(values: Mapping[str, Any], kind: type, known: Sequence[str], where: str) -> None:
+    renamed, refused = vars(kind).get("RENAMED", {}), vars(kind).get("REFUSED", {})
+    old = [f"{where}{key} is now {where}{renamed[key]}" for key in values if key in renamed]
+    if old:
+        raise UserError("; ".join(old))
+    for key in values:
+        if key in refused:
+            raise UserError(f"{where}{key} cannot be set: {refused[key]}")
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            few = ", ".join(known[:MOST_KNOWN]) + (", ..." if len(known) > MOST_KNOWN else "")
+            hint = f"did you mean {near[0]}?" if near else f"known are {few}"
+            raise UserError(f"unknown recipe key {where}{key}: {hint}")
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -104,10 +119,15 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     """``value`` as ``hint`` asks for; YAML's 1e-3 is a text and its 1 an integer, both good as a float."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None and types.NoneType in arguments:
-            return None
-        [hint] = [argument for argument in arguments if argument is not types.NoneType]
-        return _value(value, hint, where)
+        return _any_of(value, hint, where)
+    if hint is Any:
+        return value
+    if origin is typing.Literal:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+        near = difflib.get_close_matches(str(value), map(str, arguments), 1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise UserError(f"the recipe key {where} is one of {', '.join(map(str, arguments))}, got {value!r}{hint}")
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return parsed(value, hint, f"{where}.")
     if origin is tuple and isinstance(value, list):
@@ -124,6 +144,19 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise UserError(f"the recipe key {where} takes {_named(hint)}, got {value!r}")
+
+
+def _any_of(value: Any, hint: Any, where: str) -> Any:
+    """``value`` as the first type of a union that takes it."""
+    alternatives = [alternative for alternative in typing.get_args(hint) if alternative is not types.NoneType]
+    if value is None and len(alternatives) < len(typing.get_args(hint)):
+        return None
+    if len(alternatives) == 1:
+        return _value(value, alternatives[0], where)
+    for alternative in alternatives:
+        with contextlib.suppress(UserError):
+            return _value(value, alternative, where)
+    raise UserError(f"the recipe key {where} takes {' or '.join(map(_named, alternatives))}, got {value!r}")
 
 
 def _named(hint: Any) -> str:

@@ -1,9 +1,11 @@
-"""Checkpoints that are whole or do not count, and which of them are kept.
+"""Seals complete checkpoints, and removes old ones.
 
-The trainer writes a checkpoint file by file. When all are there and on the disk, ``whole.json`` is added to them, which
-names each with its size; a folder without it is what a kill left of a checkpoint, and is removed. A whole one that is
-not kept loses ``whole.json`` first. Files that a run does not go on from, such as the card, may change in a whole one.
-Knows nothing of models.
+The trainer writes a checkpoint file by file. Once all are on the disk, ``whole.json`` lists them with their sizes; a
+folder without it is what a kill left, and is removed. A complete checkpoint is removed ``whole.json`` first. Files that
+a run does not resume from, such as the card, may change. Knows nothing of models.
+
+The Trainer's own `save_total_limit` is not used: it removes the older checkpoint before the newer one is sealed, so
+that a kill in between would leave none, and goes by modification times, which calibrating a checkpoint changes.
 
     out/checkpoints/checkpoint-200/whole.json: {"adapter_model.safetensors": 20214, "optimizer.pt": 41310, ...}
 """
@@ -29,14 +31,19 @@ log = logging.getLogger(__name__)
 
 WHOLE = "whole.json"
 READ = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
-"""What a run that goes on reads: weights, optimizer, schedule, random numbers, and the trainer's log."""
-ASKED = "asked"
-"""In an entry of the trainer's log, what its figures were measured with; figures of other values are not compared."""
+"""The files that a run resumes from: weights, optimizer, schedule, random states, and the trainer's log."""
+MEASURED_BY = "asked"
+"""In an entry of the trainer's log: the samples, segmenter and prompter of its scores. Others are not compared."""
+VALIDATION = "validation_"
+"""The prefix of validation scores in the trainer's log."""
+BEST_BY = VALIDATION + "cIoU"
+"""The score by which the best checkpoint is chosen."""
+BEFORE = "held_out_"  # the prefix in the logs of version 0.1
 _NAME = re.compile("checkpoint-([0-9]+)")
 
 
 def seal(checkpoint: Path) -> None:
-    """Declare a checkpoint whole, once all its files are on the disk."""
+    """Mark a checkpoint as complete, once all its files are on the disk."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != WHOLE)
     for path in files:
         sync_file(path)
@@ -45,87 +52,85 @@ def seal(checkpoint: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was declared whole, and all that a run goes on from is there."""
+    """Whether a checkpoint was sealed, and all files that a run resumes from are unchanged in size."""
     return _is_sealed(checkpoint) and not _spoilt(checkpoint)
 
 
 def whole_ones(folder: Path) -> dict[int, Path]:
-    """The whole checkpoints below a folder by their step, the earliest first."""
+    """The complete checkpoints in a folder by step, in ascending order."""
     return {step: path for step, path in _by_step(folder).items() if is_whole(path)}
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The checkpoint to go on from, if there is one.
+    """The last complete checkpoint, to resume from; None if there is none.
 
     Raises:
-        UserError: where the last that was declared whole is so no longer; going on from an earlier one would write over
-            it.
+        UserError: if the last sealed one has changed since; resuming from an earlier one would overwrite it.
     """
     last = next((path for path in reversed(_by_step(folder).values()) if _is_sealed(path)), None)
     if last is not None and (spoilt := _spoilt(last)):
         raise UserError(
-            f"{last} was written to its end, but {spoilt[0]} is no longer what it was: put it back, or move the folder "
-            "away to go on from the checkpoint before"
+            f"{last} was complete, but {spoilt[0]} has changed since: restore it, or move the folder away to "
+            "resume from the checkpoint before"
         )
     return last
 
 
 def is_of_last_step(checkpoint: Path) -> bool:
-    """Whether no step was left to do when a checkpoint was written."""
+    """Whether a checkpoint is of the run's last step."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return bool(state["global_step"] >= state["max_steps"])
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill left of checkpoints, and none that was once whole."""
+    """Remove checkpoints that were never sealed."""
     for path in _by_step(folder).values():
         if not _is_sealed(path):
-            log.warning("Removed %s, which was not written to its end.", path)
+            log.warning("Removed the incomplete checkpoint %s.", path)
             _remove(path)
 
 
-def prune(folder: Path, keep: int, best: int | None) -> None:
-    """Remove whole checkpoints, but for the last ``keep`` and that of step ``best``."""
+def prune(folder: Path, keep: int | None, best: int | None) -> None:
+    """Remove complete checkpoints except the last ``keep`` and that of step ``best``; none if ``keep`` is None."""
     steps = whole_ones(folder)
-    for step in list(steps)[:-keep]:
+    for step in list(steps)[: -keep if keep else 0]:
         if step != best:
             _remove(steps[step])
 
 
-class Keeping(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Seals each checkpoint when it is written, and removes those that are not kept.
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Seals each checkpoint when it is written, and removes old ones, but for the one with the best validation score.
 
     Args:
-        keep: how many of the last ones are kept.
-        best_of: the name in the log of the figure whose highest value's checkpoint is kept besides.
-        beside: adds files to a checkpoint before it is sealed.
+        keep: the number of latest checkpoints to keep; None keeps all.
+        add_files: adds files to a checkpoint before it is sealed.
     """
 
-    def __init__(self, keep: int, best_of: str, beside: Callable[[Path], None]) -> None:
-        self.keep, self.best_of, self.beside = keep, best_of, beside
+    def __init__(self, keep: int | None, add_files: Callable[[Path], None]) -> None:
+        self.keep, self.add_files = keep, add_files
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Save and log as often as is said now: a run that goes on would do it as often as when it was begun."""
+        """Take intervals from the present arguments, not the resumed state, and name its scores as now."""
         state.compute_steps(args, state.max_steps)
+        for entry in state.log_history:
+            for name in [name for name in entry if name.startswith(BEFORE)]:
+                entry[VALIDATION + name.removeprefix(BEFORE)] = entry.pop(name)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
-        """Called when all files of this process are written."""
+        """Seal the checkpoint, once each process has written its files."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir)
             checkpoint = folder / f"checkpoint-{state.global_step}"
-            self.beside(checkpoint)
+            self.add_files(checkpoint)
             seal(checkpoint)
-            prune(folder, self.keep, best_step(state.log_history, self.best_of))
+            prune(folder, self.keep, best_step(state.log_history, BEST_BY))
 
 
 def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
-    """The step at which a figure was highest, the first of several; None where it was never logged.
-
-    Only of those that were measured as the last one was.
-    """
-    found = [entry for entry in history if figure in entry]
-    steps = {entry["step"]: entry[figure] for entry in found if entry.get(ASKED) == found[-1].get(ASKED)}
+    """The first step with the highest score, of those measured as the last one was; None if it was never logged."""
+    scored = [entry for entry in history if figure in entry]
+    steps = {entry["step"]: entry[figure] for entry in scored if entry.get(MEASURED_BY) == scored[-1].get(MEASURED_BY)}
     return max(steps, key=lambda step: steps[step]) if steps else None
 
 
@@ -134,14 +139,14 @@ def _is_sealed(checkpoint: Path) -> bool:
 
 
 def _spoilt(checkpoint: Path) -> list[str]:
-    """What a run would read of a sealed checkpoint, and is gone or has another size."""
+    """The files to resume from that are missing or have another size than when the checkpoint was sealed."""
     sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
     read = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in READ)}
     return [name for name, file in read.items() if not file.is_file() or file.stat().st_size != sizes[name]]
 
 
 def _by_step(folder: Path) -> dict[int, Path]:
-    """The folders that a trainer's checkpoints are called by, the earliest first; those of other names are not."""
+    """The folders named as a trainer's checkpoints, by step in ascending order."""
     named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*") if path.is_dir()]
     return dict(sorted((int(name[1]), path) for name, path in named if name))
 

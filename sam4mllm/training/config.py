@@ -1,128 +1,192 @@
-"""How to train, and what is known of the processes that do: values of a recipe, checked. Trains nothing."""
+"""How to train: the values of `training` in a recipe, checked. Imports neither torch nor the libraries that train."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import ceil, inf
-
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from typing import Any, ClassVar, Literal
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.lora import Lora
+from sam4mllm.training.arguments import LoraArguments, SftArguments
+from sam4mllm.training.refused import LORA_REFUSED, LORA_RENAMED, TRAINING_REFUSED, TRAINING_RENAMED
 
-# those of transformers that need no further setting
-SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
+NEED_EVALUATION = ("reduce_lr_on_plateau", "greedy")
+"""Schedules that follow the loss of an evaluation set, which a training does not have."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """How to train.
+@dataclass(frozen=True, kw_only=True)
+class Lora(LoraArguments):
+    """Low-rank adapters (Hu et al., 2022): the arguments of `peft.LoraConfig`, and ``projector``.
 
     Attributes:
-        steps: optimizer steps, or
-        epochs: how often the data is gone through; whoever has rows turns it into steps.
-        batch: conversations a step, on each device.
-        accumulate: batches a step.
-        learning_rate: the highest; reached after ``warmup`` of the steps, and falling to nothing by the end.
-        schedule: how it falls, one of `SCHEDULES`.
-        warmup: share of the steps, 0 to less than 1.
-        weight_decay: of AdamW.
-        beta2: of AdamW.
-        clip: the gradient's greatest norm.
-        seed: of the adapter's first weights, and of the order of rows.
-        lora: the adapter; None trains all weights.
-        bf16: mixed precision; needs a device that has it.
-        quantize: ``4bit`` packs the base's weights for the training of a LoRA (QLoRA); needs a GPU.
-        gradient_checkpointing: less memory for a third more time.
-        log_every: steps between losses in the log.
-        save_every: steps between checkpoints, from the last of which a stopped run goes on.
-        keep: how many of the last checkpoints are kept, beside the best by held-out cIoU.
-        workers: processes that make rows ahead, for each that trains; 0 makes them between the steps.
-        report_to: where the log goes besides, as transformers names it: tensorboard, wandb ...
+        r: rank.
+        lora_alpha: the adapter's weight is lora_alpha / r.
+        target_modules: shell patterns or last parts of the names of the language model's linear layers; None: all.
+        init_lora_weights: those of peft's ways that leave the base as it is.
+        projector: ``lora`` on its linear layers, and a bare matrix in full; ``full``: all its weights; or ``frozen``.
+            Neither library has a name for it: the projector is found from the model's structure.
 
     Raises:
         UserError: for a value that is not allowed.
     """
 
-    steps: int | None = None
-    epochs: float | None = None
-    batch: int = 8
-    accumulate: int = 1
-    learning_rate: float = 1e-4
-    schedule: str = "linear"
-    warmup: float = 0.01
-    weight_decay: float = 1e-3
-    beta2: float = 0.999
-    clip: float = 1.0
-    seed: int = 0
-    lora: Lora | None = field(default_factory=Lora)
-    bf16: bool = False
-    quantize: str | None = None
-    gradient_checkpointing: bool = False
-    log_every: int = 10
-    save_every: int = 500
-    keep: int = 1
-    workers: int = 0
-    report_to: tuple[str, ...] = ()
+    RENAMED: ClassVar[Mapping[str, str]] = LORA_RENAMED
+    REFUSED: ClassVar[Mapping[str, str]] = LORA_REFUSED
+
+    r: int = 16
+    lora_alpha: int = 32
+    target_modules: tuple[str, ...] | None = None
+    init_lora_weights: Literal[True, False, "gaussian", "orthogonal"] = True
+    projector: Literal["lora", "full", "frozen"] = "lora"
 
     def __post_init__(self) -> None:
-        if (self.steps is None) is (self.epochs is None):
-            raise UserError(f"a training has either steps or epochs, got {self.steps} and {self.epochs}")
-        counts = ("batch", "accumulate", "log_every", "save_every", "keep")
-        for name, allowed, sound in (
-            ("steps", "1 or more", self.steps is None or self.steps >= 1),
-            ("epochs", "above 0", self.epochs is None or 0 < self.epochs < inf),
+        if self.r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
+            raise UserError(
+                f"a LoRA has r and lora_alpha of 1 or more and lora_dropout of 0 to less than 1, got {self.r}, "
+                f"{self.lora_alpha} and {self.lora_dropout}"
+            )
+        if self.target_modules == ():
+            raise UserError("a LoRA's target_modules are names of layers, or null for all of them; got none")
+
+    def library_arguments(self) -> dict[str, Any]:
+        """The arguments of `peft.LoraConfig` that differ from its defaults, and those that the package has its own of.
+
+        Not among them are the modules, which depend on the model.
+        """
+        return _differing(self, LoraArguments, {"target_modules", "modules_to_save", "projector"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(SftArguments):
+    """The arguments of `trl.SFTConfig` with the package's defaults, and two of the package's own.
+
+    Attributes:
+        max_steps: optimizer steps; or
+        num_train_epochs: passes over the data, which `in_steps` converts.
+        learning_rate: the highest.
+        warmup_steps: steps until it is reached; below 1 a share of all.
+        weight_decay: of AdamW.
+        seed: of the adapter's initial weights and of dropout; the order of the rows is ``rows.seed``'s.
+        bf16: mixed precision; needs a device that supports it.
+        gradient_checkpointing: less memory for a third more time.
+        logging_first_step: whether step 1 is logged beside every ``logging_steps``-th and the last.
+        save_total_limit: the number of latest checkpoints to keep beside the best by validation cIoU; None: all.
+        report_to: where the log goes besides, as transformers names it: tensorboard, wandb ...
+        disable_tqdm: no progress bar on a terminal.
+        lora: the adapter; None trains all weights. A training has one adapter, so its options are here.
+        quantize: ``4bit`` packs the base's weights while a LoRA is trained (QLoRA); needs a GPU. No argument of
+            SFTConfig: the package loads the base, and keeps the projector and the last layer unpacked.
+
+    Raises:
+        UserError: for a value that is not allowed.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = TRAINING_RENAMED
+    REFUSED: ClassVar[Mapping[str, str]] = TRAINING_REFUSED
+
+    max_steps: int | None = None
+    num_train_epochs: float | None = None
+    learning_rate: float = 1e-4
+    warmup_steps: int | float = 0.01
+    weight_decay: float = 1e-3
+    seed: int = 0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    logging_first_step: bool = True
+    save_total_limit: int | None = 1
+    report_to: tuple[str, ...] | str = ()
+    disable_tqdm: bool = False
+    lora: Lora | None = field(default_factory=Lora)
+    quantize: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.max_steps is None) is (self.num_train_epochs is None):
+            raise UserError(
+                f"set either training.max_steps or training.num_train_epochs, and the other to null, got "
+                f"{self.max_steps} and {self.num_train_epochs}"
+            )
+        counts = ("per_device_train_batch_size", "gradient_accumulation_steps")
+        for name, allowed, valid in (
+            ("max_steps", "1 or more", self.max_steps is None or self.max_steps >= 1),
+            ("num_train_epochs", "above 0", self.num_train_epochs is None or 0 < self.num_train_epochs < inf),
             *((name, "1 or more", getattr(self, name) >= 1) for name in counts),
+            ("logging_steps", "above 0", 0 < self.logging_steps < inf),
+            ("save_steps", "above 0", 0 < self.save_steps < inf),
+            ("save_total_limit", "1 or more, or null", self.save_total_limit is None or self.save_total_limit >= 1),
             ("learning_rate", "above 0", 0 < self.learning_rate < inf),
-            ("schedule", f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES),
-            ("warmup", "0 to less than 1", 0 <= self.warmup < 1),
+            ("warmup_steps", "0 or more", 0 <= self.warmup_steps < inf),
             ("weight_decay", "0 or more", 0 <= self.weight_decay < inf),
-            ("beta2", "0 to less than 1", 0 <= self.beta2 < 1),
-            ("clip", "0 or more", 0 <= self.clip < inf),
-            ("workers", "0 or more", self.workers >= 0),
+            ("adam_beta2", "0 to less than 1", 0 <= self.adam_beta2 < 1),
+            ("max_grad_norm", "0 or more", 0 <= self.max_grad_norm < inf),
+            ("dataloader_num_workers", "0 or more", self.dataloader_num_workers >= 0),
             ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
+            (
+                "lr_scheduler_type",
+                "none that needs an evaluation set",
+                self.lr_scheduler_type not in NEED_EVALUATION,
+            ),
             (
                 "quantize",
                 "4bit, with a lora, or null",
                 self.quantize is None or (self.quantize == "4bit" and self.lora),
             ),
         ):
-            if not sound:
-                raise UserError(f"a training's {name} is {allowed}, got {getattr(self, name)}")
+            if not valid:
+                raise UserError(f"training.{name} is {allowed}, got {getattr(self, name)}")
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """Where the log goes besides."""
+        names = (self.report_to,) if isinstance(self.report_to, str) else self.report_to
+        return () if names == ("none",) else names
 
     def in_steps(self, rows_in: Callable[[float], int], processes: int = 1) -> Training:
-        """The same with its steps counted; ``rows_in`` says how many rows so many epochs are.
+        """The same training with its epochs converted to steps.
+
+        Args:
+            rows_in: the number of rows in so many epochs.
+            processes: how many train together.
 
         Raises:
-            UserError: where they are none.
+            UserError: if the epochs hold no row.
         """
-        if self.epochs is None:
+        if self.num_train_epochs is None:
             return self
-        rows = rows_in(self.epochs)
+        rows = rows_in(self.num_train_epochs)
         if not rows:
-            raise UserError(f"{self.epochs} epochs are too few: they hold no conversation")
-        return replace(self, steps=ceil(rows / self.rows_a_step(processes)), epochs=None)
+            raise UserError(f"{self.num_train_epochs} epochs are too few: they hold no conversation")
+        return replace(self, max_steps=ceil(rows / self.rows_per_step(processes)), num_train_epochs=None)
 
-    def rows_a_step(self, processes: int = 1) -> int:
-        """How many conversations are learned from in a step."""
-        return self.batch * self.accumulate * processes
+    def rows_per_step(self, processes: int = 1) -> int:
+        """The number of rows in an optimizer step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes
+
+    def library_arguments(self) -> dict[str, Any]:
+        """The arguments of `trl.SFTConfig` that differ from its defaults, and those that the package has its own of."""
+        values = _differing(self, SftArguments, {"lora", "quantize", "num_train_epochs"})
+        checkpointing = {
+            "gradient_checkpointing": None,  # a deprecated name of transformers, which TRL sets to True
+            "activation_checkpointing": values.pop("gradient_checkpointing"),
+            "activation_checkpointing_kwargs": values.pop("gradient_checkpointing_kwargs", None),
+        }
+        return {**values, **checkpointing, "report_to": list(self.reports)}
+
+    def to_yaml(self) -> dict[str, Any]:
+        """The values that a recipe needs to say the same: those that differ from the libraries' defaults."""
+        lora = self.lora and _differing(self.lora, LoraArguments)
+        return {**_differing(self, SftArguments, {"lora"}), "lora": lora}
 
 
-def check_reports(names: Sequence[str]) -> None:
-    """Refuse places for the log that transformers does not know, or whose package is missing.
-
-    Raises:
-        UserError: naming what is known, or the pip command.
-    """
-    for name in names:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise UserError(f"no report goes to {name!r}: choose from {', '.join(INTEGRATION_TO_CALLBACK)}")
-        if importlib.util.find_spec(name) is None:
-            extra = "sam4mllm[tensorboard]" if name == "tensorboard" else name
-            raise UserError(f"reports to {name} need its package: pip install {extra}")
+def _differing(values: Any, library: type, without: Collection[str] = ()) -> dict[str, Any]:
+    """The values that differ from the library's defaults, and those that the library's list does not have."""
+    defaults = {entry.name: entry.default for entry in fields(library)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(values).items()
+        if name not in without and (name not in defaults or value != defaults[name])
+    }
 
 
 def process_count() -> int:

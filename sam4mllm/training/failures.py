@@ -1,5 +1,6 @@
-"""Ends of a training before its last step: interrupts that wait for a checkpoint, weights that are no numbers any more,
-memory or a disk that runs out. Knows nothing of models and rows.
+"""Failures during a training: rows that cannot be made, and memory or a disk that runs out.
+
+Knows nothing of models and rows.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ import torch
 from safetensors import SafetensorError
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.callbacks import finite
+from sam4mllm.training.callbacks import is_finite
 from sam4mllm.training.checkpoints import whole_ones
 
 LESS_MEMORY = (
-    "halve training.batch and double training.accumulate, or set training.gradient_checkpointing to true, and go on "
-    "from the checkpoints, which are kept; into another out, lower rows.per_image or load the base in 4 bits "
-    "(training.quantize: 4bit)"
+    "halve training.per_device_train_batch_size and double training.gradient_accumulation_steps, or set "
+    "training.gradient_checkpointing to true, and resume from the checkpoints, which are kept; into another out, lower "
+    "rows.per_image or load the base in 4 bits (training.quantize: 4bit)"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def steps_kept(trainer: Any) -> Iterator[None]:
-    """Saves the steps that are done where the block ends in a `UserError`, as of rows, which are read between steps.
+    """Save a checkpoint if the block ends in a `UserError`, such as one about a row: rows are read between steps.
 
-    Not where memory runs out, for that may be in the middle of a step; and by one process alone: of several, the others
-    do not know of the error, and a save waits for all of them.
+    Not if memory runs out, which may be in the middle of a step, and only in a run of one process: the others do not
+    know of the error, and a save waits for all of them.
     """
     try:
         yield
     except UserError:
         step = trainer.state.global_step
         unsaved = step > 0 and step not in whole_ones(Path(trainer.args.output_dir))
-        if unsaved and trainer.args.world_size == 1 and finite(trainer.model):
+        if unsaved and trainer.args.world_size == 1 and is_finite(trainer.model):
             trainer._save_checkpoint(trainer.model, trial=None)  # for which it has no public name
             trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
         raise
@@ -47,7 +48,7 @@ def steps_kept(trainer: Any) -> Iterator[None]:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turns a block that runs out of memory into a `UserError` that says what needs less.
+    """Turn an out-of-memory error of the block into a `UserError` that names options which need less.
 
     Raises:
         UserError: for errors about memory, torch's and Python's; others pass.
@@ -66,10 +67,10 @@ def enough_memory() -> Iterator[None]:
 
 @contextmanager
 def enough_disk(folder: Path) -> Iterator[None]:
-    """Turns a block that fills the disk into a `UserError` that names the folder which it writes to.
+    """Turn a full disk into a `UserError` that names the folder.
 
     Raises:
-        UserError: where the system has no room for a file, as Python, safetensors and torch say it; other errors pass.
+        UserError: if Python, safetensors or torch found no room for a file; other errors pass.
     """
     try:
         yield
@@ -78,13 +79,13 @@ def enough_disk(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise UserError(
-            f"cannot write into {folder}: {reason}; make room and give the same command, which goes on from the last "
-            "whole checkpoint"
+            f"cannot write into {folder}: {reason}; make room and run the same command, which resumes from the last "
+            "complete checkpoint"
         ) from error
 
 
 def _no_room(error: Exception) -> str | None:
-    """What the system says where there is no room, else None."""
+    """The system's message if there is no room, else None."""
     if isinstance(error, OSError):
         return error.strerror if error.errno in FULL else None
     number = re.search(r"\(os error (\d+)\)", str(error))  # safetensors'

@@ -38,7 +38,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sam4mllm.mllm.hf.adapter import last_matrix
 from sam4mllm.training.config import Training
-from sam4mllm.training.lora import laid, parts_of
+from sam4mllm.training.lora import attach_lora, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits
 TOKENS_AT_ONCE, WORDS_AT_ONCE = 4096, 32768  # a tile of TRL's head
@@ -92,25 +92,38 @@ class Shape:
 
 
 def shape_of(model: Any, training: Training, tokens: int) -> Shape:
-    """What of a model is trained, and what a step on rows of so many tokens takes.
+    """The trained parameters of a model, and the memory of a step on rows of so many tokens.
 
     Args:
-        model: the base, which may be on the meta device; adapters are laid into it.
-        training: how; of its batch every row is as long.
-        tokens: of a row, its picture's among them.
+        model: the base, which may be on the meta device; adapters are attached to it.
+        training: its batch and precision; all rows of a batch have the same length.
+        tokens: of a row, its image's among them.
 
     Raises:
         UserError: for LoRA targets that are no layers of the language model.
     """
     base = list(model.parameters())
-    parameters, weights = sum(one.numel() for one in base), _weights(model, base, training.quantize is not None)
-    trained = laid(model, training.lora, training.bf16) if training.lora else model
+    parameters, weights = (
+        sum(parameter.numel() for parameter in base),
+        _weights(model, base, training.quantize is not None),
+    )
+    trained = attach_lora(model, training.lora, training.bf16) if training.lora else model
     groups = _groups(trained, model.get_decoder())
-    new = sum(map(_size, (one for some in groups.values() for one in some)))
+    new = sum(map(_size, (parameter for group in groups.values() for parameter in group)))
     trained.train()
-    kept, passing = _activations(model, training, tokens)
-    memory = Memory(weights, new if training.lora else 0, new, 2 * new, kept, passing, training.accumulate > 1)
-    return Shape(parameters, {name: sum(one.numel() for one in some) for name, some in groups.items()}, memory)
+    activations, passing = _activations(model, training, tokens)
+    memory = Memory(
+        weights,
+        new if training.lora else 0,
+        new,
+        2 * new,
+        activations,
+        passing,
+        training.gradient_accumulation_steps > 1,
+    )
+    return Shape(
+        parameters, {name: sum(parameter.numel() for parameter in group) for name, group in groups.items()}, memory
+    )
 
 
 def _size(tensor: Tensor) -> int:
@@ -123,16 +136,16 @@ def _weights(model: Any, parameters: list[Tensor], packed: bool) -> int:
         return sum(map(_size, parameters))
     layers = [model.get_submodule(name).weight for name in parts_of(model).language]
     in_four = {id(weight) for weight in layers} - {id(last_matrix(model)[1])}
-    return sum(round(one.numel() * PACKED) if id(one) in in_four else _size(one) for one in parameters)
+    return sum(round(weight.numel() * PACKED) if id(weight) in in_four else _size(weight) for weight in parameters)
 
 
 def _groups(trained: Any, decoder: nn.Module) -> dict[str, list[Tensor]]:
-    """What asks for a gradient, by where it lies and how it is trained; a LoRA of the language model by its layers."""
+    """The trained parameters by place and kind; a LoRA of the language model by the names of its layers."""
     groups: dict[str, list[Tensor]] = {}
-    inside = {id(one) for one in decoder.parameters()}
-    for name, one in trained.named_parameters():
-        if one.requires_grad:
-            groups.setdefault(_group(name, id(one) in inside), []).append(one)
+    inside = {id(parameter) for parameter in decoder.parameters()}
+    for name, parameter in trained.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(_group(name, id(parameter) in inside), []).append(parameter)
     return groups
 
 
@@ -146,14 +159,14 @@ def _group(name: str, inside: bool) -> str:
 
 
 def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]:
-    """The bytes that are kept of the forward pass, and those that are there besides at the worst moment."""
+    """The bytes that are held from the forward pass, and those that are added at the peak."""
     decoder, width = model.get_decoder(), model.config.get_text_config(decoder=True).hidden_size
-    dtype, rows = model.get_input_embeddings().weight.dtype, training.batch * tokens
+    dtype, rows = model.get_input_embeddings().weight.dtype, training.per_device_train_batch_size * tokens
     computing = 2 if training.bf16 else dtype.itemsize
     slides = "sliding_attention" in (decoder.config.to_dict().get("layer_types") or ())
-    if training.batch == 1 and not slides and decoder.config._attn_implementation == "sdpa":
+    if training.per_device_train_batch_size == 1 and not slides and decoder.config._attn_implementation == "sdpa":
         decoder.config._attn_implementation = UNMASKED
-    saved = _saved(decoder, torch.Size((training.batch, tokens, width)), dtype, training.bf16)
+    saved = _saved(decoder, torch.Size((training.per_device_train_batch_size, tokens, width)), dtype, training.bf16)
     head = min(rows, TOKENS_AT_ONCE) * WORDS_AT_ONCE * computing + rows * width * (dtype.itemsize + 4)
     if not training.gradient_checkpointing:
         return saved, head
@@ -163,26 +176,26 @@ def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]
 
 def _saved(decoder: nn.Module, shape: torch.Size, dtype: torch.dtype, mixed: bool) -> int:
     """The bytes that autograd saves of a forward pass over hidden states of this shape, less the weights themselves."""
-    found: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def seen(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        found[storage._cdata] = storage.nbytes()
+        saved[storage._cdata] = storage.nbytes()
         return tensor
 
     named = [*decoder.named_parameters(), *decoder.named_buffers()]
     with FakeTensorMode():
-        held = {name: torch.empty(one.shape, dtype=one.dtype, requires_grad=one.requires_grad) for name, one in named}
+        weights = {name: torch.empty(t.shape, dtype=t.dtype, requires_grad=t.requires_grad) for name, t in named}
         hidden = torch.empty(shape, dtype=dtype, requires_grad=True)
         with (
-            torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor),
+            torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         ):
             # as rows are fed; without one transformers looks for several sequences in a row, which it never sees here
             mask = torch.ones(shape[:2], dtype=torch.long)
-            given = {"inputs_embeds": hidden, "attention_mask": mask, "use_cache": False}
-            kept = torch.func.functional_call(decoder, held, kwargs=given)
-        own = {one.untyped_storage()._cdata for one in held.values()}
-        total = sum(size for storage, size in found.items() if storage not in own)
-        del kept  # until here the graph holds what was counted, so that no storage's number is used twice
+            inputs = {"inputs_embeds": hidden, "attention_mask": mask, "use_cache": False}
+            output = torch.func.functional_call(decoder, weights, kwargs=inputs)
+        of_weights = {weight.untyped_storage()._cdata for weight in weights.values()}
+        total = sum(size for storage, size in saved.items() if storage not in of_weights)
+        del output  # until here the graph holds what was counted, so that no storage's number is used twice
     return total

@@ -13,8 +13,7 @@ import yaml
 
 from sam4mllm.mllm.adapter_card import Card
 from sam4mllm.runtime.files import write_text
-from sam4mllm.training.callbacks import BEST_OF, HELD_OUT
-from sam4mllm.training.checkpoints import best_step
+from sam4mllm.training.checkpoints import BEST_BY, VALIDATION, best_step
 
 
 def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) -> None:
@@ -58,19 +57,19 @@ def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, 
 
 
 def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last loss, the held-out figures of the last look, and where the best of those asked as it was."""
+    """The last loss, the last validation scores, and the best step of those that were measured alike."""
     losses = [entry for entry in history if "loss" in entry]
-    looks = [entry for entry in history if any(name.startswith(HELD_OUT) for name in entry)]
-    found = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}
-    for entry in looks[-1:]:
+    validations = [entry for entry in history if any(name.startswith(VALIDATION) for name in entry)]
+    figures = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}
+    for entry in validations[-1:]:
         for name, value in entry.items():
-            if name.startswith(HELD_OUT):
-                found[f"held out: {name.removeprefix(HELD_OUT)}, step {entry['step']}"] = f"{value:.4f}"
-    best = best_step(history, BEST_OF)
+            if name.startswith(VALIDATION):
+                figures[f"validation: {name.removeprefix(VALIDATION)}, step {entry['step']}"] = f"{value:.4f}"
+    best = best_step(history, BEST_BY)
     if best is not None:
-        highest = next(entry[BEST_OF] for entry in looks if entry["step"] == best)
-        found[f"held out: highest cIoU, step {best} (`checkpoints/checkpoint-{best}`)"] = f"{highest:.4f}"
-    return found
+        highest = next(entry[BEST_BY] for entry in validations if entry["step"] == best)
+        figures[f"validation: highest cIoU, step {best} (`checkpoints/checkpoint-{best}`)"] = f"{highest:.4f}"
+    return figures
 
 
 def _table(title: str, rows: Mapping[str, str]) -> str:

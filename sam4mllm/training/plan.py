@@ -1,7 +1,6 @@
-"""What `sam4mllm finetune --plan` tells: a recipe to what its training will be, before any of it.
+"""The plan of a training, for `sam4mllm finetune --plan`: steps, rows, tokens, trained weights and memory.
 
-No weights are read, no picture is, and nothing is written: the model's configuration and processor are enough. Knows
-nothing of how a plan is printed.
+Reads the model's configuration and processor, no weights and no images, and writes nothing.
 """
 
 from __future__ import annotations
@@ -21,26 +20,28 @@ from sam4mllm.training.dataset.mixture import KINDS
 from sam4mllm.training.dataset.rows import Conversations
 from sam4mllm.training.dataset.token_budget import Lengths
 from sam4mllm.training.memory import Shape, shape_of
-from sam4mllm.training.recipe import FinetuneRecipe, taught_by, template_of
+from sam4mllm.training.prepare import read_chat_template, read_corpus
+from sam4mllm.training.recipe import FinetuneConfig
+from sam4mllm.training.validation import choose_samples
 
 COUNTED = 1000  # rows that are written out, which takes about a second; more change no share by a hundredth
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training will be.
+    """The plan of a training.
 
     Attributes:
         mllm: the model, as the recipe names it.
-        dialect: in which it is taught.
-        rows: what it is shown.
-        budget: tokens that a conversation may take beside its picture.
-        shape: what is trained, and what a step on the longest row takes.
-        steps: of the whole training.
-        a_step: conversations that are learned from in each, by all processes.
-        epochs: how often that goes through the data.
-        held_out: how many samples are asked while it runs.
-        known: the ids of those of them whose pictures are learned from.
+        dialect: how it will write places.
+        rows: the rows of the first epoch.
+        budget: the most tokens of a conversation beside its image.
+        shape: what is trained, and the memory of a step on the longest row.
+        steps: optimizer steps of the whole training.
+        rows_per_step: of all processes together.
+        epochs: passes over the data.
+        validation: the number of validation samples.
+        known: the ids of those of them that use training images.
     """
 
     mllm: str
@@ -49,54 +50,54 @@ class TrainingPlan:
     budget: int
     shape: Shape
     steps: int
-    a_step: int
+    rows_per_step: int
     epochs: float
-    held_out: int
+    validation: int
     known: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, with the peak of a step's memory."""
-        whole = asdict(self)
-        whole["shape"]["memory"]["peak"] = self.shape.memory.peak
-        return whole
+        """All values, with the peak of a step's memory."""
+        values = asdict(self)
+        values["shape"]["memory"]["peak"] = self.shape.memory.peak
+        return values
 
 
-def planned(recipe: FinetuneRecipe) -> TrainingPlan:
-    """The plan of a recipe; a training that it refuses later for want of a GPU can be planned.
+def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
+    """The plan of a recipe; a training that needs a GPU can be planned without one.
 
     Raises:
-        UserError: for whatever in the recipe cannot be used.
+        UserError: for a value that cannot be used.
     """
     if recipe.mllm.startswith("replay:"):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
-    taught = taught_by(recipe)
-    held_out = recipe.held_out.chosen() if recipe.held_out else None
+    corpus = read_corpus(recipe, plan_only=True)
+    samples = choose_samples(recipe.validation) if recipe.validation else None
     mllm = HfMLLM.outline(
         model_at(recipe.mllm),
         dialect=recipe.dialect,
         dtype=recipe.dtype,
         attention=recipe.attention,
         trust_remote_code=recipe.trust_remote_code,
-        chat_template=template_of(recipe),
+        chat_template=read_chat_template(recipe),
     )
-    conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
+    conversations = Conversations(corpus, recipe.rows, mllm, mllm.lengths)
     rows = row_plan(conversations, mllm.lengths, COUNTED)
     processes = process_count()
     training = recipe.training.in_steps(conversations.rows_in, processes)
-    assert training.steps is not None  # they are counted
+    assert training.max_steps is not None  # epochs are converted
     longest = max(row.tokens + row.picture for row in rows.longest)
-    a_step = training.rows_a_step(processes)
+    rows_per_step = training.rows_per_step(processes)
     return TrainingPlan(
         recipe.mllm,
         mllm.dialect.name,
         rows,
         recipe.rows.tokens,
         shape_of(mllm.model, training, longest),
-        training.steps,
-        a_step,
-        training.steps * a_step / len(conversations),
-        len(held_out) if held_out else 0,
-        taught.known(held_out) if held_out else (),
+        training.max_steps,
+        rows_per_step,
+        training.max_steps * rows_per_step / len(conversations),
+        len(samples) if samples else 0,
+        corpus.known(samples) if samples else (),
     )
 
 
@@ -151,13 +152,13 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
             all where None.
         longest: how many are named: those that were planned as the longest, by the tokens that they really take.
     """
-    some = range(len(conversations) if counted is None else min(counted, len(conversations)))
-    sizes = [lengths.conversation(conversations.turns(index)) for index in some]
+    counted_rows = range(len(conversations) if counted is None else min(counted, len(conversations)))
+    sizes = [lengths.conversation(conversations.turns(index)) for index in counted_rows]
     pictures = lengths.pictures(_sizes(conversations))
     return RowPlan(
         _counts(conversations),
         tuple(total for total, _ in sizes),
-        tuple(pictures[index] for index in some),
+        tuple(pictures[index] for index in counted_rows),
         sum(learned for _, learned in sizes),
         _longest(conversations, lengths, pictures, longest),
         conversations.corpus.left_out,
@@ -168,10 +169,10 @@ def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
     epoch, corpus = conversations.epoch(0), conversations.corpus
     source, sizes = corpus.source[epoch.items[epoch.starts[:-1]]], np.diff(epoch.starts)
     return tuple(
-        RowCount(part.name, kind, int(own.sum()), int(sizes[own].sum()))
+        RowCount(part.name, kind, int(chosen.sum()), int(sizes[chosen].sum()))
         for number, part in enumerate(corpus.parts)
         for at, kind in enumerate(KINDS)
-        if (own := (source == number) & (epoch.kind == at)).any()
+        if (chosen := (source == number) & (epoch.kind == at)).any()
     )
 
 
@@ -186,7 +187,7 @@ def _longest(
     conversations: Conversations, lengths: Lengths, pictures: Sequence[int], count: int
 ) -> tuple[LongRow, ...]:
     planned = conversations.epoch(0).cost + np.array(pictures, dtype=np.int64)
-    found = [
+    rows = [
         LongRow(
             index,
             lengths.conversation(conversations.turns(index))[0],
@@ -195,4 +196,4 @@ def _longest(
         )
         for index in np.argsort(-planned, kind="stable")[:count].tolist()
     ]
-    return tuple(sorted(found, key=lambda row: -row.tokens - row.picture))
+    return tuple(sorted(rows, key=lambda row: -row.tokens - row.picture))

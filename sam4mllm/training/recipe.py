@@ -1,30 +1,20 @@
-"""The recipe of a training run: which model, which data, how to train, and how the adapter will be used."""
+"""The recipe of a fine-tuning: model, data, training and validation as plain values. Reads no file of theirs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from sam4mllm import __version__
 from sam4mllm.errors import UserError
-from sam4mllm.mllm.adapter_card import Card
-from sam4mllm.mllm.hf.quantized import check_four_bits
-from sam4mllm.mllm.load import check_mllm
 from sam4mllm.prompters.load import check_prompter
-from sam4mllm.runtime.provenance import data
-from sam4mllm.runtime.recipes import shipped_file
-from sam4mllm.runtime.specs import TINY, check_dtype
-from sam4mllm.training.config import Training, check_reports
-from sam4mllm.training.dataset.corpus import Corpus, check_files, corpus, read_sources
+from sam4mllm.training.config import Training
 from sam4mllm.training.dataset.mixture import Rows, Source
-from sam4mllm.training.validation import HeldOut
 
 
 @dataclass(frozen=True)
 class PqppOptions:
-    """How `infer` and `predict` ask an adapter by PQPP where nothing else is said; its own defaults where None."""
+    """PQPP's options that the adapter's card keeps, for `infer` and `predict`; PQPP's own defaults where None."""
 
     layout: str | None = None
     points: int | None = None
@@ -37,29 +27,64 @@ class PqppOptions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The options that are said."""
+        """The options that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
-class FinetuneRecipe:
-    """All that makes an adapter.
+class Validation:
+    """Samples that are predicted and scored while a model trains.
 
     Attributes:
-        out: the adapter's folder; its checkpoints lie in ``out/checkpoints``.
+        samples: folder of samples, none of which should be in the training data.
+        segmenter: as on the command line.
+        prompter: one of `prompters.load.PROMPTERS` that uses an MLLM.
+        count: number of samples, spread evenly over the folder.
+        every: steps between validations; the last step is always validated.
+        images: root of the images, if they were moved.
+        batch: samples in a batch.
+
+    Raises:
+        UserError: for numbers below 1.
+    """
+
+    samples: str
+    segmenter: str
+    prompter: str = "ppg"
+    count: int = 64
+    every: int = 500
+    images: str | None = None
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.every, self.batch) < 1:
+            raise UserError(
+                f"validation.count, every and batch are 1 or more, got count {self.count}, every {self.every} and "
+                f"batch {self.batch}"
+            )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A whole fine-tuning run.
+
+    Attributes:
+        out: the adapter's folder; checkpoints are in ``out/checkpoints``.
         mllm: a folder or hub name of a transformers model.
-        data: the sources that it is taught from.
-        training: how to train.
-        dialect: how the MLLM writes places; found from its configuration where None.
-        device: as torch names it; the best there is where None.
+        data: the training data.
+        training: the arguments of TRL and peft.
+        dialect: how the MLLM writes places; found from its configuration if None.
+        device: a torch device; the best available if None.
         dtype: of the base's weights, as torch names it, or ``auto`` for the checkpoint's own.
         attention: the attention implementation, as transformers names it.
         trust_remote_code: whether code that comes with the MLLM may run.
-        chat_template: a Jinja file in place of the MLLM's own template; an adapter keeps its text.
-        rows: what the rows hold.
-        pqpp: how an adapter is asked by PQPP.
-        held_out: samples that are asked while it runs; none where None.
+        chat_template: a Jinja file in place of the MLLM's own template; the adapter's card keeps its text.
+        rows: what a conversation holds.
+        pqpp: PQPP's options for the adapter's card.
+        validation: samples to score while the model trains; none if None.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"held_out": "validation"}
 
     out: str
     mllm: str
@@ -73,70 +98,8 @@ class FinetuneRecipe:
     chat_template: str | None = None
     rows: Rows = field(default_factory=Rows)
     pqpp: PqppOptions = field(default_factory=PqppOptions)
-    held_out: HeldOut | None = None
+    validation: Validation | None = None
 
-
-LIBRARIES = ("torch", "transformers", "peft", "trl")
-
-
-def card_of(recipe: FinetuneRecipe) -> Card:
-    """What an adapter of this recipe says of itself; its base's fingerprint and its dialect are added in training.
-
-    PQPP's options stand beside PPG's numbers of points; thresholds that nobody said are not known before they are
-    measured.
-    """
-    local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
-    folders = (folder for one in recipe.data for folder in (one.samples, one.targets, one.talks) if folder)
-    return Card(
-        base="",
-        dialect="",
-        base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
-        prompters={
-            "ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative},
-            "pqpp": recipe.pqpp.given,
-        },
-        data=data(folders),
-        versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
-        chat_template=template_of(recipe),
-    )
-
-
-def template_of(recipe: FinetuneRecipe) -> str | None:
-    """The text of the recipe's chat template, where it has one.
-
-    Raises:
-        UserError: for a file that cannot be read.
-    """
-    if recipe.chat_template is None:
-        return None
-    try:
-        file = Path(recipe.chat_template)
-        return (file if file.exists() else shipped_file(recipe.chat_template) or file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the chat template {recipe.chat_template}: {error}") from error
-
-
-def prepared(recipe: FinetuneRecipe) -> Corpus:
-    """What the recipe teaches, once all of it is checked that can be without the model.
-
-    Raises:
-        UserError: as `run` does.
-    """
-    if recipe.training.quantize is not None:
-        check_four_bits()
-    return taught_by(recipe)
-
-
-def taught_by(recipe: FinetuneRecipe) -> Corpus:
-    """What the recipe teaches, once its names are checked, and that the files are there.
-
-    Raises:
-        UserError: for whatever of that cannot be used.
-    """
-    check_mllm(recipe.mllm, dialect=recipe.dialect)
-    check_dtype(recipe.dtype)
-    check_reports(recipe.training.report_to)
-    template_of(recipe)
-    found = corpus(read_sources(recipe.data), recipe.rows)
-    check_files(found)
-    return found
+    def to_yaml(self) -> dict[str, Any]:
+        """The recipe's values, nested; arguments of TRL and peft at the libraries' defaults are left out."""
+        return {**asdict(self), "training": self.training.to_yaml()}

@@ -1,10 +1,10 @@
-"""Of what run the checkpoints in a folder are: noted when it begins, and compared before it is gone on with.
+"""Records which run a checkpoint folder belongs to, and checks it before resuming.
 
-What decides rows, weights and schedule is compared, and nothing else: batches by how many rows a step has, data by what
-it holds and not by where it lies. Knows nothing of models, and of how a recipe is read.
+What determines rows, weights and schedule is compared: batches by the rows of a step, data by its contents and not by
+its place, arguments of TRL and peft if they differ from the libraries' defaults. Knows nothing of models.
 
     out/checkpoints/run.json: {"rows a step": 32, "data.0.samples": "sha256:9a41b2c3d4e5", "mllm": "owner/name",
-                               "training.steps": 2000, "training.learning_rate": 0.0001, ...}
+                               "training.max_steps": 2000, "training.learning_rate": 0.0001, ...}
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD
 from sam4mllm.runtime.files import write_text
 from sam4mllm.runtime.provenance import data
+from sam4mllm.training.arguments import LoraArguments, SftArguments
 from sam4mllm.training.checkpoints import last_whole
+from sam4mllm.training.refused import LORA_RENAMED, TRAINING_RENAMED
 from sam4mllm.training.trainer import CHECKPOINTS
 
 log = logging.getLogger(__name__)
@@ -34,106 +37,145 @@ FREE = (
     "chat_template",  # a place; its text is the card's, which is compared once the base is there
     "data.*.images",
     "pqpp*",
-    "held_out*",
-    "training.batch",
-    "training.accumulate",
-    "training.gradient_checkpointing",
-    "training.log_every",
-    "training.save_every",
-    "training.keep",
+    "validation*",
+    "training.per_device_train_batch_size",
+    "training.gradient_accumulation_steps",
+    "training.gradient_checkpointing*",
+    "training.activation_offloading",
+    "training.torch_*",
+    "training.use_cache",
+    "training.logging_*",
+    "training.log_*",
+    "training.save_*",
     "training.report_to*",
-    "training.workers",
+    "training.run_name",
+    "training.project",
+    "training.trackio_*",
+    "training.*hub*",
+    "training.disable_tqdm",
+    "training.debug*",
+    "training.skip_memory_metrics",
+    "training.include_num_input_tokens_seen",
+    "training.dataloader_*",
+    "training.ddp_*",
+    "training.fsdp*",
+    "training.deepspeed*",
 )
-"""What may change while a run is stopped, as patterns of a recipe's keys; whatever is not named here may not."""
+"""Keys of a recipe that may change while a run is stopped, as patterns; no other may."""
 FOLDERS = ("data.*.samples", "data.*.targets", "data.*.talks")
-MODEL = ("*.safetensors", "*.bin", CARD, "README.md")  # what a training writes over at its end
-TOLD = 3  # differences in an error
+MODEL = ("*.safetensors", "*.bin", CARD, "README.md")  # what a training overwrites at its end
+SHOWN = 3  # differences in an error
+DEFAULTS = {
+    **{f"training.{field.name}": field.default for field in fields(SftArguments)},
+    **{f"training.lora.{field.name}": field.default for field in fields(LoraArguments)},
+    "training.lora.init_lora_weights": True,  # version 0.1 had no such key
+}
+"""The values of keys that a note leaves out."""
+RENAMED = {
+    **{f"training.{old}": f"training.{new}" for old, new in TRAINING_RENAMED.items()},
+    **{f"training.lora.{old}": f"training.lora.{new}" for old, new in LORA_RENAMED.items()},
+}
+"""Keys of notes that version 0.1 wrote, and the present ones."""
 
 
-def identity_of(recipe: Mapping[str, Any], rows_a_step: int) -> dict[str, Any]:
-    """What decides rows, weights and schedule, as plain values by the keys of a recipe.
+def identity_of(recipe: Mapping[str, Any], rows_per_step: int) -> dict[str, Any]:
+    """What determines rows, weights and schedule: plain values by the recipe's keys.
 
     Args:
         recipe: its values, nested.
-        rows_a_step: of all processes together.
+        rows_per_step: of all processes together.
     """
-    known = {key: value for key, value in _flat(recipe).items() if not _among(key, FREE)}
-    held = {key: _held(folder) for key, folder in known.items() if folder is not None and _among(key, FOLDERS)}
-    return {"rows a step": rows_a_step, **known, **held}
+    values = {key: value for key, value in _flatten(recipe).items() if not _is_among(key, FREE)}
+    digests = {key: _digest(path) for key, path in values.items() if path is not None and _is_among(key, FOLDERS)}
+    return {"rows a step": rows_per_step, **_without_defaults({**values, **digests})}
 
 
 def check_begun(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
-    """Refuse a folder in which a run of this identity can neither begin nor go on; writes nothing.
+    """Refuse a folder in which a run of this identity can neither start nor resume; write nothing.
 
-    A run that left no whole checkpoint decides nothing: another may begin in its place.
+    A run that left no complete checkpoint does not count: another may start in its place.
 
     Args:
-        out: of the run.
-        identity: as `identity_of` gives it.
-        resume: whether the run must have been begun there.
+        out: the run's folder.
+        identity: as `identity_of` returns it.
+        resume: whether a run must have been started there.
 
     Raises:
-        UserError: for whole checkpoints of another run, weights that would be written over, and nothing to resume.
+        UserError: for checkpoints of another run, weights that would be overwritten, and nothing to resume.
     """
-    noted, begun = _noted(out / CHECKPOINTS / NOTE), last_whole(out / CHECKPOINTS) is not None
-    if not begun:
+    note, has_checkpoint = _read_note(out / CHECKPOINTS / NOTE), last_whole(out / CHECKPOINTS) is not None
+    if not has_checkpoint:
         _check_nothing_is_lost(out)
-    if noted is None and begun:
-        raise UserError(f"{out / CHECKPOINTS} has no {NOTE}, which says of what run they are: give another out")
-    if noted is None and resume:
-        raise UserError(f"there is nothing to go on from: no run was begun in {out}")
-    if noted is not None and noted != identity and (begun or resume):
-        raise UserError(f"{out} was begun with {_told(noted, identity)}: give what it was begun with, or another out")
-    if resume and not begun:
-        log.warning("No checkpoint was written in %s: the run begins anew.", out)
+    if note is None and has_checkpoint:
+        raise UserError(f"{out / CHECKPOINTS} has no {NOTE}, which names the run of its checkpoints: set another out")
+    if note is None and resume:
+        raise UserError(f"nothing to resume: no run was started in {out}")
+    if note is not None and note != identity and (has_checkpoint or resume):
+        changes = _format_changes(note, identity)
+        raise UserError(f"{out} was started with {changes}: use the values it was started with, or set another out")
+    if resume and not has_checkpoint:
+        log.warning("No checkpoint was written in %s: the run starts anew.", out)
 
 
-def note(out: Path, identity: Mapping[str, Any]) -> None:
-    """Say of what run the checkpoints below a folder will be."""
+def write_note(out: Path, identity: Mapping[str, Any]) -> None:
+    """Record the run whose checkpoints will be in a folder."""
     write_text(out / CHECKPOINTS / NOTE, json.dumps(identity, indent=1) + "\n")
 
 
-def _noted(file: Path) -> dict[str, Any] | None:
+def _read_note(file: Path) -> dict[str, Any] | None:
+    """A run's identity, by the present names of its keys."""
     if not file.is_file():
         return None
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        note = dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} does not say of what run the checkpoints are: {error}") from error
+    return _without_defaults({_present_name(key): value for key, value in note.items()})
+
+
+def _present_name(key: str) -> str:
+    """A key by its present name; ``training.lora.targets.0`` has a number in a list after it."""
+    name, dot, number = key.rpartition(".")
+    return RENAMED.get(key) or (f"{RENAMED[name]}{dot}{number}" if name in RENAMED else key)
+
+
+def _without_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in DEFAULTS or value != DEFAULTS[key]}
 
 
 def _check_nothing_is_lost(out: Path) -> None:
-    there = [path.name for pattern in MODEL for path in sorted(out.glob(pattern))]
-    if there:
-        raise UserError(f"{out} holds {there[0]} already, and no checkpoint to go on from: give another out")
+    files = [path.name for pattern in MODEL for path in sorted(out.glob(pattern))]
+    if files:
+        raise UserError(f"{out} holds {files[0]} already, and no checkpoint to resume from: set another out")
 
 
-def _told(noted: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    found = [
-        f"{key} {_shown(noted.get(key))}, now {_shown(identity.get(key))}"
-        for key in {**noted, **identity}
-        if noted.get(key) != identity.get(key)
+def _format_changes(note: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    before, now = {**DEFAULTS, **note}, {**DEFAULTS, **identity}
+    changes = [
+        f"{key} {_format(before.get(key))}, now {_format(now.get(key))}"
+        for key in {**note, **identity}
+        if before.get(key) != now.get(key)
     ]
-    return "; ".join(found[:TOLD]) + ("; ..." if len(found) > TOLD else "")
+    return "; ".join(changes[:SHOWN]) + ("; ..." if len(changes) > SHOWN else "")
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return "nothing" if value is None else str(value)
 
 
-def _held(folder: str) -> str:
-    """What the indices in a folder of data hold, in few digits: by chance alike in one of 10^14 pairs."""
+def _digest(folder: str) -> str:
+    """A short digest of the indices in a folder of data: two differ by chance in all but one of 10^14 pairs."""
     return " ".join(f"sha256:{digest[:12]}" for digest in data([folder]).values())
 
 
-def _flat(values: Any, where: str = "") -> dict[str, Any]:
-    """Nested values by their keys, with dots between them and numbers in lists, as overrides reach them."""
+def _flatten(values: Any, where: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys, with numbers for the entries of lists, as overrides name them."""
     if not isinstance(values, Mapping | list | tuple):
         return {where: values}
     pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
     prefix = f"{where}." if where else ""
-    return {key: one for name, value in pairs for key, one in _flat(value, f"{prefix}{name}").items()}
+    return {key: leaf for name, value in pairs for key, leaf in _flatten(value, f"{prefix}{name}").items()}
 
 
-def _among(key: str, patterns: tuple[str, ...]) -> bool:
+def _is_among(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)

@@ -1,19 +1,18 @@
 """What `sam4mllm finetune` does: a recipe to an adapter. Knows no model and no data set.
 
-The recipe lies beside the weights as ``recipe.yaml``, and is one itself:
+The recipe is written beside the weights as ``recipe.yaml``, and can be run again:
 
     out: out/lora
     mllm: owner/name
     data: [{samples: data/refcoco/train, targets: data/refcoco/targets}]
-    training: {steps: 2000, batch: 8, ...}
-    held_out: {samples: data/refcoco/val, segmenter: facebook/sam-vit-huge, count: 64, every: 200}
+    training: {max_steps: 2000, per_device_train_batch_size: 8, lora: {r: 16}}
+    validation: {samples: data/refcoco/val, segmenter: facebook/sam-vit-huge, count: 64, every: 200}
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -28,48 +27,72 @@ from sam4mllm.training.dataset.corpus import Corpus, some
 from sam4mllm.training.dataset.rows import Conversations
 from sam4mllm.training.failures import enough_memory
 from sam4mllm.training.lora import check_targets
-from sam4mllm.training.recipe import FinetuneRecipe, card_of, prepared, template_of
-from sam4mllm.training.resume import check_begun, identity_of, note
+from sam4mllm.training.prepare import make_card, read_chat_template, read_corpus
+from sam4mllm.training.recipe import FinetuneConfig
+from sam4mllm.training.resume import check_begun, identity_of, write_note
 from sam4mllm.training.trainer import finetune, is_finished
-from sam4mllm.training.validation import asked, check_pictures, watcher
+from sam4mllm.training.validation import check_images, choose_samples, describe, make_scorer
 
 log = logging.getLogger(__name__)
 RECIPE = "recipe.yaml"
 
 
-def run(recipe: FinetuneRecipe, resume: bool = False) -> Path:
-    """Train, or go on where a stopped run was that learned the same; returns the adapter's folder, which is this run's
-    alone meanwhile.
+def run(recipe: FinetuneConfig, resume: bool = False) -> Path:
+    """Train, or resume the same run if it was stopped; return the adapter's folder, which is locked meanwhile.
 
-    Names, folders and that the pictures are there are checked before the model is loaded. Which of them are shown
-    depends on how many tokens its words are; those are read once it is there, before anything is written.
+    Names, folders and image files are checked before the model is loaded. Which images are used depends on the tokens
+    of its texts; they are read once it is loaded, before anything is written.
 
     Args:
-        recipe: what, and how.
-        resume: whether a run must have been begun there.
+        recipe: the recipe.
+        resume: whether a run must have been started there.
 
     Raises:
-        UserError: for whatever in the recipe cannot be used, a folder that another run is writing, in which another run
-            was begun, or whose weights would be written over; and for whatever ends the training early.
+        UserError: for a value that cannot be used, a folder that another run writes or was started in, or whose
+            weights would be overwritten; and for whatever ends the training early.
     """
     check_folder(Path(recipe.out))
     with enough_memory(), alone(Path(recipe.out)) if first_process() else nullcontext():
         return _run(recipe, resume)
 
 
-def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
-    taught, processes = prepared(recipe), process_count()
-    out, card = Path(recipe.out), card_of(recipe)
-    identity = identity_of(asdict(recipe), recipe.training.rows_a_step(processes))
+def _run(recipe: FinetuneConfig, resume: bool) -> Path:
+    corpus, out, card = read_corpus(recipe), Path(recipe.out), make_card(recipe)
+    identity = identity_of(recipe.to_yaml(), recipe.training.rows_per_step(process_count()))
     if first_process():
         check_begun(out, identity, resume)
     if is_finished(out):
-        log.warning("All steps are done: %s holds what was learned, and is left as it is.", out)
+        log.warning("All steps are done: %s holds the adapter, and is left as it is.", out)
         return out
-    held_out = recipe.held_out.chosen() if recipe.held_out else None
-    if held_out is not None:
-        check_pictures(held_out)
-        _warn_of_known(taught, held_out)
+    samples = choose_samples(recipe.validation) if recipe.validation else None
+    if samples is not None:
+        check_images(samples)
+        _warn_of_training_images(corpus, samples)
+    mllm = _load_mllm(recipe)
+    rows = Conversations(corpus, recipe.rows, mllm, mllm.lengths)
+    training = recipe.training.in_steps(rows.rows_in, process_count())
+    count = (training.max_steps or 0) * training.rows_per_step(process_count())
+    rows.check_pictures(count, process_number(), process_count())
+    if first_process():
+        write_note(out, identity)
+        write_text(out / RECIPE, yaml.safe_dump(recipe.to_yaml(), sort_keys=False))
+    if recipe.validation is None or samples is None:
+        return finetune(mllm, rows.row, training, out, card=card)
+    options = card.options(recipe.validation.prompter)
+    return finetune(
+        mllm,
+        rows.row,
+        training,
+        out,
+        card=card,
+        score=make_scorer(recipe.validation, samples, mllm, options, out / "validation", recipe.device),
+        score_every=recipe.validation.every,
+        measured_by=describe(recipe.validation, samples, options),
+    )
+
+
+def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
+    """The base, once it is known that the LoRA fits it."""
     mllm = build_mllm(
         recipe.mllm,
         dialect=recipe.dialect,
@@ -78,28 +101,17 @@ def _run(recipe: FinetuneRecipe, resume: bool) -> Path:
         attention=recipe.attention,
         four_bits=recipe.training.quantize is not None,
         trust_remote_code=recipe.trust_remote_code,
-        chat_template=template_of(recipe),
+        chat_template=read_chat_template(recipe),
     )
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
     if recipe.training.lora is not None:
         check_targets(mllm.model, recipe.training.lora)
-    conversations = Conversations(taught, recipe.rows, mllm, mllm.lengths)
-    training = recipe.training.in_steps(conversations.rows_in, processes)
-    conversations.check_pictures((training.steps or 0) * training.rows_a_step(processes), process_number(), processes)
-    if first_process():
-        note(out, identity)
-        write_text(out / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
-    if recipe.held_out is None or held_out is None:
-        return finetune(mllm, conversations.row, training, out, card=card)
-    options = card.options(recipe.held_out.prompter)
-    watch = watcher(recipe.held_out, held_out, mllm, options, out / "held_out", recipe.device)
-    every, how = recipe.held_out.every, asked(recipe.held_out, held_out, options)
-    return finetune(mllm, conversations.row, training, out, card=card, watch=watch, watch_every=every, asked=how)
+    return mllm
 
 
-def _warn_of_known(taught: Corpus, held_out: SampleSet) -> None:
-    known = taught.known(held_out)
+def _warn_of_training_images(corpus: Corpus, samples: SampleSet) -> None:
+    known = corpus.known(samples)
     if known:
-        said = f"{len(known)} of the {len(held_out)} held-out samples are about pictures that are learned from"
-        log.warning("%s, which their figures flatter: %s.", said, some(known))
+        share = f"{len(known)} of {len(samples)} validation samples use training images"
+        log.warning("%s; their scores are optimistic: %s.", share, some(known))

@@ -35,8 +35,8 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     small = [
         "train_scenes=2",
         "test_scenes=3",
-        "training.steps=2",
-        "training.batch=2",
+        "training.max_steps=2",
+        "training.per_device_train_batch_size=2",
         "search.least=0.0",
         "training.learning_rate=1e-5",
         *(f"longer.{way}={EMBEDDED / way}" for way in ("ppg", "pqpp")),
@@ -69,7 +69,7 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
         ("longer.ppg=nix", "no such folder: nix"),
         ("asked_by=[box,nix]", "asks by box, ppg, pqpp"),
         ("segmenter=nix", "unknown segmenter 'nix'"),
-        ("training.steps=0", "steps is 1 or more"),
+        ("training.max_steps=0", "max_steps is 1 or more"),
         ("seeds=1", "did you mean seed?"),
     ],
 )

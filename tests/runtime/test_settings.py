@@ -1,4 +1,6 @@
+import re
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -103,3 +105,52 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, says):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(UserError, match=r"missing\.yaml"):
         load(tmp_path / "missing.yaml", Kind)
+
+
+@dataclass(frozen=True)
+class Choices:
+    RENAMED: ClassVar[dict[str, str]] = {"speed": "rate"}
+    REFUSED: ClassVar[dict[str, str]] = {"place": "out says it"}
+
+    rate: int | float = 1
+    way: Literal["grid", "spread", False] = "grid"
+    names: tuple[str, ...] | str | None = None
+    options: dict[str, Any] | str = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("rate: 3", {"rate": 3}),
+        ("rate: 0.5", {"rate": 0.5}),
+        ("rate: 1e-3", {"rate": 0.001}),
+        ("way: false", {"way": False}),
+        ("names: [a, b]", {"names": ("a", "b")}),
+        ("names: a", {"names": "a"}),
+        ("names: null", {"names": None}),
+        ("options: {deep: [1, {a: 2}]}", {"options": {"deep": [1, {"a": 2}]}}),
+    ],
+)
+def test_a_value_is_of_the_first_type_that_takes_it(tmp_path, text, values):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    assert load(file, Choices) == Choices(**values)
+    assert type(load(file, Choices).rate) is type(values.get("rate", 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("speed: 3", "speed is now rate"),
+        ("place: here", "place cannot be set: out says it"),
+        ("way: gird", "way is one of grid, spread, False, got 'gird': did you mean grid?"),
+        ("way: 0", "way is one of grid, spread, False, got 0"),
+        ("rate: fast", "rate takes int or float, got 'fast'"),
+        ("names: 3", "names takes tuple[str, ...] or str, got 3"),
+    ],
+)
+def test_a_renamed_or_refused_key_and_a_wrong_choice_are_named(tmp_path, text, says):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=re.escape(says)):
+        load(file, Choices)

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.checkpoints import ASKED, WHOLE, best_step, is_whole, last_whole, prune, seal, sweep, whole_ones
+from sam4mllm.training.checkpoints import (
+    MEASURED_BY,
+    WHOLE,
+    best_step,
+    is_whole,
+    last_whole,
+    prune,
+    seal,
+    sweep,
+    whole_ones,
+)
 
 
 def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
@@ -47,7 +57,7 @@ def test_a_last_one_that_is_spoilt_is_named_and_no_spoilt_one_is_removed(tmp_pat
     sweep(tmp_path)
     prune(tmp_path, 1, None)
     assert all(path.is_dir() for path in spoilt.values())
-    with pytest.raises(UserError, match=rf"checkpoint-4 was written to its end, but {name} is no longer what it was"):
+    with pytest.raises(UserError, match=rf"checkpoint-4 was complete, but {name} has changed since"):
         last_whole(tmp_path)
     spoilt[4].rename(tmp_path / "away")
     assert last_whole(tmp_path) == kept
@@ -86,12 +96,20 @@ def test_what_a_kill_left_is_swept_away_and_said(tmp_path, caplog):
     assert last_whole(tmp_path) == kept
     sweep(tmp_path)
     assert (kept.is_dir(), half.exists()) == (True, False)
-    assert "checkpoint-4, which was not written to its end" in caplog.text
+    assert "Removed the incomplete checkpoint" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("keep", "best", "left"),
-    [(1, None, [5]), (2, None, [4, 5]), (1, 2, [2, 5]), (2, 5, [4, 5]), (9, None, [1, 2, 3, 4, 5]), (1, 77, [5])],
+    [
+        (1, None, [5]),
+        (2, None, [4, 5]),
+        (1, 2, [2, 5]),
+        (2, 5, [4, 5]),
+        (9, None, [1, 2, 3, 4, 5]),
+        (1, 77, [5]),
+        (None, None, [1, 2, 3, 4, 5]),
+    ],
 )
 def test_the_last_ones_and_the_best_one_are_kept(tmp_path, keep, best, left):
     for step in range(1, 6):
@@ -119,7 +137,7 @@ def test_the_best_step_is_the_first_with_the_highest_figure(figures, best):
 )
 def test_the_best_step_is_one_of_those_that_were_measured_as_the_last_one(asked, best):
     history = [
-        {"step": step, "figure": 1 / step} | ({} if how == "-" else {ASKED: {"segmenter": how}})
+        {"step": step, "figure": 1 / step} | ({} if how == "-" else {MEASURED_BY: {"segmenter": how}})
         for step, how in enumerate(asked, 1)
     ]
     assert best_step([*history, {"step": 4, "loss": 1.0}], "figure") == best

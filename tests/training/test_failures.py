@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.callbacks import Diverged, Stop, finite
+from sam4mllm.training.callbacks import Diverged, Stop, is_finite
 from sam4mllm.training.failures import enough_disk, enough_memory
 
 
@@ -63,7 +63,7 @@ def test_beside_the_main_thread_nothing_is_listened_to():
     ],
 )
 def test_lack_of_memory_is_one_line_that_says_what_to_change(error):
-    says = r"out of memory.*training.batch.*accumulate.*gradient_checkpointing.* another out.*per_image.*quantize"
+    says = r"out of memory.*train_batch_size.*accumulation.*gradient_checkpointing.* another out.*per_image.*quantize"
     with pytest.raises(UserError, match=says) as raised, enough_memory():
         raise error
     assert "\n" not in str(raised.value)
@@ -118,7 +118,7 @@ def test_errors_that_are_not_about_room_pass(error):
         pytest.param(1e38, True, False, id="large"),
         pytest.param(float("nan"), False, False, id="not trained"),
         pytest.param(float("nan"), True, True, id="nan"),
-        pytest.param(float("inf"), True, True, id="infinite"),
+        pytest.param(float("inf"), True, True, id="inis_finite"),
     ],
 )
 def test_weights_that_are_no_numbers_end_the_training(value, trained, ends):
@@ -128,7 +128,7 @@ def test_weights_that_are_no_numbers_end_the_training(value, trained, ends):
         SimpleNamespace(learning_rate=0.5), SimpleNamespace(global_step=7), None, model
     )
     if ends:
-        with pytest.raises(UserError, match=r"diverged in step 7: .* lower training.learning_rate than 0.5"):
+        with pytest.raises(UserError, match=r"diverged at step 7: .* lower training.learning_rate than 0.5"):
             step()
     else:
         step()
@@ -140,7 +140,7 @@ def sharded(rank, folder, seen):
     mesh = init_device_mesh("cpu", (2,))
     for value in (1.0, float("nan")):
         weights = distribute_tensor(torch.tensor([1.0, 1.0, 1.0, value]), mesh, [Shard(0)])
-        seen.put((rank, value == 1, finite(torch.nn.ParameterList([torch.nn.Parameter(weights)]))))
+        seen.put((rank, value == 1, is_finite(torch.nn.ParameterList([torch.nn.Parameter(weights)]))))
     dist.destroy_process_group()
 
 

@@ -10,8 +10,8 @@ from peft import PeftModel
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.config import Training
-from sam4mllm.training.lora import Lora, laid, parts_of
+from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.lora import attach_lora, parts_of
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, build
 
@@ -68,7 +68,9 @@ def trained(model) -> set[str]:
 def test_only_what_the_recipe_says_asks_for_a_gradient(family, projector):
     model, _ = FAMILIES[family]()
     parts = parts_of(model)
-    adapted = laid(model, Lora(2, 4, targets=("*.q_proj", "*.down_proj"), projector=projector), mixed=False)
+    adapted = attach_lora(
+        model, Lora(r=2, lora_alpha=4, target_modules=("*.q_proj", "*.down_proj"), projector=projector), mixed=False
+    )
     language = {name for name in parts.language if name.endswith(("q_proj", "down_proj"))}
     assert len(language) == 4
     between = set() if projector == "frozen" else {*parts.projector, *parts.bare}
@@ -80,23 +82,45 @@ def test_only_what_the_recipe_says_asks_for_a_gradient(family, projector):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        pytest.param({"projector": "half"}, "one of lora, full, frozen, got 'half'", id="projector"),
-        pytest.param({"rank": 0}, "rank and an alpha of 1 or more", id="rank"),
-        pytest.param({"targets": ()}, "or null for all of them", id="no pattern"),
+        pytest.param({"r": 0}, "r and lora_alpha of 1 or more", id="rank"),
+        pytest.param({"target_modules": ()}, "or null for all of them", id="no pattern"),
         pytest.param(
-            {"targets": ("*.qq_proj",)}, r"called '\*.qq_proj'; one of them is model.language_model", id="none"
+            {"target_modules": ("*.qq_proj",)}, r"called '\*.qq_proj'; one of them is model.language_model", id="none"
         ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(values, says):
     model, _ = FAMILIES["llava"]()
     with pytest.raises(UserError, match=says):
-        laid(model, Lora(**values), mixed=False)
+        attach_lora(model, Lora(**values), mixed=False)
+
+
+@pytest.mark.parametrize("pattern", ["q_proj", "self_attn.q_proj", "*.q_proj", "*q_proj"])
+def test_targets_are_ends_of_names_as_in_peft_or_patterns(pattern):
+    model, _ = FAMILIES["llava"]()
+    adapted = attach_lora(model, Lora(r=2, target_modules=(pattern,), projector="frozen"), mixed=False)
+    assert {name.rpartition(".")[2] for name in trained(adapted)} == {"q_proj"}
+
+
+def test_other_arguments_reach_peft():
+    model, _ = FAMILIES["llava"]()
+    lora = Lora(
+        r=4, lora_alpha=8, use_rslora=True, use_dora=True, modules_to_save=("lm_head",), exclude_modules=("k_proj",)
+    )
+    config = attach_lora(model, lora, mixed=False).peft_config["default"]
+    assert (config.use_rslora, config.use_dora, config.modules_to_save) == (True, True, ["lm_head"])
+    assert (config.r, config.lora_alpha, config.exclude_modules) == (4, 8, {"k_proj"})
+
+
+def test_what_peft_refuses_is_one_line():
+    model, _ = FAMILIES["llava"]()
+    with pytest.raises(UserError, match=r"LoraConfig refuses the values of training.lora: .*layers_to_transform"):
+        attach_lora(model, Lora(layers_pattern=("layers",)), mixed=False)
 
 
 def test_a_copy_that_is_trained_fully_is_held_in_float32_where_the_training_is_mixed():
     model, _ = FAMILIES["gemma3"]()
-    adapted = laid(model.bfloat16(), Lora(2, 4), mixed=True)
+    adapted = attach_lora(model.bfloat16(), Lora(r=2, lora_alpha=4), mixed=True)
     assert {value.dtype for value in adapted.parameters() if value.requires_grad} == {torch.float32}
     assert {value.dtype for value in adapted.parameters() if not value.requires_grad} == {torch.bfloat16}
 
@@ -134,7 +158,12 @@ def test_no_weight_of_the_base_changes_and_without_the_adapter_it_says_the_same_
     mllm, untouched = (HfMLLM.load(folder, device="cpu") for _ in range(2))
     before = hashes(untouched.model)
     turns = [Turn("user", "Where is the cat?"), Turn("assistant", "[100,200,300,400]")]
-    training = Training(steps=2, batch=2, learning_rate=1e-2, lora=Lora(4, 8, projector=projector))
+    training = Training(
+        max_steps=2,
+        per_device_train_batch_size=2,
+        learning_rate=1e-2,
+        lora=Lora(r=4, lora_alpha=8, projector=projector),
+    )
     out = finetune(mllm, lambda index: (PICTURES[index % 2], turns), training, tmp_path / "out")
     assert hashes(mllm.model) == before
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from sam4mllm.training.config import Training
-from sam4mllm.training.lora import Lora, laid, parts_of
+from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.lora import attach_lora, parts_of
 from sam4mllm.training.memory import PACKED, Memory, _activations, shape_of
 from tests.families import FAMILIES
 
 # peft asks transformers for properties by names that it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-LORA = Training(steps=1, batch=1, lora=Lora(4, 8))
+LORA = Training(max_steps=1, per_device_train_batch_size=1, lora=Lora(r=4, lora_alpha=8))
 
 
 def on_meta(family: str, dtype: torch.dtype = torch.bfloat16):
@@ -27,7 +27,7 @@ def test_every_class_is_told_without_weights(family):
     shape = shape_of(on_meta(family), replace(LORA, bf16=True, gradient_checkpointing=True), tokens=64)
     model, _ = FAMILIES[family]()
     assert shape.parameters == sum(one.numel() for one in model.parameters())
-    adapted = laid(model, LORA.lora, mixed=False)
+    adapted = attach_lora(model, LORA.lora, mixed=False)
     trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
     assert sum(shape.trained.values()) == trained
     language = {name for name in shape.trained if name.startswith("language model, LoRA on ")}
@@ -42,9 +42,9 @@ def test_every_class_is_told_without_weights(family):
 @pytest.mark.parametrize(
     ("lora", "group"),
     [
-        (Lora(4, 8), "projector, LoRA"),
-        (Lora(4, 8, projector="full"), "projector, full copies"),
-        (Lora(4, 8, projector="frozen"), None),
+        (Lora(r=4, lora_alpha=8), "projector, LoRA"),
+        (Lora(r=4, lora_alpha=8, projector="full"), "projector, full copies"),
+        (Lora(r=4, lora_alpha=8, projector="frozen"), None),
         (None, "all weights"),
     ],
     ids=lambda value: str(value)[:40],
@@ -75,11 +75,13 @@ def test_activations_grow_with_tokens_and_rows_alike_and_shrink_with_checkpointi
         return shape_of(on_meta("llava"), replace(LORA, **changes), tokens).memory.activations
 
     assert kept(tokens=128) == pytest.approx(2 * kept(), rel=0.02)
-    assert kept(batch=4) == pytest.approx(2 * kept(batch=2), rel=0.02)
-    assert kept(batch=2) > kept(tokens=128)  # of rows that are together some are padded: each block keeps a mask
+    assert kept(per_device_train_batch_size=4) == pytest.approx(2 * kept(per_device_train_batch_size=2), rel=0.02)
+    assert kept(per_device_train_batch_size=2) > kept(
+        tokens=128
+    )  # of rows that are together some are padded: each block keeps a mask
     # of each of the two blocks what enters it: 64 tokens, 64 wide, of 2 bytes
     assert kept(gradient_checkpointing=True) == 2 * 64 * 64 * 2 < kept() / 4
-    assert kept(lora=Lora(4, 8, dropout=0.5)) > kept()
+    assert kept(lora=Lora(r=4, lora_alpha=8, lora_dropout=0.5)) > kept()
 
 
 def test_the_most_is_counted_by_hand():
@@ -94,7 +96,7 @@ def test_the_most_is_counted_by_hand():
 )
 def test_what_has_no_values_is_counted_like_what_has(family, batch):
     model, _ = FAMILIES[family]()
-    adapted = laid(model, LORA.lora, mixed=False).train()
+    adapted = attach_lora(model, LORA.lora, mixed=False).train()
     decoder, found = model.get_decoder(), {}
 
     def seen(tensor: torch.Tensor) -> torch.Tensor:
@@ -109,5 +111,5 @@ def test_what_has_no_values_is_counted_like_what_has(family, batch):
     own = {one.untyped_storage()._cdata for one in (*adapted.parameters(), *adapted.buffers())}
     real = sum(size for storage, size in found.items() if storage not in own)
     assert kept is not None
-    training = replace(LORA, batch=batch)
+    training = replace(LORA, per_device_train_batch_size=batch)
     assert _activations(model, training, 48)[0] == real

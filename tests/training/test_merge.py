@@ -11,8 +11,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.adapter_card import CARD, Card
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.config import Training
-from sam4mllm.training.lora import Lora
+from sam4mllm.training.config import Lora, Training
 from sam4mllm.training.merge import merge
 from sam4mllm.training.trainer import finetune
 from tests.families import build
@@ -28,7 +27,7 @@ def taught(family: str, folder: Path) -> Path:
     base = build(family, folder / "base")
     mllm = HfMLLM.load(base, device="cpu", dialect="gemma")
     card = Card("", "", str(base), prompters={"ppg": {"positive": 2, "negative": 1}})
-    training = Training(steps=2, batch=1, learning_rate=1e-2, lora=Lora(4, 8))
+    training = Training(max_steps=2, per_device_train_batch_size=1, learning_rate=1e-2, lora=Lora(r=4, lora_alpha=8))
     return finetune(mllm, lambda _: (PICTURE, TURNS), training, folder / "adapter", card=card)
 
 

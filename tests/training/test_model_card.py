@@ -9,9 +9,9 @@ from sam4mllm.training.model_card import model_card
 CARD = Card("5f2c", "sam4mllm", "owner/name", data={"set/dataset.json": "9a41"}, versions={"peft": "0.21"})
 HISTORY = [
     {"loss": 2.0, "step": 1},
-    {"held_out_cIoU": 0.75, "step": 1},
+    {"validation_cIoU": 0.75, "step": 1},
     {"loss": 1.5, "step": 2},
-    {"held_out_cIoU": 0.5, "held_out_box": 0.75, "step": 2},
+    {"validation_cIoU": 0.5, "validation_box": 0.75, "step": 2},
     {"train_loss": 9.0, "step": 2},
 ]
 
@@ -31,9 +31,9 @@ def test_the_last_figures_are_told_with_their_steps():
     text = model_card(CARD, HISTORY, adapter=True, recipe=True)
     for line in (
         "| loss, step 2 | 1.5000 |",
-        "| held out: cIoU, step 2 | 0.5000 |",
-        "| held out: box, step 2 | 0.7500 |",
-        "| held out: highest cIoU, step 1 (`checkpoints/checkpoint-1`) | 0.7500 |",
+        "| validation: cIoU, step 2 | 0.5000 |",
+        "| validation: box, step 2 | 0.7500 |",
+        "| validation: highest cIoU, step 1 (`checkpoints/checkpoint-1`) | 0.7500 |",
         "sam4mllm finetune THIS_FOLDER/recipe.yaml",
     ):
         assert line in text
@@ -46,7 +46,7 @@ def test_the_last_figures_are_told_with_their_steps():
 def test_figures_that_were_asked_otherwise_are_not_the_highest():
     history = [{**entry, "asked": {"segmenter": str(entry["step"])}} for entry in HISTORY]
     text = model_card(CARD, history, adapter=True, recipe=True)
-    assert "| held out: highest cIoU, step 2 (`checkpoints/checkpoint-2`) | 0.5000 |" in text
+    assert "| validation: highest cIoU, step 2 (`checkpoints/checkpoint-2`) | 0.5000 |" in text
     assert "step 1" not in text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam4mllm.cli.plan_table import Section, page, size_of, text
+from sam4mllm.cli.plan_table import Section, format_sections, plan_sections, size_of
 from sam4mllm.data.samples import write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.images.files import write_png
@@ -16,8 +16,8 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
-from sam4mllm.training.plan import planned
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.plan import make_plan
+from sam4mllm.training.recipe import FinetuneConfig
 from tests import families
 from tests.paths import ROOT
 
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 LORA = ROOT / "recipes" / "lora.yaml"
 WORDS = ["mllm=model", "out=out", "data=[{samples: set}]", "rows.per_image=2", "rows.tokens=700"]
-WORDS += ["training.batch=2", "training.accumulate=1"]
+WORDS += ["training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=1"]
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def recipe(*overrides: str) -> FinetuneRecipe:
-    return load(LORA, FinetuneRecipe, [*WORDS, *overrides])
+def recipe(*overrides: str) -> FinetuneConfig:
+    return load(LORA, FinetuneConfig, [*WORDS, *overrides])
 
 
 def there(folder: Path) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def test_it_needs_no_weights_and_no_gpu_reads_no_picture_and_writes_nothing(fold
     for picture in Path("images").iterdir():
         picture.write_bytes(b"no picture")
     before = there(folder)
-    plan = planned(recipe("training.quantize=4bit"))
+    plan = make_plan(recipe("training.quantize=4bit"))
     assert there(folder) == before
     assert plan.dialect == "qwen2.5-vl"
     assert {one.kind for one in plan.rows.rows} == {"ppg", "pqpp"}
@@ -69,12 +69,12 @@ def test_its_rows_have_the_tokens_that_a_training_is_fed(family, folder):
     shutil.rmtree("model")
     mllm = HfMLLM.load(families.build(family, Path("model")), device="cpu")
     outline = HfMLLM.outline("model")
-    plan = planned(recipe())
+    plan = make_plan(recipe())
     from sam4mllm.training.dataset.rows import Conversations
-    from sam4mllm.training.recipe import taught_by
+    from sam4mllm.training.prepare import read_corpus
 
     given = recipe()
-    conversations = Conversations(taught_by(given), given.rows, mllm, mllm.lengths)
+    conversations = Conversations(read_corpus(given), given.rows, mllm, mllm.lengths)
     for index in range(4):
         fed = mllm.rows([conversations.row(index)])["input_ids"].shape[1]
         assert plan.rows.tokens[index] + plan.rows.pictures[index] == fed
@@ -86,19 +86,19 @@ def test_its_rows_have_the_tokens_that_a_training_is_fed(family, folder):
 
 
 def test_steps_and_epochs_say_the_same(folder):
-    by_epochs = planned(recipe("training.steps=null", "training.epochs=2"))
+    by_epochs = make_plan(recipe("training.max_steps=null", "training.num_train_epochs=2"))
     rows = sum(one.rows for one in by_epochs.rows.rows)
     assert by_epochs.steps == pytest.approx(2 * rows / 2, abs=2)  # two conversations a step; epochs differ by a few
-    by_steps = planned(recipe(f"training.steps={by_epochs.steps}"))
+    by_steps = make_plan(recipe(f"training.max_steps={by_epochs.steps}"))
     assert by_steps == by_epochs
     assert by_epochs.epochs == pytest.approx(2, abs=0.2)
 
 
 def test_several_processes_share_an_epoch(folder, monkeypatch):
-    one = planned(recipe("training.steps=null", "training.epochs=2"))
+    one = make_plan(recipe("training.max_steps=null", "training.num_train_epochs=2"))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    two = planned(recipe("training.steps=null", "training.epochs=2"))
-    assert (two.a_step, two.steps) == (4, -(-one.steps // 2))
+    two = make_plan(recipe("training.max_steps=null", "training.num_train_epochs=2"))
+    assert (two.rows_per_step, two.steps) == (4, -(-one.steps // 2))
 
 
 @pytest.mark.parametrize(
@@ -108,24 +108,24 @@ def test_several_processes_share_an_epoch(folder, monkeypatch):
         ("mllm=replay:said.jsonl", "is no model, and cannot be trained"),
         ("data.0.samples=nowhere", "nowhere is no samples folder"),
         ("rows.tokens=5", "longer than 5 tokens"),
-        ("training.lora.targets=[nothing]", "no linear layer of the language model is called 'nothing'"),
+        ("training.lora.target_modules=[nothing]", "no linear layer of the language model is called 'nothing'"),
         ("chat_template=nowhere", "cannot read the chat template nowhere"),
-        ("training.report_to=[tensorbord]", "no report goes to 'tensorbord'"),
-        ("held_out={samples: nowhere, segmenter: grabcut}", "nowhere is no samples folder"),
-        ("held_out={samples: set, segmenter: grabcat}", "did you mean grabcut"),
-        ("held_out={samples: set, segmenter: grabcut, images: nowhere}", "no such file: nowhere"),
+        ("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'"),
+        ("validation={samples: nowhere, segmenter: grabcut}", "nowhere is no samples folder"),
+        ("validation={samples: set, segmenter: grabcat}", "did you mean grabcut"),
+        ("validation={samples: set, segmenter: grabcut, images: nowhere}", "no such file: nowhere"),
     ],
     ids=lambda value: value.split("=")[0] if "=" in value else "",
 )
 def test_what_cannot_be_planned_is_refused(folder, override, says):
     Path("said.jsonl").write_text('{"id": "a", "replies": ["none"]}\n')
     with pytest.raises(UserError, match=says):
-        planned(recipe(override))
+        make_plan(recipe(override))
 
 
 def test_the_page_is_plain_lines_and_names_all_that_the_plan_holds(folder):
-    plan = planned(recipe())
-    lines = text(page(plan)).splitlines()
+    plan = make_plan(recipe())
+    lines = format_sections(plan_sections(plan)).splitlines()
     assert f"  steps                 {plan.steps:,}" in lines
     assert any(f"{sum(one.rows for one in plan.rows.rows if one.kind == 'ppg')}" in line for line in lines)
     whole = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.pictures, strict=True)]
@@ -148,43 +148,45 @@ def test_sizes_that_stand_together_have_one_unit(size, among, read):
 
 
 def test_one_number_is_said_once(folder):
-    plan = planned(recipe())
+    plan = make_plan(recipe())
     rows = plan.rows
     assert len(set(rows.pictures)) > 1
     alike = replace(plan, rows=replace(rows, pictures=(7,) * len(rows.pictures)))
-    assert f"rows: {min(rows.pictures)} to {max(rows.pictures)} of a row are its picture's" in text(page(plan))
-    assert "rows: 7 of a row are its picture's" in text(page(alike))
+    assert f"rows: {min(rows.pictures)} to {max(rows.pictures)} of a row are its picture's" in format_sections(
+        plan_sections(plan)
+    )
+    assert "rows: 7 of a row are its picture's" in format_sections(plan_sections(alike))
 
 
 def test_columns_stand_below_each_other_and_an_empty_section_has_its_note():
     sections = [Section("A", ("x", "long head"), (("1", "2"), ("333", "4"))), Section("B", ("x",), (), "Nothing.")]
-    assert text(sections) == "A\n  x    long head\n  1    2\n  333  4\n\nB\n  Nothing.\n"
+    assert format_sections(sections) == "A\n  x    long head\n  1    2\n  333  4\n\nB\n  Nothing.\n"
 
 
-def test_held_out_samples_whose_pictures_are_learned_from_are_counted(folder):
-    held_out = "held_out={samples: set, segmenter: grabcut, count: 5}"
-    plan = planned(recipe(held_out))
-    assert (plan.held_out, len(plan.known)) == (5, 5)
-    assert f"  of learned pictures   5: {', '.join(plan.known[:3])} ...\n" in text(page(plan))
+def test_validation_samples_that_use_training_images_are_counted(folder):
+    validation = "validation={samples: set, segmenter: grabcut, count: 5}"
+    plan = make_plan(recipe(validation))
+    assert (plan.validation, len(plan.known)) == (5, 5)
+    assert f"  on training images    5: {', '.join(plan.known[:3])} ...\n" in format_sections(plan_sections(plan))
     shutil.copytree("images", "others")
-    plan = planned(recipe(held_out.replace("}", ", images: others}")))
-    assert (plan.held_out, plan.known) == (5, ())
-    assert "  held-out samples      5\n" in text(page(plan))
-    assert "of learned pictures" not in text(page(plan))
+    plan = make_plan(recipe(validation.replace("}", ", images: others}")))
+    assert (plan.validation, plan.known) == (5, ())
+    assert "  validation samples    5\n" in format_sections(plan_sections(plan))
+    assert "on training images" not in format_sections(plan_sections(plan))
 
 
 def test_nothing_left_out_is_said(folder):
-    plan = planned(recipe("rows.tokens=5000"))
-    assert text(page(plan)).endswith("Left out\n  Nothing is left out.\n")
+    plan = make_plan(recipe("rows.tokens=5000"))
+    assert format_sections(plan_sections(plan)).endswith("Left out\n  Nothing is left out.\n")
 
 
 def test_the_command_prints_a_page_or_json(folder, command, monkeypatch):
     before = there(folder)
     words = ["finetune", LORA, *WORDS, "--plan"]
     code, out, _ = command(*words)
-    assert (code, out) == (0, text(page(planned(recipe()))))
+    assert (code, out) == (0, format_sections(plan_sections(make_plan(recipe()))))
     code, out, _ = command(*words, "--json")
-    plan = planned(recipe())
+    plan = make_plan(recipe())
     assert (code, json.loads(out)) == (0, json.loads(json.dumps(plan.to_json())))
     assert json.loads(out)["shape"]["memory"]["peak"] == plan.shape.memory.peak
     assert there(folder) == before
@@ -193,8 +195,8 @@ def test_the_command_prints_a_page_or_json(folder, command, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--json"], "error: --json prints a plan: give --plan beside it"),
-        (["--plan", "--resume"], "error: --plan tells of a training, and --resume goes on with one: give one of them"),
+        (["--json"], "error: --json prints a plan: add --plan"),
+        (["--plan", "--resume"], "error: --plan trains nothing, so there is nothing to --resume: remove one of them"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(folder, command, words, says):

@@ -1,6 +1,6 @@
 """A run goes on where what decides rows, weights and schedule is as it was; all else may change; nothing is lost."""
 
-import json
+import fnmatch
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,19 +10,24 @@ from sam4mllm.data.samples import write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.checkpoints import seal
-from sam4mllm.training.recipe import FinetuneRecipe
-from sam4mllm.training.resume import FREE, NOTE, check_begun, identity_of, note
+from sam4mllm.training.recipe import FinetuneConfig
+from sam4mllm.training.resume import FREE, NOTE, RENAMED, _flatten, check_begun, identity_of, write_note
 from sam4mllm.training.trainer import CHECKPOINTS
 from tests.paths import ROOT
 from tests.teaching import sample
 
 LORA = ROOT / "recipes" / "lora.yaml"
-SET = ["data.0.samples=set", "data.0.targets=null", "training.batch=2", "training.accumulate=2"]
+SET = [
+    "data.0.samples=set",
+    "data.0.targets=null",
+    "training.per_device_train_batch_size=2",
+    "training.gradient_accumulation_steps=2",
+]
 
 
 def identity(*overrides: str, processes: int = 1) -> dict[str, object]:
-    recipe = load(LORA, FinetuneRecipe, [*SET, *overrides])
-    return identity_of(asdict(recipe), recipe.training.rows_a_step(processes))
+    recipe = load(LORA, FinetuneConfig, [*SET, *overrides])
+    return identity_of(recipe.to_yaml(), recipe.training.rows_per_step(processes))
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def out(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_samples([sample("a")], Path("set"), Path("images"))
     write_samples([sample("b")], Path("other"), Path("images"))
-    note(Path("out"), identity())
+    write_note(Path("out"), identity())
     checkpoint(Path("out"))
     return Path("out")
 
@@ -45,11 +50,15 @@ def checkpoint(out: Path) -> None:
     "overrides",
     [
         pytest.param([], id="nothing"),
-        pytest.param(["training.batch=1", "training.accumulate=4"], id="less memory"),
+        pytest.param(
+            ["training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=4"], id="less memory"
+        ),
         pytest.param(["training.gradient_checkpointing=false"], id="checkpointing"),
-        pytest.param(["training.save_every=1", "training.log_every=1", "training.keep=7"], id="intervals"),
+        pytest.param(
+            ["training.save_steps=1", "training.logging_steps=1", "training.save_total_limit=7"], id="intervals"
+        ),
         pytest.param(["training.report_to=[tensorboard]"], id="reports"),
-        pytest.param(["held_out={samples: a, segmenter: grabcut}"], id="held out"),
+        pytest.param(["validation={samples: a, segmenter: grabcut}"], id="validation"),
         pytest.param(["pqpp={points: 9}"], id="how it is asked"),
         pytest.param(["device=cpu", "attention=eager"], id="where"),
         pytest.param(["out=moved", "data.0.images=moved"], id="moved"),
@@ -65,7 +74,7 @@ def test_samples_may_be_moved(out):
 
 
 def test_half_the_batch_on_twice_the_processes_is_the_same(out):
-    check_begun(out, identity("training.batch=1", processes=2), resume=True)
+    check_begun(out, identity("training.per_device_train_batch_size=1", processes=2), resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -73,11 +82,16 @@ def test_half_the_batch_on_twice_the_processes_is_the_same(out):
     ("overrides", "processes", "says"),
     [
         pytest.param(["training.learning_rate=1e-3"], 1, "training.learning_rate 0.0001, now 0.001", id="rate"),
-        pytest.param(["training.steps=2000"], 1, "training.steps 3000, now 2000", id="steps"),
-        pytest.param(["training.batch=1"], 1, "rows a step 4, now 2", id="batch"),
+        pytest.param(["training.max_steps=2000"], 1, "training.max_steps 3000, now 2000", id="steps"),
+        pytest.param(["training.per_device_train_batch_size=1"], 1, "rows a step 4, now 2", id="batch"),
         pytest.param([], 3, "rows a step 4, now 12", id="processes"),
         pytest.param(["rows.seed=1"], 1, "rows.seed 0, now 1", id="seed of rows"),
-        pytest.param(["training.lora.targets=[q_proj]"], 1, "training.lora.targets.0 nothing, now q_proj", id="lora"),
+        pytest.param(
+            ["training.lora.target_modules=[q_proj]"],
+            1,
+            "training.lora.target_modules.0 nothing, now q_proj",
+            id="lora",
+        ),
         pytest.param(["mllm=other"], 1, "mllm Qwen/Qwen2.5-VL-7B-Instruct, now other", id="base"),
         pytest.param(["data.0.samples=other"], 1, r"data.0.samples sha256:\w{12}, now sha256:\w{12}", id="data"),
         pytest.param(["data.1.samples=other"], 1, "data.1.samples nothing, now sha256:", id="more data"),
@@ -85,26 +99,28 @@ def test_half_the_batch_on_twice_the_processes_is_the_same(out):
     ],
 )
 def test_what_decides_something_is_refused_and_named(out, overrides, processes, says, resume):
-    with pytest.raises(UserError, match=f"^out was begun with .*{says}.*: give what it was begun with") as raised:
+    with pytest.raises(
+        UserError, match=f"^out was started with .*{says}.*: use the values it was started with"
+    ) as raised:
         check_begun(out, identity(*overrides, processes=processes), resume)
     assert "\n" not in str(raised.value)
 
 
 def test_data_that_changed_where_it_lies_are_refused(out):
     write_samples([sample("a", phrase="the mug")], Path("set"), Path("images"))
-    with pytest.raises(UserError, match=r"begun with data\.0\.samples sha256:"):
+    with pytest.raises(UserError, match=r"started with data\.0\.samples sha256:"):
         check_begun(out, identity(), resume=True)
 
 
 def test_no_more_than_three_differences_are_told(out):
-    with pytest.raises(UserError, match=r"with training\.steps 3000, now 1; [^;]*; [^;]*; \.\.\.: give"):
-        check_begun(out, identity("rows.seed=1", "training.seed=1", "training.steps=1", "dtype=auto"), resume=True)
+    with pytest.raises(UserError, match=r"with training\.max_steps 3000, now 1; [^;]*; [^;]*; \.\.\.: use"):
+        check_begun(out, identity("rows.seed=1", "training.seed=1", "training.max_steps=1", "dtype=auto"), resume=True)
 
 
 def test_each_key_that_may_change_is_one():
-    recipe = load(LORA, FinetuneRecipe, ["held_out={samples: a, segmenter: b}", "training.report_to=[wandb]"])
-    flat = json.dumps(asdict(recipe))
-    assert all(f'"{key.rstrip("*").split(".")[-1]}"' in flat for key in FREE)
+    recipe = load(LORA, FinetuneConfig, ["validation={samples: a, segmenter: b}", "training.report_to=[wandb]"])
+    keys = _flatten(asdict(recipe))
+    assert all(fnmatch.filter(keys, pattern) for pattern in FREE)
 
 
 def test_where_no_checkpoint_was_written_the_same_run_and_another_begin_and_resume_says_so(out, caplog):
@@ -113,7 +129,7 @@ def test_where_no_checkpoint_was_written_the_same_run_and_another_begin_and_resu
     check_begun(out, identity("rows.seed=1"), resume=False)
     assert not caplog.text
     check_begun(out, identity(), resume=True)
-    assert "No checkpoint was written in out: the run begins anew." in caplog.text
+    assert "No checkpoint was written in out: the run starts anew." in caplog.text
     with pytest.raises(UserError, match=r"rows\.seed 0, now 1"):
         check_begun(out, identity("rows.seed=1"), resume=True)
 
@@ -125,20 +141,22 @@ def test_a_checkpoint_that_was_spoilt_later_is_named_and_not_begun_over(out, res
     (last / "optimizer.pt").write_text("whole")
     seal(last)
     (last / "optimizer.pt").write_text("cut")
-    with pytest.raises(UserError, match=r"^out/checkpoints/checkpoint-4 was .*optimizer\.pt is no longer what it was"):
+    with pytest.raises(
+        UserError, match=r"^out/checkpoints/checkpoint-4 was complete, but optimizer\.pt has changed since"
+    ):
         check_begun(out, identity(), resume)
 
 
 def test_nothing_begun_is_nothing_to_resume(tmp_path):
     check_begun(tmp_path / "out", {}, resume=False)
-    with pytest.raises(UserError, match="nothing to go on from: no run was begun in"):
+    with pytest.raises(UserError, match="nothing to resume: no run was started in"):
         check_begun(tmp_path / "out", {}, resume=True)
     assert not (tmp_path / "out").exists()
 
 
 def test_checkpoints_that_nothing_is_noted_of_are_not_gone_on_with(out):
     (out / CHECKPOINTS / NOTE).unlink()
-    with pytest.raises(UserError, match=r"out/checkpoints has no run\.json, .* give another out"):
+    with pytest.raises(UserError, match=r"out/checkpoints has no run\.json, .* set another out"):
         check_begun(out, identity(), resume=False)
 
 
@@ -157,5 +175,29 @@ def test_weights_beside_which_there_is_no_checkpoint_are_not_written_over(out, n
     (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
     if not noted:
         (out / CHECKPOINTS / NOTE).unlink()
-    with pytest.raises(UserError, match=f"out holds {name} already, and no checkpoint to go on from: give another out"):
+    with pytest.raises(UserError, match=f"out holds {name} already, and no checkpoint to resume from: set another out"):
         check_begun(out, identity(), resume=False)
+
+
+def as_version_0_1_wrote_it(identity: dict[str, object]) -> dict[str, object]:
+    old = {new: key for key, new in RENAMED.items() if not key.endswith(("warmup_ratio", "checkpointing", "kwargs"))}
+    defaults = {"training.lr_scheduler_type": "linear", "training.max_grad_norm": 1.0, "training.adam_beta2": 0.999}
+    note = {old.get(key, key): value for key, value in {**identity, **defaults}.items()}
+    return {key: value for key, value in note.items() if "init_lora" not in key}
+
+
+def test_a_note_of_version_0_1_is_read_by_the_present_names(out):
+    note = as_version_0_1_wrote_it(identity())
+    assert {"training.steps", "training.schedule", "training.lora.rank", "training.lora.targets"} <= note.keys()
+    write_note(out, note)
+    check_begun(out, identity(), resume=True)
+    with pytest.raises(
+        UserError, match=r"training\.max_steps 3000, now 1; training\.lora\.r 16, now 4; training\.optim"
+    ):
+        check_begun(out, identity("training.max_steps=1", "training.lora.r=4", "training.optim=adafactor"), resume=True)
+    note["training.lora.targets.0"] = "*.q_proj"
+    del note["training.lora.targets"]
+    write_note(out, note)
+    check_begun(out, identity("training.lora.target_modules=['*.q_proj']"), resume=True)
+    with pytest.raises(UserError, match="target_modules"):
+        check_begun(out, identity(), resume=True)

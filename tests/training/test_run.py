@@ -23,7 +23,7 @@ from sam4mllm.synthetic.shards import samples_of
 from sam4mllm.targets.record import about_of, read_targets, write_targets
 from sam4mllm.training.checkpoints import last_whole
 from sam4mllm.training.dataset.rows import Conversations
-from sam4mllm.training.recipe import FinetuneRecipe
+from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.run import run
 from tests import families
 from tests.paths import ROOT
@@ -34,9 +34,9 @@ SMALL = ["mllm=model", "out=out", "data.0.samples=set", "data.0.targets=null", "
 SMALL += [
     "rows.asked.mean=2",
     "rows.asked.deviation=0",
-    "training.steps=2",
-    "training.batch=2",
-    "training.accumulate=1",
+    "training.max_steps=2",
+    "training.per_device_train_batch_size=2",
+    "training.gradient_accumulation_steps=1",
 ]
 SMALL += ["training.bf16=false"]
 # peft and trl ask transformers for properties by names that it deprecates
@@ -56,8 +56,8 @@ def samples(tmp_path, monkeypatch) -> SampleSet:
     return read_samples(Path("set"))
 
 
-def recipe(*overrides: str) -> FinetuneRecipe:
-    return load(LORA, FinetuneRecipe, [*SMALL, *overrides])
+def recipe(*overrides: str) -> FinetuneConfig:
+    return load(LORA, FinetuneConfig, [*SMALL, *overrides])
 
 
 def kept() -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def test_the_same_three_commands_teach_any_model_and_ask_it(samples, command, fa
 
     code, out, _ = command("finetune", LORA, *SMALL, "data.0.targets=targets")
     assert (code, out.splitlines()[-1]) == (0, "written to out")
-    assert load(Path("out/recipe.yaml"), FinetuneRecipe) == recipe("data.0.targets=targets")
+    assert load(Path("out/recipe.yaml"), FinetuneConfig) == recipe("data.0.targets=targets")
     learned = load_file("out/adapter_model.safetensors")
     assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
 
@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         return row(self, index)
 
     monkeypatch.setattr(Conversations, "row", watched)
-    steps = ["training.steps=4", "training.save_every=2"]
+    steps = ["training.max_steps=4", "training.save_steps=2"]
     run(recipe("out=whole", *steps))
     order, asked, last = asked, [], 7  # one batch is asked for ahead
     with pytest.raises(Stop):
@@ -126,7 +126,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
     before = kept()
     code, _, err = command("finetune", LORA, *SMALL, *steps, "out=parts", "rows.seed=1")
     assert code == 2
-    assert err.endswith("error: parts was begun with rows.seed 0, now 1: give what it was begun with, or another out\n")
+    assert err.endswith(
+        "error: parts was started with rows.seed 0, now 1: use the values it was started with, or set another out\n"
+    )
     assert kept() == before
 
 
@@ -156,17 +158,23 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("dtype=int3", "unknown dtype 'int3'", id="dtype"),
         pytest.param("device=warp", "the device 'warp' cannot be used", id="device"),
         pytest.param("out=said.jsonl", "cannot write into said.jsonl", id="out is a file"),
-        pytest.param("training.steps=0", "a training's steps is 1 or more, got 0", id="steps"),
-        pytest.param("training.schedule=linaer", "schedule is one of linear, cosine", id="schedule"),
-        pytest.param("training.lora.rank=0", "a LoRA has a rank and an alpha of 1 or more", id="rank"),
-        pytest.param("training.report_to=[tensorbord]", "no report goes to 'tensorbord'", id="report"),
-        pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
-        pytest.param("held_out={samples: set, segmenter: grabcat}", "did you mean grabcut", id="held-out segmenter"),
-        pytest.param("held_out={samples: nowhere, segmenter: grabcut}", "nowhere is no samples", id="held-out samples"),
+        pytest.param("training.max_steps=0", "training.max_steps is 1 or more, got 0", id="steps"),
         pytest.param(
-            "held_out={samples: set, segmenter: grabcut, prompter: oracle}",
-            "the oracle asks none",
-            id="held-out oracle",
+            "training.lr_scheduler_type=linaer", "training.lr_scheduler_type is one of linear, cosine", id="schedule"
+        ),
+        pytest.param("training.lora.r=0", "a LoRA has r and lora_alpha of 1 or more", id="rank"),
+        pytest.param("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'", id="report"),
+        pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
+        pytest.param(
+            "validation={samples: set, segmenter: grabcat}", "did you mean grabcut", id="validation segmenter"
+        ),
+        pytest.param(
+            "validation={samples: nowhere, segmenter: grabcut}", "nowhere is no samples", id="validation samples"
+        ),
+        pytest.param(
+            "validation={samples: set, segmenter: grabcut, prompter: oracle}",
+            "oracle, which uses no model",
+            id="validation oracle",
         ),
         pytest.param("training.quantize=4bit", "4 bits need", id="four bits"),
         pytest.param("rows.mixture.ppg=-1", "weights are 0 or more", id="mixture"),
@@ -181,7 +189,7 @@ def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, c
     write_samples([replace(one, id=f"x{one.id}") for one in samples], Path("others"), Path("images"))
     assert command("targets", "others", "--segmenter", "grabcut", "--candidates", 1, "--out", "others")[0] == 0
     before = kept()
-    code, out, err = command("finetune", LORA, *SMALL, "training.steps=50", override)
+    code, out, err = command("finetune", LORA, *SMALL, "training.max_steps=50", override)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert says in err
@@ -192,7 +200,7 @@ def test_layers_that_the_model_has_not_are_named_before_pictures_are_read_and_an
     families.build("llava", Path("model"))
     Path("images/0.png").write_bytes(b"no picture")
     before = kept()
-    code, _, err = command("finetune", LORA, *SMALL, "training.lora.targets=[nope]")
+    code, _, err = command("finetune", LORA, *SMALL, "training.lora.target_modules=[nope]")
     assert code == 2
     assert "error: no linear layer of the language model is called 'nope'" in err
     assert kept() == before
@@ -203,7 +211,7 @@ def test_a_picture_that_cannot_be_read_stops_a_run_in_one_line_before_anything_i
     Path("images/spoilt.png").write_bytes(Path("images/0.png").read_bytes()[:-100])
     write_samples([*samples, replace(samples.samples[0], id="z", image="spoilt.png")], Path("spoilt"), Path("images"))
     before = kept()
-    code, out, err = command("finetune", LORA, *SMALL, "training.steps=50", "data.0.samples=spoilt")
+    code, out, err = command("finetune", LORA, *SMALL, "training.max_steps=50", "data.0.samples=spoilt")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("error: sample z: ")
     assert "images/spoilt.png: image file is truncated" in err.splitlines()[-1]
@@ -212,7 +220,7 @@ def test_a_picture_that_cannot_be_read_stops_a_run_in_one_line_before_anything_i
 
 def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_back(samples, command, monkeypatch):
     families.build("llava", Path("model"))
-    words = [*SMALL, "training.steps=4", "training.save_every=1"]
+    words = [*SMALL, "training.max_steps=4", "training.save_steps=1"]
     row, asked = Conversations.row, []
 
     def vanishing(self, index):
@@ -274,20 +282,20 @@ def test_a_recipe_that_is_missing_is_named(samples, command):
     assert err.startswith("error: no such recipe: nowhere.yaml")
 
 
-def test_while_it_runs_held_out_samples_are_asked_and_drawn_and_the_best_is_kept(samples, command, caplog):
+def test_validation_samples_are_scored_and_drawn_while_it_trains_and_the_best_is_kept(samples, command, caplog):
     families.build("llava", Path("model"))
-    held_out = ["samples=set", "segmenter=grabcut", "count=2", "every=1", "prompter=pqpp"]
-    words = [LORA, *SMALL, *(f"held_out.{word}" for word in held_out)]
+    validation = ["samples=set", "segmenter=grabcut", "count=2", "every=1", "prompter=pqpp"]
+    words = [LORA, *SMALL, *(f"validation.{word}" for word in validation)]
     code, _, err = command("finetune", *words)
     assert code == 0
     drawn = ["step-000001.jsonl", "step-000001.png", "step-000002.jsonl", "step-000002.png"]
-    assert [path.name for path in sorted(Path("out/held_out").glob("*.*"))][::1] == sorted(
-        [*drawn, *(path.name for path in Path("out/held_out").glob("*timings*"))]
+    assert [path.name for path in sorted(Path("out/validation").glob("*.*"))][::1] == sorted(
+        [*drawn, *(path.name for path in Path("out/validation").glob("*timings*"))]
     )
-    assert "step 1 of 2 | held out: cIoU 0." in err
-    assert "2 of the 2 held-out samples are about pictures that are learned from" in caplog.text
-    assert "| held out: unreadable, step 2 |" in Path("out/README.md").read_text()
-    assert load(Path("out/recipe.yaml"), FinetuneRecipe).held_out.count == 2
+    assert "step 1 of 2 | validation: cIoU 0." in err
+    assert "2 of 2 validation samples use training images; their scores are optimistic" in caplog.text
+    assert "| validation: unreadable, step 2 |" in Path("out/README.md").read_text()
+    assert load(Path("out/recipe.yaml"), FinetuneConfig).validation.count == 2
 
 
 def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples, command, monkeypatch, caplog):
@@ -300,14 +308,14 @@ def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples,
             signal.raise_signal(signal.SIGINT)
         return row(self, index)
 
-    words = ["finetune", LORA, *SMALL, "training.steps=6", "training.save_every=100"]
+    words = ["finetune", LORA, *SMALL, "training.max_steps=6", "training.save_steps=100"]
     code, _, err = command(*words, "--resume")
     assert code == 2
-    assert err.splitlines()[-1] == "error: there is nothing to go on from: no run was begun in out"
+    assert err.splitlines()[-1] == "error: nothing to resume: no run was started in out"
     assert not Path("out").exists()
     monkeypatch.setattr(Conversations, "row", pressed)
     assert command(*words)[0] == 130
-    assert "which is saved: the same command goes on" in caplog.text
+    assert "which is saved: the same command resumes" in caplog.text
     assert len(list(Path("out/checkpoints").glob("checkpoint-*"))) == 1
     assert not Path("out/adapter_model.safetensors").exists()
     code, out, _ = command(*words, "--resume")
@@ -347,7 +355,7 @@ def test_a_model_that_has_no_room_is_one_line_and_nothing_is_written(samples, co
 
 def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples, command, monkeypatch):
     families.build("llava", Path("model"))
-    words = ["finetune", LORA, *SMALL, "training.steps=3", "training.save_every=1"]
+    words = ["finetune", LORA, *SMALL, "training.max_steps=3", "training.save_steps=1"]
     asked, row = [], Conversations.row
 
     def full(self, index):
@@ -361,22 +369,26 @@ def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples
     assert (code, err.splitlines()[-1][:41]) == (2, "error: out of memory on the device: halve")
     monkeypatch.setattr(Conversations, "row", row)
     before = kept()
-    code, _, err = command(*words, "--resume", "training.batch=1")
+    code, _, err = command(*words, "--resume", "training.per_device_train_batch_size=1")
     assert (code, err.splitlines()[-1]) == (
         2,
-        "error: out was begun with rows a step 2, now 1: give what it was begun with, or another out",
+        "error: out was started with rows a step 2, now 1: use the values it was started with, or set another out",
     )
     write_samples([replace(one, phrase=f"{one.phrase} there") for one in samples], Path("set"), Path("images"))
     code, _, err = command(*words, "--resume")
     assert code == 2
-    assert "out was begun with data.0.samples sha256:" in err
+    assert "out was started with data.0.samples sha256:" in err
     write_samples(list(samples), Path("set"), Path("images"))
     assert {path: data for path, data in kept().items() if path.startswith("out")} == {
         path: data for path, data in before.items() if path.startswith("out")
     }
-    cure = ["training.batch=1", "training.accumulate=2", "training.gradient_checkpointing=true"]
+    cure = [
+        "training.per_device_train_batch_size=1",
+        "training.gradient_accumulation_steps=2",
+        "training.gradient_checkpointing=true",
+    ]
     assert command(*words, "--resume", *cure)[0] == 0
-    assert load(Path("out/recipe.yaml"), FinetuneRecipe).training.batch == 1
+    assert load(Path("out/recipe.yaml"), FinetuneConfig).training.per_device_train_batch_size == 1
 
 
 def test_a_run_that_died_before_its_first_checkpoint_begins_anew(samples, command, monkeypatch, caplog):
@@ -390,14 +402,21 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_anew(samples, comman
     assert command("finetune", LORA, *SMALL)[0] == 2
     monkeypatch.setattr(Conversations, "row", row)
     assert command("finetune", LORA, *SMALL, "--resume")[0] == 0
-    assert "No checkpoint was written in out: the run begins anew." in caplog.text
+    assert "No checkpoint was written in out: the run starts anew." in caplog.text
     monkeypatch.setattr(Conversations, "row", full)
     assert command("finetune", LORA, *SMALL, "out=other")[0] == 2
     monkeypatch.setattr(Conversations, "row", row)
     assert command("finetune", LORA, *SMALL, "out=other", "dialect=gemma", "rows.seed=1")[0] == 0
 
 
-@pytest.mark.parametrize("words", [[], ["--resume"], ["pqpp.points=4", "training.batch=1", "training.accumulate=2"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--resume"],
+        ["pqpp.points=4", "training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=2"],
+    ],
+)
 def test_a_run_that_ended_is_said_to_be_done_before_the_model_is_loaded_and_nothing_is_written(
     samples, command, monkeypatch, caplog, words
 ):
@@ -408,13 +427,13 @@ def test_a_run_that_ended_is_said_to_be_done_before_the_model_is_loaded_and_noth
     monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
     code, out, _ = command("finetune", LORA, *SMALL, *words)
     assert (code, out) == (0, "written to out\n")
-    assert "All steps are done: out holds what was learned, and is left as it is." in caplog.text
+    assert "All steps are done: out holds the adapter, and is left as it is." in caplog.text
     assert kept() == before
 
 
 def test_a_run_whose_last_checkpoint_is_gone_has_steps_to_do(samples, command, caplog):
     families.build("llava", Path("model"))
-    words = ["finetune", LORA, *SMALL, "training.save_every=1"]
+    words = ["finetune", LORA, *SMALL, "training.save_steps=1"]
     assert command(*words)[0] == 0
     shutil.copyfile("out/checkpoints/checkpoint-1/adapter_model.safetensors", "out/adapter_model.safetensors")
     shutil.rmtree("out/checkpoints/checkpoint-2")
@@ -423,10 +442,10 @@ def test_a_run_whose_last_checkpoint_is_gone_has_steps_to_do(samples, command, c
     assert Path("out/checkpoints/checkpoint-2").is_dir()
 
 
-def test_held_out_samples_that_are_asked_otherwise_are_named(samples, command, monkeypatch, caplog):
+def test_a_validation_that_changed_is_named(samples, command, monkeypatch, caplog):
     families.build("llava", Path("model"))
-    row, held_out = Conversations.row, ["held_out.samples=set", "held_out.every=1"]
-    words = ["finetune", LORA, *SMALL, *held_out, "training.save_every=1", "training.steps=3"]
+    row, validation = Conversations.row, ["validation.samples=set", "validation.every=1"]
+    words = ["finetune", LORA, *SMALL, *validation, "training.save_steps=1", "training.max_steps=3"]
 
     def full(self, index):
         if index == 5:
@@ -434,10 +453,13 @@ def test_held_out_samples_that_are_asked_otherwise_are_named(samples, command, m
         return row(self, index)
 
     monkeypatch.setattr(Conversations, "row", full)
-    assert command(*words, "held_out.segmenter=grabcut", "held_out.count=2", "held_out.batch=1")[0] == 2
+    assert command(*words, "validation.segmenter=grabcut", "validation.count=2", "validation.batch=1")[0] == 2
     monkeypatch.setattr(Conversations, "row", row)
-    assert command(*words, "held_out.segmenter=grabcut", "held_out.count=1", "held_out.prompter=pqpp")[0] == 0
-    assert "asked otherwise than before (options, prompter, samples): the best step is one from here on." in caplog.text
+    assert command(*words, "validation.segmenter=grabcut", "validation.count=1", "validation.prompter=pqpp")[0] == 0
+    assert (
+        "Validation changed since the last checkpoint (options, prompter, samples): the best step is chosen anew."
+        in caplog.text
+    )
 
 
 def test_an_adapter_without_checkpoints_is_not_written_over(samples, command):
@@ -448,7 +470,7 @@ def test_an_adapter_without_checkpoints_is_not_written_over(samples, command):
     code, _, err = command("finetune", LORA, *SMALL, "rows.seed=1")
     assert code == 2
     assert err.endswith(
-        "error: out holds adapter_model.safetensors already, and no checkpoint to go on from: give another out\n"
+        "error: out holds adapter_model.safetensors already, and no checkpoint to resume from: set another out\n"
     )
     assert kept() == before
 
@@ -467,7 +489,7 @@ def test_other_processes_than_a_run_was_begun_with_are_refused(samples, command,
     assert command("finetune", LORA, *SMALL)[0] == 0
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = command("finetune", LORA, *SMALL, "--resume")
-    assert (code, "out was begun with rows a step 2, now 4:" in err) == (2, True)
+    assert (code, "out was started with rows a step 2, now 4:" in err) == (2, True)
 
 
 def test_a_picture_that_cannot_be_read_in_the_middle_is_one_line_and_checkpoints_stay(samples, command, monkeypatch):
@@ -482,7 +504,7 @@ def test_a_picture_that_cannot_be_read_in_the_middle_is_one_line_and_checkpoints
         return row(self, index)
 
     monkeypatch.setattr(Conversations, "row", spoilt)
-    code, _, err = command("finetune", LORA, *SMALL, "training.steps=6", "training.save_every=1")
+    code, _, err = command("finetune", LORA, *SMALL, "training.max_steps=6", "training.save_steps=1")
     assert code == 2
     assert re.search(r"^error: sample \S+: cannot read \S+/\d.png: image file is truncated", err.splitlines()[-1])
     assert last_whole(Path("out/checkpoints")) is not None

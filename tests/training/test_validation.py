@@ -15,7 +15,8 @@ from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
-from sam4mllm.training.validation import HeldOut, check_pictures, watcher
+from sam4mllm.training.recipe import Validation
+from sam4mllm.training.validation import check_images, choose_samples, make_scorer
 
 
 @pytest.fixture
@@ -32,15 +33,15 @@ def folder(tmp_path, monkeypatch) -> str:
 
 
 def test_what_is_found_is_scored_and_drawn_at_every_look(folder):
-    held_out = HeldOut(folder, "box", prompter="box", count=3)
-    samples = held_out.chosen()
+    validation = Validation(folder, "box", prompter="box", count=3)
+    samples = choose_samples(validation)
     assert len(samples) == 3
     row, known = dialect("sam4mllm"), {}
     for sample in samples:
         frame = Frame.whole(sample.width, sample.height)
         known[sample.id] = say_boxes([sample.truth.box], sample.phrase, row, frame)
     mllm = ScriptedMLLM(lambda key, *_: known[key], dialect=row)
-    look = watcher(held_out, samples, mllm, {}, Path("out"), None)
+    look = make_scorer(validation, samples, mllm, {}, Path("out"), None)
     figures = look(200)
     assert figures["box"] == 1.0
     assert figures["cIoU"] > 0.5
@@ -56,9 +57,9 @@ def test_what_is_found_is_scored_and_drawn_at_every_look(folder):
 
 
 def test_a_picture_that_goes_bad_is_a_failed_prediction_and_a_blank(folder):
-    held_out = HeldOut(folder, "box", prompter="box", count=3)
-    samples = held_out.chosen()
-    look = watcher(held_out, samples, ScriptedMLLM(lambda *_: "none"), {}, Path("out"), None)
+    validation = Validation(folder, "box", prompter="box", count=3)
+    samples = choose_samples(validation)
+    look = make_scorer(validation, samples, ScriptedMLLM(lambda *_: "none"), {}, Path("out"), None)
     assert look(1)["failed"] == 0
     bad, *others = samples
     for spoil in (lambda path: path.write_bytes(path.read_bytes()[:60]), Path.unlink):
@@ -82,18 +83,18 @@ def test_a_picture_that_goes_bad_is_a_failed_prediction_and_a_blank(folder):
     ],
 )
 def test_pictures_are_checked_before_they_are_needed(folder, spoil, says):
-    samples = HeldOut(folder, "grabcut").chosen()
-    check_pictures(samples)
+    samples = choose_samples(Validation(folder, "grabcut"))
+    check_images(samples)
     spoil(samples.path(samples.samples[1]))
-    with pytest.raises(UserError, match=f"held-out sample {samples.samples[1].id}: .*{says}"):
-        check_pictures(samples)
+    with pytest.raises(UserError, match=f"validation sample {samples.samples[1].id}: .*{says}"):
+        check_images(samples)
 
 
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        pytest.param({"prompter": "oracle"}, "the oracle asks none: choose from ppg, pqpp", id="oracle"),
-        pytest.param({"images": "nowhere"}, r"held-out sample \S+: no such file: nowhere/0.png", id="no pictures"),
+        pytest.param({"prompter": "oracle"}, "oracle, which uses no model: choose from ppg, pqpp", id="oracle"),
+        pytest.param({"images": "nowhere"}, r"validation sample \S+: no such file: nowhere/0.png", id="no pictures"),
         pytest.param({"segmenter": "grabcat"}, "did you mean grabcut", id="segmenter"),
         pytest.param({"segmenter": "box"}, "the segmenter box takes no points", id="points for box"),
         pytest.param({"prompter": "pgp"}, "did you mean ppg", id="prompter"),
@@ -104,10 +105,10 @@ def test_pictures_are_checked_before_they_are_needed(folder, spoil, says):
 )
 def test_what_cannot_be_meant_is_refused(folder, values, says):
     with pytest.raises(UserError, match=says):
-        HeldOut(**{"samples": folder, "segmenter": "grabcut", **values}).chosen()
+        choose_samples(Validation(**{"samples": folder, "segmenter": "grabcut", **values}))
 
 
 def test_samples_are_spread_over_the_folder_and_never_more_than_there_are(folder):
-    everyone = HeldOut(folder, "grabcut", count=99).chosen()
-    few = HeldOut(folder, "grabcut", count=2).chosen()
+    everyone = choose_samples(Validation(folder, "grabcut", count=99))
+    few = choose_samples(Validation(folder, "grabcut", count=2))
     assert [one.id for one in few] == [everyone.samples[0].id, everyone.samples[len(everyone) // 2].id]

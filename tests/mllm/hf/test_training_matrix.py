@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.training.config import Training
-from sam4mllm.training.lora import Lora
+from sam4mllm.training.config import Lora, Training
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, build
 from tests.mllm.taught import heard, lesson, load
 
-TRAINING = Training(steps=2, batch=2, learning_rate=1e-2, lora=Lora(4, 8), log_every=1)
+TRAINING = Training(
+    max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2, lora=Lora(r=4, lora_alpha=8), logging_steps=1
+)
 
 pytestmark = [
     # peft and trl ask transformers for properties by names that it deprecates

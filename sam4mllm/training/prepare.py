@@ -1,0 +1,94 @@
+"""Checks a fine-tuning recipe before its model is loaded, and reads its data and the adapter's card."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from sam4mllm import __version__
+from sam4mllm.errors import UserError
+from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.hf.quantized import check_four_bits
+from sam4mllm.mllm.load import check_mllm
+from sam4mllm.runtime.provenance import data
+from sam4mllm.runtime.recipes import shipped_file
+from sam4mllm.runtime.specs import TINY, check_dtype
+from sam4mllm.training.dataset.corpus import Corpus, check_files, corpus, read_sources
+from sam4mllm.training.recipe import FinetuneConfig
+
+LIBRARIES = ("torch", "transformers", "peft", "trl")
+
+
+def make_card(recipe: FinetuneConfig) -> Card:
+    """The card of the recipe's adapter; training adds the base's fingerprint and the dialect.
+
+    PQPP's thresholds are on it only if the recipe sets them: others are not known before they are measured.
+    """
+    local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
+    folders = (folder for part in recipe.data for folder in (part.samples, part.targets, part.talks) if folder)
+    return Card(
+        base="",
+        dialect="",
+        base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
+        prompters={
+            "ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative},
+            "pqpp": recipe.pqpp.given,
+        },
+        data=data(folders),
+        versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
+        chat_template=read_chat_template(recipe),
+    )
+
+
+def read_chat_template(recipe: FinetuneConfig) -> str | None:
+    """The text of the recipe's chat template, if it names one.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
+    if recipe.chat_template is None:
+        return None
+    try:
+        file = Path(recipe.chat_template)
+        return (file if file.exists() else shipped_file(recipe.chat_template) or file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the chat template {recipe.chat_template}: {error}") from error
+
+
+def read_corpus(recipe: FinetuneConfig, plan_only: bool = False) -> Corpus:
+    """The training data, once the recipe's names are checked, and that its files exist.
+
+    Args:
+        recipe: the recipe.
+        plan_only: whether nothing will be trained, so that no GPU is needed.
+
+    Raises:
+        UserError: for a value that cannot be used.
+    """
+    if recipe.training.quantize is not None and not plan_only:
+        check_four_bits()
+    check_mllm(recipe.mllm, dialect=recipe.dialect)
+    check_dtype(recipe.dtype)
+    check_reports(recipe.training.reports)
+    read_chat_template(recipe)
+    training_data = corpus(read_sources(recipe.data), recipe.rows)
+    check_files(training_data)
+    return training_data
+
+
+def check_reports(names: Sequence[str]) -> None:
+    """Refuse reporting integrations that transformers does not have, or whose package is missing.
+
+    Raises:
+        UserError: with the known names, or the pip command.
+    """
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise UserError(f"unknown training.report_to {name!r}: choose from {', '.join(INTEGRATION_TO_CALLBACK)}")
+        if importlib.util.find_spec(name) is None:
+            extra = "sam4mllm[tensorboard]" if name == "tensorboard" else name
+            raise UserError(f"training.report_to {name} needs its package: pip install {extra}")
