@@ -48,28 +48,28 @@ class Scene(Protocol):
 
 @runtime_checkable
 class Drafts(Protocol):
-    """Masks that are drawn, but only at the decoder's own size, which is smaller than the picture's as a rule."""
+    """Masks at the decoder's own size, which is smaller than the image as a rule."""
 
-    def ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
-        """The IoU of each of those drafts, enlarged, with a mask of the picture, 0..1; a pixel may be counted wrongly.
+    def approximate_ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
+        """The IoU of each of these drafts with a non-empty mask of the image, 0..1, estimated at the decoder's size.
 
-        Far cheaper than to enlarge them and count: only the part of the picture where either lies is looked at.
+        Good for ranking; much cheaper than enlarging the drafts and counting pixels.
         """
         ...
 
     def masks(self, rows: Sequence[int]) -> list[ScoredMask]:
-        """Those drafts at the picture's size, as `Scene.segment` gives them."""
+        """These drafts at the size of the image, as `Scene.segment` returns them."""
         ...
 
 
 @runtime_checkable
 class DraftingScene(Scene, Protocol):
-    """A scene whose masks can be compared before they are enlarged, which is most of the work on a large picture."""
+    """A scene whose masks can be ranked before they are enlarged, which is most of the work on a large image."""
 
     def draft(self, prompts: Sequence[Prompt]) -> Drafts:
         """One draft per prompt, in order.
 
-        None of them depends on the others, to the last bit where the machine allows it.
+        No draft depends on the other prompts, to the last bit if the machine allows it.
 
         Raises:
             UserError: as `Scene.segment` does.

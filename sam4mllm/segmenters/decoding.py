@@ -1,6 +1,6 @@
-"""From what a SAM's decoder gives, logits at its own small size and guesses of their IoU, to masks of the image.
+"""From the outputs of a SAM decoder, logits at its own small size and predicted IoUs, to masks of the image.
 
-Knows no model: how logits become masks of the image is handed in.
+Knows no model: the function that enlarges logits to masks of the image is an argument.
 """
 
 from __future__ import annotations
@@ -11,83 +11,89 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Mask
 from sam4mllm.segmenters import ScoredMask
-from sam4mllm.segmenters.enlarging import Enlarging
 
 _PIXELS = 2**25
-"""How many pixels of masks are enlarged at once: 128 MiB of floats."""
+"""How many mask pixels are enlarged at once: 128 MiB of floats."""
 
 MULTIPLE = 8
-"""To whose multiples groups are filled where drafts are to be the same whatever else is drawn: matrix products round
-otherwise for the rows that are left over from their blocks. Measured with five model classes on AVX-512; the largest
-difference that it takes away is 1e-5 of a logit."""
+"""Groups of drafts are padded to a multiple of this size, so that a draft does not depend on the rest of its group:
+matrix products round differently in rows beyond a full block. Measured with five model classes on AVX-512; the largest
+difference without padding is 1e-5 of a logit."""
 
 
 class LogitDrafts:
-    """What a decoder drew for some prompts, as logits at its own size.
+    """The logits of one mask per prompt, at the decoder's own size.
 
     Args:
-        logits: of each prompt's mask, the one that the model trusts most of several.
-        trust: the model's guess of its IoU, 0..1.
-        enlarging: how they become logits of the picture.
-        size: (height, width) of the picture.
-        enlarge: from logits to masks of the picture, as the model's own code does it.
+        logits: of the mask with the highest predicted IoU, for each prompt.
+        scores: that predicted IoU, 0..1.
+        shown: the share of the decoder's (rows, columns) that shows the image; the rest is padding.
+        size: (height, width) of the image.
+        enlarge: from logits to masks of the image, with the model's own code.
     """
 
     def __init__(
         self,
         logits: Float[Tensor, "n h w"],
-        trust: Sequence[float],
-        enlarging: Enlarging,
+        scores: Sequence[float],
+        shown: tuple[float, float],
         size: tuple[int, int],
         enlarge: Callable[[Float[Tensor, "n h w"]], Bool[Tensor, "n height width"]],
     ) -> None:
-        self._logits, self._trust, self._enlarging, self._enlarge = logits, trust, enlarging, enlarge
-        self._most = max(1, _PIXELS // (size[0] * size[1]))
+        self._logits, self._scores, self._enlarge = logits, scores, enlarge
+        self._cells = [max(1, round(cells * share)) for cells, share in zip(logits.shape[1:], shown, strict=True)]
+        self._at_once = max(1, _PIXELS // (size[0] * size[1]))
 
     @torch.inference_mode()
-    def ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
-        """Exact but for pixels whose logits are 0 up to rounding."""
-        parts = [self._enlarging.overlaps(part, mask) for part in torch.split(self._logits[list(rows)], self._most)]
-        both, whole = (torch.cat(each).tolist() for each in zip(*parts, strict=True))
-        return [shared / either if either else 1.0 for shared, either in zip(both, whole, strict=True)]
+    def approximate_ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
+        """Soft IoUs: probabilities against the share of each cell that the mask covers."""
+        height, width = self._cells
+        probabilities = self._logits[list(rows), :height, :width].sigmoid()
+        pixels = torch.from_numpy(mask)[None, None].to(probabilities)
+        coverage = interpolate(pixels, size=(height, width), mode="area")[0]
+        intersections = torch.minimum(probabilities, coverage).sum(dim=(1, 2))
+        unions = torch.maximum(probabilities, coverage).sum(dim=(1, 2))
+        ious: list[float] = (intersections / unions).tolist()
+        return ious
 
     @torch.inference_mode()
     def masks(self, rows: Sequence[int]) -> list[ScoredMask]:
-        """Enlarged a bounded number at once."""
-        parts = torch.split(self._logits[list(rows)], self._most)
-        masks: list[Mask] = [mask for part in parts for mask in self._enlarge(part).cpu().numpy()]
-        return [ScoredMask(mask, self._trust[row]) for mask, row in zip(masks, rows, strict=True)]
+        """Enlarged in chunks of bounded memory."""
+        chunks = torch.split(self._logits[list(rows)], self._at_once)
+        masks: list[Mask] = [mask for chunk in chunks for mask in self._enlarge(chunk).cpu().numpy()]
+        return [ScoredMask(mask, self._scores[row]) for mask, row in zip(masks, rows, strict=True)]
 
 
-def trusted(
+def pick_best(
     logits: Float[Tensor, "n m h w"], scores: Float[Tensor, "n m"]
 ) -> tuple[Float[Tensor, "n h w"], list[float]]:
-    """For each prompt the mask that the model trusts most, the first of equals, and that trust, cut to 0..1."""
+    """Each prompt's mask with the highest predicted IoU, the first of equals, and that IoU, clipped to 0..1."""
     chosen = scores.argmax(dim=1)
     rows = torch.arange(len(chosen), device=chosen.device)
     return logits[rows, chosen], scores[rows, chosen].clamp(0, 1).tolist()
 
 
 def in_order(
-    found: Iterable[tuple[Sequence[int], tuple[Float[Tensor, "_ h w"], list[float]]]],
+    groups: Iterable[tuple[Sequence[int], tuple[Float[Tensor, "_ h w"], list[float]]]],
 ) -> tuple[Float[Tensor, "n h w"], list[float]]:
-    """What `trusted` made of each group, group by group, in the order in which the prompts were given."""
-    parts = [(rows, logits[: len(rows)], trust[: len(rows)]) for rows, (logits, trust) in found]
+    """The results of `pick_best` for each group, in the order of the prompts and without the groups' padding."""
+    parts = [(rows, logits[: len(rows)], scores[: len(rows)]) for rows, (logits, scores) in groups]
     places = torch.tensor([row for rows, _, _ in parts for row in rows]).argsort()
     logits = torch.cat([part for _, part, _ in parts])
-    trust = [value for _, _, part in parts for value in part]
-    return logits[places.to(logits.device)], [trust[place] for place in places.tolist()]
+    scores = [score for _, _, part in parts for score in part]
+    return logits[places.to(logits.device)], [scores[place] for place in places.tolist()]
 
 
 def on_device(model: Any, device: str | None) -> Any:
-    """The model on the device of that name; on CUDA if there is one, where the name is None.
+    """The model moved to a device; by default to CUDA if available, else to the CPU.
 
     Raises:
-        UserError: for a device that is not there.
+        UserError: for a device that is not available.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:

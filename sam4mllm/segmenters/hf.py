@@ -23,8 +23,7 @@ from transformers.models.auto.modeling_auto import (
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Prompt
 from sam4mllm.segmenters import ScoredMask, Takes
-from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, trusted
-from sam4mllm.segmenters.enlarging import Enlarging
+from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, pick_best
 from sam4mllm.segmenters.grouping import Group, groups
 
 
@@ -134,27 +133,23 @@ class HfScene:
         return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
-        """One draft per prompt, one or more, each as if it were alone."""
+        """One draft per prompt, at least one, each as if it were alone."""
         return self._drafts(prompts, MULTIPLE)
 
     @torch.inference_mode()
     def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
-        found = []
+        outputs = []
         for group in groups(prompts, self._scale, self._segmenter.most, multiple):
-            out = self._decode(group)
-            found.append((group.rows, trusted(out.pred_masks[0].float(), out.iou_scores[0].float())))
-        logits, trust = in_order(found)
+            output = self._decode(group)
+            outputs.append((group.rows, pick_best(output.pred_masks[0].float(), output.iou_scores[0].float())))
+        logits, scores = in_order(outputs)
         height, width = self._sizes["original_sizes"][0].tolist()
-        return LogitDrafts(logits, trust, self._enlarging(logits), (height, width), self._enlarge)
-
-    def _enlarging(self, logits: Float[Tensor, "n h w"]) -> Enlarging:
-        """By way of the padded input where the processor pads, straight to the picture where it squashes."""
-        (height, width), cells = self._sizes["original_sizes"][0].tolist(), (logits.shape[1], logits.shape[2])
-        if "reshaped_input_sizes" not in self._sizes:
-            return Enlarging(cells, [(height, height)], [(width, width)], logits.device)
-        seen = self._sizes["reshaped_input_sizes"][0].tolist()
-        down, across = ([(self._canvas[axis], seen[axis])] for axis in (0, 1))
-        return Enlarging(cells, [*down, (height, height)], [*across, (width, width)], logits.device)
+        # a processor that does not pad resizes the image to the whole input
+        seen = (
+            self._sizes["reshaped_input_sizes"][0].tolist() if "reshaped_input_sizes" in self._sizes else self._canvas
+        )
+        shown = (seen[0] / self._canvas[0], seen[1] / self._canvas[1])
+        return LogitDrafts(logits, scores, shown, (height, width), self._enlarge)
 
     def _decode(self, group: Group) -> Any:
         model = self._segmenter.model

@@ -16,8 +16,7 @@ from torch import Tensor
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Prompt
 from sam4mllm.segmenters import ScoredMask, Takes
-from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, trusted
-from sam4mllm.segmenters.enlarging import Enlarging
+from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, pick_best
 from sam4mllm.segmenters.grouping import Group, groups
 
 MODELS = ("vit_b", "vit_l", "vit_h")
@@ -101,18 +100,16 @@ class SamScene:
         return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
-        """One draft per prompt, one or more, each as if it were alone."""
+        """One draft per prompt, at least one, each as if it were alone."""
         return self._drafts(prompts, MULTIPLE)
 
     @torch.inference_mode()
     def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
         scale = (self._seen[1] / self._size[1], self._seen[0] / self._size[0])
-        each = groups(prompts, scale, self._segmenter.most, multiple)
-        logits, trust = in_order((group.rows, trusted(*self._decode(group))) for group in each)
+        batches = groups(prompts, scale, self._segmenter.most, multiple)
+        logits, scores = in_order((group.rows, pick_best(*self._decode(group))) for group in batches)
         side = self._segmenter.model.image_encoder.img_size
-        down, across = ([(side, self._seen[axis]), (self._size[axis], self._size[axis])] for axis in (0, 1))
-        enlarging = Enlarging((logits.shape[1], logits.shape[2]), down, across, logits.device)
-        return LogitDrafts(logits, trust, enlarging, self._size, self._enlarge)
+        return LogitDrafts(logits, scores, (self._seen[0] / side, self._seen[1] / side), self._size, self._enlarge)
 
     def _decode(self, group: Group) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
         """The logits of each prompt's masks at the decoder's size, and the guesses of their IoU."""

@@ -1,8 +1,8 @@
 """From a true mask to the prompts that redraw it best: what a model should learn to say (SAM4MLLM, ECCV 2024).
 
-Random sets of clicks are tried on the segmenter and ranked by the IoU of what it draws with the mask: all of them at
-the decoder's own size where it has one, the best again at the picture's. Knows nothing of language, of data sets, and
-of how targets are kept (`sam4mllm.targets.record`).
+Random sets of clicks are tried on the segmenter and ranked by the IoU of its masks with the true one: first by an
+estimate at the decoder's own size, if it has one, then the best few exactly, at the size of the image. Knows nothing of
+language, of data sets, and of how targets are stored (`sam4mllm.targets.record`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Image, Mask, Prompt, box_of, iou
 from sam4mllm.geometry.sampling import clicks
-from sam4mllm.segmenters import DraftingScene, Drafts, Scene, Segmenter, Takes
+from sam4mllm.segmenters import DraftingScene, Scene, Segmenter, Takes
 from sam4mllm.targets.record import Target
 
 TOGETHER = 256
-"""How many prompts of a picture are drafted before any is enlarged: 64 MiB of a real SAM's logits."""
+"""How many prompts of an image are drafted before any is enlarged: 64 MiB of logits of the original SAM."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Search:
         negative: clicks off the mask, inside the box, in each, 0 or more.
         jitter: the share of the box's sides by which its edges are moved at most, 0 to less than 0.5; the first
             candidate always has the mask's own box.
-        keep: how many are kept at most, 1 or more; twice as many are compared at the picture's size.
+        keep: how many are kept at most, 1 or more; twice as many are compared at the size of the image.
         least: the IoU below which none is kept, 0..1.
         seed: of the clicks and edges, 0 or more.
         fewer: how many clicks of each sign a candidate may lack, 0 or more; drawn anew for each, every number as
@@ -102,14 +102,14 @@ def make_targets(
 
 
 def picture_targets(image: Image, samples: Sequence[Sample], segmenter: Segmenter, search: Search) -> Iterator[Target]:
-    """The targets of the samples about one picture, in order; the scene ends with this generator."""
+    """The targets of the samples of one image, in order; the scene ends with this generator."""
     scene = segmenter.embed(image)
-    asked = [(sample.id, index, rle) for sample in samples for index, rle in enumerate(sample.masks)]
+    masks = [(sample.id, index, rle) for sample in samples for index, rle in enumerate(sample.masks)]
     size = max(1, TOGETHER // search.candidates) if isinstance(scene, DraftingScene) else 1
-    for start in range(0, len(asked), size):
-        part = [_Asked(name, index, rle.mask, search) for name, index, rle in asked[start : start + size]]
-        for one, drawn in zip(part, _drawn(scene, part, 2 * search.keep), strict=True):
-            yield one.target(drawn)
+    for start in range(0, len(masks), size):
+        chunk = [_MaskSearch(name, index, rle.mask, search) for name, index, rle in masks[start : start + size]]
+        for mask_search, ranking in zip(chunk, _rank_prompts(scene, chunk, 2 * search.keep), strict=True):
+            yield mask_search.target(ranking)
 
 
 def candidates(
@@ -204,14 +204,14 @@ def _check_takes(takes: Takes, search: Search) -> None:
         raise UserError("the segmenter takes no points off the object: search without them, --negative 0")
 
 
-class _Asked:
-    """One mask, and the different prompts that are tried for it: a mask of few pixels has few."""
+class _MaskSearch:
+    """One mask and the distinct prompts that are tried for it; a mask of few pixels has few."""
 
     def __init__(self, sample_id: str, index: int, mask: Mask, search: Search) -> None:
         self.sample_id, self.index, self.mask, self.search = sample_id, index, mask, search
         # a hash, so that the seed is the same on every machine and no two masks share their clicks
         digest = hashlib.sha256(f"{search.seed} {index} {sample_id}".encode()).digest()
-        tried = candidates(
+        prompts = candidates(
             mask,
             search.candidates,
             positive=search.positive,
@@ -222,39 +222,36 @@ class _Asked:
             deep=search.deep,
             lattice=search.lattice,
         )
-        self.prompts = list(dict.fromkeys(tried))
+        self.prompts = list(dict.fromkeys(prompts))
 
-    def target(self, ranked: Sequence[tuple[Prompt, float]]) -> Target:
-        """What is kept of the prompts, given them best first."""
-        kept = [pair for pair in ranked if pair[1] >= self.search.least][: self.search.keep]
-        prompts, ious = tuple(prompt for prompt, _ in kept), tuple(score for _, score in kept)
-        return Target(self.sample_id, self.index, prompts, ious, ranked[0][1] if ranked else 0.0)
+    def target(self, ranking: Sequence[tuple[Prompt, float]]) -> Target:
+        """The target, from the prompts and their IoUs, best first."""
+        pairs = [pair for pair in ranking if pair[1] >= self.search.least][: self.search.keep]
+        prompts, ious = tuple(prompt for prompt, _ in pairs), tuple(score for _, score in pairs)
+        return Target(self.sample_id, self.index, prompts, ious, ranking[0][1] if ranking else 0.0)
 
 
-def _drawn(scene: Scene, asked: Sequence[_Asked], most: int) -> Iterator[list[tuple[Prompt, float]]]:
-    """For each mask its best prompts with their IoU at the picture's size, best first; equals keep their order.
+def _rank_prompts(
+    scene: Scene, searches: Sequence[_MaskSearch], shortlist: int
+) -> Iterator[list[tuple[Prompt, float]]]:
+    """For each mask its best prompts with their IoU at the size of the image, best first; equals keep their order.
 
-    Where the scene has drafts those are drawn for all masks together, and only the ``most`` best of each are enlarged.
+    If the scene has drafts, those of all masks are made together, and only the best ``shortlist`` of each are enlarged.
     """
-    prompts = [prompt for one in asked for prompt in one.prompts]
+    prompts = [prompt for search in searches for prompt in search.prompts]
     drafts = scene.draft(prompts) if isinstance(scene, DraftingScene) and prompts else None
     first = 0
-    for one in asked:
-        rows = range(first, first := first + len(one.prompts))
+    for search in searches:
+        rows = range(first, first := first + len(search.prompts))
         if not rows:
             yield []
         elif drafts is None:
-            yield best(scene, one.mask, one.prompts, keep=len(rows))
+            yield best(scene, search.mask, search.prompts, keep=len(rows))
         else:
-            chosen = _shortlist(drafts, rows, one.mask, most)
-            ious = [iou(scored.mask, one.mask) for scored in drafts.masks(chosen)]
+            estimates = dict(zip(rows, drafts.approximate_ious(rows, search.mask), strict=True))
+            chosen = sorted(sorted(rows, key=lambda row: -estimates[row])[:shortlist])
+            ious = [iou(scored.mask, search.mask) for scored in drafts.masks(chosen)]
             yield sorted(zip((prompts[row] for row in chosen), ious, strict=True), key=lambda pair: -pair[1])
-
-
-def _shortlist(drafts: Drafts, rows: Sequence[int], mask: Mask, most: int) -> list[int]:
-    """The rows of the ``most`` best drafts, the first of equals, in order."""
-    ious = dict(zip(rows, drafts.ious(rows, mask), strict=True))
-    return sorted(sorted(rows, key=lambda row: -ious[row])[:most])
 
 
 def _some_of(count: int, fewer: int, least: int, rng: np.random.Generator) -> int:

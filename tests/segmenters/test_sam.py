@@ -13,7 +13,7 @@ from sam4mllm.geometry.prompts import Box, Point, Prompt, iou
 from sam4mllm.segmenters import Scene, Segmenter
 from sam4mllm.segmenters.box import fill
 from sam4mllm.segmenters.sam import SamSegmenter
-from tests.segmenters.small import enlarge
+from tests.segmenters.small import enlarge, slopes
 
 HEIGHT, WIDTH = 48, 80
 IMAGE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -139,6 +139,15 @@ def test_a_model_that_fills_its_box_gives_the_box_back(segmenter, monkeypatch, s
     [found] = segmenter.embed(np.zeros((height, width, 3), dtype=np.uint8)).segment([Prompt(box)])
     assert iou(found.mask, fill(box, height, width)) > 0.97
     assert found.score == 1.0  # a guess beyond 1 is cut
+
+
+def test_estimates_of_drafts_are_close_to_the_ious_at_full_size(scene, monkeypatch):
+    monkeypatch.setattr("sam4mllm.segmenters.sam.pick_best", slopes)
+    mask, rows = fill(Box(16.0, 14.0, 56.0, 43.0), HEIGHT, WIDTH), range(11)
+    drafts = scene.draft([PROMPTS[0] for _ in rows])
+    exact = [iou(scored.mask, mask) for scored in drafts.masks(rows)]
+    assert np.ptp(exact) > 0.1
+    assert drafts.approximate_ious(rows, mask) == pytest.approx(exact, abs=0.02)
 
 
 def test_no_prompts_are_no_masks(scene):

@@ -298,7 +298,7 @@ class Sketches:
     def __init__(self, scene: SketchingScene, prompts: Sequence[Prompt]) -> None:
         self.scene, self.prompts = scene, prompts
 
-    def ious(self, rows: Sequence[int], mask: np.ndarray) -> list[float]:
+    def approximate_ious(self, rows: Sequence[int], mask: np.ndarray) -> list[float]:
         """As in full, but the second half of the best four change places with the first."""
         full = [iou(self.scene.drawn(self.prompts[row]), mask) for row in rows]
         order = sorted(range(len(full)), key=lambda one: -full[one])

@@ -30,7 +30,7 @@ from sam4mllm.training.dataset.corpus import Corpus, Part
 from sam4mllm.training.dataset.examples import prompts_of, said
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
 from sam4mllm.training.dataset.sampler import Deck, Epoch, epoch_of
-from sam4mllm.training.dataset.token_budget import Lengths, costs, free
+from sam4mllm.training.dataset.token_budget import Lengths, count_costs, free_costs
 
 log = logging.getLogger(__name__)
 PLACES = 5  # the stream of random numbers of a row's places; those of its plan are in `epochs`
@@ -76,14 +76,14 @@ class Conversations:
         self._rows, self._mllm, self._lengths = rows, mllm, lengths
         self._frame = lru_cache(maxsize=4096)(partial(_frame_of, mllm))
         if lengths is None:
-            priced = free(corpus)
+            costs = free_costs(corpus)
         else:
             for mark, barred in _marked(corpus, lengths).items():
                 corpus = corpus.without(barred, f"it holds {mark}, by which the model's input is marked")
             widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
             frames = [self._frame(item.width, item.height) for item in (widest, highest)]
-            priced = costs(corpus, rows, lengths, mllm.dialect, frames)
-        self.corpus = corpus.without(priced.too_long, f"longer than {rows.tokens} tokens")
+            costs = count_costs(corpus, rows, lengths, mllm.dialect, frames)
+        self.corpus = corpus.without(costs.too_long, f"longer than {rows.tokens} tokens")
         self.over: dict[int, int] = {}
         weights = {**asdict(rows.mixture), TALK: 1.0}
         deck = Deck(
@@ -92,15 +92,15 @@ class Conversations:
             self.corpus.uses,
             np.array([part.weight for part in corpus.parts]),
             np.array([weights[kind] for kind in KINDS]),
-            priced.fixed,
-            priced.each,
-            priced.capacity,
+            costs.fixed,
+            costs.per_point,
+            costs.capacity,
             rows.per_image,
             rows.asked,
             rows.seed,
         )
         self.epoch = lru_cache(maxsize=64)(partial(epoch_of, deck))
-        self._between = priced.capacity - rows.tokens if lengths else 0
+        self._between = costs.capacity - rows.tokens if lengths else 0
         self._starts = [0]
 
     def __len__(self) -> int:

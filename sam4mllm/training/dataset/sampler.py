@@ -29,7 +29,7 @@ class Deck:
         passes: how often an epoch goes through each source, 0 or more.
         weights: of the ways.
         fixed: what an item costs in each way, but for the points that it is asked about.
-        each: what each point more costs, for all its objects; 0 in ways that ask about none.
+        per_point: the cost of one more point on each of its objects; 0 in ways that ask about no points.
         capacity: what a conversation may cost.
         per_image: items of a conversation, at most.
         asked: about how many points is asked.
@@ -42,7 +42,7 @@ class Deck:
     passes: Float[np.ndarray, "sources"]
     weights: Float[np.ndarray, "kinds"]
     fixed: Int64[np.ndarray, "kinds items"]
-    each: Int64[np.ndarray, "kinds items"]
+    per_point: Int64[np.ndarray, "kinds items"]
     capacity: int
     per_image: int
     asked: Asking
@@ -82,7 +82,7 @@ def epoch_of(deck: Deck, number: int) -> Epoch:
     group = _even_groups(run, deck.per_image)
     kind = _ways(deck, items, group, number)
     points = _points(deck, items, kind, number)
-    cost = deck.fixed[kind, items] + points * deck.each[kind, items]
+    cost = deck.fixed[kind, items] + points * deck.per_point[kind, items]
     together = np.lexsort((group, kind, run))  # a picture's groups of one way follow each other
     starts = _cut(run[together], kind[together], group[together], cost[together], deck)
     return _shuffled(starts, items[together], kind[together], points[together], cost[together], deck, number)
@@ -144,9 +144,9 @@ def _points(
     asked, rng = deck.asked, deck.rng(POINTS, number)
     drawn = np.clip(np.rint(rng.normal(asked.mean, asked.deviation, len(items))), asked.least, asked.most)
     drawn[rng.random(len(items)) < asked.single] = 1
-    each = deck.each[kind, items]
-    room = (deck.capacity - deck.fixed[kind, items]) // np.maximum(each, 1)
-    return np.where(each > 0, np.minimum(drawn, room), 0).astype(np.int64)
+    per_point = deck.per_point[kind, items]
+    room = (deck.capacity - deck.fixed[kind, items]) // np.maximum(per_point, 1)
+    return np.where(per_point > 0, np.minimum(drawn, room), 0).astype(np.int64)
 
 
 def _cut(

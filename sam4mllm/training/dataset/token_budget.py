@@ -1,184 +1,154 @@
-"""How many tokens conversations take, told before any of them is made: a fixed frame for each way, and the phrase.
+"""Upper bounds on the tokens of each item, known before any row is written, so that rows can be packed into a budget.
 
-The frame is measured on a few made-up conversations that `turns` writes, with the longest places of the dialect, so
-that no wording is known here. What a row really takes is counted when it is made.
+Each phrase is tokenised once, and so is the wording around it for each number of objects and points, with a placeholder
+for the phrase and the longest box and point of the dialect. The tokens of a row are counted exactly when it is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from sam4mllm.data.conversations import Talk
+from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.dialects import Dialect
 from sam4mllm.language.messages import Turn
-from sam4mllm.training.dataset.corpus import Corpus
+from sam4mllm.training.dataset.corpus import Corpus, Targets
 from sam4mllm.training.dataset.examples import said
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
 
-MARK = "zq"  # a phrase that no wording holds
-PLACES = 200  # places that are tried for the longest one
+POINT_QUESTIONS = ("pqpp", "listed")  # the kinds that ask about points, as many as there is room for
+PLACEHOLDER = "zq"  # a phrase that no wording contains
+PLACES = 200  # random boxes and points among which the longest is looked for
 
 
 @runtime_checkable
 class Lengths(Protocol):
-    """How long texts are for a model."""
+    """Counts tokens for one model."""
 
     def texts(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text by itself."""
         ...
 
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
-        """The tokens of a conversation from the user's first word on, and how many of them are learned from."""
+        """The tokens of a conversation from the start of the first user text on, and how many are supervised."""
         ...
 
     def mark_in(self, text: str) -> str | None:
-        """The first mark in a text that the model would take for one of its own; None where there is none."""
+        """The first special token that the model would read in a text; None if there is none."""
         ...
 
     def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
-        """The tokens of all that comes before the user's first word, for a picture of each (width, height)."""
+        """The tokens before the first user text, for an image of each (width, height)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Costs:
-    """What each item of a corpus takes in each way, in tokens of a conversation.
+    """Upper bounds on the tokens of each item in each kind of conversation.
 
     Attributes:
-        fixed: at most, but for the points that it is asked about.
-        each: what each point more takes, for all its objects; 0 in ways that ask about none.
-        capacity: how much may be in one conversation.
+        fixed: the tokens without those of the points it is asked about.
+        per_point: the tokens of one more point on each of its objects; 0 for kinds that ask about no points.
+        capacity: the tokens that fit in one conversation.
     """
 
     fixed: Int64[np.ndarray, "kinds items"]
-    each: Int64[np.ndarray, "kinds items"]
+    per_point: Int64[np.ndarray, "kinds items"]
     capacity: int
 
     @property
     def too_long(self) -> Bool[np.ndarray, "kinds items"]:
-        """What never fits: with one point it is over the budget by itself."""
-        barred: Bool[np.ndarray, "kinds items"] = self.fixed + self.each > self.capacity
-        return barred
+        """The items that exceed the budget on their own, even with one point per object."""
+        over: Bool[np.ndarray, "kinds items"] = self.fixed + self.per_point > self.capacity
+        return over
 
 
-def free(corpus: Corpus) -> Costs:
-    """Nothing takes anything: the costs where no budget is kept."""
-    none = np.zeros(corpus.uses.shape, dtype=np.int64)
-    asks = np.array([kind in ("pqpp", "listed") for kind in KINDS])
-    objects = np.array([not isinstance(item, Talk) and bool(item.masks) for item in corpus.items], dtype=bool)
-    return Costs(none, (asks[:, None] & objects).astype(np.int64), np.iinfo(np.int64).max // 2)
+def free_costs(corpus: Corpus) -> Costs:
+    """The costs without a budget: only points that can be asked about cost anything."""
+    has_objects = np.array([not isinstance(item, Talk) and bool(item.masks) for item in corpus.items], dtype=bool)
+    asks = np.array([kind in POINT_QUESTIONS for kind in KINDS])
+    fixed = np.zeros(corpus.uses.shape, dtype=np.int64)
+    return Costs(fixed, (asks[:, None] & has_objects).astype(np.int64), np.iinfo(np.int64).max // 2)
 
 
-def costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> Costs:
-    """What each item takes at most, as far as can be told before it is written.
+def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> Costs:
+    """The costs of all items under the budget of ``rows``.
 
     Args:
         corpus: the items.
-        rows: what is asked of them.
-        lengths: of the model that will learn from them.
-        dialect: of the model.
-        frames: how it sees the widest picture and the highest, whose places may be the longest.
+        rows: what the conversations ask.
+        lengths: counts the tokens of the model that is trained.
+        dialect: the notation of that model.
+        frames: of the widest and the highest image, where the longest places may lie.
     """
-    talks = np.array([isinstance(item, Talk) for item in corpus.items], dtype=bool)
-    between = _between(lengths)
-    fixed = np.zeros(corpus.uses.shape, dtype=np.int64)
-    each = np.zeros_like(fixed)
-    fixed[KINDS.index(TALK), talks] = _of_talks([item for item in corpus.items if isinstance(item, Talk)], lengths)
-    samples = [item for item in corpus.items if not isinstance(item, Talk)]
-    objects = np.array([len(sample.masks) for sample in samples], dtype=np.int64)
-    spelled = lengths.texts([f'"{phrase}"' for phrase in [MARK, *(sample.phrase for sample in samples)]])
-    longer = np.array(spelled[1:], dtype=np.int64) - spelled[0]
-    longest = _longest(lengths, dialect, frames)
-    for number, kind in enumerate(KINDS[:-1]):
-        if samples and corpus.uses[number].any():
-            probe = _probe(kind, rows, lengths, dialect, *longest)
-            base, more, phrases, more_phrases = _by_objects(probe, int(objects.max()))[:, objects]
-            told = _told(corpus, rows) if kind == "ppg" else np.zeros(len(samples), dtype=np.int64)
-            fixed[number, ~talks] = base + between + phrases * longer + told * more
-            each[number, ~talks] = more + more_phrases * longer if kind != "ppg" else 0
-    return Costs(fixed, each, rows.tokens + between)
+    turns = [Turn("user", PLACEHOLDER), Turn("assistant", PLACEHOLDER)]
+    first, both = (lengths.conversation(turns * pairs)[0] for pairs in (1, 2))
+    appending = both - 2 * first  # what a conversation costs more behind another one than alone
+    texts = [PLACEHOLDER, _quote(PLACEHOLDER), *(text for item in corpus.items for text in _texts_of(item))]
+    tokens = dict(zip(texts, lengths.texts(texts), strict=True))
+    around = both - first - 2 * tokens[PLACEHOLDER]  # what the chat template adds to a pair of turns
+    frame, box, point = _longest_places(lengths, dialect, frames)
 
+    @cache
+    def count_wording(kind: str, objects: int, points: int) -> tuple[int, int]:
+        """The tokens of one expression's turns, with so many points per object, and how often they quote the phrase."""
+        counts = []
+        for positive in (True, False):  # "yes" and "no", or "inside" and "outside", may differ in length
+            prompts = [Prompt(box, (Point(point.x, point.y, positive),) * points)] * objects
+            turns = said(kind, PLACEHOLDER, prompts, rows, dialect, frame, np.random.default_rng(0))
+            counts.append((lengths.conversation(turns)[0], sum(turn.text.count(PLACEHOLDER) for turn in turns)))
+        return max(counts)
 
-def _between(lengths: Lengths) -> int:
-    """What a conversation takes where another one comes before it, more than alone."""
-    turns = [Turn("user", MARK), Turn("assistant", MARK)]
-    return lengths.conversation(turns * 2)[0] - 2 * lengths.conversation(turns)[0]
-
-
-def _told(corpus: Corpus, rows: Rows) -> Int64[np.ndarray, "samples"]:
-    """How many points PPG says of an object of each sample at most: those of the fullest prompt that is kept of it, or
-    as many as are drawn where a source has no targets."""
-    found = []
+    kinds = [(row, kind) for row, kind in enumerate(KINDS) if kind != TALK and corpus.uses[row].any()]
+    fixed, per_point = (np.zeros(corpus.uses.shape, dtype=np.int64) for _ in range(2))
     for number, item in enumerate(corpus.items):
         if isinstance(item, Talk):
+            total = sum(tokens[turn.text] for turn in item.turns) + len(item.turns) // 2 * around
+            fixed[KINDS.index(TALK), number] = total
             continue
-        targets = corpus.part(number).targets
-        if targets is None:
-            found.append(rows.positive + rows.negative)
-            continue
-        kept = [targets.get((item.id, index)) for index in range(len(item.masks))]
-        found.append(max((len(prompt.points) for one in kept if one for prompt in one.prompts), default=0))
-    return np.array(found, dtype=np.int64)
+        longer = tokens[_quote(item.phrase)] - tokens[_quote(PLACEHOLDER)]
+        listed = _most_points(item, corpus.part(number).targets, rows)
+        for row, kind in kinds:
+            numbers = (1, 2) if kind in POINT_QUESTIONS else (listed, listed)
+            wordings = [count_wording(kind, len(item.masks), points) for points in numbers]
+            one, two = (count + mentions * longer for count, mentions in wordings)
+            fixed[row, number], per_point[row, number] = 2 * one - two + appending, two - one
+    return Costs(fixed, per_point, rows.tokens + appending)
 
 
-def _of_talks(talks: Sequence[Talk], lengths: Lengths) -> Int64[np.ndarray, "talks"]:
-    """The tokens of their texts, and what a template writes around each pair of turns."""
-    if not talks:
-        return np.zeros(0, dtype=np.int64)
-    turns = [Turn("user", MARK), Turn("assistant", MARK)]
-    around = lengths.conversation(turns * 2)[0] - lengths.conversation(turns)[0] - 2 * lengths.texts([MARK])[0]
-    sizes = np.array(lengths.texts([turn.text for talk in talks for turn in talk.turns]), dtype=np.int64)
-    counts = np.array([len(talk.turns) for talk in talks])
-    found: Int64[np.ndarray, "talks"] = np.add.reduceat(sizes, np.cumsum(counts) - counts) + counts // 2 * around
-    return found
+def _texts_of(item: Sample | Talk) -> list[str]:
+    return [turn.text for turn in item.turns] if isinstance(item, Talk) else [_quote(item.phrase)]
 
 
-def _by_objects(probe: Callable[[int, int], tuple[int, int]], most: int) -> Int64[np.ndarray, "4 objects"]:
-    """By the number of objects: tokens without points and for each, mentions of the phrase without points and for each.
-
-    Measured for up to three objects, for one alone need not be told from others; from there on each adds as much.
-    """
-    found = []
-    for objects in range(4):
-        one, two = np.array(probe(objects, 1)), np.array(probe(objects, 2))
-        found.append([*(2 * one - two), *(two - one)])
-    for _ in range(most - 3):
-        found.append([2 * last - previous for last, previous in zip(found[-1], found[-2], strict=True)])
-    return np.array(found, dtype=np.int64).T[[0, 2, 1, 3]]
+def _quote(phrase: str) -> str:
+    """A phrase as the wordings contain it, since its tokens depend on what is next to it."""
+    return f'"{phrase}"'
 
 
-def _probe(
-    kind: str, rows: Rows, lengths: Lengths, dialect: Dialect, frame: Frame, box: Box, point: Point
-) -> Callable[[int, int], tuple[int, int]]:
-    """What a made-up expression takes by its objects and the points of each: tokens, and mentions of its phrase."""
-
-    def measured(objects: int, points: int) -> tuple[int, int]:
-        found = []
-        for positive in (True, False):  # one of yes and no, or of inside and outside, may be longer
-            prompts = [Prompt(box, (Point(point.x, point.y, positive),) * points)] * objects
-            turns = said(kind, MARK, prompts, rows, dialect, frame, np.random.default_rng(0))
-            tokens, _ = lengths.conversation(turns)
-            found.append((tokens, sum(turn.text.count(MARK) for turn in turns)))
-        return max(found)
-
-    return measured
+def _most_points(sample: Sample, targets: Targets | None, rows: Rows) -> int:
+    """The most points per object in a PPG reply: those of the sample's targets, or as many as are asked for."""
+    if targets is None:
+        return rows.positive + rows.negative
+    kept = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
+    return max((len(prompt.points) for target in kept if target for prompt in target.prompts), default=0)
 
 
-def _longest(lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> tuple[Frame, Box, Point]:
-    """The frame whose places take most tokens, and a box and a point in it that do, of many."""
-    rng, found = np.random.default_rng(0), list[tuple[int, Frame, Box, Point]]()
+def _longest_places(lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> tuple[Frame, Box, Point]:
+    """The frame, and a box and a point in it, that take the most tokens of many random ones."""
+    rng, longest = np.random.default_rng(0), list[tuple[int, Frame, Box, Point]]()
     for frame in frames:
         corners = (np.sort(rng.random((PLACES, 2, 2)), axis=1) * np.array(frame.image)).tolist()
         boxes, points = [Box(*low, *high) for low, high in corners], [Point(*low) for low, _ in corners]
         by_box = lengths.texts([dialect.write_box(box, frame) for box in boxes])
         by_point = lengths.texts([dialect.write_point(point, frame) for point in points])
-        box, point = int(np.argmax(by_box)), int(np.argmax(by_point))
-        found.append((by_box[box] + by_point[point], frame, boxes[box], points[point]))
-    _, frame, box_found, point_found = max(found, key=lambda each: each[0])
-    return frame, box_found, point_found
+        box, point = boxes[int(np.argmax(by_box))], points[int(np.argmax(by_point))]
+        longest.append((max(by_box) + max(by_point), frame, box, point))
+    return max(longest, key=itemgetter(0))[1:]

@@ -60,7 +60,7 @@ def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
             assert len({made.picture[item] for item in items}) == 1 <= len(items) <= made.per_image
             assert made.uses[kind, items].all()
             points = epoch.points[epoch.starts[row] : epoch.starts[row + 1]]
-            assert epoch.cost[row] == (made.fixed[kind, items] + points * made.each[kind, items]).sum()
+            assert epoch.cost[row] == (made.fixed[kind, items] + points * made.per_point[kind, items]).sum()
             assert (points > 0).all() == (kind == 1)
 
 
@@ -106,7 +106,7 @@ def test_what_has_no_room_goes_on_in_the_next_conversation_of_its_picture_and_wa
         uses=np.array([[True] * 10, [False] * 10, [False] * 10]),
         passes=np.array([1.0]),
         fixed=same,
-        each=0 * same,
+        per_point=0 * same,
         capacity=90,
     )
     assert sorted(map(len, rows(epoch_of(made, 0)))) == [1, 3, 3, 3]
@@ -131,8 +131,8 @@ def test_an_epoch_goes_through_a_source_as_often_as_its_weight_says(weight, leas
 
 def test_as_many_points_are_asked_about_as_are_drawn_or_fit():
     uses = np.array([[False] * 4000, [True] * 4000, [False] * 4000])
-    fixed, each = np.full((3, 4000), 50), np.array([[0], [10], [0]]).repeat(4000, axis=1)
-    made = deck(items=4000, uses=uses, fixed=fixed, each=each)
+    fixed, per_point = np.full((3, 4000), 50), np.array([[0], [10], [0]]).repeat(4000, axis=1)
+    made = deck(items=4000, uses=uses, fixed=fixed, per_point=per_point)
     drawn, tight = epoch_of(made, 0), epoch_of(replace(made, capacity=50 + 10 * 12), 0)
     assert (drawn.points.min(), drawn.points.max()) == (1, 20)
     by_item = [dict(zip(one.items.tolist(), one.points.tolist(), strict=True)) for one in (drawn, tight)]
