@@ -39,8 +39,8 @@ from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import AMBIGUOUS, write_scenes
 from sam4mllm.targets.run import search_targets
+from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.dataset.mixture import Mixture, Source
-from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.run import run as finetune
 from tiny_models.lessons import naming
 

@@ -27,9 +27,9 @@ from recipe_memory import MODELS, RECIPES
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
-from sam4mllm.training.config import Training
+from sam4mllm.training.config.finetune import FinetuneConfig
+from sam4mllm.training.config.training import Training
 from sam4mllm.training.memory import shape_of
-from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, QWEN_ROLES
 

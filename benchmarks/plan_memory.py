@@ -19,7 +19,7 @@ import torch
 
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.memory import shape_of
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES

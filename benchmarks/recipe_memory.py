@@ -18,8 +18,8 @@ import torch
 import transformers as tf
 
 from sam4mllm.runtime.settings import load
+from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.memory import Memory, shape_of
-from sam4mllm.training.recipe import FinetuneConfig
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 HEADS_OF_128 = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}

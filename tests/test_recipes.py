@@ -15,7 +15,7 @@ from sam4mllm.images.files import write_png
 from sam4mllm.runtime.settings import load
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
-from sam4mllm.training.recipe import FinetuneConfig
+from sam4mllm.training.config.finetune import FinetuneConfig
 from tests import families
 from tests.paths import ROOT
 

@@ -11,7 +11,7 @@ from sam4mllm.cli.terminal import show, standard_output_kept
 from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
-    from sam4mllm.training.recipe import FinetuneConfig
+    from sam4mllm.training.config.finetune import FinetuneConfig
 
 
 def finetune(
@@ -42,7 +42,7 @@ def finetune(
         raise UserError("--plan trains nothing, so there is nothing to --resume: remove one of them")
     from sam4mllm.runtime.recipes import recipe_file
     from sam4mllm.runtime.settings import load
-    from sam4mllm.training.recipe import FinetuneConfig
+    from sam4mllm.training.config.finetune import FinetuneConfig
 
     config = load(recipe_file(recipe), FinetuneConfig, overrides or [])  # before torch is imported, which takes seconds
     if plan:

@@ -15,9 +15,9 @@ from sam4mllm.runtime.provenance import weights
 from sam4mllm.runtime.specs import EMBEDDED, TINY
 from sam4mllm.synthetic import Level
 from sam4mllm.targets.search import Search
-from sam4mllm.training.config import Training
+from sam4mllm.training.config.finetune import FinetuneConfig
+from sam4mllm.training.config.training import Training
 from sam4mllm.training.dataset.mixture import Rows, Source
-from sam4mllm.training.recipe import FinetuneConfig
 
 WAYS = ("box", "ppg", "pqpp")
 BASE, LONGER = "base-", "longer-"

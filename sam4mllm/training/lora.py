@@ -23,7 +23,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.config import Lora
+from sam4mllm.training.config.training import Lora
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sam4mllm.mllm.hf.adapter import last_matrix
-from sam4mllm.training.config import Training
+from sam4mllm.training.config.training import Training
 from sam4mllm.training.lora import attach_lora, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits

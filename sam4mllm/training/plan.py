@@ -14,14 +14,14 @@ import numpy as np
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.load import model_at
-from sam4mllm.training.config import process_count
+from sam4mllm.training.config.finetune import FinetuneConfig
+from sam4mllm.training.config.training import process_count
 from sam4mllm.training.dataset.corpus import LeftOut
 from sam4mllm.training.dataset.mixture import KINDS
 from sam4mllm.training.dataset.rows import Conversations
 from sam4mllm.training.dataset.token_budget import Lengths
 from sam4mllm.training.memory import Shape, shape_of
 from sam4mllm.training.prepare import read_chat_template, read_corpus
-from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.validation import choose_samples
 
 COUNTED = 1000  # rows that are written out, which takes about a second; more change no share by a hundredth

@@ -17,8 +17,8 @@ from sam4mllm.mllm.load import check_mllm
 from sam4mllm.runtime.provenance import data
 from sam4mllm.runtime.recipes import shipped_file
 from sam4mllm.runtime.specs import TINY, check_dtype
+from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.dataset.corpus import Corpus, check_files, corpus, read_sources
-from sam4mllm.training.recipe import FinetuneConfig
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 

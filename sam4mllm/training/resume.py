@@ -21,9 +21,9 @@ from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD
 from sam4mllm.runtime.files import write_text
 from sam4mllm.runtime.provenance import data
-from sam4mllm.training.arguments import LoraArguments, SftArguments
 from sam4mllm.training.checkpoints import last_whole
-from sam4mllm.training.refused import LORA_RENAMED, TRAINING_RENAMED
+from sam4mllm.training.config.arguments import LoraArguments, SftArguments
+from sam4mllm.training.config.refused import LORA_RENAMED, TRAINING_RENAMED
 from sam4mllm.training.trainer import CHECKPOINTS
 
 log = logging.getLogger(__name__)

@@ -22,13 +22,13 @@ from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.load import build_mllm
 from sam4mllm.runtime.files import alone, check_folder, write_text
-from sam4mllm.training.config import first_process, process_count, process_number
+from sam4mllm.training.config.finetune import FinetuneConfig
+from sam4mllm.training.config.training import first_process, process_count, process_number
 from sam4mllm.training.dataset.corpus import Corpus, some
 from sam4mllm.training.dataset.rows import Conversations
 from sam4mllm.training.failures import enough_memory
 from sam4mllm.training.lora import check_targets
 from sam4mllm.training.prepare import make_card, read_chat_template, read_corpus
-from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.resume import check_begun, identity_of, write_note
 from sam4mllm.training.trainer import finetune, is_finished
 from sam4mllm.training.validation import check_images, choose_samples, describe, make_scorer

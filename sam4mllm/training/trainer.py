@@ -26,7 +26,7 @@ from sam4mllm.mllm.hf.adapter import fingerprint
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.callbacks import Diverged, Progress, ScoreFn, Stop, ValidationRounds
 from sam4mllm.training.checkpoints import SealCheckpoints, is_of_last_step, last_whole, sweep
-from sam4mllm.training.config import Training
+from sam4mllm.training.config.training import Training
 from sam4mllm.training.failures import enough_disk, enough_memory, steps_kept
 from sam4mllm.training.lora import attach_lora, merge_into_eval
 from sam4mllm.training.model_card import write_model_card

@@ -28,7 +28,7 @@ from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, build_prompter, check_prompter, check_together
 from sam4mllm.segmenters.load import build_segmenter, check_segmenter
-from sam4mllm.training.recipe import Validation
+from sam4mllm.training.config.finetune import Validation
 
 SHOWN = 16
 COLUMNS = 4

@@ -1,4 +1,4 @@
-"""The arguments of the installed `SFTConfig` and `LoraConfig`, as `sam4mllm/training/arguments.py` lists them.
+"""The arguments of the installed `SFTConfig` and `LoraConfig`, as `sam4mllm/training/config/arguments.py` lists them.
 
 After an update of TRL, transformers or peft: python -m tests.training.library_arguments, then ruff format.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from peft import LoraConfig
 from trl import SFTConfig
 
-from sam4mllm.training import arguments
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config import arguments
+from sam4mllm.training.config.training import Lora, Training
 
 # the class with the list, the class with the package's own defaults, the library's class
 KINDS = (("SftArguments", Training, SFTConfig), ("LoraArguments", Lora, LoraConfig))

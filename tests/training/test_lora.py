@@ -10,7 +10,7 @@ from peft import PeftModel
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.lora import attach_lora, parts_of
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, build

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.lora import attach_lora, parts_of
 from sam4mllm.training.memory import PACKED, Memory, _activations, shape_of
 from tests.families import FAMILIES

@@ -11,7 +11,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.adapter_card import CARD, Card
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.merge import merge
 from sam4mllm.training.trainer import finetune
 from tests.families import build

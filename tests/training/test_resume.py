@@ -10,7 +10,7 @@ from sam4mllm.data.samples import write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.checkpoints import seal
-from sam4mllm.training.recipe import FinetuneConfig
+from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.resume import FREE, NOTE, RENAMED, _flatten, check_begun, identity_of, write_note
 from sam4mllm.training.trainer import CHECKPOINTS
 from tests.paths import ROOT

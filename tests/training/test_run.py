@@ -22,8 +22,8 @@ from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
 from sam4mllm.targets.record import about_of, read_targets, write_targets
 from sam4mllm.training.checkpoints import last_whole
+from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.dataset.rows import Conversations
-from sam4mllm.training.recipe import FinetuneConfig
 from sam4mllm.training.run import run
 from tests import families
 from tests.paths import ROOT

@@ -20,7 +20,7 @@ from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.adapter_card import CARD, Card
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.checkpoints import last_whole, whole_ones
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.prepare import check_reports
 from sam4mllm.training.trainer import _use_one_gpu, finetune, sft_config
 from tests.families import build

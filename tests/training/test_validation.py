@@ -15,7 +15,7 @@ from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
-from sam4mllm.training.recipe import Validation
+from sam4mllm.training.config.finetune import Validation
 from sam4mllm.training.validation import check_images, choose_samples, make_scorer
 
 

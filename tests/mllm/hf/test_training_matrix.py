@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.training.config import Lora, Training
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, build
 from tests.mllm.taught import heard, lesson, load

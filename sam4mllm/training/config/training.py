@@ -9,8 +9,8 @@ from math import ceil, inf
 from typing import Any, ClassVar, Literal
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.arguments import LoraArguments, SftArguments
-from sam4mllm.training.refused import LORA_REFUSED, LORA_RENAMED, TRAINING_REFUSED, TRAINING_RENAMED
+from sam4mllm.training.config.arguments import LoraArguments, SftArguments
+from sam4mllm.training.config.refused import LORA_REFUSED, LORA_RENAMED, TRAINING_REFUSED, TRAINING_RENAMED
 
 NEED_EVALUATION = ("reduce_lr_on_plateau", "greedy")
 """Schedules that follow the loss of an evaluation set, which a training does not have."""

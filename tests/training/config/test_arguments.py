@@ -9,9 +9,9 @@ import pytest
 
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.settings import load
-from sam4mllm.training import arguments
-from sam4mllm.training.config import Lora, Training
-from sam4mllm.training.recipe import FinetuneConfig
+from sam4mllm.training.config import arguments
+from sam4mllm.training.config.finetune import FinetuneConfig
+from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.trainer import sft_config
 from tests.paths import ROOT
 from tests.training.library_arguments import KINDS, listed, normal, written

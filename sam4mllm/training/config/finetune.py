@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sam4mllm.errors import UserError
 from sam4mllm.prompters.load import check_prompter
-from sam4mllm.training.config import Training
+from sam4mllm.training.config.training import Training
 from sam4mllm.training.dataset.mixture import Rows, Source
 
 
