@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import Reading, ask_boxes, read_boxes
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Prompting, Query

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import sampling
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import YES_NO, ask_point
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
