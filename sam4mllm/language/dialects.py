@@ -113,7 +113,7 @@ _ROWS = (
         model_types=("glm4v", "glm4v_moe", "glm46v", "glmga"),
     ),
     Dialect(
-        "tiny",  # the embedded model, whose tokenizer has one token for each of the 112 pixels along an axis
+        "tiny",  # the embedded model: its tokenizer has one token for each of the 112 pixels along an axis
         box="<box><p$x0><p$y0><p$x1><p$y1>",
         point="<p$x><p$y>",
         cells=112,

@@ -125,7 +125,7 @@ def ask_point(point: Point, phrase: str, dialect: Dialect, frame: Frame, box: Bo
         point: the point; its label does not influence the question.
         phrase: the referring expression.
         dialect: how the model writes boxes and points.
-        frame: the frame in which the model sees the image.
+        frame: the frame of the image.
         box: the object's box, if the phrase refers to several objects.
     """
     written = dialect.write_point(point, frame)
