@@ -52,7 +52,7 @@ class Layout:
             raise UserError(f"unknown layout {self.name!r}: choose from {', '.join(LAYOUTS)}")
         if self.points < 1 or (self.name == "grid" and math.isqrt(self.points) ** 2 != self.points):
             raise UserError(
-                f"layout {self.name!r} cannot have {self.points} points: give 1 or more, a square number for grid"
+                f"layout {self.name!r} cannot have {self.points} points: use 1 or more, a square number for the grid"
             )
 
     def lay(self, box: Box) -> tuple[Point, ...]:
