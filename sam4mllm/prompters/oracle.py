@@ -56,7 +56,8 @@ def true_prompts(
     """
     if min(positive, negative, seed) < 0:
         raise UserError(
-            f"the oracle's options must be 0 or more, got positive={positive}, negative={negative}, seed={seed}"
+            "an oracle needs 0 or more points and a seed of 0 or more, "
+            f"got positive={positive}, negative={negative}, seed={seed}"
         )
     prompts_by_id = {}
     for number, sample in enumerate(samples):

@@ -64,7 +64,7 @@ def test_promptings_of_an_oracle_are_marked():
 
 
 def test_a_negative_number_of_points_is_refused():
-    with pytest.raises(UserError, match="must be 0 or more, got positive=-1"):
+    with pytest.raises(UserError, match="0 or more points and a seed of 0 or more, got positive=-1"):
         true_prompts([], positive=-1)
 
 
