@@ -28,7 +28,8 @@ from sam4mllm.geometry.prompts import Frame, Prompt
 from sam4mllm.geometry.sampling import clicks
 from sam4mllm.images.files import read_image, write_png
 from sam4mllm.images.overlay import contact_sheet, overlay
-from sam4mllm.language.dialects import DIALECTS, Dialect
+from sam4mllm.language.dialects import DIALECTS
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import say_prompts
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline

@@ -1,4 +1,4 @@
-"""From a picture and a phrase to a mask: a prompter says where, a segmenter draws it. Knows no model and no data set.
+"""The pipeline: a prompter turns an image and a phrase into prompts, and a segmenter turns the prompts into masks.
 
 >>> answer = Pipeline(PPG(mllm), segmenter)("kitchen.jpg", "the mug behind the kettle")
 >>> answer.mask.shape, answer.prompts, [reply.text for reply in answer.replies]
@@ -26,19 +26,19 @@ from sam4mllm.segmenters import ScoredMask, Segmenter
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What was found for one phrase in one picture.
+    """The prompts and masks of one phrase in one image.
 
     Attributes:
-        image: the picture that was asked about.
-        phrase: the words; empty where the prompts were given by hand.
-        prompts: one per object, in the picture's pixels. Empty means "nothing there" where ``readable``, and a lost
-            reply where not.
-        parts: one mask per prompt, with the segmenter's guess of its IoU.
-        mask: the union of the parts; all false for no prompts.
-        replies: everything the model said, in order.
-        readable: false where a reply was neither places nor "none".
-        asked: the points asked about one by one, kept or not.
-        timings: seconds by stage, this phrase's share of its batch.
+        image: the input image, uint8 RGB of shape (height, width, 3).
+        phrase: the referring expression; empty if the prompts were drawn by hand.
+        prompts: one per object, in pixels of the image. If empty, the model found no object (``readable`` is true) or
+            its reply could not be parsed (``readable`` is false).
+        parts: one mask per prompt, with the IoU that the segmenter predicts for it.
+        mask: the union of the parts; all false if there are no prompts.
+        replies: the model's raw replies, in order.
+        readable: false if a reply held neither a box nor a "none".
+        asked: the points that the model classified one by one, including those dropped as uncertain.
+        timings: seconds per stage; a batch's time is divided evenly among its queries.
     """
 
     image: Image
@@ -52,73 +52,75 @@ class Answer:
     timings: Mapping[str, float] = field(default_factory=dict)
 
     def overlay(self) -> AnySize:
-        """The picture with masks, boxes and clicks over it; below the phrase, and where nothing was found why."""
-        found = "" if self.prompts else " (nothing there)" if self.readable else " (the reply was not readable)"
-        return overlay(self.image, self.prompts, [part.mask for part in self.parts], self.phrase + found)
+        """The image with masks, boxes and points drawn on it, above a caption with the phrase."""
+        reason = "" if self.prompts else " (nothing there)" if self.readable else " (the reply was not readable)"
+        return overlay(self.image, self.prompts, [part.mask for part in self.parts], self.phrase + reason)
 
     def save(self, path: Path | str) -> None:
-        """Write the overlay as a PNG, whole or not at all.
+        """Write the overlay as a PNG. The write is atomic.
 
         Raises:
-            UserError: where the file cannot be written, or its name does not end in ``.png``.
+            UserError: if the file cannot be written, or its name does not end in ``.png``.
         """
         if Path(path).suffix.lower() != ".png":
-            raise UserError(f"an overlay is written as a PNG: give a name that ends in .png, not {path}")
+            raise UserError(f"cannot save the overlay as {path}: overlays are PNG files, use a name that ends in .png")
         write_png(Path(path), self.overlay())
 
 
 class Pipeline:
-    """A prompting strategy and a segmenter, called with a picture and a phrase.
+    """A prompter and a segmenter in one callable: image and phrase in, `Answer` out.
 
     Args:
-        prompter: finds the prompts of a phrase.
-        segmenter: draws them.
+        prompter: generates prompts for a phrase.
+        segmenter: turns prompts into masks.
     """
 
     def __init__(self, prompter: Prompter, segmenter: Segmenter) -> None:
         self.prompter, self.segmenter = prompter, segmenter
 
-    def __call__(self, picture: Path | str | NDArray[Any], phrase: str) -> Answer:
-        """The answer for one phrase.
+    def __call__(self, image: Path | str | NDArray[Any], phrase: str) -> Answer:
+        """The answer for one image and one phrase.
 
         Args:
-            picture: a file, or uint8 RGB of shape (height, width, 3).
+            image: an image file, or a uint8 RGB array of shape (height, width, 3).
             phrase: a referring expression.
 
         Raises:
-            UserError: for a picture that cannot be read, an array of another kind, or an empty phrase.
+            UserError: if the file cannot be read, the array has another dtype or shape, or the phrase is empty.
         """
-        return self.many([Query(as_image(picture), phrase)])[0]
+        return self.many([Query(as_image(image), phrase)])[0]
 
     def many(self, queries: Sequence[Query]) -> list[Answer]:
-        """One answer per query, in order; the queries are one batch for the prompter.
+        """One answer per query, in order. The prompter receives all queries as one batch.
 
-        Queries that share one image array are embedded by the segmenter once, and decoded together.
+        The segmenter embeds each image array once: queries that share the array object share the embedding.
 
         Raises:
-            UserError: for an empty phrase, or prompts that the segmenter cannot take.
+            UserError: if a phrase is empty, or the segmenter does not support the prompts.
         """
         for query in queries:
             if not query.phrase.strip():
-                raise UserError("a phrase is empty: say what to look for")
+                raise UserError("the phrase is empty: describe the object to segment")
         return drawn(self.segmenter, queries, self.prompter(queries))
 
 
 def drawn(segmenter: Segmenter, queries: Sequence[Query], promptings: Sequence[Prompting]) -> list[Answer]:
-    """One answer per query from prompts that are known already; nothing is embedded where there are none.
+    """One answer per query, from prompts that were generated before. An image without prompts is not embedded.
 
     Raises:
-        UserError: for prompts that the segmenter cannot take.
+        UserError: if the segmenter does not support the prompts.
     """
-    rows: dict[int, list[int]] = {}
+    rows_by_image: dict[int, list[int]] = {}
     for row, (query, prompting) in enumerate(zip(queries, promptings, strict=True)):
         if prompting.prompts:
-            rows.setdefault(id(query.image), []).append(row)
+            rows_by_image.setdefault(id(query.image), []).append(row)
     parts: list[tuple[ScoredMask, ...]] = [() for _ in queries]
     timings: list[Mapping[str, float]] = [prompting.timings for prompting in promptings]
-    for alike in rows.values():
-        found, seconds = _segmented(segmenter, queries[alike[0]].image, [promptings[row].prompts for row in alike])
-        for row, masks in zip(alike, found, strict=True):
+    for rows in rows_by_image.values():
+        masks_per_query, seconds = _segment_image(
+            segmenter, queries[rows[0]].image, [promptings[row].prompts for row in rows]
+        )
+        for row, masks in zip(rows, masks_per_query, strict=True):
             parts[row] = masks
             timings[row] = {**timings[row], **seconds}
     return [
@@ -131,20 +133,21 @@ def drawn(segmenter: Segmenter, queries: Sequence[Query], promptings: Sequence[P
             prompting.replies,
             prompting.readable,
             prompting.asked,
-            spent,
+            query_timings,
         )
-        for query, prompting, masks, spent in zip(queries, promptings, parts, timings, strict=True)
+        for query, prompting, masks, query_timings in zip(queries, promptings, parts, timings, strict=True)
     ]
 
 
-def _segmented(
-    segmenter: Segmenter, image: Image, prompts: Sequence[tuple[Prompt, ...]]
+def _segment_image(
+    segmenter: Segmenter, image: Image, prompts_per_query: Sequence[tuple[Prompt, ...]]
 ) -> tuple[list[tuple[ScoredMask, ...]], dict[str, float]]:
-    """The masks of several queries about one picture, in one embedding and one call; and each query's share of time."""
+    """The masks of several queries on one image, from one embedding and one call, and the seconds of each query."""
     start = perf_counter()
     scene = segmenter.embed(image)
     embedded = perf_counter()
-    masks = iter(scene.segment([prompt for each in prompts for prompt in each]))
-    found = [tuple(next(masks) for _ in each) for each in prompts]
-    done = perf_counter()
-    return found, {"embed": (embedded - start) / len(prompts), "segment": (done - embedded) / len(prompts)}
+    masks = iter(scene.segment([prompt for prompts in prompts_per_query for prompt in prompts]))
+    masks_per_query = [tuple(next(masks) for _ in prompts) for prompts in prompts_per_query]
+    segmented = perf_counter()
+    count = len(prompts_per_query)
+    return masks_per_query, {"embed": (embedded - start) / count, "segment": (segmented - embedded) / count}

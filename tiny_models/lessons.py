@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from sam4mllm.geometry.prompts import Frame, Mask, Point, Prompt
-from sam4mllm.language.dialects import Dialect
 from sam4mllm.language.messages import Turn
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import say_label
 from sam4mllm.synthetic import Drawing, Expression, Figure
 from sam4mllm.synthetic.phrases import Noun

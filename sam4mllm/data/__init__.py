@@ -1,4 +1,1 @@
-"""Samples and conversations, what is asked about which image, and their Parquet shards.
-
-Knows no data set and no model.
-"""
+"""Samples (an image, a phrase, its masks), conversations for VQA, and their Parquet shards."""

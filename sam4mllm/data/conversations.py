@@ -1,7 +1,7 @@
-"""Talks: conversations about pictures without any mask, the part of a training mixture that keeps general ability.
+"""Conversations (talks): VQA about images, without masks, mixed into training to prevent forgetting.
 
-A talks folder holds Parquet shards and `talks.json`, which names them; samples of the same split may lie beside them.
-Shards hold no pixels: pictures are found below the set's image root. Knows no data set and no model.
+A talks folder holds Parquet shards and ``talks.json``, an index that lists them. It may hold samples too. Shards
+contain no pixels: image paths are relative to the image root.
 
     >>> Talk("vqa-000000033471-0", "train2017/000000033471.jpg", 640, 480,
     ...      (Turn("user", "What are the colors of the bus?"), Turn("assistant", "It is white and red.")),
@@ -39,25 +39,25 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_talks_version": str(VERSION)},
 )
-_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="`sam4mllm data`")
+_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="sam4mllm data")
 
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """One conversation about one picture.
+    """One conversation about one image.
 
     Attributes:
-        id: unique in its set.
-        image: the picture's path below the set's image root, with forward slashes; it cannot leave the root.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        turns: the user's and the assistant's in turn, the user's first, the assistant's last. The picture belongs to
-            the first; no text stands for it.
-        source: the data set.
-        split: its part, in the data set's own word.
+        id: unique within its folder.
+        image: path of the image relative to the image root, with forward slashes; it cannot leave the root.
+        width: width of the image, in pixels.
+        height: height of the image, in pixels.
+        turns: alternating turns of user and assistant; the user begins and the assistant ends. The image belongs to the
+            first turn; the text has no placeholder for it.
+        source: the dataset.
+        split: the dataset's own name of the split.
 
     Raises:
-        UserError: for turns in another order, or an image path that leaves the root.
+        UserError: if the turns do not alternate, or the image path is invalid or leaves the root.
     """
 
     id: str
@@ -72,12 +72,14 @@ class Talk:
         check_below_root(self.image, f"talk {self.id}")
         roles = [turn.role for turn in self.turns]
         if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
-            raise UserError(f"talk {self.id}: user and assistant speak in turn, got {', '.join(roles) or 'no turns'}")
+            raise UserError(
+                f"talk {self.id}: turns must alternate between user and assistant, got {', '.join(roles) or 'no turns'}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class TalkSet:
-    """Talks in order, and the folder below which their pictures lie."""
+    """Talks in order, and the image root that their image paths are relative to."""
 
     talks: tuple[Talk, ...]
     images: Path
@@ -89,36 +91,37 @@ class TalkSet:
         return iter(self.talks)
 
     def path(self, talk: Talk) -> Path:
-        """Where the talk's picture should be; whether it is there shows when it is read."""
+        """Path of the talk's image file; the file is not checked."""
         return self.images / talk.image
 
 
 def write_talks(talks: Iterable[Talk], folder: Path, images: Path) -> None:
-    """Make ``folder`` a talks folder that holds exactly ``talks``; the same talks give the same bytes.
+    """Write talks to ``folder``, replacing the talks in it. Equal talks give identical bytes.
 
     Args:
-        talks: any number of them, also none.
-        folder: made if need be; samples in it stay as they are.
-        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
+        talks: the talks; may be empty.
+        folder: the folder; created if missing. Samples in it are not changed.
+        images: the image root. An absolute path is stored unchanged; a relative one is stored relative to ``folder``,
+            with links resolved.
 
     Raises:
-        UserError: for an id that comes twice, or a folder that cannot be written.
+        UserError: if an id occurs more than once, or the folder cannot be written.
     """
     rows = list(talks)
-    noted = noted_of([(row.id, row.source, row.split) for row in rows], "talk", folder, images)
-    with new_shards(_KIND, map(asdict, rows), folder, noted, ROWS_PER_SHARD) as index:
+    index_fields = noted_of([(row.id, row.source, row.split) for row in rows], "talk", folder, images)
+    with new_shards(_KIND, map(asdict, rows), folder, index_fields, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
 
 def read_talks(folder: Path, images: Path | None = None) -> TalkSet:
-    """The talks of a folder, in the order in which they were written.
+    """The talks of a folder, in the order of writing.
 
     Args:
-        folder: as `write_talks` leaves it.
-        images: an image root to use instead of the noted one, for pictures that were moved.
+        folder: a folder written by `write_talks`.
+        images: overrides the stored image root, for images that were moved.
 
     Raises:
-        UserError: for a folder that holds no talks, talks of a newer version of this package, or damage.
+        UserError: if the folder holds no talks, or its files are damaged or from a newer version of this package.
     """
     index, rows = read_shards(_KIND, folder, _talk)
     return TalkSet(tuple(rows), images if images is not None else folder / index["images"])

@@ -1,7 +1,7 @@
-"""Samples: what is asked about which picture, and the true masks. The one file format between the stages.
+"""Samples: a phrase, an image, and the ground truth masks. All stages exchange data in this format.
 
-A samples folder holds Parquet shards, which `datasets` reads too, and `dataset.json`, which names them. Shards hold no
-pixels: pictures are found below the set's image root. Knows no data set and no model.
+A samples folder holds Parquet shards, which `datasets` can read too, and ``dataset.json``, an index that lists them.
+Shards contain no pixels: image paths are relative to the image root.
 
     >>> Sample("refcoco-unc-5342-15215", "train2014/COCO_train2014_000000520199.jpg", 640, 480, "pink shirt",
     ...        masks=(Rle((480, 640), "Wl^4..."),), source="refcoco", split="val")
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ from sam4mllm.images.files import read_image
 from sam4mllm.runtime.files import write_text
 
 VERSION = 1
-LONGEST_NAME = 255  # bytes; of a file or folder, on every common file system
+LONGEST_NAME = 255  # bytes in the name of a file or folder, the limit of common file systems
 INDEX = "dataset.json"
 
 _SCHEMA = pa.schema(
@@ -46,29 +46,29 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_samples_version": str(VERSION)},
 )
-_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="`sam4mllm data`")
+_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="sam4mllm data")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One expression about one picture, with its truth.
+    """One referring expression about one image, with its ground truth.
 
     Attributes:
-        id: unique in its set.
-        image: the picture's path below the set's image root, with forward slashes; it cannot leave the root.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        phrase: the words, as the data set's protocol has them asked. May be empty, where a set has such.
-        masks: one per object that the words mean; () where they mean nothing in the picture.
-        ignore: pixels that count neither way, or None.
-        source: the data set.
-        split: its part, in the data set's own word.
-        kind: of the words: ``phrase`` (a noun phrase) or ``sentence`` (a sentence to reason about).
-        raw: the words before the data set cleaned them; empty where there is no such text.
+        id: unique within its folder.
+        image: path of the image relative to the image root, with forward slashes; it cannot leave the root.
+        width: width of the image, in pixels.
+        height: height of the image, in pixels.
+        phrase: the expression in the form that the dataset's protocol prescribes; empty if the dataset has empty ones.
+        masks: one per object that the phrase refers to; () if the image has no such object.
+        ignore: pixels that evaluation ignores, or None.
+        source: the dataset.
+        split: the dataset's own name of the split.
+        kind: ``phrase`` for a noun phrase, ``sentence`` for a sentence that needs reasoning.
+        raw: the text before the dataset normalised it; empty if there is none.
 
     Raises:
-        UserError: for a mask of another size than the picture, a size that no picture has, or an image path that
-            leaves the root or that no file can have.
+        UserError: if a mask differs in size from the image, the size is out of range, or the image path is invalid or
+            leaves the root.
     """
 
     id: str
@@ -87,36 +87,39 @@ class Sample:
         check_below_root(self.image, f"sample {self.id}")
         if self.width < 1 or self.height < 1 or self.width * self.height > MAX_PIXELS:
             raise UserError(
-                f"sample {self.id}: a picture has 1 to {MAX_PIXELS} pixels, got {self.width} x {self.height}"
+                f"sample {self.id}: an image must have 1 to {MAX_PIXELS} pixels, got {self.width} x {self.height}"
             )
         for rle in (*self.masks, *([self.ignore] if self.ignore else [])):
             if rle.size != (self.height, self.width):
-                raise UserError(
-                    f"sample {self.id}: a mask of (h, w) = {rle.size} on a picture of {(self.height, self.width)}"
-                )
+                size = self.height, self.width
+                raise UserError(f"sample {self.id}: a mask of (h, w) = {rle.size} does not fit an image of {size}")
 
     @property
     def truth(self) -> Rle:
-        """The union of the masks; empty where there are none."""
+        """The union of the masks; an empty mask if there are none."""
         return union(self.masks, self.height, self.width)
 
 
 def check_below_root(image: str, whose: str) -> None:
-    """Make sure that a picture's path cannot leave the image root, and that a file can have it.
+    """Check that an image path cannot leave the image root and is a valid file name.
+
+    Args:
+        image: the path.
+        whose: name of the row with the path, for the error message.
 
     Raises:
-        UserError: naming ``whose`` it is, where it could, or none can.
+        UserError: if the path is invalid or could leave the root.
     """
     path = PurePosixPath(image)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in image or ":" in path.parts[0]:
-        raise UserError(f"{whose}: an image is a path below the image root, got {image!r}")
+        raise UserError(f"{whose}: an image must be a path below the image root, got {image!r}")
     if "\0" in image or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts):
-        raise UserError(f"{whose}: no file can be called {shown(image)}")
+        raise UserError(f"{whose}: not a valid file name: {short_repr(image)}")
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSet:
-    """Samples in order, and the folder below which their pictures lie."""
+    """Samples in order, and the image root that their image paths are relative to."""
 
     samples: tuple[Sample, ...]
     images: Path
@@ -128,32 +131,32 @@ class SampleSet:
         return iter(self.samples)
 
     def path(self, sample: Sample) -> Path:
-        """Where the sample's picture should be; whether it is there shows when it is read."""
+        """Path of the sample's image file; the file is not checked."""
         return self.images / sample.image
 
     def picture(self, *samples: Sample) -> Image:
-        """The one picture that some samples are about.
+        """The image that all of the given samples share.
 
         Raises:
-            UserError: naming sample and picture, where it cannot be read or has another size than a sample says.
+            UserError: if the image cannot be read, or its size differs from that of a sample.
         """
         return read_shown(self.path(samples[0]), "sample", samples)
 
     def with_masks(self) -> SampleSet:
-        """The samples that have masks."""
+        """The samples with at least one mask."""
         return SampleSet(tuple(sample for sample in self.samples if sample.masks), self.images)
 
     def by_picture(self) -> list[SampleSet]:
-        """The samples in one set for each picture, in the order in which the pictures come first."""
-        about: dict[str, list[Sample]] = {}
+        """The samples grouped by image, in the order of the images' first occurrence."""
+        groups: dict[str, list[Sample]] = {}
         for sample in self.samples:
-            about.setdefault(sample.image, []).append(sample)
-        return [SampleSet(tuple(some), self.images) for some in about.values()]
+            groups.setdefault(sample.image, []).append(sample)
+        return [SampleSet(tuple(group), self.images) for group in groups.values()]
 
 
 @runtime_checkable
 class Shown(Protocol):
-    """What is said about a picture, and the size that the picture should have."""
+    """A row about an image, with the expected size of the image in pixels."""
 
     @property
     def id(self) -> str: ...
@@ -164,15 +167,15 @@ class Shown(Protocol):
 
 
 def read_shown(path: Path, what: str, rows: Sequence[Shown]) -> Image:
-    """The one picture that some rows are about.
+    """The image that all of the given rows share.
 
     Args:
-        path: of the picture.
-        what: the rows are, in one word, for errors.
-        rows: one or more.
+        path: path of the image file.
+        what: name of the kind of rows, for error messages.
+        rows: one or more rows.
 
     Raises:
-        UserError: naming row and picture, where it cannot be read or has another size than a row says.
+        UserError: if the image cannot be read, or its size differs from that of a row.
     """
     try:
         image = read_image(path)
@@ -182,67 +185,73 @@ def read_shown(path: Path, what: str, rows: Sequence[Shown]) -> Image:
     for row in rows:
         if (row.height, row.width) != (height, width):
             raise UserError(
-                f"{what} {row.id}: {path} is {width} x {height} pixels, the {what} says {row.width} x {row.height}"
+                f"{what} {row.id}: {path} is {width} x {height} pixels, but the {what} has {row.width} x {row.height}"
             )
     return image
 
 
 def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None:
-    """Make ``folder`` a samples folder that holds exactly ``samples``; the same samples give the same bytes.
+    """Write samples to ``folder``, replacing the samples in it. Equal samples give identical bytes.
 
-    `dataset.json` is renamed into place last, so a folder that existed before stays as it was until then, and shards
-    that it no longer names are removed after. Other files in the folder are left alone.
+    ``dataset.json`` is renamed into place last, so an interrupted write leaves the old samples. Afterwards the shards
+    that the new index does not list are removed. Other files in the folder are not changed.
 
     Args:
-        samples: any number of them, also none.
-        folder: made if need be.
-        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
+        samples: the samples; may be empty.
+        folder: the folder; created if missing.
+        images: the image root. An absolute path is stored unchanged; a relative one is stored relative to ``folder``,
+            with links resolved.
 
     Raises:
-        UserError: for an id that comes twice, or a folder that cannot be written.
+        UserError: if an id occurs more than once, or the folder cannot be written.
     """
     rows = list(samples)
-    noted = noted_of([(row.id, row.source, row.split) for row in rows], "sample", folder, images)
-    with new_shards(_KIND, map(_row, rows), folder, noted, ROWS_PER_SHARD) as index:
+    index_fields = noted_of([(row.id, row.source, row.split) for row in rows], "sample", folder, images)
+    with new_shards(_KIND, map(_row, rows), folder, index_fields, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
 
 def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
-    """The samples of a folder, in the order in which they were written.
+    """The samples of a folder, in the order of writing.
 
     Args:
-        folder: as `write_samples` leaves it.
-        images: an image root to use instead of the noted one, for pictures that were moved.
+        folder: a folder written by `write_samples`.
+        images: overrides the stored image root, for images that were moved.
 
     Raises:
-        UserError: for a folder that holds no samples, samples of a newer version of this package, or damage.
+        UserError: if the folder holds no samples, or its files are damaged or from a newer version of this package.
     """
     index, rows = read_shards(_KIND, folder, _sample)
     return SampleSet(tuple(rows), images if images is not None else folder / index["images"])
 
 
 def check_ids(ids: Iterable[str], what: str) -> None:
-    """Make sure that no id comes twice.
+    """Check that no id occurs more than once.
+
+    Args:
+        ids: the ids.
+        what: name of the kind of rows, for the error message.
 
     Raises:
-        UserError: saying how many do, and ``what`` they are of, in one word.
+        UserError: if ids are repeated; the message gives their number and the first of them.
     """
-    doubles = [name for name, count in Counter(ids).items() if count > 1]
-    if doubles:
-        raise UserError(f"{len(doubles)} {what} ids come more than once, the first is {doubles[0]!r:.200}")
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise UserError(f"{len(repeated)} {what} ids occur more than once, the first is {repeated[0]!r:.200}")
 
 
 def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, images: Path) -> dict[str, Any]:
-    """What the index of rows about pictures notes of them: where the pictures are, the sets and the splits.
+    """The fields of an index of rows about images: the image root, the datasets and the splits.
 
     Args:
-        rows: the id, source and split of each.
-        what: they are, in one word, for errors.
-        folder: that will hold them.
-        images: the image root. Kept as given if absolute, else noted as seen from ``folder``, links followed.
+        rows: id, source and split of each row.
+        what: name of the kind of rows, for error messages.
+        folder: the folder of the index.
+        images: the image root. An absolute path is stored unchanged; a relative one is stored relative to ``folder``,
+            with links resolved.
 
     Raises:
-        UserError: for an id that comes twice.
+        UserError: if an id occurs more than once.
     """
     check_ids((name for name, _, _ in rows), what)
     return {
@@ -253,7 +262,7 @@ def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, imag
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    """The masks share the picture's size, so their counts are enough."""
+    """The row of a sample. Masks have the size of the image, so only their counts are stored."""
     return {
         "id": sample.id,
         "image": sample.image,
@@ -277,8 +286,8 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 def _relative(images: Path, folder: Path) -> str:
-    """``images`` as seen from ``folder``, so that both can be moved together.
+    """``images`` relative to ``folder``, so that both can be moved together.
 
-    Links are followed first: ``..`` below a linked folder leads to where the link goes, not to where it lies.
+    Links are resolved first: ``..`` in a linked folder leads to the parent of the link's target, not of the link.
     """
     return Path(os.path.relpath(images.resolve(), folder.resolve())).as_posix()

@@ -1,8 +1,7 @@
-"""Rows in Parquet shards, and a JSON index that names them: how samples and targets are kept.
+"""Rows in Parquet shards with a JSON index that lists them: the storage of samples, talks and targets.
 
-A folder changes in one step. A shard's name holds a hash of its content, so none that the old index names is
-overwritten; the new index is renamed into place last; shards that it does not name go after. Knows nothing of what the
-rows mean.
+A folder changes atomically. The name of a shard contains a hash of its content, so new shards never overwrite shards of
+the old index. The new index is renamed into place last. Then the shards that it does not list are removed.
 
     dataset.json: {"version": 1, "images": "../images", "count": 2, "shards": ["samples-00000-78b1a3e6c3b9.parquet"]}
 """
@@ -26,7 +25,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import one_line, write_bytes
 
 T = TypeVar("T")
-_WRITER = MappingProxyType(  # all said, so that another version of the library writes the same bytes as far as it can
+_WRITER = MappingProxyType(  # all explicit, so that other versions of pyarrow write the same bytes if possible
     {
         "version": "2.6",
         "data_page_version": "1.0",
@@ -37,20 +36,20 @@ _WRITER = MappingProxyType(  # all said, so that another version of the library 
         "write_page_checksum": True,
     }
 )
-ROWS_PER_SHARD = 20_000  # samples with masks are about 10 MB: small enough to hold, large enough to compress
+ROWS_PER_SHARD = 20_000  # about 10 MB of samples with masks: fits in memory and compresses well
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a folder of shards holds.
+    """A kind of rows and its storage format.
 
     Attributes:
-        stem: what its rows are called, in the shards' names and in errors: ``samples``.
-        index: the index's file name; one folder can hold several kinds.
-        version: of the rows, 1 or more; a folder of a newer one is refused.
-        schema: of every shard, in this order.
-        noted: what its index notes besides, and the JSON type of each.
-        writer: what writes such folders, for who has none.
+        stem: name of the rows in file names and error messages, such as ``samples``.
+        index: file name of the index; one folder can hold several kinds.
+        version: version of the format, 1 or more; newer folders are refused.
+        schema: schema of every shard, with the columns in this order.
+        noted: additional fields of the index and their JSON types.
+        writer: the command that writes such folders, for error messages.
     """
 
     stem: str
@@ -69,23 +68,23 @@ def new_shards(
     noted: Mapping[str, Any],
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> Iterator[str]:
-    """Put ``rows`` beside what a folder holds; the block makes them its content by writing the index that it is given.
+    """Write ``rows`` to new shards in a folder; the ``with`` block activates them by writing the yielded index.
 
-    The same rows give the same bytes. Where the block ends well, shards of this kind that are not named any more are
-    removed; other files are left alone.
+    Equal rows give identical bytes. If the block ends without an error, shards of this kind that the index does not
+    list are removed. Other files are not changed.
 
     Args:
-        kind: of the rows.
-        rows: by the schema's names; none give one shard without rows.
-        folder: made if need be.
-        noted: what the index notes besides, as JSON, in this order.
-        rows_per_shard: at most, 1 or more.
+        kind: the kind of the rows.
+        rows: rows with the column names of the schema; without rows one empty shard is written.
+        folder: the folder; created if missing.
+        noted: additional fields of the index, as JSON values, in this order.
+        rows_per_shard: maximum number of rows per shard, 1 or more.
 
     Yields:
-        The text of the index, for ``folder / kind.index``.
+        The text of the index, to be written to ``folder / kind.index``.
 
     Raises:
-        UserError: where the folder cannot be written; it then still holds what it held.
+        UserError: if the folder cannot be written; its content is then unchanged.
     """
     count, names = 0, list[str]()
     for batch in _batches(rows, rows_per_shard):
@@ -98,31 +97,31 @@ def new_shards(
 
 
 def read_shards(kind: Kind, folder: Path, of_row: Callable[[dict[str, Any]], T]) -> tuple[dict[str, Any], list[T]]:
-    """The index of a folder, and what ``of_row`` makes of each row, in the order in which they were written.
+    """The index of a folder, and ``of_row`` of each row, in the order of writing.
 
     Raises:
-        UserError: in one line, for a folder without such an index, rows of a newer version or another schema, damage
-            (the checksum of every page is verified), or rows that are missing.
+        UserError: if the folder has no such index, the rows have a newer version or another schema, rows are missing,
+            or a file is damaged (the checksum of every page is verified). The message is one line.
     """
     index = read_index(kind, folder)
-    found = [of_row(row) for name in index["shards"] for row in _read_shard(kind, folder / name)]
-    if len(found) != index["count"]:
+    rows = [of_row(row) for name in index["shards"] for row in _read_shard(kind, folder / name)]
+    if len(rows) != index["count"]:
         raise UserError(
-            f"{folder} holds {len(found)} {kind.stem} and {kind.index} speaks of {index['count']}: write it again"
+            f"{folder} holds {len(rows)} {kind.stem}, but {kind.index} lists {index['count']}: write the folder again"
         )
-    return index, found
+    return index, rows
 
 
 def _batches(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    """At least one: a shard without rows still shows the schema to other readers."""
-    rest = iter(rows)
-    yield list(islice(rest, size))
-    while batch := list(islice(rest, size)):
+    """At least one batch: a shard without rows still has the schema for other readers."""
+    iterator = iter(rows)
+    yield list(islice(iterator, size))
+    while batch := list(islice(iterator, size)):
         yield batch
 
 
 def _write_shard(kind: Kind, rows: list[Mapping[str, Any]], folder: Path, number: int) -> str:
-    """Write one shard under a name that its content decides, and return the name: an old shard is never overwritten."""
+    """Write one shard and return its name, which contains a hash: another shard is never overwritten."""
     packed = pa.BufferOutputStream()
     table = pa.Table.from_pylist(rows, schema=kind.schema)
     pq.write_table(table, packed, row_group_size=ROWS_PER_SHARD, **_WRITER)
@@ -136,27 +135,27 @@ def _read_shard(kind: Kind, path: Path) -> list[dict[str, Any]]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names in the footer that are no UTF-8
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names in the footer that are not UTF-8
         raise UserError(f"cannot read the shard {path}: {' '.join(str(error).split())}") from error
     if not table.schema.equals(kind.schema):
-        raise UserError(f"{path} is no shard of {kind.stem}: its columns are {', '.join(table.schema.names)}")
+        raise UserError(f"{path} is not a shard of {kind.stem}: its columns are {', '.join(table.schema.names)}")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
 def read_index(kind: Kind, folder: Path) -> dict[str, Any]:
-    """The index of a folder alone.
+    """The index of a folder.
 
     Raises:
-        UserError: in one line, for a folder without one, one of a newer version, or damage.
+        UserError: if the index is missing, damaged or of a newer version. The message is one line.
     """
     path = folder / kind.index
     if folder.name == kind.index and folder.is_file():
         raise UserError(f"{folder} is a file of a {kind.stem} folder: give the folder, {folder.parent}")
     if not path.is_file():
-        kept = "" if not folder.is_dir() or any(folder.iterdir()) else " (it is empty)"
+        hint = "" if not folder.is_dir() or any(folder.iterdir()) else " (it is empty)"
         raise UserError(
-            f"{folder} is no {kind.stem} folder: it has no {kind.index}; {kind.writer} writes such folders{kept}"
+            f"{folder} is not a {kind.stem} folder: it has no {kind.index}; create one with {kind.writer}{hint}"
         )
     try:
         index = json.loads(path.read_bytes())
@@ -168,7 +167,7 @@ def read_index(kind: Kind, folder: Path) -> dict[str, Any]:
                 f"{folder} has {kind.stem} of version {version}, this sam4mllm reads up to {kind.version}: update it"
             )
         case {"version": int(), "count": int(), "shards": [*names]} if all(map(_is_shard, names)) and all(
-            isinstance(index.get(key), form) for key, form in kind.noted.items()
+            isinstance(index.get(key), json_type) for key, json_type in kind.noted.items()
         ):
             return dict(index)
     raise UserError(f"{path} is damaged: it should hold version, {', '.join(kind.noted)}, count and shards")

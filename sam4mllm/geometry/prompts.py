@@ -1,8 +1,8 @@
-"""Boxes, points and masks in one frame: continuous coordinates of the original image.
+"""Boxes, points, prompts and masks, in continuous pixel coordinates of the original image.
 
-Pixel (row ``i``, column ``j``) covers ``[j, j + 1) x [i, i + 1)`` and its centre is ``(j + .5, i + .5)``. A `Box` is
-xyxy by its edges, half-open; a `Point` is continuous. Knows nothing of models: a model's own frame is a `Frame`, and
-the conversion happens at that model's door.
+Pixel (row ``i``, column ``j``) covers ``[j, j + 1) x [i, i + 1)``; its centre is ``(j + .5, i + .5)``. A `Box` holds
+its edges as xyxy, half-open. A `Point` is any position. A `Frame` converts between these coordinates and those of the
+image that a model sees.
 
     >>> Prompt(Box(12.0, 7.5, 90.0, 64.0), (Point(40.5, 30.5), Point(14.5, 9.5, positive=False)))
 """
@@ -23,10 +23,10 @@ Mask: TypeAlias = Bool[np.ndarray, "h w"]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An axis-aligned box by its edges, in pixels of the original image: ``x0 <= x1`` and ``y0 <= y1``.
+    """An axis-aligned box, given by its edges in pixels of the original image: ``x0 <= x1`` and ``y0 <= y1``.
 
     Raises:
-        ValueError: for edges out of order or not finite.
+        ValueError: if the edges are out of order or not finite.
     """
 
     x0: float
@@ -57,7 +57,7 @@ class Box:
         return self.width * self.height
 
     def clip(self, width: float, height: float) -> Box:
-        """This box cut to an image of ``width`` x ``height``; it may become empty, never inverted."""
+        """This box clipped to an image of ``width`` x ``height`` pixels; it may become empty, but never inverted."""
         x0, x1 = (min(max(x, 0.0), width) for x in (self.x0, self.x1))
         y0, y1 = (min(max(y, 0.0), height) for y in (self.y0, self.y1))
         return Box(x0, y0, x1, y1)
@@ -65,7 +65,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A click, in pixels of the original image; ``positive`` says that it lies on the object."""
+    """A point in pixels of the original image; ``positive`` is its label, true for a point on the object.
+
+    Raises:
+        ValueError: if a coordinate is not finite.
+    """
 
     x: float
     y: float
@@ -78,7 +82,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a segmenter is told of one object: its box, and clicks on and off it."""
+    """One object's prompt: a box, and positive and negative points."""
 
     box: Box
     points: tuple[Point, ...] = ()
@@ -86,14 +90,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How a model sees a picture: original pixels times ``scale`` plus ``offset``, on a canvas.
+    """How an image is mapped to a model's input: original pixels times ``scale`` plus ``offset``, on a canvas.
 
     Attributes:
         image: (width, height) of the original image, in pixels.
-        canvas: (width, height) of what the model sees, in the model's pixels; coordinates relative to "the image" in
-            the model's words are relative to this.
+        canvas: (width, height) of the model's input, in the model's pixels. If a model writes coordinates relative to
+            "the image", they are relative to this canvas.
         scale: model pixels per original pixel, along x and y.
-        offset: where the original's upper left corner lies on the canvas, in model pixels.
+        offset: position of the original image's upper left corner on the canvas, in model pixels.
     """
 
     image: tuple[int, int]
@@ -103,47 +107,47 @@ class Frame:
 
     @classmethod
     def whole(cls, width: int, height: int) -> Frame:
-        """The picture itself: models that squash or tile it, and speak in fractions of it."""
+        """The original image as the canvas, for models that squash or tile it and write coordinates as fractions."""
         return cls((width, height), (float(width), float(height)))
 
     @classmethod
     def resized(cls, width: int, height: int, to: tuple[float, float]) -> Frame:
-        """The picture resized to ``to`` (width, height): models that speak in pixels of their own input."""
+        """The image resized to ``to`` (width, height), for models that write coordinates in pixels of their input."""
         return cls((width, height), to, (to[0] / width, to[1] / height))
 
     @classmethod
     def padded(cls, width: int, height: int) -> Frame:
-        """The picture in the middle of a square of its longer side; an odd pixel goes to the right or below."""
+        """The image centred in a square of its longer side; an odd pixel of padding is at the right or the bottom."""
         side = max(width, height)
         offset = float((side - width) // 2), float((side - height) // 2)
         return cls((width, height), (float(side), float(side)), offset=offset)
 
     def seen(self, x: float, y: float) -> tuple[float, float]:
-        """A place of the original image, in the model's pixels."""
+        """Convert a position from pixels of the original image to the model's pixels."""
         return x * self.scale[0] + self.offset[0], y * self.scale[1] + self.offset[1]
 
     def original(self, u: float, v: float) -> tuple[float, float]:
-        """A place in the model's pixels, in the original image; it may lie outside of it (on padding)."""
+        """Convert a position from the model's pixels to the original image; positions on padding end up outside it."""
         return (u - self.offset[0]) / self.scale[0], (v - self.offset[1]) / self.scale[1]
 
 
 def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, 0..1; 0 when both are empty."""
+    """Intersection over union of two boxes, 0..1; 0 if both are empty."""
     width = min(a.x1, b.x1) - max(a.x0, b.x0)
     height = min(a.y1, b.y1) - max(a.y0, b.y0)
     intersection = max(width, 0.0) * max(height, 0.0)
-    whole = a.area + b.area - intersection
-    return intersection / whole if whole > 0 else 0.0
+    union_area = a.area + b.area - intersection
+    return intersection / union_area if union_area > 0 else 0.0
 
 
 def iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks of one shape, 0..1; 1 when both are empty (GRES's convention)."""
-    whole = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / whole if whole else 1.0
+    """Intersection over union of two masks of the same shape, 0..1; 1 if both are empty (the convention of GRES)."""
+    union_area = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / union_area if union_area else 1.0
 
 
 def box_of(mask: Mask) -> Box | None:
-    """The tightest box around a mask, by pixel edges; None for an empty mask."""
+    """The tightest box around a mask, along pixel edges; None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return None
@@ -151,14 +155,14 @@ def box_of(mask: Mask) -> Box | None:
 
 
 def union(masks: Sequence[Mask], height: int, width: int) -> Mask:
-    """The union of masks of shape (height, width), clipped to one as a mask is; all false for no masks."""
-    whole = np.zeros((height, width), dtype=bool)
+    """The union of masks of shape (height, width); all false if there are no masks."""
+    merged = np.zeros((height, width), dtype=bool)
     for mask in masks:
-        whole |= mask
-    return whole
+        merged |= mask
+    return merged
 
 
 def on_mask(mask: Mask, x: float, y: float) -> bool:
-    """Whether the pixel that holds the place (x, y) belongs to the mask; places off the image do not."""
+    """Whether the pixel that contains position (x, y) belongs to the mask; false for positions outside the image."""
     row, column = math.floor(y), math.floor(x)
     return 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1] and bool(mask[row, column])

@@ -1,1 +1,1 @@
-"""Image files as upright RGB arrays, and masks, boxes and points drawn over them."""
+"""Reads and writes image files, and draws masks, boxes and points on images."""

@@ -1,8 +1,8 @@
-"""Masks, boxes and clicks drawn over a picture, for people to look at. Knows nothing of files or models.
+"""Draws masks, boxes and points on images, for people to look at.
 
-Objects take turns with the colours of `COLOURS`; a positive click is a plus in a green disc, a negative one a minus in
-a red disc, so the sign is told by shape as well as by colour. Coordinates are continuous (see `geometry`): OpenCV
-counts pixel centres, so everything is drawn half a pixel lower, in sixteenths.
+Objects are coloured by the cycle `COLOURS`. A positive point is a plus in a green disc and a negative one a minus in a
+red disc, so that shape and colour both show the label. Coordinates are continuous (see `geometry.prompts`). OpenCV's
+coordinates are pixel centres, so half a pixel is subtracted, in fixed point with sixteenths of a pixel.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ from sam4mllm.geometry.prompts import Box, Image, Mask, Point, Prompt
 AnySize: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 
 COLOURS = ((0, 144, 255), (255, 140, 0), (200, 60, 255), (0, 210, 210), (255, 220, 0), (255, 105, 180), (120, 90, 255))
-"""RGB, one per object in turn; none is the clicks' green or red."""
+"""RGB colours of objects, used in a cycle; they differ from the green and red of points."""
 
 MIN_SIDE = 480
-"""A picture whose longer side is below this is drawn enlarged by a whole number, so that clicks on it can be told."""
+"""An image with fewer pixels on its longer side is enlarged by an integer factor, so that points stay legible."""
 
 _GREEN, _RED, _WHITE, _DARK = (0, 150, 60), (215, 25, 35), (255, 255, 255), (20, 20, 20)
 _SHIFT = 4  # OpenCV's fixed-point bits: sixteenths of a pixel
-_FAR = 2.0**20  # pixels: beyond any picture, and within what OpenCV counts in
+_FAR = 2.0**20  # in pixels: outside any image, and within the integer range of OpenCV
 
 
 def overlay(image: Image, prompts: Sequence[Prompt], masks: Sequence[Mask] = (), caption: str = "") -> AnySize:
-    """The picture with masks tinted and outlined, boxes, and signed points over it.
+    """The image with tinted and outlined masks, boxes, and labelled points.
 
     Args:
-        image: the picture.
-        prompts: one per object; in the picture's own pixels, and may be empty.
-        masks: one per object, in the order of the prompts where both are given.
-        caption: words for a strip under the picture; none where empty.
+        image: the image.
+        prompts: one per object, in pixels of the image; may be empty.
+        masks: one per object, in the order of the prompts; may be empty.
+        caption: text for a strip below the image; no strip if empty.
 
     Returns:
-        A picture of the same size, or k times larger where it is small (see `MIN_SIDE`), higher by the caption.
+        An image of the same size, or enlarged by an integer factor if it is small (see `MIN_SIDE`). A caption adds to
+        its height.
     """
     height, width = image.shape[:2]
     factor = max(1, math.ceil(MIN_SIDE / max(height, width)))
@@ -62,12 +63,12 @@ def overlay(image: Image, prompts: Sequence[Prompt], masks: Sequence[Mask] = (),
 
 
 def contact_sheet(tiles: Sequence[AnySize], columns: int, cell: tuple[int, int] = (480, 360)) -> AnySize:
-    """The tiles, each shrunk to fit, row by row on a white sheet.
+    """The tiles in rows on a white sheet, each shrunk to fit its cell.
 
     Args:
-        tiles: pictures of any sizes; none gives one empty cell.
-        columns: how many in a row, 1 or more.
-        cell: (width, height) of the space for one, in pixels.
+        tiles: images of any size; without tiles the sheet has one row of empty cells.
+        columns: number of tiles per row, 1 or more.
+        cell: (width, height) of a cell, in pixels.
     """
     gap = 8
     rows = max(1, math.ceil(len(tiles) / columns))
@@ -85,19 +86,19 @@ def contact_sheet(tiles: Sequence[AnySize], columns: int, cell: tuple[int, int] 
 
 
 def _enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Each pixel as a block of factor x factor: a copy that may be drawn on."""
+    """A copy with each pixel repeated as a block of factor x factor pixels."""
     return np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
 def _at(x: float, y: float, factor: float) -> tuple[int, int]:
-    """A continuous place of the picture in OpenCV's fixed-point indices of the canvas; one far off it is nearer."""
+    """A position of the image in OpenCV's fixed-point canvas coordinates; far positions are clipped to `_FAR`."""
     near = (min(max(place * factor - 0.5, -_FAR), _FAR) for place in (x, y))
     column, row = (round(place * 2**_SHIFT) for place in near)
     return column, row
 
 
 def _halo(pen: int) -> int:
-    """How much wider a line's lighter or darker rim is than the line."""
+    """The additional width of the lighter or darker rim of a line."""
     return 2 * max(1, pen // 3)
 
 
@@ -128,7 +129,7 @@ def _draw_point(canvas: Image, point: Point, factor: int, pen: int) -> None:
 
 
 def _strip(caption: str, width: int, size: int) -> AnySize:
-    """White words on a dark strip. OpenCV's older fonts know ASCII alone; Pillow's own has no accents, so they go."""
+    """White text on a dark strip, without accents: Pillow's default font lacks them, and OpenCV's have only ASCII."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", caption) if not unicodedata.combining(letter))
     font = PIL.ImageFont.load_default(size)
     letters = max(4, int(0.93 * (width - size) * len(plain) / max(1.0, font.getlength(plain))))

@@ -1,4 +1,1 @@
-"""All text to and from a model: templates of questions and answers, and how each family writes places.
-
-Knows no model.
-"""
+"""All text to and from a model: templates of questions and answers, and how each model family writes coordinates."""

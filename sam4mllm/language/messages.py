@@ -1,4 +1,4 @@
-"""What is said in a conversation: a `Turn` of the user or the model, and a `Reply` as it came."""
+"""Messages of a conversation: a `Turn` of the user or the model, and the raw `Reply` of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a conversation about one picture."""
+    """One turn of a conversation about one image."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -16,7 +16,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model said. ``finished`` is false where it was cut at the token limit."""
+    """The text that the model generated. ``finished`` is false if it was cut off at the token limit."""
 
     text: str
     finished: bool = True

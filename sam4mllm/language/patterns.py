@@ -1,8 +1,8 @@
-"""Templates of places as searches in text. Knows nothing of scales, pictures and models.
+"""Compiles templates of boxes and points to regular expressions, and searches text for them.
 
-A template is a form with slots for its numbers, as in ``<box>[[$x0,$y0,$x1,$y1]]</box>``; ``$n`` is a number that is
-skipped, and ``$label`` words that are no part of the search. A search takes time in proportion to the text, whatever
-the text is: quantifiers are possessive (``++``, ``*+``), and no form begins with a run of what may repeat.
+A template has slots for its numbers, as in ``<box>[[$x0,$y0,$x1,$y1]]</box>``. ``$n`` is a number to skip, and
+``$label`` is text that the search ignores. A search takes linear time on any text: all quantifiers are possessive
+(``++``, ``*+``), and no expression begins with a repeated group.
 
     >>> search = Search.of([form("[$x0,$y0,$x1,$y1]", digits=3)])
     >>> search.find("at [ 281, 240, 863, 999 ]")
@@ -24,14 +24,14 @@ BARE = re.compile(rf"(?<![\w.]){NUMBER}(?:{COMMA_ON_LINE}{NUMBER})++")
 
 
 class Form(NamedTuple):
-    """A regular expression and what its groups mean."""
+    """A regular expression with one group per slot."""
 
     source: str
     slots: tuple[str, ...]
 
 
 class Found(NamedTuple):
-    """Numbers at ``text[start:end]``, one for each slot."""
+    """The numbers in ``text[start:end]``, one per slot."""
 
     start: int
     end: int
@@ -41,10 +41,10 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Several forms at once, the earliest in the text first, and at one place the first of the forms."""
+    """Searches for several forms at once. If several match at the same position, the first of them wins."""
 
     pattern: re.Pattern[str]
-    meanings: Mapping[int, tuple[str, ...]]  # by the number of a form's last group
+    meanings: Mapping[int, tuple[str, ...]]  # slots of a form, by the number of its last group
 
     @classmethod
     def of(cls, forms: Iterable[Form]) -> Search:
@@ -56,21 +56,21 @@ class Search:
         return cls(re.compile("|".join(sources)), meanings)
 
     def find(self, text: str) -> list[Found]:
-        """What the text holds, in order, none of it twice."""
-        found = []
+        """All matches in the text, in order and without overlaps."""
+        matches = []
         for match in self.pattern.finditer(text):
             last = match.lastindex or 0
             slots = self.meanings[last]
-            found.append(Found(match.start(), match.end(), slots, match.groups()[last - len(slots) : last]))
-        return found
+            matches.append(Found(match.start(), match.end(), slots, match.groups()[last - len(slots) : last]))
+        return matches
 
 
 def form(template: str, digits: int) -> Form:
-    """A template as a form that allows spaces around brackets, colons and commas.
+    """The template as a form that also matches with spaces around brackets, colons and commas.
 
     Args:
         template: text with slots.
-        digits: the least number of digits before a number's point; what is printed with fewer is found in brackets.
+        digits: minimum number of digits before the decimal point. Numbers with fewer digits match only `bracketed`.
     """
     core = max(template.split("$label"), key=lambda part: part.count("$"))
     number = NUMBER.replace("++", f"{{{digits},}}+", 1)
@@ -89,18 +89,18 @@ def form(template: str, digits: int) -> Form:
 
 
 def bracketed(slots: tuple[str, ...]) -> list[Form]:
-    """A group of exactly as many numbers as there are slots, in any brackets."""
+    """Forms for a group of exactly as many numbers as there are slots, in any kind of brackets."""
     group = rf"{OPEN}{COMMA.join([NUMBER] * len(slots))}{CLOSE}"
     if len(slots) == 4:
         return [Form(group, slots)]
-    # A pair after a tag is taken only where a tag follows: otherwise it may be the half of a box of two pairs.
+    # A pair after a tag counts only if a tag follows too: otherwise it may be one half of a box of two pairs.
     return [Form(rf"(?<!>){group}", slots), Form(rf"(?<=>){group}(?=\s*+<)", slots)]
 
 
 def bare_groups(text: str) -> list[tuple[int, int, list[str]]]:
     """Groups of four or two numbers on a line without brackets, as (start, end, numbers).
 
-    A run of another length is none, nor is one that an unclosed bracket or quote precedes: the text was cut there.
+    Groups of another length are skipped, and so are groups after an unclosed bracket or quote: they were cut off.
     """
     groups = []
     for match in BARE.finditer(text):
@@ -114,7 +114,7 @@ def bare_groups(text: str) -> list[tuple[int, int, list[str]]]:
 
 
 def _guarded(source: str, core: str) -> str:
-    """A point made of nothing but number tokens must not be cut out of a longer run of them: a broken box."""
+    """Keeps a point of number tokens from matching inside a longer run of such tokens, which is a broken box."""
     lead, *glue, trail = re.split(r"\$\w+", core)
     if len(glue) == 1 and glue[0] == trail + lead and "$x" in core:
         return rf"(?<![0-9]{re.escape(trail)}){source}(?!{re.escape(lead)})"

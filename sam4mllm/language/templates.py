@@ -1,8 +1,8 @@
-"""What is asked, what is answered, and how answers are read: the only natural language in the house.
+"""The text of all questions and replies, and the parsers of replies.
 
-For each kind of turn a question (`ask_*`), the reply that a model should learn (`say_*`) and the reader of any reply
-(`read_*`), so that training and inference share one wording. Readers take whatever a model says and never raise.
-Knows nothing of models and tokens; places are written and read by the `Dialect`.
+Each kind of turn has a question (`ask_*`), the reply to train on (`say_*`) and a parser for replies (`read_*`), so that
+training and inference share one wording. The parsers accept any text and never raise. The `Dialect` writes and parses
+boxes and points.
 
     >>> ask_prompts("the cat", 2, 1, dialect("sam4mllm"))
     'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
@@ -11,8 +11,8 @@ Knows nothing of models and tokens; places are written and read by the `Dialect`
     >>> read_prompts("[100,200,300,400] (150,250): inside (310,210): outside", row, Frame.whole(1000, 1000))
     Reading(prompts=(Prompt(box=Box(...), points=(Point(150.0, 250.0), ...)),), readable=True)
 
-A phrase is a user's text: its white space becomes single spaces, double quotes become single ones, angle brackets
-(which may spell a model's special tokens) round ones, and what cannot be printed is dropped.
+A phrase is text from a user. In questions its white space becomes single spaces, double quotes become single quotes,
+angle brackets (which may form a model's special tokens) become round brackets, and unprintable characters are removed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
-from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.notation import Dialect
 
-WORDING = 2  # raised with every change of a sentence below: an adapter answers the wording it was trained with
+WORDING = 2  # increase it if a sentence below changes: an adapter needs the wording it was trained with
 YES_NO = ("Yes", "No")
 
 _QUOTES = str.maketrans({'"': "'", "“": "'", "”": "'", "„": "'", "«": "'", "»": "'", "<": "(", ">": ")"})
@@ -42,11 +42,11 @@ _NOTHING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reply says.
+    """A parsed reply.
 
     Attributes:
-        prompts: one per object; empty means "nothing there" where ``readable``.
-        readable: false where the reply holds neither a box nor a "none".
+        prompts: one per object; empty if the reply is a "none" or is not readable.
+        readable: false if the reply holds neither a box nor a "none".
     """
 
     prompts: tuple[Prompt, ...]
@@ -54,51 +54,52 @@ class Reading:
 
 
 def ask_prompts(phrase: str, positive: int, negative: int, dialect: Dialect) -> str:
-    """Ask for the box of each object that the phrase means, and so many points on it and off it."""
+    """The question for the box of each object that the phrase refers to, with this many points on it and off it."""
     box, point = dialect.outline
-    asked = [
-        words
-        for words, count in ((f"{_points(positive)} on it", positive), (f"{_points(negative)} next to it", negative))
+    requests = [
+        request
+        for request, count in ((f"{_points(positive)} on it", positive), (f"{_points(negative)} next to it", negative))
         if count
     ]
-    each = " or ".join(f"{point}: {side}" for side, count in (("inside", positive), ("outside", negative)) if count)
-    then = f", then {' and '.join(asked)}, each as {each}" if asked else ""
-    return f"{_where(phrase)} For each object meant, write one line: its box as {box}{then}. {_or_none(dialect)}"
+    formats = " or ".join(f"{point}: {side}" for side, count in (("inside", positive), ("outside", negative)) if count)
+    points = f", then {' and '.join(requests)}, each as {formats}" if requests else ""
+    return f"{_where(phrase)} For each object meant, write one line: its box as {box}{points}. {_or_none(dialect)}"
 
 
 def say_prompts(prompts: Sequence[Prompt], phrase: str, dialect: Dialect, frame: Frame) -> str:
-    """One line per object: its box, then each point with its side; the dialect's "none" for no objects.
+    """The reply to `ask_prompts`: one line per object with its box and labelled points, or the dialect's "none".
 
-    The side follows the place: so it answers what lies there, as `ask_point` asks, where a place that followed its
-    side would have to be searched for.
+    The label follows the point, so that the model classifies a given position, as for `ask_point`. If the label came
+    first, the model would have to search for a position that fits it.
     """
     return "\n".join(_line(prompt, phrase, dialect, frame) for prompt in prompts) or dialect.none
 
 
 def read_prompts(text: str, dialect: Dialect, frame: Frame) -> Reading:
-    """Boxes with points, from a reply to `ask_prompts`.
+    """Boxes with points, parsed from a reply to `ask_prompts`.
 
-    A point belongs to the last box before it. Its side is the first "inside" or "outside" between it and the next
-    place or, where such a word stands between its box and the box's first point, the last one before it. Points
-    without a side are dropped, as the word may have been cut off, and so are points before any box; points off the box
-    are kept. A box outweighs a "none".
+    A point belongs to the last box before it. Its label is the first "inside" or "outside" between it and the next box
+    or point. If one of these words stands between a box and its first point, the words are headings: a point's label is
+    then the last word before it. Points without a label are dropped, because the word may have been cut off, and so are
+    points before the first box. Points outside their box are kept. If a reply holds both boxes and a "none", the boxes
+    count.
     """
-    said = _said(text)
-    places = dialect.places(said, frame)
+    answer = _drop_thoughts(text)
+    places = dialect.places(answer, frame)
     objects: list[tuple[Box, list[Point], list[list[bool]]]] = []
-    for place, stop in zip(places, [*(place.start for place in places[1:]), len(said)], strict=False):
-        sides = [bool(match[1]) for match in _SIDE.finditer(said, place.end, stop)]
+    for place, stop in zip(places, [*(place.start for place in places[1:]), len(answer)], strict=False):
+        sides = [bool(match[1]) for match in _SIDE.finditer(answer, place.end, stop)]
         if isinstance(place.value, Box):
             objects.append((place.value, [], [sides]))
         elif objects:
             objects[-1][1].append(place.value)
             objects[-1][2].append(sides)
-    prompts = tuple(Prompt(box, _signed(points, named)) for box, points, named in objects)
-    return Reading(prompts, bool(prompts) or _says_none(said, dialect))
+    prompts = tuple(Prompt(box, _label_points(points, sides)) for box, points, sides in objects)
+    return Reading(prompts, bool(prompts) or _is_none(answer, dialect))
 
 
 def ask_boxes(phrase: str, dialect: Dialect) -> str:
-    """Ask for the box of each object that the phrase means."""
+    """The question for the box of each object that the phrase refers to."""
     return (
         f"{_where(phrase)} For each object meant, write its box as {dialect.outline[0]} on a line of its own. "
         f"{_or_none(dialect)}"
@@ -106,68 +107,70 @@ def ask_boxes(phrase: str, dialect: Dialect) -> str:
 
 
 def say_boxes(boxes: Sequence[Box], phrase: str, dialect: Dialect, frame: Frame) -> str:
-    """One line per box; the dialect's "none" for no boxes."""
+    """The reply to `ask_boxes`: one line per box, or the dialect's "none"."""
     return say_prompts([Prompt(box) for box in boxes], phrase, dialect, frame)
 
 
 def read_boxes(text: str, dialect: Dialect, frame: Frame) -> Reading:
-    """Boxes alone, as prompts without points, from a reply to `ask_boxes` or `ask_prompts`."""
-    said = _said(text)
-    boxes = [place.value for place in dialect.places(said, frame) if isinstance(place.value, Box)]
-    return Reading(tuple(map(Prompt, boxes)), bool(boxes) or _says_none(said, dialect))
+    """Boxes, as prompts without points, parsed from a reply to `ask_boxes` or `ask_prompts`."""
+    answer = _drop_thoughts(text)
+    boxes = [place.value for place in dialect.places(answer, frame) if isinstance(place.value, Box)]
+    return Reading(tuple(map(Prompt, boxes)), bool(boxes) or _is_none(answer, dialect))
 
 
 def ask_point(point: Point, phrase: str, dialect: Dialect, frame: Frame, box: Box | None = None) -> str:
-    """Ask whether one point is on the object, to be answered by `YES_NO`.
+    """The question whether a point is on the object; the answer is one of `YES_NO`.
 
     Args:
-        point: where; its sign is not told.
+        point: the point; its label does not influence the question.
         phrase: the referring expression.
-        box: which object is asked about, where the phrase means several.
+        dialect: how the model writes boxes and points.
+        frame: the frame of the image.
+        box: the object's box, if the phrase refers to several objects.
     """
     written = dialect.write_point(point, frame)
     return f"{_of(phrase, dialect, frame, box)} {written} on it? Answer {YES_NO[0]} or {YES_NO[1]}."
 
 
 def say_label(positive: bool) -> str:
-    """The answer to `ask_point`."""
+    """The reply to `ask_point`."""
     return YES_NO[0] if positive else YES_NO[1]
 
 
 def read_label(text: str) -> bool | None:
-    """Yes or no: the word that the reply begins with, or the only one of the two that it holds; None otherwise."""
-    said = _said(text)
-    words = [bool(match[1]) for match in _YES_NO.finditer(said)]
-    if not words:
+    """True for yes, false for no: the reply's first word, or the only one of the two in it; None if neither applies."""
+    answer = _drop_thoughts(text)
+    labels = [bool(match[1]) for match in _YES_NO.finditer(answer)]
+    if not labels:
         return None
-    first = _YES_NO.match(re.sub(r"^[\W_]+", "", said[:200]))
-    return words[0] if first or len(set(words)) == 1 else None
+    first = _YES_NO.match(re.sub(r"^[\W_]+", "", answer[:200]))
+    return labels[0] if first or len(set(labels)) == 1 else None
 
 
 def ask_points(points: Sequence[Point], phrase: str, dialect: Dialect, frame: Frame, box: Box | None = None) -> str:
-    """Ask about several points of one object in one turn, as the paper does; ``box`` as in `ask_point`."""
+    """One question about several points of one object, as in the paper; the arguments are those of `ask_point`."""
     written = " ".join(dialect.write_point(point, frame) for point in points)
     return f"{_of(phrase, dialect, frame, box)} each of these points on it? {written} Answer in order, Yes or No."
 
 
 def say_labels(labels: Sequence[bool]) -> str:
-    """The answer to `ask_points`."""
+    """The reply to `ask_points`."""
     return " ".join(map(say_label, labels))
 
 
 def read_labels(text: str, n: int) -> tuple[bool | None, ...]:
-    """Exactly ``n`` answers from a reply to `ask_points`, None for those that are missing or say neither.
+    """Exactly ``n`` labels parsed from a reply to `ask_points`; None for an answer that is missing or unreadable.
 
-    Where the reply has ``n`` parts (by line, comma or word), each part is one answer, so that an unreadable one does
-    not shift the rest; otherwise its yeses and noes are counted off in order.
+    If the reply has ``n`` parts (lines, comma-separated items or words), each part is one answer, so that an unreadable
+    one does not shift the others. Otherwise the labels are the words "yes" and "no" in order.
     """
-    said = _said(text).strip()
+    answer = _drop_thoughts(text).strip()
     for separator in (r"[\r\n]+", r"[,;]", r"\s+"):
-        parts = re.split(separator, said, maxsplit=n)
+        parts = re.split(separator, answer, maxsplit=n)
         if len(parts) == n:
             return tuple(map(read_label, parts))
-    words = [bool(match[1]) for match, _ in zip(_YES_NO.finditer(said), range(n), strict=False)]
-    return (*words, *(None,) * (n - len(words)))
+    labels = [bool(match[1]) for match, _ in zip(_YES_NO.finditer(answer), range(n), strict=False)]
+    return (*labels, *(None,) * (n - len(labels)))
 
 
 def _where(phrase: str) -> str:
@@ -188,39 +191,39 @@ def _points(count: int) -> str:
 
 
 def _line(prompt: Prompt, phrase: str, dialect: Dialect, frame: Frame) -> str:
-    words = [dialect.write_box(prompt.box, frame, plain(phrase))]
+    parts = [dialect.write_box(prompt.box, frame, plain(phrase))]
     for point in prompt.points:
-        words += [f"{dialect.write_point(point, frame)}:", "inside" if point.positive else "outside"]
-    return " ".join(words)
+        parts += [f"{dialect.write_point(point, frame)}:", "inside" if point.positive else "outside"]
+    return " ".join(parts)
 
 
-def _signed(points: Sequence[Point], sides: Sequence[Sequence[bool]]) -> tuple[Point, ...]:
-    """A box's points with their signs, by the sides named before the first of them and after each."""
-    signed = []
+def _label_points(points: Sequence[Point], sides: Sequence[Sequence[bool]]) -> tuple[Point, ...]:
+    """A box's points with their labels; ``sides`` are the words before the first point and after each point."""
+    labelled = []
     for number, point in enumerate(points, start=1):
-        before = [side for each in sides[:number] for side in each]
-        signed += [Point(point.x, point.y, side) for side in (before[-1:] if sides[0] else sides[number][:1])]
-    return tuple(signed)
+        before = [side for gap in sides[:number] for side in gap]
+        labelled += [Point(point.x, point.y, side) for side in (before[-1:] if sides[0] else sides[number][:1])]
+    return tuple(labelled)
 
 
 def plain(phrase: str) -> str:
     """A user's phrase as one line of printable text without double quotes and angle brackets."""
-    words = " ".join(phrase.split()).translate(_QUOTES)
-    return "".join(filter(str.isprintable, words))
+    line = " ".join(phrase.split()).translate(_QUOTES)
+    return "".join(filter(str.isprintable, line))
 
 
-def _said(text: str) -> str:
-    """A reply without the thoughts before it; a thought that was cut leaves nothing."""
+def _drop_thoughts(text: str) -> str:
+    """A reply without its ``<think>`` part; empty if the reply was cut off inside that part."""
     return text.rpartition("</think>")[2].partition("<think>")[0]
 
 
-def _says_none(said: str, dialect: Dialect) -> bool:
-    """Whether a whole reply is a "none": the dialect's own, an empty list, or a plain English one."""
-    if len(said) > 300:
+def _is_none(answer: str, dialect: Dialect) -> bool:
+    """Whether the entire reply means "no object": the dialect's "none", an empty list, or a phrase of plain English."""
+    if len(answer) > 300:
         return False
-    bare = re.sub(r"```\w*|<[^<>]*>", " ", said)
+    bare = re.sub(r"```\w*|<[^<>]*>", " ", answer)
     if re.fullmatch(r"\s*(\[\s*\]|\{\s*\})\s*", bare):
         return True
-    words = " ".join(re.sub(r"[^\w'/ -]", " ", bare.lower()).split()).strip("'- ")
-    own = " ".join(re.sub(r"[^\w' -]", " ", dialect.none.lower()).split())
-    return words == own or _NOTHING.fullmatch(words) is not None
+    sentence = " ".join(re.sub(r"[^\w'/ -]", " ", bare.lower()).split()).strip("'- ")
+    none = " ".join(re.sub(r"[^\w' -]", " ", dialect.none.lower()).split())
+    return sentence == none or _NOTHING.fullmatch(sentence) is not None

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.language.dialects import Dialect
 from sam4mllm.language.messages import Reply, Turn
+from sam4mllm.language.notation import Dialect
 
 AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # of any size: a named axis would have to be one size in all
 Images: TypeAlias = Sequence[AnyImage]

@@ -19,8 +19,9 @@ from jaxtyping import Float
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Frame, Image
-from sam4mllm.language.dialects import DIALECTS, Dialect
+from sam4mllm.language.dialects import DIALECTS
 from sam4mllm.language.messages import Reply, Turn
+from sam4mllm.language.notation import Dialect
 from sam4mllm.mllm import Images
 
 Says: TypeAlias = Callable[[str, Image, Sequence[Turn]], str]

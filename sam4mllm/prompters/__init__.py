@@ -1,7 +1,6 @@
-"""Prompting strategies: from pictures and phrases to the prompts that a segmenter takes.
+"""Prompters: prompting strategies that turn images and phrases into prompts for a segmenter.
 
-A strategy is built with what it needs and called with queries; strategies differ by constructor, never by call. They
-know only values, `dialogue` and the `MLLM` door.
+The strategies differ in their constructors; every one is called with a list of queries.
 
     >>> PPG(mllm)([Query(image, "the cat on the left", key="refcoco-val-17-0")])
     [Prompting(prompts=(Prompt(...),), replies=(Reply(...),), readable=True)]
@@ -19,7 +18,7 @@ from sam4mllm.language.messages import Reply
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One referring expression about one picture; ``key`` is the sample's id, where there is one."""
+    """One referring expression and its image. ``key`` is the sample's id, or empty."""
 
     image: Image
     phrase: str
@@ -28,7 +27,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A point that was asked about: of which object, where (original pixels), and how likely "yes" was, 0..1."""
+    """The model's answer about one point.
+
+    Attributes:
+        object: index of the object in `Prompting.prompts`.
+        x: position in pixels of the original image.
+        y: position in pixels of the original image.
+        yes: probability of "yes", 0..1.
+    """
 
     object: int
     x: float
@@ -38,15 +44,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Prompting:
-    """What a strategy found for one query.
+    """The prompts of one query, and how they were obtained.
 
     Attributes:
-        prompts: one per object; empty means "nothing there" where ``readable``, and a lost reply where not.
-        replies: everything the model said, in order.
-        readable: false where a reply was neither places nor "none".
-        asked: the points asked about one by one, kept or not.
-        timings: seconds by stage, the batch's share of this query.
-        oracle: whether the prompts were made from the true masks, and no model was asked.
+        prompts: one per object. If empty, the model found no object (``readable`` is true) or its reply could not be
+            parsed (``readable`` is false).
+        replies: the model's raw replies, in order.
+        readable: false if a reply held neither a box nor a "none".
+        asked: the points that the model classified one by one, including those dropped as uncertain.
+        timings: seconds per stage; a batch's time is divided evenly among its queries.
+        oracle: whether the prompts come from ground truth masks and not from a model.
     """
 
     prompts: tuple[Prompt, ...]
@@ -62,5 +69,5 @@ class Prompter(Protocol):
     """A prompting strategy."""
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query, in order; the queries are one batch."""
+        """One `Prompting` per query, in order. The queries are processed as one batch."""
         ...

@@ -1,9 +1,10 @@
-"""Adaptive PQPP: a box, a coarse grid of points inside it, then more points where the answers leave something open.
+"""Adaptive PQPP: a box, a coarse grid of points inside it, then finer points where the labels are uncertain.
 
-The subdivision of PointRend (Kirillov et al., CVPR 2020, section 3.1) with an MLLM in the place of the point head: the
-answers of a grid are interpolated to a grid three times as fine, whose places are a part of the coarser one's, and the
-least certain places are asked about; then the same again, until the budget is spent or nothing is open. So questions
-are laid where neighbouring answers differ or are unsure, the world beyond the box being a sure "no".
+This is the subdivision of PointRend (Kirillov et al., CVPR 2020, section 3.1) with an MLLM as the point head. The
+probabilities on a grid are interpolated to a grid three times as fine, which contains all points of the coarser one.
+The model classifies the least certain points. This repeats until the budget is used up or no point is uncertain.
+Questions therefore concentrate where neighbouring answers differ or are uncertain. Outside the box the answer counts as
+a certain "no".
 """
 
 from __future__ import annotations
@@ -24,60 +25,64 @@ from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.points import Laid, Layout, Sure, ask_each, boxes_then
 
 FINER = 3
-"""How many times as fine each grid is: an odd number, so that the centres of the coarser one's cells are among its."""
+"""Refinement factor from one grid to the next. If it is odd, coarse cell centres are fine cell centres too."""
 
 
 class AdaptivePQPP:
-    """Asks for the boxes, then about a coarse grid in each, then where that leaves a point's sign open.
+    """Generates boxes, classifies a coarse grid of points in each, then adds points where the label is uncertain.
 
     Args:
-        mllm: who is asked.
-        points: of the coarse grid, a square number.
-        budget: how many points of a box are asked about at most, the coarse grid's among them.
-        sure_yes: a point is kept as positive where P(yes) is above this.
-        sure_no: a point is kept as negative where P(no) is above this; what lies between the two is open.
+        mllm: the model that generates the boxes and classifies the points.
+        points: number of points in the coarse grid; a square number.
+        budget: maximum number of points per box, including the coarse grid.
+        sure_yes: a point is kept as positive if P(yes) is above this threshold.
+        sure_no: a point is kept as negative if P(no) is above this threshold. A point that passes neither threshold is
+            uncertain.
 
     Raises:
-        UserError: for a grid that is not a square, thresholds outside .5..1, or a budget below the grid.
+        UserError: if ``points`` is not a square number, a threshold is outside .5..1, or ``budget`` is less than
+            ``points``.
     """
 
     def __init__(
         self, mllm: MLLM, points: int = 9, budget: int = 25, sure_yes: float = 0.75, sure_no: float = 0.9
     ) -> None:
         if budget < points:
-            raise UserError(f"a budget of {budget} questions does not hold the {points} points of the coarse grid")
+            raise UserError(
+                f"budget {budget} is less than the {points} points of the coarse grid: raise budget or lower points"
+            )
         self.mllm, self.layout, self.budget = mllm, Layout("grid", points), budget
         self.sure = Sure(sure_yes, sure_no)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query; its ``asked`` holds every point in the order of the questions, kept or not."""
+        """One `Prompting` per query; ``asked`` holds every classified point in order, including the uncertain ones."""
         return self.sure.of_each(boxes_then(self.mllm, queries, self._ask))
 
-    def _ask(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
-        """Rounds of questions, all boxes of all pictures in each; a box that has no more is left out."""
+    def _ask(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
+        """Classify points in rounds. Each round covers all boxes that have uncertain points and budget left."""
         side = math.isqrt(self.layout.points)
-        maps = [[Answers(prompt.box, side) for prompt in one.prompts] for one in found]
-        found = list(found)
-        laid = [_laid([own.begin() for own in row]) for row in maps]
-        while any(laid):
-            before = [len(one.asked) for one in found]
-            found = ask_each(chat, self.mllm.dialect, phrases, found, laid)
-            for row, one, known in zip(maps, found, before, strict=True):
-                for asked in one.asked[known:]:
-                    row[asked.object].heard.append(asked)
-            laid = [_laid([own.next(self.sure, self.budget) for own in row]) for row in maps]
-        return found
+        maps = [[Answers(prompt.box, side) for prompt in prompting.prompts] for prompting in boxes]
+        promptings = list(boxes)
+        points = [_number_by_object([answers.begin() for answers in row]) for row in maps]
+        while any(points):
+            counts = [len(prompting.asked) for prompting in promptings]
+            promptings = ask_each(chat, self.mllm.dialect, phrases, promptings, points)
+            for row, prompting, count in zip(maps, promptings, counts, strict=True):
+                for answer in prompting.asked[count:]:
+                    row[answer.object].heard.append(answer)
+            points = [_number_by_object([answers.next(self.sure, self.budget) for answers in row]) for row in maps]
+        return promptings
 
 
 @dataclass
 class Answers:
-    """What is known of one box: what was answered, and what can be told from it of all places of a grid.
+    """The answers for one box, and the map of P(yes) interpolated from them.
 
     Attributes:
-        box: the object's.
-        side: how many places a row and a column of the grid have by now.
-        heard: the answers so far.
-        yes: P(yes) at each place of the grid, asked or interpolated; of no grid yet at first.
+        box: the object's box.
+        side: current number of grid cells per row and per column.
+        heard: the answers so far, in order.
+        yes: P(yes) at each cell centre, answered or interpolated; None before the first refinement.
     """
 
     box: Box
@@ -86,58 +91,59 @@ class Answers:
     yes: Float[np.ndarray, "side side"] | None = None
 
     def begin(self) -> list[Point]:
-        """The coarse grid's points."""
+        """The points of the coarse grid."""
         return list(Layout("grid", self.side * self.side).lay(self.box))
 
     def next(self, sure: Sure, budget: int) -> list[Point]:
-        """The next points to ask about; none where the budget is spent, or no place is open that is a pixel wide."""
-        left = budget - len(self.heard)
-        while left and min(self.box.width, self.box.height) >= FINER * self.side:
+        """The next points to classify; empty if the budget is used up or no uncertain cell is at least a pixel wide."""
+        remaining = budget - len(self.heard)
+        while remaining and min(self.box.width, self.box.height) >= FINER * self.side:
             self._refine()
             points = Layout("grid", self.side * self.side).lay(self.box)
-            if chosen := [points[place] for place in islice(self._open(sure), left)]:
+            if chosen := [points[cell] for cell in islice(self._uncertain_cells(sure), remaining)]:
                 return chosen
         return []
 
     def _refine(self) -> None:
-        """The grid three times as fine: interpolated from the one before, which the latest answers are filled into."""
+        """Fill the latest answers into the grid, then interpolate it to one three times as fine."""
         coarse = self._filled(np.full((self.side, self.side), np.nan) if self.yes is None else self.yes)
         self.side *= FINER
-        self.yes = _enlarged(coarse)
+        self.yes = _interpolate(coarse)
 
     def _filled(self, yes: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side side"]:
         filled = yes.copy()
-        for asked in self.heard:
-            filled.flat[self._place(asked)] = asked.yes
+        for answer in self.heard:
+            filled.flat[self._cell(answer)] = answer.yes
         return filled
 
-    def _place(self, asked: Asked) -> int:
-        """Where in the grid, row by row, a point of this or of a coarser grid lies: at the centre of its cell."""
-        column = (asked.x - self.box.x0) / self.box.width * self.side
-        return int((asked.y - self.box.y0) / self.box.height * self.side) * self.side + int(column)
+    def _cell(self, answer: Asked) -> int:
+        """The row-major index of the cell that holds the point; the point may come from this or a coarser grid."""
+        column = (answer.x - self.box.x0) / self.box.width * self.side
+        return int((answer.y - self.box.y0) / self.box.height * self.side) * self.side + int(column)
 
-    def _open(self, sure: Sure) -> Iterator[int]:
-        """The places of the grid whose sign is open, the least certain first; equally open ones spread evenly."""
+    def _uncertain_cells(self, sure: Sure) -> Iterator[int]:
+        """The cells without an answer or a certain label, the least certain first; ties are spread evenly."""
         assert self.yes is not None
-        known = {self._place(asked) for asked in self.heard}
-        doubt = np.round(np.abs(self.yes.ravel() - 0.5), 6)
-        turn = (np.indices(self.yes.shape).reshape(2, -1).T @ R2_STEPS) % 1.0
-        for place in np.lexsort((turn, doubt)).tolist():
-            if place not in known and sure.of(float(self.yes.flat[place])) is None:
-                yield place
+        answered = {self._cell(answer) for answer in self.heard}
+        certainty = np.round(np.abs(self.yes.ravel() - 0.5), 6)
+        tie_break = (np.indices(self.yes.shape).reshape(2, -1).T @ R2_STEPS) % 1.0
+        for cell in np.lexsort((tie_break, certainty)).tolist():
+            if cell not in answered and sure.of(float(self.yes.flat[cell])) is None:
+                yield cell
 
 
-def _laid(rows: Sequence[Sequence[Point]]) -> Laid:
-    return [(index, point) for index, points in enumerate(rows) for point in points]
+def _number_by_object(points_per_object: Sequence[Sequence[Point]]) -> Laid:
+    return [(index, point) for index, points in enumerate(points_per_object) for point in points]
 
 
-def _enlarged(coarse: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "finer finer"]:
-    """The values at the centres of cells three times as small, linear between centres; off the box the answer is no.
+def _interpolate(coarse: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "finer finer"]:
+    """Linear interpolation to the centres of cells a third as wide; outside the box P(yes) is 0.
 
-    An object touches the edges of its box, so its own edge runs between these and the outermost points on it.
+    The zeros are right because an object touches the edges of its box: its outline runs between the box's edge and the
+    outermost positive points.
     """
-    ringed = np.pad(coarse, 1)
-    places = (np.arange(FINER * len(coarse)) + 0.5) / FINER + 0.5
-    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(len(ringed))))
-    finer: Float[np.ndarray, "finer finer"] = weights @ ringed @ weights.T
+    padded = np.pad(coarse, 1)
+    positions = (np.arange(FINER * len(coarse)) + 0.5) / FINER + 0.5
+    weights = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(len(padded))))
+    finer: Float[np.ndarray, "finer finer"] = weights @ padded @ weights.T
     return finer

@@ -1,4 +1,4 @@
-"""The box alone: what a model finds without points, the floor that PPG and PQPP are measured against."""
+"""The box prompter: boxes without points, the baseline for PPG and PQPP."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sam4mllm.prompters.first_turn import boxes_turn
 
 
 class BoxPrompter:
-    """Asks for the box, or boxes, of the phrase and nothing more.
+    """Generates the box of every object that the phrase refers to, without points.
 
     Args:
-        mllm: who is asked.
+        mllm: the model that generates the boxes.
     """
 
     def __init__(self, mllm: MLLM) -> None:
         self.mllm = mllm
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query; its prompts hold no points."""
+        """One `Prompting` per query, with prompts that have no points."""
         return boxes_turn(self.mllm, queries)[1] if queries else []

@@ -1,4 +1,4 @@
-"""The turn that every strategy begins with: one question about each picture, read into prompts."""
+"""The first turn of every strategy: one question per image, and the reply parsed into prompts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import Reading, ask_boxes, read_boxes
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Prompting, Query
 
 
 def boxes_turn(mllm: MLLM, queries: Sequence[Query]) -> tuple[Chat, list[Prompting]]:
-    """The first turn that asks for the boxes and nothing more."""
+    """A first turn that asks for boxes without points; returns what `first_turn` returns."""
     return first_turn(mllm, queries, [ask_boxes(query.phrase, mllm.dialect) for query in queries], read_boxes)
 
 
@@ -23,10 +23,16 @@ def first_turn(
     texts: Sequence[str],
     read: Callable[[str, Dialect, Frame], Reading],
 ) -> tuple[Chat, list[Prompting]]:
-    """Open the queries' pictures, ask one text about each, and read the replies.
+    """Open a chat with one conversation per query, send each its text, and parse the replies.
+
+    Args:
+        mllm: the model.
+        queries: one or more queries.
+        texts: one question per query.
+        read: parses a reply in the model's dialect and the image's frame.
 
     Returns:
-        The chat, for further turns, and one `Prompting` per query with the seconds of this turn under ``first``.
+        The chat, for further turns, and one `Prompting` per query. ``timings["first"]`` holds the seconds of this turn.
     """
     start = perf_counter()
     chat = mllm.open([query.image for query in queries], [query.key for query in queries])

@@ -1,4 +1,4 @@
-"""From a name on a command line or in a recipe to the prompting strategy it names."""
+"""The table of prompter names: checks a name with its options, and builds the prompter."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from sam4mllm.runtime.specs import unknown_name
 
 Option = str | int | float
 
-
 ORACLE = "oracle"
-
-
 PROMPTERS = ("ppg", "pqpp", "adaptive", "verified", "box", ORACLE)
 
 
 def check_prompter(name: str, options: Mapping[str, Option]) -> None:
-    """Refuse an unknown strategy, an option that is not its own, or a value that it refuses; no model is needed.
+    """Check a prompter's name and options without loading a model.
 
     Raises:
-        UserError: saying what is allowed.
+        UserError: if the name or an option is unknown, or a value is invalid; the message lists what is valid.
     """
     from sam4mllm.mllm.scripted import ScriptedMLLM
 
@@ -32,36 +29,36 @@ def check_prompter(name: str, options: Mapping[str, Option]) -> None:
 
 
 def check_together(segmenter: str, prompter: str, options: Mapping[str, Option]) -> None:
-    """Refuse a segmenter that cannot take what a strategy with these options gives.
+    """Check that the segmenter supports the prompts of this prompter.
 
     Raises:
-        UserError: for points to a segmenter of boxes.
+        UserError: if the prompter generates points and the segmenter takes boxes only.
     """
     pointless = prompter == "box" or (prompter == ORACLE and options.get("positive") == options.get("negative") == 0)
     if segmenter == "box" and not pointless:
-        raise UserError(f"the segmenter box takes no points, and the prompter {prompter} gives them: use box")
+        raise UserError(f"the segmenter box takes no points, but the prompter {prompter} generates them: use box")
 
 
 def build_prompter(
     name: str, mllm: MLLM | None, options: Mapping[str, Option], samples: Iterable[Sample] = ()
 ) -> Prompter:
-    """The strategy of that name over a talker, or over the truth.
+    """The prompter with this name.
 
     Args:
         name: one of `PROMPTERS`.
-        mllm: who is asked; None for the oracle.
-        options: the constructor's other arguments, those that are not to be its defaults.
-        samples: whose masks the oracle makes its prompts of; no other strategy sees them.
+        mllm: the model that the prompter queries; None for the oracle.
+        options: further arguments of the constructor; those left out keep their defaults.
+        samples: samples with the ground truth masks of the oracle; the other prompters ignore them.
 
     Raises:
-        UserError: as `check_prompter` does.
+        UserError: if the name or an option is unknown, or a value is invalid.
     """
     strategy = _strategy(name)
     allowed = list(inspect.signature(strategy).parameters)[1:]
     for option in options:
         if option not in allowed:
-            takes = ", ".join(allowed) or "no options"
-            raise UserError(f"the prompter {name} has no option {option.replace('_', '-')!r}; it takes {takes}")
+            choices = ", ".join(allowed) or "no options"
+            raise UserError(f"the prompter {name} has no option {option.replace('_', '-')!r}; it takes {choices}")
     return strategy(samples if name == ORACLE else mllm, **options)
 
 

@@ -1,4 +1,4 @@
-"""Prompts that are known beforehand, as a rule from true masks: the ceiling of a segmenter."""
+"""The oracle prompter: prompts from ground truth masks, the upper bound for a segmenter."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sam4mllm.prompters import Prompting, Query
 
 
 class Oracle:
-    """Looks the prompts of each query up by its key, and asks no model; what it says is marked as an oracle's.
+    """Looks up the prompts of each query by its key and marks them with ``Prompting.oracle``. It uses no model.
 
     Args:
-        prompts: by `Query.key`, a sample's id; ``()`` is "nothing there".
+        prompts: maps `Query.key`, a sample's id, to one prompt per object; ``()`` means no object.
     """
 
     def __init__(self, prompts: Mapping[str, tuple[Prompt, ...]]) -> None:
@@ -25,42 +25,45 @@ class Oracle:
 
     @classmethod
     def of(cls, samples: Iterable[Sample], positive: int = 3, negative: int = 3, seed: int = 0) -> Oracle:
-        """Of the prompts that a perfect talker would give about samples (see `true_prompts`)."""
+        """An oracle for the samples, with the prompts of `true_prompts`."""
         return cls(true_prompts(samples, positive, negative, seed))
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query, without replies.
 
         Raises:
-            UserError: for a query whose key is not known.
+            UserError: if the oracle has no entry for a query's key.
         """
         for query in queries:
             if query.key not in self.prompts:
-                raise UserError(f"no prompts are known for the key {query.key!r} ({query.phrase!r})")
+                raise UserError(f"the oracle has no prompts for key {query.key!r} (phrase {query.phrase!r})")
         return [Prompting(prompts=self.prompts[query.key], oracle=True) for query in queries]
 
 
 def true_prompts(
     samples: Iterable[Sample], positive: int = 3, negative: int = 3, seed: int = 0
 ) -> dict[str, tuple[Prompt, ...]]:
-    """Each sample's prompts from its own masks, by its id: every object's box, with random clicks in it.
+    """Prompts from each sample's ground truth masks, by sample id: the box of every object and random points in it.
 
     Args:
-        samples: in an order that is part of what is drawn.
-        positive: how many clicks on each object; fewer where it has fewer pixels.
-        negative: how many off it, in its box; fewer where it fills its box.
-        seed: of the clicks.
+        samples: the samples; their order determines the random points.
+        positive: points on each object; fewer if the object has fewer pixels.
+        negative: points off each object but inside its box; fewer if fewer pixels of the box are off the object.
+        seed: random seed of the points.
 
     Raises:
-        UserError: for a negative number.
+        UserError: if a number is negative.
     """
     if min(positive, negative, seed) < 0:
-        raise UserError(f"an oracle has 0 or more points and a seed of 0 or more, got {positive}, {negative}, {seed}")
-    found = {}
+        raise UserError(
+            "an oracle needs 0 or more points and a seed of 0 or more, "
+            f"got positive={positive}, negative={negative}, seed={seed}"
+        )
+    prompts_by_id = {}
     for number, sample in enumerate(samples):
         rng = np.random.default_rng([seed, number])
         boxes = [(rle.mask, rle.box) for rle in sample.masks]
-        found[sample.id] = tuple(
+        prompts_by_id[sample.id] = tuple(
             Prompt(box, clicks(mask, box, positive, negative, rng)) for mask, box in boxes if box is not None
         )
-    return found
+    return prompts_by_id

@@ -1,6 +1,6 @@
-"""What the strategies share that ask about points one by one: how points are laid, asked about, and kept.
+"""Shared by PQPP and adaptive PQPP: place points in a box, let the model classify them, keep the certain ones.
 
-Every point is asked about alone, as the first turn after the boxes. Knows nothing of which points are worth asking.
+Every point is classified in a turn of its own, directly after the turn with the boxes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from jaxtyping import Float
 from sam4mllm.errors import UserError
 from sam4mllm.geometry import sampling
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.language.dialects import Dialect
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import YES_NO, ask_point
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.first_turn import boxes_turn
 
 Laid = Sequence[tuple[int, Point]]
-"""Points of one query to ask about, each with the number of its object."""
+"""The points of one query to classify, each with the index of its object."""
 
 LAYOUTS: Mapping[str, Callable[[Box, int], Float[np.ndarray, "n 2"]]] = {
     "grid": lambda box, points: sampling.grid(box, math.isqrt(points)),
@@ -34,14 +34,14 @@ LAYOUTS: Mapping[str, Callable[[Box, int], Float[np.ndarray, "n 2"]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How points are laid over a box.
+    """An arrangement of points in a box.
 
     Attributes:
         name: a key of `LAYOUTS`: a regular ``grid``, a ``low-discrepancy`` set, or the box's ``interior``.
-        points: how many; a square number for the grid.
+        points: points per box; a square number for the grid.
 
     Raises:
-        UserError: for an unknown name, no points, or a grid that is not a square.
+        UserError: if the name is unknown, ``points`` is below 1, or ``points`` of a grid is not a square number.
     """
 
     name: str
@@ -52,24 +52,24 @@ class Layout:
             raise UserError(f"unknown layout {self.name!r}: choose from {', '.join(LAYOUTS)}")
         if self.points < 1 or (self.name == "grid" and math.isqrt(self.points) ** 2 != self.points):
             raise UserError(
-                f"{self.points} points cannot be laid as {self.name}: give 1 or more, a square number for the grid"
+                f"layout {self.name!r} cannot have {self.points} points: use 1 or more, a square number for the grid"
             )
 
     def lay(self, box: Box) -> tuple[Point, ...]:
-        """The points of a box, in their order."""
+        """The points in a box, in pixels of the original image."""
         return tuple(Point(float(x), float(y)) for x, y in LAYOUTS[self.name](box, self.points))
 
 
 @dataclass(frozen=True, slots=True)
 class Sure:
-    """When an answer is sure.
+    """The thresholds above which an answer counts as certain.
 
     Attributes:
-        yes: a point is kept as positive where P(yes) is above this (the official code's 0.75).
-        no: a point is kept as negative where P(no) is above this (the official code's 0.9).
+        yes: a point is kept as positive if P(yes) is above this; 0.75 in the official code.
+        no: a point is kept as negative if P(no) is above this; 0.9 in the official code.
 
     Raises:
-        UserError: for thresholds outside .5..1.
+        UserError: if a threshold is outside .5..1.
     """
 
     yes: float = 0.75
@@ -77,24 +77,24 @@ class Sure:
 
     def __post_init__(self) -> None:
         if not (0.5 <= self.yes <= 1 and 0.5 <= self.no <= 1):
-            raise UserError(f"thresholds must lie within .5 and 1, got sure_yes={self.yes} and sure_no={self.no}")
+            raise UserError(f"thresholds must be within .5 and 1, got sure_yes={self.yes} and sure_no={self.no}")
 
     def of(self, yes: float) -> bool | None:
-        """The sign of a point with that P(yes); None where it is not sure."""
+        """The label of a point with this P(yes): true for positive, false for negative, None if uncertain."""
         return True if yes > self.yes else False if 1 - yes > self.no else None
 
-    def of_each(self, found: Sequence[Prompting]) -> list[Prompting]:
-        """The same with the sure ones of the points that were asked about."""
-        return [replace(one, prompts=self.kept(one.prompts, one.asked)) for one in found]
+    def of_each(self, promptings: Sequence[Prompting]) -> list[Prompting]:
+        """The promptings with the certain ones of their classified points added to the prompts."""
+        return [replace(prompting, prompts=self.kept(prompting.prompts, prompting.asked)) for prompting in promptings]
 
     def kept(self, prompts: Sequence[Prompt], asked: Sequence[Asked]) -> tuple[Prompt, ...]:
-        """The boxes with their sure points, in the order in which they were asked about."""
+        """The boxes with their certain points, in the order of ``asked``."""
         points: list[list[Point]] = [[] for _ in prompts]
-        for one in asked:
-            sign = self.of(one.yes)
-            if sign is not None:
-                points[one.object].append(Point(one.x, one.y, positive=sign))
-        return tuple(Prompt(prompt.box, tuple(own)) for prompt, own in zip(prompts, points, strict=True))
+        for answer in asked:
+            label = self.of(answer.yes)
+            if label is not None:
+                points[answer.object].append(Point(answer.x, answer.y, positive=label))
+        return tuple(Prompt(prompt.box, tuple(labelled)) for prompt, labelled in zip(prompts, points, strict=True))
 
 
 def boxes_then(
@@ -102,68 +102,73 @@ def boxes_then(
     queries: Sequence[Query],
     ask: Callable[[Chat, Sequence[str], Sequence[Prompting]], list[Prompting]],
 ) -> list[Prompting]:
-    """Ask for the boxes of each query, then about points in them.
+    """Generate the boxes of each query, then classify points in them.
 
     Args:
-        mllm: who is asked.
-        queries: a batch; nobody is asked where there are none.
-        ask: given the chat after the turn that asked for the boxes, the phrases and the boxes, adds what it asked.
+        mllm: the model that generates the boxes and classifies the points.
+        queries: a batch; if it is empty, the model is not called.
+        ask: classifies points; receives the chat after the turn with the boxes, the phrases, and the boxes as
+            promptings, and returns the promptings with ``asked`` filled in.
 
     Returns:
-        One `Prompting` per query with the seconds of its ``ask`` under ``points``.
+        One `Prompting` per query. ``timings["points"]`` holds the seconds of ``ask``.
     """
     if not queries:
         return []
-    chat, found = boxes_turn(mllm, queries)
+    chat, boxes = boxes_turn(mllm, queries)
     start = perf_counter()
-    found = ask(chat, [query.phrase for query in queries], found)
+    promptings = ask(chat, [query.phrase for query in queries], boxes)
     seconds = (perf_counter() - start) / len(queries)
-    return [replace(one, timings={**one.timings, "points": seconds}) for one in found]
+    return [replace(prompting, timings={**prompting.timings, "points": seconds}) for prompting in promptings]
 
 
 def ask_each(
-    chat: Chat, dialect: Dialect, phrases: Sequence[str], found: Sequence[Prompting], laid: Sequence[Laid]
+    chat: Chat,
+    dialect: Dialect,
+    phrases: Sequence[str],
+    promptings: Sequence[Prompting],
+    points_per_query: Sequence[Laid],
 ) -> list[Prompting]:
-    """Ask about points, each alone, and add the answers to those that were given before.
+    """Classify each point in a turn of its own and append the answers to ``asked``.
 
     Args:
-        chat: after the turn that asked for the boxes; nothing is appended to it.
-        dialect: the model's.
-        phrases: one for each query.
-        found: the boxes of each query.
-        laid: the points of each query; none where () is.
+        chat: the chat after the turn with the boxes; no turn is appended to it.
+        dialect: how the model writes points.
+        phrases: one per query.
+        promptings: the boxes and earlier answers of each query.
+        points_per_query: the points to classify; may be empty for a query.
 
     Raises:
-        UserError: for an answer that has no probability: the model's own numbers are none.
+        UserError: if the model returns NaN or another number outside 0..1 as a probability.
     """
     questions = [
-        [ask_point(point, phrase, dialect, frame, shared(one.prompts, index)) for index, point in points]
-        for points, phrase, frame, one in zip(laid, phrases, chat.frames, found, strict=True)
+        [ask_point(point, phrase, dialect, frame, shared(prompting.prompts, index)) for index, point in points]
+        for points, phrase, frame, prompting in zip(points_per_query, phrases, chat.frames, promptings, strict=True)
     ]
-    chances = chat.choose(questions, YES_NO)
+    answers_per_query = chat.choose(questions, YES_NO)
     return [
         replace(
-            one,
+            prompting,
             asked=(
-                *one.asked,
+                *prompting.asked,
                 *(
-                    Asked(index, point.x, point.y, _likely(float(chance[0])))
-                    for (index, point), chance in zip(points, rows, strict=True)
+                    Asked(index, point.x, point.y, _check_probability(float(probabilities[0])))
+                    for (index, point), probabilities in zip(points, answers, strict=True)
                 ),
             ),
         )
-        for one, points, rows in zip(found, laid, chances, strict=True)
+        for prompting, points, answers in zip(promptings, points_per_query, answers_per_query, strict=True)
     ]
 
 
-def _likely(yes: float) -> float:
-    if not 0 <= yes <= 1:  # nan, too
+def _check_probability(yes: float) -> float:
+    if not 0 <= yes <= 1:  # also catches NaN
         raise UserError(
-            f"the model gave no probability but {yes} about a point: its numbers overflow, try another dtype"
+            f"the model returned {yes} as a probability of a point: its numbers overflow, try another dtype"
         )
     return yes
 
 
 def shared(prompts: Sequence[Prompt], index: int) -> Box | None:
-    """The object's box where the phrase means several objects, and the question must say which."""
+    """The object's box if the phrase refers to several objects, so that a question can name one of them; else None."""
     return prompts[index].box if len(prompts) > 1 else None

@@ -1,4 +1,4 @@
-"""PPG, prompt-point generation: box and signed points in one reply (SAM4MLLM, ECCV 2024)."""
+"""PPG, prompt-point generation: the model generates boxes and labelled points in one reply (SAM4MLLM, ECCV 2024)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from sam4mllm.prompters.first_turn import first_turn
 
 
 class PPG:
-    """Asks once, for the box and the points of every object that the phrase means.
+    """Generates the box and the points of every object that the phrase refers to, in one reply.
 
     Args:
-        mllm: who is asked.
-        positive: how many points on each object are asked for.
-        negative: how many points off it.
+        mllm: the model that generates the prompts.
+        positive: number of points to request on each object.
+        negative: number of points to request off each object.
 
     Raises:
-        UserError: for a negative number of points.
+        UserError: if a number of points is negative.
     """
 
     def __init__(self, mllm: MLLM, positive: int = 3, negative: int = 3) -> None:
         if positive < 0 or negative < 0:
-            raise UserError(f"PPG asks for 0 or more points, got {positive} positive and {negative} negative")
+            raise UserError(f"PPG needs 0 or more points, got positive={positive} and negative={negative}")
         self.mllm, self.positive, self.negative = mllm, positive, negative
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query, holding the points that the model gave, however many those are."""
+        """One `Prompting` per query, with the points of the reply, which may be more or fewer than requested."""
         if not queries:
             return []
         texts = [ask_prompts(query.phrase, self.positive, self.negative, self.mllm.dialect) for query in queries]

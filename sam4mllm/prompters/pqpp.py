@@ -1,8 +1,8 @@
-"""PQPP, proactive query of prompt-points: a box, then yes or no about points laid inside it (SAM4MLLM, ECCV 2024).
+"""PQPP, proactive query of prompt-points: a box, then yes or no for points inside it (SAM4MLLM, ECCV 2024).
 
-Each point is asked alone, as the first turn after the box, so that no answer leans on another; ``ask="list"`` asks
-all points of an object in one turn, as the paper does. Unsure points are dropped; where none is sure the box stands
-alone.
+Each point is classified in a turn of its own, directly after the turn with the boxes, so that no answer depends on
+another. With ``ask="list"`` one turn lists all points of an object, as in the paper. Uncertain points are dropped. If
+no point of an object is certain, its prompt is the box alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Point
+from sam4mllm.language.messages import Reply
 from sam4mllm.language.templates import ask_points, read_labels
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
@@ -18,19 +20,20 @@ from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then, shared
 
 
 class PQPP:
-    """Asks for the boxes, then whether points inside each are on the object.
+    """Generates boxes, then classifies points inside each box as on or off the object.
 
     Args:
-        mllm: who is asked.
-        layout: how points are laid over a box: a regular ``grid``, a ``low-discrepancy`` set, or its ``interior``.
-        points: how many; a square number for the grid.
-        sure_yes: a point is kept as positive where P(yes) is above this (the official code's 0.75).
-        sure_no: a point is kept as negative where P(no) is above this (the official code's 0.9).
-        ask: ``one`` point a question, or the paper's ``list`` of all points of an object in one turn; a listed answer
-            carries no probability and counts as sure.
+        mllm: the model that generates the boxes and classifies the points.
+        layout: arrangement of the points in a box: a regular ``grid``, a ``low-discrepancy`` set, or its ``interior``.
+        points: points per box; a square number for the grid.
+        sure_yes: a point is kept as positive if P(yes) is above this; 0.75 in the official code.
+        sure_no: a point is kept as negative if P(no) is above this; 0.9 in the official code.
+        ask: ``one`` point per question, or a ``list`` of all points of an object in one question, as in the paper.
+            Answers to a list have no probabilities and count as certain.
 
     Raises:
-        UserError: for an unknown layout or way of asking, thresholds outside .5..1, or a grid that is not a square.
+        UserError: if ``layout`` or ``ask`` is unknown, a threshold is outside .5..1, or ``points`` does not fit the
+            layout.
     """
 
     def __init__(
@@ -43,50 +46,60 @@ class PQPP:
         ask: str = "one",
     ) -> None:
         if ask not in ("one", "list"):
-            raise UserError(f"unknown way of asking {ask!r}: choose from one, list")
+            raise UserError(f"unknown value for ask, {ask!r}: choose from one, list")
         self.mllm, self.layout, self.sure, self.ask = mllm, Layout(layout, points), Sure(sure_yes, sure_no), ask
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query; its ``asked`` holds every point that was answered, kept or not."""
+        """One `Prompting` per query; ``asked`` holds every point with an answer, including the uncertain ones."""
         ask = self._ask_each if self.ask == "one" else self._ask_lists
         return self.sure.of_each(boxes_then(self.mllm, queries, ask))
 
-    def _ask_each(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
-        laid = [
-            [(index, point) for index, prompt in enumerate(one.prompts) for point in self.layout.lay(prompt.box)]
-            for one in found
+    def _ask_each(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
+        points = [
+            [(index, point) for index, prompt in enumerate(prompting.prompts) for point in self.layout.lay(prompt.box)]
+            for prompting in boxes
         ]
-        return ask_each(chat, self.mllm.dialect, phrases, found, laid)
+        return ask_each(chat, self.mllm.dialect, phrases, boxes, points)
 
-    def _ask_lists(self, chat: Chat, phrases: Sequence[str], found: Sequence[Prompting]) -> list[Prompting]:
-        """One turn per object; a picture with fewer objects than another is not asked in the later rounds."""
-        found = list(found)
-        for index in range(max(len(prompting.prompts) for prompting in found)):
-            laid = [self.layout.lay(p.prompts[index].box) if index < len(p.prompts) else () for p in found]
+    def _ask_lists(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
+        """One turn per object. An image with fewer objects than another gets no text in the later turns."""
+        promptings = list(boxes)
+        for index in range(max(len(prompting.prompts) for prompting in promptings)):
+            points_per_query = [
+                self.layout.lay(prompting.prompts[index].box) if index < len(prompting.prompts) else ()
+                for prompting in promptings
+            ]
             texts = [
                 ask_points(points, phrase, self.mllm.dialect, frame, shared(prompting.prompts, index)) if points else ""
-                for points, phrase, frame, prompting in zip(laid, phrases, chat.frames, found, strict=True)
+                for points, phrase, frame, prompting in zip(
+                    points_per_query, phrases, chat.frames, promptings, strict=True
+                )
             ]
-            for row, reply in enumerate(chat.answer(texts)):
-                if laid[row]:
-                    labels = read_labels(reply.text, len(laid[row]))
-                    heard = [
-                        Asked(index, point.x, point.y, float(label))
-                        for point, label in zip(laid[row], labels, strict=True)
-                        if label is not None
-                    ]
-                    found[row] = replace(
-                        found[row],
-                        replies=(*found[row].replies, reply),
-                        readable=found[row].readable and bool(heard),
-                        asked=(*found[row].asked, *heard),
-                    )
-        return found
+            for row, (points, reply) in enumerate(zip(points_per_query, chat.answer(texts), strict=True)):
+                if points:
+                    promptings[row] = _add_answers(promptings[row], index, points, reply)
+        return promptings
+
+
+def _add_answers(prompting: Prompting, index: int, points: Sequence[Point], reply: Reply) -> Prompting:
+    """Add the answers in a reply about the points of object ``index``; points without an answer are left out."""
+    labels = read_labels(reply.text, len(points))
+    answers = [
+        Asked(index, point.x, point.y, float(label))
+        for point, label in zip(points, labels, strict=True)
+        if label is not None
+    ]
+    return replace(
+        prompting,
+        replies=(*prompting.replies, reply),
+        readable=prompting.readable and bool(answers),
+        asked=(*prompting.asked, *answers),
+    )
 
 
 def verified(mllm: MLLM, points: int = 9) -> PQPP:
-    """The baseline without fine-tuning: a model's box, and points of its interior that the same model has verified.
+    """PQPP for a model without fine-tuning: points in the box's inner half, each labelled by the more probable answer.
 
-    The points are always the same ones of the box's inner half, and each gets the sign that is likelier.
+    The points have the same positions, relative to the box, in every box.
     """
     return PQPP(mllm, "interior", points, 0.5, 0.5)

@@ -1,7 +1,7 @@
-"""Synthetic scenes with exact masks and phrases: something to learn from and to score on, on any machine.
+"""Synthetic scenes with exact masks and phrases, for training and evaluation on any machine.
 
-A scene is drawn from a seed: textured figures on a textured ground, some of them in pairs that share a box, and
-phrases whose targets are computed, not guessed. Knows nothing of models, prompts and files.
+A seed determines a scene: textured figures on a textured background, some of them in pairs that share a box, and
+phrases with exactly computed targets.
 
     >>> drawing = draw_split("test", 0, Level(objects=(1, 4)))
     >>> [(e.text, e.targets, e.kind, e.ambiguous) for e in drawing.expressions][:2]

@@ -1,6 +1,6 @@
-"""Which phrases a scene is asked: structures are proposed at random and kept where they are beyond argument.
+"""Generates the phrases of a scene: proposes random structures and keeps the unambiguous ones.
 
-Knows nothing of pixels' looks; the truth of a phrase is the phrase's own (`Phrase.targets`).
+The targets of a phrase are those of `Phrase.targets`.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Expression:
 
     Attributes:
         text: the phrase.
-        targets: indices of the figures it names, ascending; empty for a phrase of kind "none".
-        kind: "res" (one target), "several", "none", or "reasoning" (one target, named by its use).
-        ambiguous: whether a target's box (of what is seen) is nearly that of a figure that is no target: IoU of
-            `ALIKE` or more. A box alone does not say which of the two is meant.
-        phrase: the structure behind the text.
+        targets: ascending indices of the figures that the phrase refers to; empty for kind "none".
+        kind: "res" (one target), "several" targets, "none", or "reasoning" (one target, described by its use).
+        ambiguous: whether the visible box of a target and that of another figure have an IoU of `ALIKE` or more, so
+            that a box alone cannot distinguish them.
+        phrase: the structure of the text.
     """
 
     text: str
@@ -63,11 +63,11 @@ class Describer:
         self.rng = rng
 
     def one_of(self, choices: Sequence[str]) -> str:
-        """A choice, all alike likely."""
+        """A random choice with equal probabilities."""
         return choices[int(self.rng.integers(len(choices)))]
 
     def noun(self, figure: Figure, full: bool = False) -> Noun:
-        """Some of a figure's attributes, at least one of them; all where ``full``."""
+        """A random selection of a figure's attributes, at least one of them; all attributes if ``full``."""
         shape, colour, size = self.rng.random(3) < (0.85, 0.6, 0.25)
         if full:
             return Noun(figure.shape, figure.colour, figure.size)
@@ -78,12 +78,12 @@ class Describer:
         )
 
     def other(self, index: int) -> Figure:
-        """Another figure than the one at ``index``; the same where it is alone."""
+        """A figure other than the one at ``index``; the same one if it is the only figure."""
         step = 1 + int(self.rng.integers(max(len(self.figures) - 1, 1)))
         return self.figures[(index + step) % len(self.figures)]
 
     def res(self, index: int) -> Iterator[Phrase]:
-        """Phrases that may name one figure: its attributes, its place, its relation to another."""
+        """Candidate phrases for one figure: by its attributes, its side, or its relation to another figure."""
         figure = self.figures[index]
         for draw in self.rng.random(TRIES):
             if draw < 0.5:
@@ -95,15 +95,15 @@ class Describer:
         yield The(self.noun(figure, full=True))
 
     def relation(self, index: int) -> Iterator[Phrase]:
-        """A relation of a figure to another that holds, the rarer ones first: holes and hiding, then directions."""
+        """A true relation of a figure to another; rare relations (inside, in front of, behind) precede directions."""
         figure, anchor = self.figures[index], self.other(index)
-        held = [name for name in RELATIONS if anchor is not figure and related(figure, name, anchor)]
-        if held:
-            rare = [name for name in held if name not in SIDES]
-            yield TheBy(self.noun(figure), self.one_of(rare or held), self.noun(anchor))
+        relations = [name for name in RELATIONS if anchor is not figure and related(figure, name, anchor)]
+        if relations:
+            rare = [name for name in relations if name not in SIDES]
+            yield TheBy(self.noun(figure), self.one_of(rare or relations), self.noun(anchor))
 
     def several(self) -> Iterator[Phrase]:
-        """Phrases that may name two figures or more."""
+        """Candidate phrases for two or more figures."""
         for draw in self.rng.random(TRIES):
             index = int(self.rng.integers(len(self.figures)))
             figure = self.figures[index]
@@ -115,7 +115,7 @@ class Describer:
                 yield Pair(self.noun(figure), self.noun(self.other(index)))
 
     def none(self) -> Iterator[Phrase]:
-        """Phrases that may name nothing, each a small step from what is there."""
+        """Candidate phrases without a target, most of them similar to a figure in the scene."""
         for draw in self.rng.random(TRIES):
             index = int(self.rng.integers(len(self.figures)))
             figure = self.figures[index]
@@ -132,7 +132,7 @@ class Describer:
         yield The(Noun(*self.absent()))
 
     def altered(self, index: int) -> Noun:
-        """A figure's shape and colour with one of them, or its size, exchanged; for another figure's, where it can."""
+        """A figure's shape and colour with one of them replaced, or with the wrong size."""
         figure, other = self.figures[index], self.other(index)
         draw, near = self.rng.random(2)
         borrow = near < 0.6 and other is not figure
@@ -143,7 +143,7 @@ class Describer:
         return Noun(figure.shape, figure.colour, SIZES[figure.size == SIZES[0]])
 
     def absent(self) -> tuple[str, str]:
-        """A shape and a colour that no figure of the scene has."""
+        """A shape and a colour that no figure in the scene has."""
         shapes = [shape for shape in SHAPES if shape not in {figure.shape for figure in self.figures}]
         colours = [colour for colour in COLOURS if colour not in {figure.colour for figure in self.figures}]
         return self.one_of(shapes or SHAPES), self.one_of(colours or COLOURS)
@@ -155,32 +155,32 @@ class Describer:
 
 
 def describe(figures: Sequence[Figure], rng: np.random.Generator, kinds: Sequence[Kind] = KINDS) -> list[Expression]:
-    """The expressions of one scene, no text twice: one "res" for each figure that has one, one of each other kind.
+    """The expressions of one scene, without repeated texts: one "res" per figure and one of each other kind.
 
-    A kind for which the scene offers nothing beyond argument is left out.
+    If no unambiguous phrase is found for a figure or a kind, it has no expression.
     """
     propose = Describer(figures, rng)
     plans: list[tuple[Kind, Iterator[Phrase], Callable[[Targets], bool]]] = []
     if "res" in kinds:
         plans += [("res", propose.res(i), frozenset({i}).__eq__) for i in range(len(figures))]
     if "several" in kinds and len(figures) > 1:
-        plans.append(("several", propose.several(), lambda found: len(found) > 1))
+        plans.append(("several", propose.several(), lambda targets: len(targets) > 1))
     if "none" in kinds:
         plans.append(("none", propose.none(), NOTHING.__eq__))
     if "reasoning" in kinds:
-        plans.append(("reasoning", propose.reasoning(), lambda found: len(found) == 1))
-    kept: dict[str, Expression] = {}
-    for kind, phrases, wanted in plans:
+        plans.append(("reasoning", propose.reasoning(), lambda targets: len(targets) == 1))
+    expressions: dict[str, Expression] = {}
+    for kind, phrases, is_valid in plans:
         for phrase in phrases:
-            found = phrase.targets(figures)
-            if found is not None and wanted(found) and phrase.text not in kept:
-                targets = tuple(sorted(found))
-                kept[phrase.text] = Expression(phrase.text, targets, kind, ambiguous(figures, targets), phrase)
+            indices = phrase.targets(figures)
+            if indices is not None and is_valid(indices) and phrase.text not in expressions:
+                targets = tuple(sorted(indices))
+                expressions[phrase.text] = Expression(phrase.text, targets, kind, ambiguous(figures, targets), phrase)
                 break
-    return list(kept.values())
+    return list(expressions.values())
 
 
 def ambiguous(figures: Sequence[Figure], targets: Sequence[int]) -> bool:
-    """Whether a target shares its box with a figure that is no target."""
-    others = [figure.seen_box for index, figure in enumerate(figures) if index not in targets]
-    return any(box_iou(figures[index].seen_box, box) >= ALIKE for index in targets for box in others)
+    """Whether a target shares its visible box with a figure that is not a target."""
+    other_boxes = [figure.seen_box for index, figure in enumerate(figures) if index not in targets]
+    return any(box_iou(figures[index].seen_box, box) >= ALIKE for index in targets for box in other_boxes)

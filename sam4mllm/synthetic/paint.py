@@ -1,7 +1,7 @@
-"""How drawings look: textured grounds, textured and shaded figures, noise. Knows nothing of masks' meaning.
+"""Paints drawings: a textured background, textured and shaded figures, and noise.
 
-Textures are made once per picture size from a fixed seed; a drawing cuts its own pieces out of them, so that painting
-costs a table look-up per pixel.
+Textures are generated once per image size from a fixed seed. A drawing uses crops of them, so painting costs one table
+lookup per pixel.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ NOISE = 9.0  # standard deviation, in grey levels
 
 
 def _clouds(side: int, rng: np.random.Generator) -> Float32[np.ndarray, "s s"]:
-    """Soft noise of several octaves."""
-    whole = np.zeros((side, side), dtype=np.float32)
+    """Smooth noise of several octaves."""
+    clouds = np.zeros((side, side), dtype=np.float32)
     for cells, weight in ((3, 1.0), (6, 0.6), (13, 0.4)):
         grid = rng.standard_normal((cells, cells)).astype(np.float32)
-        whole += np.float32(weight) * cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
-    return whole
+        clouds += np.float32(weight) * cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
+    return clouds
 
 
 def _pattern(side: int, rng: np.random.Generator, kind: int) -> Float32[np.ndarray, "s s"]:
-    """Stripes, checks or dots under soft noise, or the noise alone."""
+    """Stripes, checks or dots plus smooth noise, or the noise alone."""
     angle, period = rng.uniform(0, math.pi), rng.uniform(0.05, 0.14) * side / 2
     y, x = np.mgrid[:side, :side].astype(np.float32)
     a = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / period)
@@ -51,7 +51,7 @@ def _pattern(side: int, rng: np.random.Generator, kind: int) -> Float32[np.ndarr
 
 @lru_cache(maxsize=4)
 def _textures(side: int) -> UInt8[np.ndarray, "n s s"]:
-    """Grey tiles of twice the picture's side, each spread over 0..255."""
+    """Grey tiles with twice the side of the image, each normalised to 0..255."""
     rng = np.random.default_rng(7)
     tiles = [_pattern(2 * side, rng, kind) for kind in range(TEXTURES)]
     return np.stack([cv2.normalize(tile, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8) for tile in tiles])
@@ -59,20 +59,20 @@ def _textures(side: int) -> UInt8[np.ndarray, "n s s"]:
 
 @lru_cache(maxsize=4)
 def _noise(side: int) -> Int16[np.ndarray, "s s 3"]:
-    """A tile of sensor noise of twice the picture's side."""
+    """A tile of sensor noise with twice the side of the image."""
     rng = np.random.default_rng(8)
     return rng.normal(0.0, NOISE, (2 * side, 2 * side, 3)).round().astype(np.int16)
 
 
 def _ramp(dark: Float32[np.ndarray, "3"], light: Float32[np.ndarray, "3"]) -> UInt8[np.ndarray, "256 3"]:
-    """The colours from dark to light, by grey level."""
+    """The colours from dark to light, indexed by grey level."""
     steps = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
     ramp: UInt8[np.ndarray, "256 3"] = np.clip(dark + (light - dark) * steps, 0, 255).astype(np.uint8)
     return ramp
 
 
 def _ground(side: int, rng: np.random.Generator) -> Image:
-    """A textured ground between two muted colours, some of them of a figure's hue."""
+    """A textured background between two muted colours with hues of the palette."""
     tile = _textures(side)[rng.integers(TEXTURES)]
     top, left = rng.integers(side, size=2)
     hues = np.asarray(list(PALETTE.values()), dtype=np.float32)[rng.integers(len(PALETTE), size=2)]
@@ -84,7 +84,7 @@ def _ground(side: int, rng: np.random.Generator) -> Image:
 
 
 def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Generator) -> None:
-    """Paint a figure's seen pixels in place: its colour, jittered, under a texture and a slanting light."""
+    """Paint a figure's visible pixels in place: its colour with jitter, texture and a gradient of light."""
     side = image.shape[0]
     window = window_of(pose, side)
     height, width = window[0].stop - window[0].start, window[1].stop - window[1].start
@@ -95,14 +95,14 @@ def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Gene
     u, v = local(pose, window)
     level = np.float32(128) + grain * (tile - np.float32(128)) + slope_u * u + slope_v * v
     colours = _ramp(base * np.float32(0.55), np.minimum(base * np.float32(1.3) + np.float32(20), np.float32(255)))
-    seen = mask[window]
-    image[window][seen] = colours[np.clip(level[seen], 0, 255).astype(np.uint8)]
+    visible = mask[window]
+    image[window][visible] = colours[np.clip(level[visible], 0, 255).astype(np.uint8)]
 
 
 def paint(layers: Sequence[tuple[Pose, Mask, str]], side: int, rng: np.random.Generator) -> Image:
-    """A picture of figures (pose, seen pixels, colour), each on its pixels alone.
+    """An image of figures, given as (pose, visible pixels, colour).
 
-    Edges are softened as a lens would; masks are not.
+    The image is slightly blurred, as by a lens; the masks remain exact.
     """
     image = _ground(side, rng)
     for pose, mask, colour in layers:

@@ -1,8 +1,8 @@
-"""Referring expressions as small structures: each says its words and finds its targets. Knows nothing of pixels' looks.
+"""Referring expressions as structures that generate their text and compute their targets.
 
-``targets`` is the whole truth about a phrase: the indices of the figures it names, the empty set where it names
-nothing, and None where a careful reader could argue (two rings for "the ring", a centre barely left of another). What
-can be argued about is never asked.
+``targets`` returns the indices of the figures that a phrase refers to, or an empty set if it refers to none. It returns
+None if the answer is debatable, for example with two rings for "the ring", or a centre that is barely left of another.
+Debatable phrases are never used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RELATIONS = {
     "front": "in front of",
     "behind": "behind",
 }
-MARGIN = 0.12  # of the picture's side: how far apart two centres must be to be told apart
+MARGIN = 0.12  # least distance of two centres for a direction to hold, as a fraction of the image side
 PLURALS = {shape: shape + ("es" if shape.endswith("s") else "s") for shape in SHAPES}
 NOTHING: Targets = frozenset()
 
@@ -37,30 +37,30 @@ class Phrase(Protocol):
 
     @property
     def text(self) -> str:
-        """Its words."""
+        """The text of the phrase."""
         ...
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
-        """The figures it names; empty where it names nothing, None where that can be argued about."""
+        """Indices of the figures that the phrase refers to; empty if there are none, None if that is debatable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A kind of figure; what is None is left open."""
+    """A description of figures by attributes; None matches any value."""
 
     shape: str | None = None
     colour: str | None = None
     size: str | None = None
 
     def words(self, plural: bool = False) -> str:
-        """Like "big red ring", or "red shapes"."""
+        """The description as text, such as "big red ring" or "red shapes"."""
         shape = self.shape or "shape"
         head = PLURALS.get(shape, "shapes") if plural else shape
         return " ".join(word for word in (self.size, self.colour, head) if word)
 
     def matches(self, figures: Sequence[Figure]) -> Targets:
-        """The figures of this kind."""
+        """Indices of the figures with these attributes."""
         return frozenset(
             index
             for index, figure in enumerate(figures)
@@ -81,13 +81,13 @@ class The:
         return f"the {self.noun.words()}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
-        found = self.noun.matches(figures)
-        return found if len(found) < 2 else None
+        matches = self.noun.matches(figures)
+        return matches if len(matches) < 2 else None
 
 
 @dataclass(frozen=True, slots=True)
 class TheAt:
-    """ "the cross on the left": the leftmost of several, or the only one where it lies in that part of the picture."""
+    """ "the cross on the left": the leftmost of several, or the only one if it is in that part of the image."""
 
     noun: Noun
     side: str
@@ -125,13 +125,13 @@ class TheBy:
             index: related(figures[index], self.relation, figures[anchor])
             for index in self.noun.matches(figures) - anchors
         }
-        found = frozenset(index for index, held in holds.items() if held)
-        return None if None in holds.values() or len(found) > 1 else found
+        targets = frozenset(index for index, related_to_anchor in holds.items() if related_to_anchor)
+        return None if None in holds.values() or len(targets) > 1 else targets
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """ "all red shapes", or "both circles" where ``two``."""
+    """ "all red shapes", or "both circles" if ``two``."""
 
     noun: Noun
     two: bool = False
@@ -141,10 +141,10 @@ class All:
         return f"{'both' if self.two else 'all'} {self.noun.words(plural=True)}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
-        found = self.noun.matches(figures)
-        if not found:
-            return found
-        return found if len(found) >= 2 and (len(found) == 2 or not self.two) else None
+        matches = self.noun.matches(figures)
+        if not matches:
+            return matches
+        return matches if len(matches) >= 2 and (len(matches) == 2 or not self.two) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +165,16 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Riddle:
-    """A figure named by its use: ``fits`` are the shapes it means, ``perhaps`` those that somebody might mean."""
+    """A figure described by its use: ``fits`` are the shapes that match, ``perhaps`` those that are debatable."""
 
     text: str
     fits: frozenset[str]
     perhaps: frozenset[str] = frozenset()
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
-        found = frozenset(index for index, figure in enumerate(figures) if figure.shape in self.fits)
-        argued = any(figure.shape in self.perhaps for figure in figures)
-        return None if argued or len(found) > 1 else found
+        targets = frozenset(index for index, figure in enumerate(figures) if figure.shape in self.fits)
+        debatable = any(figure.shape in self.perhaps for figure in figures)
+        return None if debatable or len(targets) > 1 else targets
 
 
 RIDDLES = (
@@ -209,17 +209,17 @@ WORDS = tuple(
         | {word for riddle in RIDDLES for word in riddle.text.split()}
     )
 )
-"""Every word that a phrase can hold."""
+"""Every word that can occur in a phrase."""
 
 
 def _from_side(figure: Figure, side: str) -> float:
-    """How far a figure's centre is from a side, as a share of the picture."""
+    """Distance of a figure's centre from a side of the image, as a fraction of the image side."""
     x, y = figure.centre
     return {"left": x, "right": 1 - x, "top": y, "bottom": 1 - y}[side]
 
 
 def related(figure: Figure, relation: str, anchor: Figure) -> bool | None:
-    """Whether a figure stands in a relation to another; None where that can be argued about."""
+    """Whether a figure has this relation to another; None if that is debatable."""
     match relation:
         case "inside":
             return _inside(figure, anchor)
@@ -236,16 +236,16 @@ def related(figure: Figure, relation: str, anchor: Figure) -> bool | None:
 
 
 def _inside(figure: Figure, anchor: Figure) -> bool | None:
-    """Whether a figure lies in another's hole, all but a rim of it."""
+    """Whether at least 90% of a figure is in the hole of another; None if that is debatable."""
     if anchor.hole is None:
         covers = bool((figure.full & anchor.full).any())
-        return None if covers else False  # a cross on a square is "inside" of it to some
+        return None if covers else False  # some would call a cross on a square "inside" it
     share = int(np.count_nonzero(figure.full & anchor.hole)) / int(np.count_nonzero(figure.full))
     return True if share >= 0.9 else (False if share < 0.05 else None)
 
 
 def _in_front(figure: Figure, anchor: Figure) -> bool | None:
-    """Whether a figure hides a part of another."""
+    """Whether a figure covers a part of another; None if that is debatable."""
     covered = int(np.count_nonzero(figure.full & anchor.full))
     if covered == 0:
         return False if anchor.hole is None or not (figure.full & anchor.hole).any() else None

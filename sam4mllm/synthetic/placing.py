@@ -1,7 +1,4 @@
-"""Where figures go: freely, in another's hole, or in pairs that share a box, with enough of each left to be seen.
-
-Knows nothing of colours' looks nor of phrases.
-"""
+"""Places figures: anywhere, in the hole of another figure, or in pairs that share a box, all sufficiently visible."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from jaxtyping import Int8
 from sam4mllm.geometry.prompts import Box, Mask, box_iou, box_of
 from sam4mllm.synthetic.figures import BORES, COLOURS, HALF, RADII, SHAPES, TURNS, Figure, Pose, rasterise
 
-ALIKE = 0.6  # box IoU from which on two figures' boxes cannot be told apart
-SEEN = 0.4  # the share of a figure that must be seen
+ALIKE = 0.6  # boxes with at least this IoU count as indistinguishable
+SEEN = 0.4  # the least visible fraction of a figure
 TRIES = 12
 TWINS = (
     ("ring", "circle"),
@@ -31,13 +28,13 @@ TWINS = (
     ("circle", "triangle"),
     ("cross", "ring"),
     ("bar", "bar"),
-)  # (behind, in front): pairs that can share a box and leave enough of both to be seen
-THIN = (0.78, 0.86)  # the hole's share of the radius where a figure fills it
+)  # (behind, in front): pairs that can share a box while both stay visible
+THIN = (0.78, 0.86)  # hole radius as a fraction of the radius, for a hole that a figure fills
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
-    """A figure that has its place, before others cover it."""
+    """A placed figure with all of its pixels, regardless of figures that cover it."""
 
     pose: Pose
     colour: str
@@ -47,10 +44,11 @@ class Placed:
 
 
 class Canvas:
-    """A picture's places. Figures are put one after another; each may cover parts of the earlier ones.
+    """Places figures one after another; each may cover parts of the earlier ones.
 
     Attributes:
-        placed: the figures so far, in painting order.
+        placed: the figures placed so far, in painting order.
+        owner: index of the visible figure at each pixel, -1 for the background.
     """
 
     def __init__(self, side: int, rng: np.random.Generator) -> None:
@@ -59,7 +57,11 @@ class Canvas:
         self.owner: Int8[np.ndarray, "s s"] = np.full((side, side), -1, dtype=np.int8)
 
     def fill(self, count: int, twins: float, nested: float) -> None:
-        """Put ``count`` figures, beginning with a pair that shares a box, or one in a hole, as often as asked."""
+        """Place up to ``count`` figures.
+
+        With probability ``twins`` the first two share a box; with probability ``nested`` the second is in the hole of
+        the first. A count of 1 has neither.
+        """
         how = self.rng.random()
         if count >= 2 and how < twins + nested:
             for _ in range(TRIES):
@@ -71,17 +73,21 @@ class Canvas:
             self.put([self.free()])
 
     def put(self, news: Sequence[tuple[Pose, str]], alike: bool = False) -> bool:
-        """Add figures (pose, size word) where enough of all stays seen, and where their boxes agree if ``alike``."""
+        """Place figures (pose, size). Returns false, without a change, if a figure would not be visible enough.
+
+        It also returns false if a figure would cover one of the same colour, or if ``alike`` and the visible boxes of
+        the two new figures differ.
+        """
         placed, owner = list(self.placed), self.owner.copy()
         for pose, size in news:
             full, hole = rasterise(pose, self.side)
             colour = self.colour(placed, fresh=len(news) > 1)
             if any(placed[under].colour == colour for under in np.unique(owner[full]) if under >= 0):
-                return False  # nobody could see where one ends
+                return False  # the outline between them would be invisible
             owner[full] = len(placed)
             placed.append(Placed(pose, colour, size, full, hole))
         counts = np.bincount((owner + 1).ravel(), minlength=len(placed) + 1)[1:]
-        if any(seen < SEEN * np.count_nonzero(one.full) for seen, one in zip(counts, placed, strict=True)):
+        if any(count < SEEN * np.count_nonzero(figure.full) for count, figure in zip(counts, placed, strict=True)):
             return False
         if alike and not _same_box(owner == len(placed) - 2, owner == len(placed) - 1):
             return False
@@ -89,7 +95,7 @@ class Canvas:
         return True
 
     def free(self) -> tuple[Pose, str]:
-        """A figure anywhere, now and then of a shape that is already there."""
+        """A figure at a random position, sometimes with the shape of an earlier figure."""
         size = "small" if self.rng.random() < 0.5 else "big"
         if self.placed and self.rng.random() < 0.35:
             shape = self.placed[int(self.rng.integers(len(self.placed)))].pose.shape
@@ -98,7 +104,7 @@ class Canvas:
         return self.pose(shape, self.rng.uniform(*RADII[size])), size
 
     def pose(self, shape: str, share: float) -> Pose:
-        """A shape of a radius, as a share of the side, anywhere on the picture and turned as its kind may be."""
+        """A shape at a random position and angle; ``share`` is its radius as a fraction of the image side."""
         radius = share * self.side
         x, y = self.rng.uniform(1.06 * radius, self.side - 1.06 * radius, 2)
         turn = math.radians(TURNS.get(shape, 0.0))
@@ -106,7 +112,7 @@ class Canvas:
         return Pose(shape, float(x), float(y), radius, self.rng.uniform(-turn, turn), bore)
 
     def twins(self) -> list[tuple[Pose, str]]:
-        """Two figures about one centre, the second as large as the first or as the first's hole."""
+        """Two concentric figures; the second has the size of the first or of its hole."""
         behind, front = TWINS[int(self.rng.integers(len(TWINS)))]
         first = self.pose(behind, self.rng.uniform(0.22, RADII["big"][1]))
         if behind == "bar":
@@ -119,7 +125,7 @@ class Canvas:
         return [(first, "big"), (replace(second, x=first.x, y=first.y, angle=angle), "big")]
 
     def nest(self) -> list[tuple[Pose, str]]:
-        """A small figure in a large one's hole."""
+        """A small figure in the hole of a big one."""
         hollow = ("ring", "frame", "horseshoe")[int(self.rng.integers(3))]
         outer = replace(self.pose(hollow, self.rng.uniform(0.24, RADII["big"][1])), bore=self.rng.uniform(*THIN))
         inner = self.pose(SHAPES[int(self.rng.integers(len(SHAPES)))], self.rng.uniform(0.09, 0.12))
@@ -128,23 +134,32 @@ class Canvas:
         return [(outer, "big"), (replace(inner, x=outer.x + float(shift_x), y=outer.y + float(shift_y)), "small")]
 
     def colour(self, placed: Sequence[Placed], fresh: bool) -> str:
-        """A colour: one that is not yet there where ``fresh``, else now and then one that is."""
-        used = [one.colour for one in placed]
+        """A random colour; an unused one if ``fresh``, otherwise sometimes one of an earlier figure."""
+        used = [figure.colour for figure in placed]
         if used and not fresh and self.rng.random() < 0.35:
             return used[int(self.rng.integers(len(used)))]
         choices = [colour for colour in COLOURS if not (fresh and colour in used)]
         return choices[int(self.rng.integers(len(choices)))]
 
     def figures(self) -> tuple[Figure, ...]:
-        """What was placed, with the masks of what is seen of it."""
+        """The placed figures with the masks of their visible pixels."""
         return tuple(
-            Figure(one.pose.shape, one.colour, one.size, depth, self.owner == depth, one.full, one.hole, _box(one.full))
-            for depth, one in enumerate(self.placed)
+            Figure(
+                placed.pose.shape,
+                placed.colour,
+                placed.size,
+                depth,
+                self.owner == depth,
+                placed.full,
+                placed.hole,
+                _box(placed.full),
+            )
+            for depth, placed in enumerate(self.placed)
         )
 
 
 def _room(pose: Pose) -> float:
-    """The radius, in pixels, of a figure that shares a box with this one: that of its hole where it has one."""
+    """The radius, in pixels, of a figure that shares its box with this one; for a hollow figure, that of its hole."""
     match pose.shape:
         case "ring" | "horseshoe":
             return pose.radius * pose.bore
@@ -157,11 +172,11 @@ def _room(pose: Pose) -> float:
 
 def _box(mask: Mask) -> Box:
     box = box_of(mask)
-    assert box is not None  # a figure's radius is several pixels, and it lies on the picture
+    assert box is not None  # a figure has a radius of several pixels and is inside the image
     return box
 
 
 def _same_box(first: Mask, second: Mask) -> bool:
-    """Whether the boxes of two masks cannot be told apart; false where one is empty."""
+    """Whether the boxes of two masks are indistinguishable; false if a mask is empty."""
     a, b = box_of(first), box_of(second)
     return a is not None and b is not None and box_iou(a, b) >= ALIKE

@@ -1,7 +1,7 @@
-"""Synthetic scenes with exact masks and unarguable phrases, the same bytes for the same seed.
+"""Draws synthetic scenes with exact masks and unambiguous phrases; equal seeds give identical bytes.
 
-Some figures are put so that a box cannot say which is meant: a disc that fills a ring, a cross over a square, two bars
-that cross. Knows nothing of models, prompts and files.
+Some figures share a box, so that a box cannot distinguish them: a disc that fills a ring, a cross on a square, two bars
+that cross.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ SMALLEST = 32
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How hard scenes are.
+    """The difficulty of scenes.
 
     Attributes:
-        objects: the least and the greatest number of figures; now and then the greatest does not fit and is missed.
-        kinds: the kinds of expressions asked for.
-        twins: how often a scene of two figures or more holds a pair whose boxes nearly coincide, 0..1.
-        nested: how often it holds a small figure in a large one's hole instead, 0..1; with ``twins`` at most 1.
+        objects: minimum and maximum number of figures; a scene has fewer if they do not fit.
+        kinds: the kinds of expressions to generate.
+        twins: probability that a scene of two or more figures contains a pair with nearly the same box, 0..1.
+        nested: probability that it contains a small figure in the hole of a big one instead, 0..1. The sum with
+            ``twins`` is at most 1.
 
     Raises:
-        UserError: for numbers or kinds that are not among those.
+        UserError: if a number or a kind is out of range.
     """
 
     objects: tuple[int, int] = (1, 4)
@@ -44,16 +45,18 @@ class Level:
 
     def __post_init__(self) -> None:
         if not 1 <= self.objects[0] <= self.objects[1] <= 8:
-            raise UserError(f"objects are two numbers 1 <= least <= greatest <= 8, got {self.objects}")
+            raise UserError(f"objects must be two numbers 1 <= least <= greatest <= 8, got {self.objects}")
         if not self.kinds or not set(self.kinds) <= set(KINDS):
-            raise UserError(f"kinds are some of {', '.join(KINDS)}, got {self.kinds}")
+            raise UserError(f"kinds must be some of {', '.join(KINDS)}, got {self.kinds}")
         if min(self.twins, self.nested) < 0 or self.twins + self.nested > 1:
-            raise UserError(f"twins and nested are shares that sum to 1 at most, got {self.twins} and {self.nested}")
+            raise UserError(
+                f"twins and nested must be 0 or more and sum to 1 at most, got {self.twins} and {self.nested}"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """A scene: the picture, its figures in painting order, and what can be said about them."""
+    """A scene: the image, its figures in painting order, and expressions about them."""
 
     image: Image
     figures: tuple[Figure, ...]
@@ -61,30 +64,30 @@ class Drawing:
 
     @property
     def ambiguous(self) -> tuple[Expression, ...]:
-        """The expressions for which a box alone does not say what is meant."""
+        """The expressions with a target that shares its box with another figure."""
         return tuple(expression for expression in self.expressions if expression.ambiguous)
 
     def masks(self, expression: Expression) -> list[Mask]:
-        """The masks of what is seen of each target; none for a phrase that names nothing."""
+        """The visible mask of each target; empty if the expression has no target."""
         return [self.figures[index].mask for index in expression.targets]
 
 
 def split_seed(split: Split, index: int) -> tuple[int, int]:
-    """The seed of a split's scene, for `numpy.random.default_rng`; no two splits or indices share one.
+    """The seed of a scene, for `numpy.random.default_rng`; different splits and indices have different seeds.
 
     Raises:
-        UserError: for an unknown split or a negative index.
+        UserError: if the split is unknown or the index is negative.
     """
     if split not in SPLITS or index < 0:
-        raise UserError(f"a split is one of {', '.join(SPLITS)} and an index at least 0, got {split!r}, {index}")
+        raise UserError(f"split must be one of {', '.join(SPLITS)} and index at least 0, got {split!r}, {index}")
     return SPLITS.index(split), index
 
 
 def draw(rng: np.random.Generator, level: Level | None = None, size: int = 112) -> Drawing:
-    """A scene of ``size`` x ``size`` pixels; the same generator state gives the same bytes.
+    """A scene of ``size`` x ``size`` pixels; equal generator states give identical bytes.
 
     Raises:
-        UserError: for a size under 32, at which a figure's parts are no pixels wide.
+        UserError: if the size is below 32, because parts of figures would be thinner than a pixel.
     """
     if size < SMALLEST:
         raise UserError(f"a scene needs at least {SMALLEST} x {SMALLEST} pixels, got {size}")
@@ -92,10 +95,10 @@ def draw(rng: np.random.Generator, level: Level | None = None, size: int = 112) 
     canvas = Canvas(size, rng)
     canvas.fill(int(rng.integers(level.objects[0], level.objects[1] + 1)), level.twins, level.nested)
     figures = canvas.figures()
-    layers = [(one.pose, figure.mask, one.colour) for one, figure in zip(canvas.placed, figures, strict=True)]
+    layers = [(placed.pose, figure.mask, placed.colour) for placed, figure in zip(canvas.placed, figures, strict=True)]
     return Drawing(paint(layers, size, rng), figures, tuple(describe(figures, rng, level.kinds)))
 
 
 def draw_split(split: Split, index: int, level: Level | None = None, size: int = 112) -> Drawing:
-    """The ``index``-th scene of a split, whatever was drawn before."""
+    """The scene with this index in a split, independent of earlier draws."""
     return draw(np.random.default_rng(split_seed(split, index)), level, size)

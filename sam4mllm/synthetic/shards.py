@@ -1,6 +1,6 @@
-"""Drawings as samples: one per expression, with the masks of what is seen. Knows nothing of drawing.
+"""Converts drawings to samples: one per expression, with the masks of visible pixels.
 
-The kind of an expression is the last part of its sample's id, so that results can be split by it.
+A sample's id ends with the kind of its expression, so that results can be grouped by kind.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def samples_of(drawing: Drawing, image: str, split: str) -> list[Sample]:
     """The samples of one drawing, in the order of its expressions.
 
     Args:
-        drawing: of any level.
-        image: where its picture is or will be, below the set's image root; its stem is a part of the ids, as in
-            ``shapes-test-000017-2-res``, with ``-ambiguous`` behind where a box alone does not say what is meant.
-        split: the part of the set that it belongs to.
+        drawing: the drawing.
+        image: path of its image relative to the image root. The stem is part of the ids, as in
+            ``shapes-test-000017-2-res``. Ids of ambiguous expressions end with ``-ambiguous``.
+        split: the split of the samples.
     """
     height, width, _ = drawing.image.shape
     stem = image.rsplit("/", 1)[-1].rsplit(".", 1)[0]
@@ -45,7 +45,7 @@ AMBIGUOUS = "-ambiguous"
 
 
 def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> SampleSet:
-    """The first scenes of a split as pictures and samples below a folder; what is there already is kept."""
+    """The first scenes of a split as samples; their files are written to the folder if they are missing."""
     if not (folder / split / "dataset.json").exists():
         samples = []
         for index in range(scenes):

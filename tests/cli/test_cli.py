@@ -18,7 +18,7 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.segmenters.box import BoxSegmenter
-from tests.images.test_files import png_claiming
+from tests.images.test_files import png_with_size
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 BY_HAND = ["--box", "10,10,50,30", "--segmenter", "box"]
@@ -143,12 +143,12 @@ def test_points_of_ppg_reach_the_recipe(run, photo, built):
 # what is given, and what the one line says
 BAD = [
     pytest.param(["missing.png", *BY_HAND], "no such file: missing.png", id="missing file"),
-    pytest.param(["text.jpg", *BY_HAND], "text.jpg is not a picture", id="text named .jpg"),
+    pytest.param(["text.jpg", *BY_HAND], "text.jpg is not an image", id="text named .jpg"),
     pytest.param(["short.png", *BY_HAND], "cannot read short.png", id="truncated PNG"),
     pytest.param(["short.jpg", *BY_HAND], "cannot read short.jpg", id="truncated JPEG"),
-    pytest.param(["huge.png", *BY_HAND], "cannot read huge.png: it claims", id="20000 x 20000"),
+    pytest.param(["huge.png", *BY_HAND], "cannot read huge.png: it has", id="20000 x 20000"),
     pytest.param(["folder", *BY_HAND], "are for one picture", id="box for a folder"),
-    pytest.param(["folder", "--phrase", "cup"], "no picture in folder", id="folder without pictures"),
+    pytest.param(["folder", "--phrase", "cup"], "no images in folder", id="folder without pictures"),
     pytest.param(["photo.png", "--phrase", ""], "a phrase is empty", id="empty phrase"),
     pytest.param(["photo.png", "short.png", "--phrase", "cup"], "cannot read short.png", id="the second is truncated"),
     pytest.param(["photo.png", "--phrase", "cup"], "no MLLM is named", id="no model"),
@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_nothing_is_written(run, photo
     Path("short.png").write_bytes(photo.read_bytes()[:-200])
     PIL.Image.fromarray(PIXELS).save("short.jpg")
     Path("short.jpg").write_bytes(Path("short.jpg").read_bytes()[:-200])
-    Path("huge.png").write_bytes(png_claiming(20_000, 20_000))
+    Path("huge.png").write_bytes(png_with_size(20_000, 20_000))
     Path("folder").mkdir()
     before = kept(Path())
     code, out, err = run("infer", *words, "--out", "out")

@@ -9,9 +9,9 @@ from sam4mllm.data.samples import read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 
-ASK, SAY = Turn("user", "What is it?"), Turn("assistant", "Ein Löwe 🦁\n")
-LION = Talk("a", "train/1.jpg", 3, 4, (ASK, SAY), source="toy", split="train")
-TALKS = [LION, replace(LION, id="b", turns=(ASK, SAY, ASK, SAY)), replace(LION, id="c", split="val")]
+QUESTION, ANSWER = Turn("user", "What is it?"), Turn("assistant", "Ein Löwe 🦁\n")
+LION = Talk("a", "train/1.jpg", 3, 4, (QUESTION, ANSWER), source="toy", split="train")
+TALKS = [LION, replace(LION, id="b", turns=(QUESTION, ANSWER, QUESTION, ANSWER)), replace(LION, id="c", split="val")]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -19,16 +19,16 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("talks", [TALKS, TALKS[:1], []], ids=["all", "one", "none"])
-def test_talks_are_the_same_there_and_back(tmp_path, talks):
+def test_talks_survive_writing_and_reading(tmp_path, talks):
     write_talks(talks, tmp_path / "train", tmp_path / "images")
-    found = read_talks(tmp_path / "train")
-    assert list(found) == talks
-    assert len(found) == len(talks)
-    assert found.path(LION) == tmp_path / "images" / "train/1.jpg"
+    talk_set = read_talks(tmp_path / "train")
+    assert list(talk_set) == talks
+    assert len(talk_set) == len(talks)
+    assert talk_set.path(LION) == tmp_path / "images" / "train/1.jpg"
     assert read_talks(tmp_path / "train", images=Path("/other")).images == Path("/other")
 
 
-def test_the_same_talks_give_the_same_bytes_and_leave_samples_alone(tmp_path):
+def test_equal_talks_give_equal_bytes_and_samples_stay(tmp_path):
     write_samples([], tmp_path / "one", Path("/data/images"))
     before = content(tmp_path / "one")
     write_talks(TALKS, tmp_path / "one", Path("/data/images"))
@@ -45,19 +45,23 @@ def test_a_relative_image_root_moves_with_the_folder(tmp_path, monkeypatch):
     assert read_talks(Path("there/data/train")).path(LION).resolve() == tmp_path / "there/images/train/1.jpg"
 
 
-@pytest.mark.parametrize("turns", [(), (ASK,), (SAY, ASK), (ASK, SAY, ASK), (ASK, ASK, SAY, SAY)], ids=len)
+@pytest.mark.parametrize(
+    "turns",
+    [(), (QUESTION,), (ANSWER, QUESTION), (QUESTION, ANSWER, QUESTION), (QUESTION, QUESTION, ANSWER, ANSWER)],
+    ids=len,
+)
 def test_turns_out_of_order_are_refused(turns):
-    with pytest.raises(UserError, match="talk a: user and assistant speak in turn"):
+    with pytest.raises(UserError, match="talk a: turns must alternate"):
         replace(LION, turns=turns)
 
 
 def test_an_image_cannot_leave_the_root():
-    with pytest.raises(UserError, match=r"talk a: an image is a path below the image root, got '\.\./x\.jpg'"):
+    with pytest.raises(UserError, match=r"talk a: an image must be a path below the image root, got '\.\./x\.jpg'"):
         replace(LION, image="../x.jpg")
 
 
-def test_an_id_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="1 talk ids come more than once, the first is 'a"):
+def test_a_repeated_id_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="1 talk ids occur more than once, the first is 'a"):
         write_talks([LION, LION], tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 

@@ -28,15 +28,15 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("samples", [SAMPLES, SAMPLES[:1], []], ids=["all", "one", "none"])
-def test_samples_are_the_same_there_and_back(tmp_path, samples):
+def test_samples_survive_writing_and_reading(tmp_path, samples):
     write_samples(samples, tmp_path / "val", tmp_path / "images")
-    found = read_samples(tmp_path / "val")
-    assert list(found) == samples
-    assert len(found) == len(samples)
-    assert found.images == tmp_path / "images"
+    sample_set = read_samples(tmp_path / "val")
+    assert list(sample_set) == samples
+    assert len(sample_set) == len(samples)
+    assert sample_set.images == tmp_path / "images"
 
 
-def test_several_shards_keep_the_order(tmp_path, monkeypatch):
+def test_samples_in_several_shards_keep_their_order(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ROWS_PER_SHARD", 3)
     rows = [replace(CAT, id=str(number)) for number in range(7)]
     write_samples(rows, tmp_path, tmp_path)
@@ -44,13 +44,13 @@ def test_several_shards_keep_the_order(tmp_path, monkeypatch):
     assert list(read_samples(tmp_path)) == rows
 
 
-def test_the_same_samples_give_the_same_bytes(tmp_path):
+def test_equal_samples_give_equal_bytes(tmp_path):
     write_samples(SAMPLES, tmp_path / "one", Path("/data/images"))
     write_samples(iter(SAMPLES), tmp_path / "two", Path("/data/images"))
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
-def test_writing_again_replaces_the_samples_and_nothing_else(tmp_path):
+def test_writing_again_replaces_only_the_samples(tmp_path):
     write_samples(SAMPLES, tmp_path, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     write_samples(SAMPLES[:1], tmp_path, tmp_path)
@@ -59,19 +59,19 @@ def test_writing_again_replaces_the_samples_and_nothing_else(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
-def test_a_write_that_breaks_leaves_the_old_samples(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_samples(tmp_path, monkeypatch):
     write_samples(SAMPLES, tmp_path, tmp_path)
 
-    def full(*args):
+    def disk_full(*args):
         raise UserError("cannot write: No space left on device")
 
-    monkeypatch.setattr(module, "write_text", full)
+    monkeypatch.setattr(module, "write_text", disk_full)
     with pytest.raises(UserError, match="No space"):
         write_samples(SAMPLES[:1], tmp_path, tmp_path)
     assert list(read_samples(tmp_path)) == SAMPLES
 
 
-def test_the_index_says_what_is_in_the_folder(tmp_path):
+def test_the_index_describes_the_folder(tmp_path):
     write_samples(SAMPLES, tmp_path, Path("/data/images"))
     index = json.loads((tmp_path / INDEX).read_text())
     assert index.pop("shards") == [path.name for path in tmp_path.glob("*.parquet")]
@@ -88,12 +88,12 @@ def test_a_relative_image_root_moves_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_samples(SAMPLES, Path("here/data/val"), Path("here/images"))
     Path("here").rename("there")
-    found = read_samples(tmp_path / "there/data/val")
-    assert found.path(CAT).resolve() == (tmp_path / "there/images/train/1.jpg").resolve()
+    sample_set = read_samples(tmp_path / "there/data/val")
+    assert sample_set.path(CAT).resolve() == (tmp_path / "there/images/train/1.jpg").resolve()
 
 
 @pytest.mark.parametrize("links", [["data"], ["images"], ["data", "images"]], ids=" and ".join)
-def test_pictures_are_found_where_folders_are_links(tmp_path, monkeypatch, links):
+def test_images_are_found_if_folders_are_links(tmp_path, monkeypatch, links):
     project, disk = tmp_path / "project", tmp_path / "disk" / "far" / "away"
     project.mkdir()
     for name in ("data", "images"):
@@ -112,13 +112,13 @@ def test_pictures_are_found_where_folders_are_links(tmp_path, monkeypatch, links
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"image": "a" * 256}, "no file can be called 'aaa", id="too long"),
-        pytest.param({"image": "a/b\0.jpg"}, "no file can be called", id="a zero"),
-        pytest.param({"width": 0}, "a picture has 1 to", id="no width"),
-        pytest.param({"width": 2**40, "masks": ()}, "a picture has 1 to", id="too wide"),
+        pytest.param({"image": "a" * 256}, "not a valid file name: 'aaa", id="too long"),
+        pytest.param({"image": "a/b\0.jpg"}, "not a valid file name", id="a null character"),
+        pytest.param({"width": 0}, "an image must have 1 to", id="no width"),
+        pytest.param({"width": 2**40, "masks": ()}, "an image must have 1 to", id="too wide"),
     ],
 )
-def test_a_picture_that_cannot_be_is_refused(change, message):
+def test_an_invalid_image_path_or_size_is_refused(change, message):
     with pytest.raises(UserError, match=message):
         replace(CAT, **change)
 
@@ -128,8 +128,8 @@ def test_the_image_root_can_be_overridden(tmp_path):
     assert read_samples(tmp_path, images=Path("/other")).path(CAT) == Path("/other/train/1.jpg")
 
 
-def test_an_id_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="1 sample ids come more than once, the first is 'a"):
+def test_a_repeated_id_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="1 sample ids occur more than once, the first is 'a"):
         write_samples([CAT, CAT], tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 
@@ -141,12 +141,12 @@ def test_an_image_cannot_leave_the_root(image):
 
 
 @pytest.mark.parametrize("change", [{"masks": (Rle.empty(3, 4),)}, {"ignore": Rle.empty(5, 3)}], ids=str)
-def test_a_mask_of_another_size_than_the_picture_is_refused(change):
+def test_a_mask_of_another_size_than_the_image_is_refused(change):
     with pytest.raises(UserError, match="sample a: a mask of"):
         replace(CAT, **change)
 
 
-def test_the_truth_is_the_union_of_the_masks():
+def test_the_ground_truth_is_the_union_of_the_masks():
     assert SAMPLES[1].truth == Rle.from_runs([0, 4, 4, 4], 4, 3)
     assert SAMPLES[2].truth.area == 0
 
@@ -154,7 +154,7 @@ def test_the_truth_is_the_union_of_the_masks():
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        pytest.param(None, "is no samples folder", id="missing"),
+        pytest.param(None, "is not a samples folder", id="missing"),
         pytest.param("{", "is damaged", id="cut short"),
         pytest.param('{"version": 2, "shards": "as it pleases"}', "of version 2, .* reads up to 1", id="newer"),
         pytest.param('{"version": 1}', "is damaged", id="fields missing"),
@@ -165,7 +165,7 @@ def test_the_truth_is_the_union_of_the_masks():
         pytest.param('{"version": 1, "images": "", "count": 0, "shards": ["a.parquet"]}', "cannot read", id="no shard"),
     ],
 )
-def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, index, message):
+def test_an_unreadable_folder_is_a_one_line_error(tmp_path, index, message):
     if index is not None:
         (tmp_path / INDEX).write_text(index)
     with pytest.raises(UserError, match=message) as caught:
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, index, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_shard_is_one_line(tmp_path):
+def test_a_damaged_shard_is_a_one_line_error(tmp_path):
     write_samples(SAMPLES, tmp_path, tmp_path)
     shard = next(tmp_path.glob("*.parquet"))
     data = bytearray(shard.read_bytes())
@@ -191,14 +191,14 @@ def test_a_damaged_shard_is_one_line(tmp_path):
         read_samples(tmp_path)
 
 
-def test_another_parquet_file_is_no_shard(tmp_path):
+def test_an_unrelated_parquet_file_is_refused(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
     (tmp_path / INDEX).write_text('{"version": 1, "images": "", "count": 1, "shards": ["a.parquet"]}')
-    with pytest.raises(UserError, match="is no shard of samples: its columns are x"):
+    with pytest.raises(UserError, match="is not a shard of samples: its columns are x"):
         read_samples(tmp_path)
 
 
-def test_the_shards_are_plain_parquet_for_datasets(tmp_path):
+def test_shards_can_be_read_by_datasets(tmp_path):
     from datasets import Dataset
 
     write_samples(SAMPLES, tmp_path / "val", tmp_path)
@@ -208,6 +208,6 @@ def test_the_shards_are_plain_parquet_for_datasets(tmp_path):
     assert rows[1]["masks"] == [LEFT.counts, RIGHT.counts]
 
 
-def test_samples_load_no_torch():
+def test_samples_do_not_import_torch():
     code = "import sys, sam4mllm.data.samples; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

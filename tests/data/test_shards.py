@@ -18,7 +18,7 @@ CATS = Kind(
 ROWS = [{"name": name, "lives": lives} for lives, name in enumerate(["Tom", "Муся", "🐈", "", "Tom"])]
 
 
-def keep(rows, folder: Path, **options) -> None:
+def write(rows, folder: Path, **options) -> None:
     with new_shards(CATS, rows, folder, {"owner": "Ada"}, **options) as index:
         (folder / CATS.index).write_text(index)
 
@@ -29,61 +29,61 @@ def shards(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
 @pytest.mark.parametrize("count", range(6))
-def test_rows_come_back_in_order_from_as_few_shards_as_hold_them(tmp_path, count, size):
-    keep(iter(ROWS[:count]), tmp_path, rows_per_shard=size)
-    index, found = read_shards(CATS, tmp_path, lambda row: row)
-    assert found == ROWS[:count]
+def test_rows_are_read_in_order_from_the_fewest_shards_possible(tmp_path, count, size):
+    write(iter(ROWS[:count]), tmp_path, rows_per_shard=size)
+    index, rows = read_shards(CATS, tmp_path, lambda row: row)
+    assert rows == ROWS[:count]
     assert len(index["shards"]) == len(shards(tmp_path)) == max(1, -(-count // size))
     assert (index["version"], index["owner"], index["count"]) == (3, "Ada", count)
 
 
-def test_rows_are_read_as_what_is_made_of_them(tmp_path):
-    keep(ROWS, tmp_path)
+def test_rows_are_converted_while_reading(tmp_path):
+    write(ROWS, tmp_path)
     assert read_shards(CATS, tmp_path, lambda row: row["lives"])[1] == [0, 1, 2, 3, 4]
 
 
-def test_the_name_of_a_shard_follows_its_content(tmp_path):
+def test_the_name_of_a_shard_depends_on_its_content(tmp_path):
     for name, rows in (("one", ROWS), ("same", ROWS), ("other", ROWS[::-1])):
-        keep(rows, tmp_path / name)
+        write(rows, tmp_path / name)
     assert shards(tmp_path / "one") == shards(tmp_path / "same") != shards(tmp_path / "other")
 
 
-def test_a_block_that_breaks_leaves_the_old_rows(tmp_path):
-    keep(ROWS, tmp_path)
+def test_a_failed_block_leaves_the_old_rows(tmp_path):
+    write(ROWS, tmp_path)
     with pytest.raises(UserError, match="full"), new_shards(CATS, ROWS[:1], tmp_path, {"owner": "Bob"}):
         raise UserError("the disk is full")
     assert read_shards(CATS, tmp_path, lambda row: row)[1] == ROWS
 
 
-def test_only_stale_shards_of_this_kind_go(tmp_path):
-    keep(ROWS, tmp_path, rows_per_shard=2)
+def test_only_stale_shards_of_this_kind_are_removed(tmp_path):
+    write(ROWS, tmp_path, rows_per_shard=2)
     for other in ("dogs-00000-0.parquet", "notes.txt"):
         (tmp_path / other).touch()
-    keep(ROWS[:2], tmp_path, rows_per_shard=2)
+    write(ROWS[:2], tmp_path, rows_per_shard=2)
     assert [name.split("-")[0] for name in shards(tmp_path)] == ["cats", "dogs"]
     assert (tmp_path / "notes.txt").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_folder_is_a_one_line_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write") as caught:
-        keep(ROWS, tmp_path / "file")
+        write(ROWS, tmp_path / "file")
     assert "\n" not in str(caught.value)
 
 
-def test_every_flipped_byte_of_the_rows_is_noticed(tmp_path):
-    keep(ROWS, tmp_path)
+def test_every_flipped_byte_of_the_rows_is_detected(tmp_path):
+    write(ROWS, tmp_path)
     [name] = shards(tmp_path)
     data = (tmp_path / name).read_bytes()
-    noticed = 0
+    detected = 0
     for place in range(len(data)):
         (tmp_path / name).write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
         try:
             assert read_shards(CATS, tmp_path, lambda row: row)[1] == ROWS  # bytes of the footer may be unused
         except UserError as error:
-            noticed += 1
-            assert "\n" not in str(error)  # noqa: PT017  what does not raise is right too
-    assert noticed > len(data) / 4
+            detected += 1
+            assert "\n" not in str(error)  # noqa: PT017  reading without an error is valid too
+    assert detected > len(data) / 4
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_every_flipped_byte_of_the_rows_is_noticed(tmp_path):
         pytest.param({"owner": 7}, "is damaged: it should hold version, owner, count and shards", id="noted"),
         pytest.param({"shards": ["../cats.parquet"]}, "is damaged", id="leaving"),
         pytest.param({"shards": ["cats.parquet"]}, "cannot read the shard", id="no shard"),
-        pytest.param({"shards": []}, "holds 0 cats and cats.json speaks of 5", id="count"),
+        pytest.param({"shards": []}, "holds 0 cats, but cats.json lists 5", id="count"),
     ],
 )
-def test_an_index_that_cannot_be_is_one_line(tmp_path, change, message):
-    keep(ROWS, tmp_path)
+def test_an_invalid_index_is_a_one_line_error(tmp_path, change, message):
+    write(ROWS, tmp_path)
     index = json.loads((tmp_path / CATS.index).read_text())
     (tmp_path / CATS.index).write_text(json.dumps({**index, **change}))
     with pytest.raises(UserError, match=message) as caught:
@@ -105,6 +105,6 @@ def test_an_index_that_cannot_be_is_one_line(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_who_has_none_is_told_what_writes_them(tmp_path):
-    with pytest.raises(UserError, match=r"is no cats folder: it has no cats\.json; the breeder writes such folders"):
+def test_a_missing_index_names_the_command_that_writes_it(tmp_path):
+    with pytest.raises(UserError, match=r"is not a cats folder: it has no cats\.json; create one with the breeder"):
         read_shards(CATS, tmp_path, lambda row: row)

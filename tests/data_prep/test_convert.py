@@ -95,7 +95,7 @@ def test_pictures_that_are_missing_are_counted(tmp_path):
             {"image": "a\nb.jpg"}, r"other: a picture's path is one line .*, got 'a\\nb\.jpg'", id="a line break"
         ),
         pytest.param({"image": "a\x1b[2J.jpg"}, "without control characters", id="an escape"),
-        pytest.param({"id": "first"}, "1 val sample ids come more than once, the first is 'first'", id="an id twice"),
+        pytest.param({"id": "first"}, "1 val sample ids occur more than once, the first is 'first'", id="an id twice"),
     ],
 )
 def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, message):

@@ -182,7 +182,7 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     text = render_preview(samples, "", targets)
     assert "Missing images: 1 1.png" in plain(text)
     assert "Cards whose image cannot be used: 3" in plain(text)
-    assert "is not a picture that can be read" in plain(text)
+    assert "is not an image in a supported format" in plain(text)
     assert "the image is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
     assert "Expressions with an empty mask: 1 set-9" in plain(text)
     assert "Masks without a target: 1 set-2, mask 1" in plain(text)
@@ -266,7 +266,7 @@ def test_the_command_writes_the_page_of_a_split(tmp_path):
     ("words", "message"),
     [
         pytest.param(["--segmenter", "box"], "give --targets too", id="a segmenter alone"),
-        pytest.param(["--targets", "val"], "is no targets folder", id="no targets"),
+        pytest.param(["--targets", "val"], "is not a targets folder", id="no targets"),
         pytest.param(["--targets", "others"], "holds targets of other samples", id="targets of another set"),
         pytest.param(["--targets", "targets", "--segmenter", "cut"], "unknown segmenter", id="no such segmenter"),
         pytest.param(["--targets", "points", "--segmenter", "box"], "takes boxes only", id="points for a box"),

@@ -14,33 +14,33 @@ pairs = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap
 
 
 @given(st.lists(pairs, max_size=8))
-def test_what_masks_share_is_what_their_pixels_share(some):
-    """Whatever lies before and after: pairs of other sizes, empty and full masks."""
-    texts = [[Rle.from_mask(mask).counts for mask in side] for side in zip(*some, strict=True)] or [[], []]
-    both, one, two = shared(*texts, [first.size for first, _ in some])
-    assert both.tolist() == [int((first & second).sum()) for first, second in some]
-    assert one.tolist() == [int(first.sum()) for first, _ in some]
-    assert two.tolist() == [int(second.sum()) for _, second in some]
+def test_intersections_and_areas_equal_those_of_the_pixels(mask_pairs):
+    """The pairs of one call may have different sizes, and masks may be empty or full."""
+    texts = [[Rle.from_mask(mask).counts for mask in side] for side in zip(*mask_pairs, strict=True)] or [[], []]
+    intersections, first_areas, second_areas = shared(*texts, [first.size for first, _ in mask_pairs])
+    assert intersections.tolist() == [int((first & second).sum()) for first, second in mask_pairs]
+    assert first_areas.tolist() == [int(first.sum()) for first, _ in mask_pairs]
+    assert second_areas.tolist() == [int(second.sum()) for _, second in mask_pairs]
 
 
-def test_large_pictures_do_not_run_over():
-    """Together more pixels than 32 bits hold."""
+def test_large_masks_do_not_overflow():
+    """Together they have more pixels than 32 bits can count."""
     pixels = 2**28
     full = Rle.from_runs([0, pixels], 2**14, 2**14).counts
     half = Rle.from_runs([pixels // 2, pixels // 2], 2**14, 2**14).counts
-    both, one, two = shared([full] * 20, [half] * 20, [pixels] * 20)
-    assert both.tolist() == two.tolist() == [pixels // 2] * 20
-    assert one.tolist() == [pixels] * 20
+    intersections, first_areas, second_areas = shared([full] * 20, [half] * 20, [pixels] * 20)
+    assert intersections.tolist() == second_areas.tolist() == [pixels // 2] * 20
+    assert first_areas.tolist() == [pixels] * 20
 
 
 @pytest.mark.parametrize(("first", "second"), [(["4"], ["5"]), (["5"], ["4"])])
-def test_counts_that_do_not_fill_their_picture_are_refused(first, second):
+def test_counts_that_do_not_fill_their_mask_are_refused(first, second):
     with pytest.raises(UserError, match="do not fill"):
         shared(first, second, [4])
 
 
 @given(st.integers(1, 4).flatmap(lambda n: st.tuples(*[hnp.arrays(bool, (5, 6))] * n)))
-def test_covered_once_is_covered_by_exactly_one(arrays):
+def test_covered_once_equals_the_pixels_of_exactly_one_mask(arrays):
     rles = [Rle.from_mask(mask) for mask in arrays]
     once = covered_once(rles, 5, 6)
     assert np.array_equal(once.mask, np.sum(arrays, axis=0) == 1)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sam4mllm.geometry.prompts import Box, Frame, box_iou, box_of, iou, on_mask, union
 
 
-def test_a_one_pixel_mask_has_a_box_of_one_pixel_by_its_edges():
+def test_the_box_of_a_one_pixel_mask_has_one_pixel():
     mask = np.zeros((5, 7), dtype=bool)
     mask[2, 4] = True
     assert box_of(mask) == Box(4.0, 2.0, 5.0, 3.0)
@@ -20,7 +20,7 @@ def test_an_empty_mask_has_no_box():
     ("a", "b", "expected"),
     [
         pytest.param(Box(0, 0, 2, 2), Box(0, 0, 2, 2), 1.0, id="same"),
-        pytest.param(Box(0, 0, 2, 2), Box(1, 0, 3, 2), 1 / 3, id="half over"),
+        pytest.param(Box(0, 0, 2, 2), Box(1, 0, 3, 2), 1 / 3, id="half overlapping"),
         pytest.param(Box(0, 0, 2, 2), Box(2, 0, 4, 2), 0.0, id="touching is not overlapping"),
         pytest.param(Box(1, 1, 1, 1), Box(1, 1, 1, 1), 0.0, id="both empty"),
     ],
@@ -29,14 +29,14 @@ def test_box_iou(a, b, expected):
     assert box_iou(a, b) == pytest.approx(expected)
 
 
-def test_two_empty_masks_agree():
+def test_two_empty_masks_have_an_iou_of_1():
     empty = np.zeros((3, 3), dtype=bool)
     assert iou(empty, empty) == 1.0
 
 
 def test_a_union_of_overlapping_masks_is_a_mask():
-    one, other = np.eye(3, dtype=bool), np.ones((3, 3), dtype=bool)
-    assert union([one, other], 3, 3).dtype == bool
+    diagonal, full = np.eye(3, dtype=bool), np.ones((3, 3), dtype=bool)
+    assert union([diagonal, full], 3, 3).dtype == bool
     assert not union([], 3, 3).any()
 
 
@@ -44,7 +44,7 @@ def test_a_union_of_overlapping_masks_is_a_mask():
     ("x", "y", "expected"),
     [(1.0, 0.0, True), (1.999, 0.999, True), (2.0, 0.0, False), (0.999, 0.0, False), (-0.5, 0.5, False), (9, 9, False)],
 )
-def test_a_place_is_on_a_mask_where_its_pixel_is(x, y, expected):
+def test_a_position_is_on_a_mask_if_its_pixel_is(x, y, expected):
     mask = np.zeros((2, 3), dtype=bool)
     mask[0, 1] = True
     assert on_mask(mask, x, y) is expected
@@ -57,7 +57,7 @@ def test_a_box_out_of_order_or_not_finite_is_refused(edges):
 
 
 @given(st.integers(1, 8000), st.integers(1, 8000), st.floats(0, 1), st.floats(0, 1))
-def test_every_frame_takes_a_place_there_and_back(width, height, fx, fy):
+def test_every_frame_converts_a_position_there_and_back(width, height, fx, fy):
     x, y = fx * width, fy * height
     for frame in (
         Frame.whole(width, height),

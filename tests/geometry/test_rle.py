@@ -16,7 +16,7 @@ pairs = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12).flatma
 
 
 @given(masks)
-def test_a_mask_is_the_same_there_and_back(mask):
+def test_a_mask_survives_encoding_and_decoding(mask):
     rle = Rle.from_mask(mask)
     assert np.array_equal(rle.mask, mask)
     assert Rle.from_json(rle.to_json()) == rle
@@ -25,12 +25,12 @@ def test_a_mask_is_the_same_there_and_back(mask):
 
 
 @given(pairs)
-def test_counting_without_decoding_is_counting_pixels(arrays):
-    one, two, three = (Rle.from_mask(mask) for mask in arrays)
-    height, width = one.size
-    assert intersection(one, two) == np.count_nonzero(arrays[0] & arrays[1])
-    assert intersection(one, two, three) == np.count_nonzero(arrays[0] & arrays[1] & arrays[2])
-    assert union([one, two, three], height, width) == Rle.from_mask(arrays[0] | arrays[1] | arrays[2])
+def test_intersection_and_union_equal_those_of_the_pixels(arrays):
+    first, second, third = (Rle.from_mask(mask) for mask in arrays)
+    height, width = first.size
+    assert intersection(first, second) == np.count_nonzero(arrays[0] & arrays[1])
+    assert intersection(first, second, third) == np.count_nonzero(arrays[0] & arrays[1] & arrays[2])
+    assert union([first, second, third], height, width) == Rle.from_mask(arrays[0] | arrays[1] | arrays[2])
 
 
 @given(masks, st.data())
@@ -52,7 +52,7 @@ def test_empty_runs_in_foreign_compressed_counts_are_joined():
     assert intersection(rle, Rle.from_runs([0, 4], 2, 2)) == 2
 
 
-def test_a_large_mask_is_read_as_pycocotools_reads_it():
+def test_a_large_mask_survives_encoding_and_decoding():
     rows, columns = np.ogrid[:900, :1300]
     mask = (rows - 400) ** 2 + (columns - 700) ** 2 < 350**2
     mask &= (rows // 7 + columns // 300) % 2 == 0
@@ -74,8 +74,8 @@ def test_malformed_counts_are_an_error_and_never_a_crash(counts, height, width):
     [
         pytest.param("", id="nothing"),
         pytest.param("P", id="ends inside a number"),
-        pytest.param("o" * 40, id="endless number"),
-        pytest.param("o" * 20 + "0", id="too long a number"),
+        pytest.param("o" * 40, id="unterminated number"),
+        pytest.param("o" * 20 + "0", id="a number that is too long"),
         pytest.param("8", id="too few pixels"),
         pytest.param("9" * 9, id="too many pixels"),
         pytest.param("O", id="negative"),
@@ -83,14 +83,14 @@ def test_malformed_counts_are_an_error_and_never_a_crash(counts, height, width):
         pytest.param("3\x00", id="a null byte"),
     ],
 )
-def test_counts_that_no_mask_has(counts):
+def test_invalid_counts_are_refused(counts):
     with pytest.raises(UserError, match="run-length counts"):
         Rle((3, 3), counts)
 
 
 @pytest.mark.parametrize("size", [(0, 3), (3, 0), (-3, -3), (MAX_PIXELS, 2)])
-def test_sizes_that_no_mask_has(size):
-    with pytest.raises(UserError, match="a mask has 1 to"):
+def test_invalid_sizes_are_refused(size):
+    with pytest.raises(UserError, match="a mask must have 1 to"):
         Rle(size, "9")
 
 
@@ -99,8 +99,8 @@ def test_sizes_that_no_mask_has(size):
     [None, [], {}, {"size": [2, 2]}, {"size": [2], "counts": "4"}, {"size": ["2", 2], "counts": "4"}, {"counts": [4]}],
     ids=str,
 )
-def test_json_that_is_no_mask(value):
-    with pytest.raises(UserError, match="a mask is"):
+def test_json_that_is_not_a_mask_is_refused(value):
+    with pytest.raises(UserError, match="a mask must be"):
         Rle.from_json(value)
 
 
@@ -114,12 +114,12 @@ def test_json_that_is_no_mask(value):
         pytest.param(Rle.from_runs([5, 2, 17], 4, 6).to_json(), Box(1, 1, 2, 3), id="a compressed crowd"),
     ],
 )
-def test_coco_segmentations(segmentation, expected):
+def test_coco_segmentations_are_read(segmentation, expected):
     rle = Rle.from_coco(segmentation, 4, 6)
     assert rle == expected or rle.box == expected
 
 
-def test_overlapping_polygons_are_a_union():
+def test_overlapping_polygons_give_their_union():
     square = [1, 1, 4, 1, 4, 3, 1, 3]
     assert Rle.from_coco([square, square], 4, 6) == Rle.from_coco([square], 4, 6)
 
@@ -129,31 +129,31 @@ def test_overlapping_polygons_are_a_union():
     [
         pytest.param([[1, 1, 2, 2]], "3 or more pairs", id="two corners"),
         pytest.param([[1, 1, 2, 2, 3, 3, 4]], "3 or more pairs", id="half a corner"),
-        pytest.param([["a"] * 6], "finite numbers", id="words"),
-        pytest.param([[1, 1, 2, 2, 3, float("nan")]], "finite numbers", id="nan"),
-        pytest.param([[1, 1, 2, 2, 3, 1e9]], "far off", id="far off the picture"),
-        pytest.param([[1, 1, 2, 2, 3, 10**400]], "far off", id="farther than a float can say"),
+        pytest.param([["a"] * 6], "finite coordinates", id="words"),
+        pytest.param([[1, 1, 2, 2, 3, float("nan")]], "finite coordinates", id="nan"),
+        pytest.param([[1, 1, 2, 2, 3, 1e9]], "far outside", id="far outside the image"),
+        pytest.param([[1, 1, 2, 2, 3, 10**400]], "far outside", id="too large for a float"),
         pytest.param([1, 1, 2, 2, 3, 3], "3 or more pairs", id="not nested"),
-        pytest.param({"size": [6, 4], "counts": [24]}, "one size", id="another size"),
-        pytest.param({"size": [6, 4], "counts": "h0"}, "one size", id="another size, compressed"),
+        pytest.param({"size": [6, 4], "counts": [24]}, "same size", id="another size"),
+        pytest.param({"size": [6, 4], "counts": "h0"}, "same size", id="another size, compressed"),
         pytest.param({"size": [4, 6], "counts": [5, -1, 20]}, "0 or more", id="a negative run"),
-        pytest.param({"size": [4, 6], "counts": [5, 1.5, 17.5]}, "whole numbers", id="half a pixel"),
+        pytest.param({"size": [4, 6], "counts": [5, 1.5, 17.5]}, "must be integers", id="half a pixel"),
         pytest.param({"size": [4, 6], "counts": [2**40]}, "sum to 24", id="too long a run"),
-        pytest.param("24", "a mask is", id="text"),
+        pytest.param("24", "a mask must be", id="text"),
     ],
 )
-def test_coco_segmentations_that_are_none(segmentation, message):
+def test_invalid_coco_segmentations_are_refused(segmentation, message):
     with pytest.raises(UserError, match=message):
         Rle.from_coco(segmentation, 4, 6)
 
 
-def test_masks_of_two_sizes_do_not_mix():
-    with pytest.raises(UserError, match="one size"):
+def test_masks_of_different_sizes_are_refused():
+    with pytest.raises(UserError, match="same size"):
         intersection(Rle.empty(2, 3), Rle.empty(3, 2))
-    with pytest.raises(UserError, match="one size"):
+    with pytest.raises(UserError, match="same size"):
         union([Rle.empty(2, 3)], 3, 2)
 
 
-def test_the_union_of_nothing_is_empty():
+def test_the_union_of_no_masks_is_empty():
     assert union([], 3, 2).area == 0
     assert union([], 3, 2).box is None

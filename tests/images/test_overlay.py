@@ -13,17 +13,17 @@ def ball(height: int, width: int, x: float, y: float, radius: float) -> np.ndarr
     return np.hypot(columns - x, rows - y) < radius
 
 
-def places_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Centres (x, y), continuous, of the pixels that have exactly this colour."""
-    rows, columns = np.nonzero((picture == colour).all(axis=2))
+def positions_of(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Centres (x, y) of the pixels with exactly this colour."""
+    rows, columns = np.nonzero((image == colour).all(axis=2))
     return np.stack([columns, rows], axis=1) + 0.5
 
 
-def test_nothing_to_draw_leaves_the_picture():
+def test_an_image_without_objects_is_unchanged():
     assert np.array_equal(overlay(GREY, []), GREY)
 
 
-def test_the_picture_that_is_given_is_not_drawn_on():
+def test_the_input_image_is_not_modified():
     before = GREY.copy()
     overlay(GREY, [Prompt(Box(10, 10, 50, 50), (Point(20, 20),))], [ball(480, 640, 100, 100, 30)], "words")
     assert np.array_equal(GREY, before)
@@ -31,100 +31,106 @@ def test_the_picture_that_is_given_is_not_drawn_on():
 
 @pytest.mark.parametrize(("x", "y"), [(100.5, 200.5), (320.5, 240.5), (33.25, 400.75)])
 @pytest.mark.parametrize(("positive", "colour"), [(True, GREEN), (False, RED)])
-def test_a_disc_lies_where_its_point_is(x, y, positive, colour):
-    drawn = overlay(GREY, [Prompt(Box(0, 0, 640, 480), (Point(x, y, positive),))])
-    assert places_of(drawn, colour).mean(axis=0) == pytest.approx((x, y), abs=0.35)
+def test_a_disc_is_centred_on_its_point(x, y, positive, colour):
+    drawing = overlay(GREY, [Prompt(Box(0, 0, 640, 480), (Point(x, y, positive),))])
+    assert positions_of(drawing, colour).mean(axis=0) == pytest.approx((x, y), abs=0.35)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 57), (240, 320), (480, 640), (2400, 3200), (20, 900)])
-def test_a_disc_lies_where_its_point_is_at_any_size(size):
+def test_a_disc_is_centred_on_its_point_at_any_image_size(size):
     height, width = size
-    drawn = overlay(
+    drawing = overlay(
         np.full((*size, 3), 120, np.uint8), [Prompt(Box(0, 0, width, height), (Point(width / 2, height / 2),))]
     )
-    factor = drawn.shape[1] / width
-    assert factor == drawn.shape[0] / height == int(factor)
-    assert max(drawn.shape) >= MIN_SIDE
-    assert places_of(drawn, GREEN).mean(axis=0) == pytest.approx((width * factor / 2, height * factor / 2), abs=0.35)
+    factor = drawing.shape[1] / width
+    assert factor == drawing.shape[0] / height == int(factor)
+    assert max(drawing.shape) >= MIN_SIDE
+    assert positions_of(drawing, GREEN).mean(axis=0) == pytest.approx(
+        (width * factor / 2, height * factor / 2), abs=0.35
+    )
 
 
-def test_the_sign_is_told_by_shape_too():
-    plus, minus = (overlay(GREY, [Prompt(Box(0, 0, 640, 480), (Point(320, 240, sign),))]) for sign in (True, False))
+def test_plus_and_minus_have_different_shapes():
+    plus, minus = (
+        overlay(GREY, [Prompt(Box(0, 0, 640, 480), (Point(320, 240, positive),))]) for positive in (True, False)
+    )
     arm = slice(235, 246)
-    white_column = [(picture[arm, 319:321] > 240).all(axis=2).sum() for picture in (plus, minus)]
-    white_row = [(picture[239:241, 315:326] > 240).all(axis=2).sum() for picture in (plus, minus)]
+    white_column = [(image[arm, 319:321] > 240).all(axis=2).sum() for image in (plus, minus)]
+    white_row = [(image[239:241, 315:326] > 240).all(axis=2).sum() for image in (plus, minus)]
     assert white_column[0] > 2 * white_column[1]
     assert white_row[0] == white_row[1] > 0
 
 
-def test_a_box_is_drawn_on_its_edges():
-    drawn = overlay(GREY, [Prompt(Box(100, 50, 300, 200))])
-    ink = places_of(drawn, COLOURS[0])
+def test_a_box_is_drawing_on_its_edges():
+    drawing = overlay(GREY, [Prompt(Box(100, 50, 300, 200))])
+    ink = positions_of(drawing, COLOURS[0])
     assert ink.min(axis=0) == pytest.approx((100, 50), abs=1.5)
     assert ink.max(axis=0) == pytest.approx((300, 200), abs=1.5)
 
 
 @pytest.mark.parametrize("far", [1e5, 1e9, 1e300, 1.7e308], ids=str)
 @pytest.mark.parametrize("size", [(480, 640), (3, 5)], ids=str)
-def test_what_lies_far_off_the_picture_is_drawn_as_far_as_it_can_be_seen(size, far):
+def test_boxes_and_points_far_outside_the_image_are_clipped(size, far):
     height, width = size
-    picture = np.full((*size, 3), 120, np.uint8)
-    clicks = [Point(x, y, sign) for x, y, sign in ((far, 1, True), (-far, -far, False), (1, far, False))]
-    assert np.array_equal(overlay(picture, [Prompt(Box(-far, -far, far, far), tuple(clicks))]), overlay(picture, []))
-    near = overlay(picture, [Prompt(Box(width / 4, -9.0 * height, width * 0.75, 9.0 * height))])
-    assert np.array_equal(overlay(picture, [Prompt(Box(width / 4, -far, width * 0.75, far))]), near)
-    assert len(places_of(near, COLOURS[0]))
+    image = np.full((*size, 3), 120, np.uint8)
+    clicks = [Point(x, y, positive) for x, y, positive in ((far, 1, True), (-far, -far, False), (1, far, False))]
+    assert np.array_equal(overlay(image, [Prompt(Box(-far, -far, far, far), tuple(clicks))]), overlay(image, []))
+    near = overlay(image, [Prompt(Box(width / 4, -9.0 * height, width * 0.75, 9.0 * height))])
+    assert np.array_equal(overlay(image, [Prompt(Box(width / 4, -far, width * 0.75, far))]), near)
+    assert len(positions_of(near, COLOURS[0]))
 
 
-def test_a_mirrored_scene_is_drawn_mirrored():
+def test_a_mirrored_scene_gives_a_mirrored_overlay():
     mask = ball(480, 640, 200, 150, 60)
     prompt = Prompt(Box(140, 90, 260, 210), (Point(200.5, 150.5), Point(150.5, 95.5, positive=False)))
     mirrored = Prompt(Box(380, 90, 500, 210), (Point(439.5, 150.5), Point(489.5, 95.5, positive=False)))
-    one = overlay(GREY, [prompt], [mask]).astype(int)
-    other = overlay(GREY, [mirrored], [mask[:, ::-1]])[:, ::-1].astype(int)
-    assert (np.abs(one - other).max(axis=2) > 40).mean() < 0.001  # OpenCV's smoothing of edges is not quite symmetric
+    original = overlay(GREY, [prompt], [mask]).astype(int)
+    flipped = overlay(GREY, [mirrored], [mask[:, ::-1]])[:, ::-1].astype(int)
+    assert (
+        np.abs(original - flipped).max(axis=2) > 40
+    ).mean() < 0.001  # OpenCV's antialiasing is not exactly symmetric
 
 
-def test_a_mask_is_tinted_inside_and_left_alone_outside():
+def test_a_mask_changes_only_pixels_on_it():
     mask = ball(480, 640, 320, 240, 100)
-    drawn = overlay(GREY, [], [mask])
+    drawing = overlay(GREY, [], [mask])
     core, far = ball(480, 640, 320, 240, 90), ~ball(480, 640, 320, 240, 110)
-    assert np.array_equal(drawn[far], GREY[far])
-    assert (drawn[core] == (0.6 * 120 + 0.4 * np.array(COLOURS[0])).astype(np.uint8)).all()
+    assert np.array_equal(drawing[far], GREY[far])
+    assert (drawing[core] == (0.6 * 120 + 0.4 * np.array(COLOURS[0])).astype(np.uint8)).all()
 
 
-def test_a_hole_has_an_outline_of_its_own():
+def test_a_hole_is_outlined_too():
     ring = ball(480, 640, 320, 240, 150) & ~ball(480, 640, 320, 240, 80)
-    drawn = overlay(GREY, [], [ring])
-    radii = np.hypot(*(places_of(drawn, COLOURS[0]) - (320, 240)).T)
+    drawing = overlay(GREY, [], [ring])
+    radii = np.hypot(*(positions_of(drawing, COLOURS[0]) - (320, 240)).T)
     assert (radii < 90).any()
     assert (radii > 140).any()
-    assert np.array_equal(drawn[ball(480, 640, 320, 240, 70)], GREY[ball(480, 640, 320, 240, 70)])
+    assert np.array_equal(drawing[ball(480, 640, 320, 240, 70)], GREY[ball(480, 640, 320, 240, 70)])
 
 
 def test_an_empty_mask_draws_nothing():
     assert np.array_equal(overlay(GREY, [], [np.zeros((480, 640), bool)]), GREY)
 
 
-def test_objects_have_colours_of_their_own():
+def test_objects_have_different_colours():
     assert len(set(COLOURS)) == len(COLOURS)
-    drawn = overlay(GREY, [Prompt(Box(10 + 60 * i, 10, 50 + 60 * i, 50)) for i in range(len(COLOURS) + 1)])
+    drawing = overlay(GREY, [Prompt(Box(10 + 60 * i, 10, 50 + 60 * i, 50)) for i in range(len(COLOURS) + 1)])
     for index in range(len(COLOURS)):
-        assert len(places_of(drawn, COLOURS[index]))
+        assert len(positions_of(drawing, COLOURS[index]))
 
 
 @pytest.mark.parametrize(
     "caption", ["mug", "a long sentence " * 30, "la tasse bleutée", "杯子", "\n\t", "x" * 500], ids=str.__repr__
 )
-def test_a_caption_adds_a_strip_below_and_nothing_else(caption):
-    drawn = overlay(GREY, [], caption=caption)
-    assert np.array_equal(drawn[:480], GREY)
-    assert drawn.shape[0] > 480
-    assert drawn.shape[1] == 640
-    assert drawn[480:, -4:].max() < 60  # no letter runs off the strip
+def test_a_caption_only_adds_a_strip_below(caption):
+    drawing = overlay(GREY, [], caption=caption)
+    assert np.array_equal(drawing[:480], GREY)
+    assert drawing.shape[0] > 480
+    assert drawing.shape[1] == 640
+    assert drawing[480:, -4:].max() < 60  # the text does not run off the strip
 
 
-def test_accents_lose_their_marks_and_keep_their_letters():
+def test_accented_letters_lose_their_accents():
     assert np.array_equal(overlay(GREY, [], caption="naïve"), overlay(GREY, [], caption="naive"))
 
 
@@ -135,7 +141,7 @@ def test_a_contact_sheet_has_a_cell_for_every_tile(tiles, columns, rows):
     assert (sheet == 120).all(axis=2).sum() == tiles * 64 * 48
 
 
-def test_a_tile_keeps_its_shape_and_is_not_enlarged():
+def test_a_tile_keeps_its_aspect_ratio_and_is_not_enlarged():
     sheet = contact_sheet([GREY[:20, :10], GREY[:, :30]], 2, (60, 60))
     grey = (sheet == 120).all(axis=2)
     assert grey[:, :72].sum() == 20 * 10

@@ -1,4 +1,4 @@
-"""Laws of every row of the table first, then what its replies look like when they are not what was asked for."""
+"""Round-trip laws that hold for every dialect, then messy replies."""
 
 import time
 from itertools import pairwise
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Frame, Point
-from sam4mllm.language.dialects import DIALECTS, Place, dialect, dialect_for
+from sam4mllm.language.dialects import DIALECTS, dialect, dialect_for
+from sam4mllm.language.notation import Place
 from tests.paths import ROOT
 
 NAMES = sorted(DIALECTS)
@@ -35,21 +36,21 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 def is_legal(value: Box | Point, frame: Frame) -> bool:
-    """Inside the image; a box with an area, a point in a pixel."""
+    """Whether a box has an area and lies in the image, or a point lies in a pixel of it."""
     width, height = frame.image
     if isinstance(value, Box):
         return 0 <= value.x0 < value.x1 <= width and 0 <= value.y0 < value.y1 <= height and value.area > 0
     return 0 <= value.x < width and 0 <= value.y < height
 
 
-def read(name: str, text: str, frame: Frame) -> list[Box | Point]:
+def parse(name: str, text: str, frame: Frame) -> list[Box | Point]:
     return [place.value for place in dialect(name).places(text, frame)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=150, deadline=None)
 @given(frame=frames(), shares=st.tuples(share, share, share, share), label=st.sampled_from(["", "a cat", "[1,2] {3}"]))
-def test_a_box_that_was_written_is_read_within_one_cell(name, frame, shares, label):
+def test_a_written_box_is_parsed_within_one_cell(name, frame, shares, label):
     width, height = frame.image
     (x0, x1), (y0, y1) = sorted(s * width for s in shares[:2]), sorted(s * height for s in shares[2:])
     row, box = dialect(name), Box(x0, y0, x1, y1)
@@ -65,7 +66,7 @@ def test_a_box_that_was_written_is_read_within_one_cell(name, frame, shares, lab
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=100, deadline=None)
 @given(frame=frames(), shares=st.tuples(share, share))
-def test_a_point_that_was_written_is_read_within_one_cell(name, frame, shares):
+def test_a_written_point_is_parsed_within_one_cell(name, frame, shares):
     row, point = dialect(name), Point(shares[0] * frame.image[0], shares[1] * frame.image[1])
     (place,) = row.places(row.write_point(point, frame), frame)
     assert isinstance(place.value, Point)
@@ -76,15 +77,15 @@ def test_a_point_that_was_written_is_read_within_one_cell(name, frame, shares):
 
 
 @pytest.mark.parametrize("pixel", [0, 1, 55, 110, 111])
-def test_the_embedded_default_reads_a_pixel_s_centre_as_it_was(pixel):
-    """Rounded to an edge, one click in eleven changed sides: a figure there is a few pixels wide."""
+def test_the_tiny_dialect_preserves_pixel_centres(pixel):
+    """When points were rounded to pixel edges, one in eleven crossed an outline: shapes are a few pixels wide there."""
     row, frame = dialect("tiny"), Frame.whole(112, 112)
     [place] = row.places(row.write_point(Point(pixel + 0.5, pixel + 0.5), frame), frame)
     assert (place.value.x, place.value.y) == (pixel + 0.5, pixel + 0.5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_many_places_in_one_text_keep_their_order_and_kind(name):
+def test_boxes_and_points_in_one_text_keep_their_order_and_type(name):
     row, rng = dialect(name), np.random.default_rng(5)
     for frame in FRAMES:
         values: list[Box | Point] = []
@@ -98,8 +99,8 @@ def test_many_places_in_one_text_keep_their_order_and_kind(name):
         places = row.places(text, frame)
         assert [type(place.value) for place in places] == [type(value) for value in values]
         assert all(a.end <= b.start for a, b in pairwise(places))
-        alone = [row.places(one, frame)[0].value for one in written]
-        assert [place.value for place in places] == alone
+        separate = [row.places(text, frame)[0].value for text in written]
+        assert [place.value for place in places] == separate
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,7 +108,7 @@ def test_many_places_in_one_text_keep_their_order_and_kind(name):
 @given(frame=frames(), numbers=st.lists(st.integers(-3000, 3000) | st.floats(-2, 2), min_size=4, max_size=4))
 def test_any_four_numbers_are_a_box_with_an_area_inside_the_image(name, frame, numbers):
     text = "[" + ", ".join(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers) + "]"
-    (value,) = read(name, text, frame)
+    (value,) = parse(name, text, frame)
     assert isinstance(value, Box)
     assert is_legal(value, frame)
 
@@ -134,21 +135,21 @@ BOX, POINT, VGA = Box(64, 24, 320, 360), Point(192, 192), Frame.whole(640, 480)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_row_writes_its_family_s_form_and_the_page_shows_it(name):
+def test_each_dialect_writes_the_text_that_the_docs_show(name):
     written = dialect(name).write_box(BOX, VGA, "cat"), dialect(name).write_point(POINT, VGA)
     assert written == WRITTEN[name]
-    page = (ROOT / "docs" / "dialects.md").read_text(encoding="utf-8")
-    line = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    docs = (ROOT / "docs" / "dialects.md").read_text(encoding="utf-8")
+    line = next(line for line in docs.splitlines() if line.startswith(f"| `{name}` |"))
     assert all(f"`{form}`" in line.replace(r"\|", "|") for form in written)
 
 
 def test_a_box_on_the_padding_of_a_square_is_a_box_of_the_image():
     frame = Frame.padded(640, 480)
     assert dialect("llava").write_box(Box(0, 0, 640, 480), frame) == "[0.00,0.12,1.00,0.88]"
-    assert read("llava", "[0.00,0.125,1.00,0.875]", frame) == [Box(0, 0, 640, 480)]
+    assert parse("llava", "[0.00,0.125,1.00,0.875]", frame) == [Box(0, 0, 640, 480)]
 
 
-def test_pixel_rows_speak_of_the_canvas_and_the_others_do_not():
+def test_only_pixel_dialects_depend_on_the_canvas():
     assert [name for name in NAMES if dialect(name).pixels] == ["qwen2.5-vl"]
     small, large = (Frame.resized(640, 480, to) for to in ((320.0, 240.0), (1280.0, 960.0)))
     for name in NAMES:
@@ -156,7 +157,7 @@ def test_pixel_rows_speak_of_the_canvas_and_the_others_do_not():
         assert same is not dialect(name).pixels
 
 
-CAT = Box(100, 50, 500, 750)  # of a picture of 1000 x 1000
+CAT = Box(100, 50, 500, 750)  # in an image of 1000 x 1000 pixels
 MESSY = [
     ("sam4mllm", "fence", "```\n[100,050,500,750]\n```", [CAT]),
     ("sam4mllm", "prose", "Sure! The cat is at [100, 50, 500, 750], on the left (I think).", [CAT]),
@@ -234,31 +235,31 @@ MESSY = [
 
 
 @pytest.mark.parametrize(("name", "text", "values"), [pytest.param(n, t, v, id=f"{n}-{i}") for n, i, t, v in MESSY])
-def test_a_messy_reply_is_read_for_what_it_holds(name, text, values):
-    found = read(name, text, Frame.whole(1000, 1000))
-    assert [type(value) for value in found] == [type(value) for value in values]
-    for got, wanted in zip(found, values, strict=True):
-        numbers = [(v.xyxy if isinstance(v, Box) else (v.x, v.y)) for v in (got, wanted)]
+def test_boxes_and_points_are_parsed_from_a_messy_reply(name, text, values):
+    parsed = parse(name, text, Frame.whole(1000, 1000))
+    assert [type(value) for value in parsed] == [type(value) for value in values]
+    for actual, expected in zip(parsed, values, strict=True):
+        numbers = [(v.xyxy if isinstance(v, Box) else (v.x, v.y)) for v in (actual, expected)]
         assert numbers[0] == pytest.approx(numbers[1], abs=1e-6)
 
 
-def test_every_row_has_messy_replies():
+def test_every_dialect_has_messy_replies():
     assert {name for name, *_ in MESSY} == set(NAMES)
 
 
-def test_a_place_says_where_it_stands_in_the_text():
+def test_a_place_has_its_position_in_the_text():
     text = "at [100,050,500,750] and (300,400)."
     places = dialect("sam4mllm").places(text, Frame.whole(1000, 1000))
     assert places == [Place(3, 20, CAT), Place(25, 34, Point(300, 400))]
     assert [text[place.start : place.end] for place in places] == ["[100,050,500,750]", "(300,400)"]
 
 
-def test_one_pixel_is_a_picture():
+def test_an_image_may_be_one_pixel():
     frame = Frame.whole(1, 1)
     for name in NAMES:
         row = dialect(name)
         for text in (row.write_box(Box(0, 0, 1, 1), frame), "[0,0,0,0]", "[9,9,9,9]"):
-            assert all(is_legal(value, frame) for value in read(name, text, frame))
+            assert all(is_legal(value, frame) for value in parse(name, text, frame))
 
 
 ENDLESS = (
@@ -282,12 +283,12 @@ ENDLESS = (
 
 
 @pytest.mark.parametrize("piece", ENDLESS, ids=range(len(ENDLESS)))
-def test_no_text_takes_long_to_read(piece):
+def test_no_text_takes_long_to_parse(piece):
     text = piece * (50_000 // len(piece))
     start = time.process_time()
     for name in NAMES:
         dialect(name).places(text, VGA)
-    assert time.process_time() - start < 30  # 4 s at most, calls checked; a search that backtracks takes minutes
+    assert time.process_time() - start < 30  # at most 4 s with type checks; a search that backtracks takes minutes
 
 
 @pytest.mark.parametrize(
@@ -312,16 +313,16 @@ def test_no_text_takes_long_to_read(piece):
         ("a model of tomorrow", "sam4mllm"),
     ],
 )
-def test_a_model_s_configuration_names_its_dialect(model_type, name):
+def test_the_model_type_selects_the_dialect(model_type, name):
     assert dialect_for(model_type) is dialect(name)
 
 
-def test_every_model_type_of_the_table_is_one_of_transformers():
+def test_every_model_type_in_the_table_exists_in_transformers():
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    named = [model_type for row in DIALECTS.values() for model_type in row.model_types]
-    assert len(named) == len(set(named))
-    assert set(named) <= set(CONFIG_MAPPING_NAMES)
+    model_types = [model_type for row in DIALECTS.values() for model_type in row.model_types]
+    assert len(model_types) == len(set(model_types))
+    assert set(model_types) <= set(CONFIG_MAPPING_NAMES)
 
 
 def test_an_unknown_dialect_lists_the_choices():
@@ -329,7 +330,7 @@ def test_an_unknown_dialect_lists_the_choices():
         dialect("qwen")
 
 
-def test_bins_are_those_of_the_official_bin_centre_processor():
+def test_bins_equal_those_of_the_official_processor():
     import torch
     from transformers.models.florence2.processing_florence2 import Florence2PostProcessor as Official
 
@@ -338,13 +339,15 @@ def test_bins_are_those_of_the_official_bin_centre_processor():
         indices = Official.quantize(bins, torch.tensor([[x0, y0, x1, y1]]), (640, 480))
         text = dialect("florence-2").write_box(Box(float(x0), float(y0), float(x1), float(y1)), VGA)
         assert text == "".join(f"<loc_{index}>" for index in indices[0].tolist())
-        (value,) = read("florence-2", text, VGA)
+        (value,) = parse("florence-2", text, VGA)
         assert isinstance(value, Box)
         official = Official.dequantize(bins, indices, (640, 480))[0].tolist()
-        assert all(-1e-3 <= edge - whole < 1 + 1e-3 for edge, whole in zip(value.xyxy, official, strict=True))  # an int
+        assert all(
+            -1e-3 <= edge - integer < 1 + 1e-3 for edge, integer in zip(value.xyxy, official, strict=True)
+        )  # official edges are ints
 
 
-def test_patches_are_those_of_the_official_processor():
+def test_patches_equal_those_of_the_official_processor():
     from transformers.models.kosmos2.processing_kosmos2 import coordinate_to_patch_index, patch_index_to_coordinate
 
     rng, frame = np.random.default_rng(0), Frame.whole(1, 1)
@@ -352,8 +355,8 @@ def test_patches_are_those_of_the_official_processor():
         upper, lower = coordinate_to_patch_index((x0, y0, x1, y1), 32)
         text = dialect("kosmos-2").write_box(Box(x0, y0, x1, y1), frame)
         assert text == f"<object><patch_index_{upper:04d}><patch_index_{lower:04d}></object>"
-        (value,) = read("kosmos-2", text, frame)
+        (value,) = parse("kosmos-2", text, frame)
         assert isinstance(value, Box)
         official = patch_index_to_coordinate(upper, lower, 32)
-        half = 0.5 / 32  # the official reader takes edges for centres on both axes where the patches share one axis
+        half = 0.5 / 32  # the official parser treats edges as centres on both axes if the patches share a row or column
         assert value.xyxy == pytest.approx(official, abs=half + 1e-9)

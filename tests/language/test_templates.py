@@ -1,4 +1,4 @@
-"""What is said is what is read, in every dialect; and whatever is said, reading it yields legal values or none."""
+"""Replies are parsed back in every dialect, and damaged replies never raise or give invalid values."""
 
 import random
 import subprocess
@@ -37,7 +37,7 @@ PAPER = dialect("sam4mllm")
 PHRASES = ("the cat", 'a "quoted" [1,2,3,4] <box>', "line\nbreak (5,6)", "none", "zwölf 猫", "")
 
 
-def drawn(rng: np.random.Generator, frame: Frame, objects: int) -> tuple[Prompt, ...]:
+def random_prompts(rng: np.random.Generator, frame: Frame, objects: int) -> tuple[Prompt, ...]:
     """Random prompts inside the frame's image."""
     size = np.array(frame.image)
     prompts = []
@@ -49,10 +49,10 @@ def drawn(rng: np.random.Generator, frame: Frame, objects: int) -> tuple[Prompt,
     return tuple(prompts)
 
 
-def assert_close(found: Sequence[Prompt], wanted: Sequence[Prompt], cell: tuple[float, float]) -> None:
+def assert_close(actual: Sequence[Prompt], expected: Sequence[Prompt], cell: tuple[float, float]) -> None:
     across, down = (side * (1 + 1e-6) for side in cell)
-    assert len(found) == len(wanted)
-    for got, want in zip(found, wanted, strict=True):
+    assert len(actual) == len(expected)
+    for got, want in zip(actual, expected, strict=True):
         assert max(abs(got.box.x0 - want.box.x0), abs(got.box.x1 - want.box.x1)) <= across
         assert max(abs(got.box.y0 - want.box.y0), abs(got.box.y1 - want.box.y1)) <= down
         assert [point.positive for point in got.points] == [point.positive for point in want.points]
@@ -69,35 +69,35 @@ def assert_close(found: Sequence[Prompt], wanted: Sequence[Prompt], cell: tuple[
     seed=st.integers(0, 2**32),
     phrase=st.sampled_from(PHRASES),
 )
-def test_what_is_said_is_read_within_one_cell(name, frame, objects, seed, phrase):
-    row, prompts = dialect(name), drawn(np.random.default_rng(seed), frame, objects)
+def test_a_written_reply_is_parsed_within_one_cell(name, frame, objects, seed, phrase):
+    row, prompts = dialect(name), random_prompts(np.random.default_rng(seed), frame, objects)
     reading = read_prompts(say_prompts(prompts, phrase, row, frame), row, frame)
     assert reading.readable
     assert_close(reading.prompts, prompts, row.cell(frame))
 
     bare = [Prompt(prompt.box) for prompt in prompts]
     assert_close(read_boxes(say_prompts(prompts, phrase, row, frame), row, frame).prompts, bare, row.cell(frame))
-    said = say_boxes([prompt.box for prompt in prompts], phrase, row, frame)
-    assert_close(read_boxes(said, row, frame).prompts, bare, row.cell(frame))
-    assert read_boxes(said, row, frame).readable
+    reply = say_boxes([prompt.box for prompt in prompts], phrase, row, frame)
+    assert_close(read_boxes(reply, row, frame).prompts, bare, row.cell(frame))
+    assert read_boxes(reply, row, frame).readable
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cut_reply_holds_nothing_that_the_whole_one_does_not(name):
+def test_a_truncated_reply_adds_nothing_to_the_complete_one(name):
     row, rng = dialect(name), np.random.default_rng(3)
     for frame in FRAMES[::5]:
-        prompts = drawn(rng, frame, 3)
+        prompts = random_prompts(rng, frame, 3)
         text = say_prompts(prompts, "the black cat", row, frame)
-        whole = read_prompts(text, row, frame).prompts
+        complete = read_prompts(text, row, frame).prompts
         for end in range(len(text)):
             cut = read_prompts(text[:end], row, frame).prompts
-            assert [prompt.box for prompt in cut] == [prompt.box for prompt in whole[: len(cut)]]
-            for got, want in zip(cut, whole, strict=False):
+            assert [prompt.box for prompt in cut] == [prompt.box for prompt in complete[: len(cut)]]
+            for got, want in zip(cut, complete, strict=False):
                 assert got.points == want.points[: len(got.points)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_there_is_said_and_read_in_every_dialect(name):
+def test_no_object_is_written_and_parsed_in_every_dialect(name):
     row = dialect(name)
     for text in (say_prompts((), "cat", row, THOUSAND), say_boxes((), "cat", row, THOUSAND), "none"):
         for read in (read_prompts, read_boxes):
@@ -111,7 +111,7 @@ NONE = (
     *("The cat is not present in the picture.", "It is not visible.", "```json\n[]\n```", "<box>none</box>"),
     "<think>maybe [1,2,3,4]?</think>none",
 )
-LOST = (
+UNREADABLE = (
     *("", " ", "nonetheless", "nonetheless it is there", "Sure!", "no", "No idea.", "not sure", "There is no doubt."),
     *("the cat", "[100,200,300]", "[100,050,500,7", "(100,200)", "I cannot see images", "nano", "\x00", "none " * 200),
     "<think>[100,050,500,750]",
@@ -119,13 +119,13 @@ LOST = (
 
 
 @pytest.mark.parametrize("text", NONE, ids=range(len(NONE)))
-def test_a_reply_that_is_a_none_means_nothing_there(text):
+def test_a_none_reply_is_readable_and_has_no_prompts(text):
     for read in (read_prompts, read_boxes):
         for row in DIALECTS.values():
             assert (read(text, row, THOUSAND).prompts, read(text, row, THOUSAND).readable) == ((), True)
 
 
-@pytest.mark.parametrize("text", LOST, ids=range(len(LOST)))
+@pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_a_reply_with_neither_a_box_nor_a_none_is_unreadable(text):
     for read in (read_prompts, read_boxes):
         assert (read(text, PAPER, THOUSAND).prompts, read(text, PAPER, THOUSAND).readable) == ((), False)
@@ -157,7 +157,7 @@ SIGNED = [
 
 
 @pytest.mark.parametrize(("text", "objects"), [pytest.param(t, o, id=i) for i, t, o in SIGNED])
-def test_points_go_to_the_last_box_with_the_side_that_is_said_of_them(text, objects):
+def test_points_belong_to_the_last_box_and_have_the_label_of_their_word(text, objects):
     reading = read_prompts(text, PAPER, THOUSAND)
     assert [(prompt.box, prompt.points) for prompt in reading.prompts] == objects
     assert reading.readable
@@ -183,12 +183,12 @@ def test_points_go_to_the_last_box_with_the_side_that_is_said_of_them(text, obje
         ("[100,050,500,750]", None),
     ],
 )
-def test_a_label_is_read_from_the_first_word_or_the_only_one(text, label):
+def test_a_label_is_the_first_word_or_the_only_label_in_the_reply(text, label):
     assert read_label(text) is label
 
 
 @pytest.mark.parametrize("labels", [(), (True,), (False,), (True, False, False, True)])
-def test_labels_that_are_said_are_read(labels):
+def test_written_labels_are_parsed_back(labels):
     assert read_labels(say_labels(labels), len(labels)) == labels
     assert all(read_label(say_label(label)) is label for label in labels)
 
@@ -208,12 +208,12 @@ def test_labels_that_are_said_are_read(labels):
         ("none of them", (None, None, None)),
     ],
 )
-def test_a_list_of_labels_is_always_as_long_as_the_question(text, labels):
+def test_the_number_of_labels_always_equals_the_number_of_points(text, labels):
     assert read_labels(text, 3) == labels
 
 
 def test_every_sentence_of_this_wording_is_pinned():
-    """A changed sentence needs a new `WORDING`: adapters were trained with the old one."""
+    """If a sentence changes, increase `WORDING`: adapters were trained with the old sentence."""
     assert WORDING == 2
     assert YES_NO == ("Yes", "No")
     assert ask_prompts("the cat", 2, 1, PAPER) == (
@@ -258,7 +258,7 @@ def test_every_sentence_of_this_wording_is_pinned():
         ("猫 é", "猫 é"),
     ],
 )
-def test_a_phrase_is_asked_as_one_line_without_double_quotes_and_tags(phrase, plain):
+def test_a_phrase_in_a_question_has_no_line_breaks_double_quotes_or_tags(phrase, plain):
     for row in DIALECTS.values():
         for text in (ask_boxes(phrase, row), ask_prompts(phrase, 1, 1, row), ask_point(IN, phrase, row, THOUSAND)):
             assert f'"{plain}"' in text
@@ -267,10 +267,10 @@ def test_a_phrase_is_asked_as_one_line_without_double_quotes_and_tags(phrase, pl
         assert "\n" not in say_boxes([CAT], phrase, row, THOUSAND)
 
 
-def test_a_question_about_a_point_does_not_tell_its_sign():
+def test_a_question_about_a_point_does_not_reveal_its_label():
     for row in DIALECTS.values():
-        asked = [ask_point(Point(30, 40, positive), "cat", row, THOUSAND) for positive in (True, False)]
-        assert asked[0] == asked[1]
+        questions = [ask_point(Point(30, 40, positive), "cat", row, THOUSAND) for positive in (True, False)]
+        assert questions[0] == questions[1]
 
 
 PIECES = (
@@ -280,8 +280,8 @@ PIECES = (
 )
 
 
-def damaged(text: str, rng: random.Random) -> str:
-    """A reply after one to four accidents: cut, deleted, swapped, doubled, or grown."""
+def damage(text: str, rng: random.Random) -> str:
+    """A reply with one to four random edits: truncated, deleted, swapped, duplicated or inserted text."""
     for _ in range(rng.randint(1, 4)):
         a, b = sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))
         text = rng.choice(
@@ -297,23 +297,23 @@ def damaged(text: str, rng: random.Random) -> str:
     return text[:800]
 
 
-def read_damaged(name: str, replies: int, seed: int) -> None:
-    """Send so many replies through every reader in a dialect, and through `read_prompts` in another one.
+def check_damaged_replies(name: str, replies: int, seed: int) -> None:
+    """Parse this many damaged replies with every parser in one dialect, and with `read_prompts` in another.
 
-    Of ten replies six are damaged prompts, three damaged labels, and one is made of random pieces.
+    Of ten replies, six are damaged prompts, three are damaged labels, and one consists of random pieces.
     """
     rng, row = random.Random(f"{name} {seed}"), dialect(name)
     numpy_rng = np.random.default_rng((seed, NAMES.index(name)))
-    said = [
-        (say_prompts(drawn(numpy_rng, frame, i % 4), PHRASES[i % len(PHRASES)], row, frame), frame)
+    written = [
+        (say_prompts(random_prompts(numpy_rng, frame, i % 4), PHRASES[i % len(PHRASES)], row, frame), frame)
         for i, frame in enumerate(FRAMES * 5)
     ]
-    found = lost = 0
+    prompts = unreadable = 0
     for i in range(replies):
-        text, frame = rng.choice(said)
+        text, frame = rng.choice(written)
         if i % 10 == 0 or i % 10 > 6:
             text = " ".join(rng.choices(PIECES if i % 10 == 0 else YES_NO, k=rng.randint(0, 20)))
-        text = damaged(text, rng)
+        text = damage(text, rng)
         reading, boxes = read_prompts(text, row, frame), read_boxes(text, row, frame)
         assert boxes == Reading(tuple(Prompt(prompt.box) for prompt in reading.prompts), reading.readable)
         assert reading.readable or not reading.prompts
@@ -325,21 +325,24 @@ def read_damaged(name: str, replies: int, seed: int) -> None:
         labels = read_labels(text, i % 7)
         assert len(labels) == i % 7
         assert set(labels) <= {True, False, None}
-        found += len(reading.prompts)
-        lost += not reading.readable
-    assert found > replies / 4  # the damage leaves something to read,
-    assert lost > replies / 20  # and not always
+        prompts += len(reading.prompts)
+        unreadable += not reading.readable
+    assert prompts > replies / 4  # some replies are still readable,
+    assert unreadable > replies / 20  # and some are not
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_reply_raises_and_all_that_is_read_is_legal(name):
-    read_damaged(name, 300, seed=0)
+def test_no_reply_raises_and_all_parsed_values_are_valid(name):
+    check_damaged_replies(name, 300, seed=0)
 
 
-def test_nor_does_any_of_a_hundred_thousand():
-    """In a process of its own, where no call is type-checked: the checks would take ten times the readers' time."""
-    each = -(-100_000 // len(NAMES))
-    code = f"from tests.language.test_templates import *\nfor name in NAMES: read_damaged(name, {each}, seed=1)"
+def test_a_hundred_thousand_damaged_replies_are_parsed_too():
+    """Runs in a process without type checks, which would take ten times as long as the parsers."""
+    replies = -(-100_000 // len(NAMES))
+    code = (
+        "from tests.language.test_templates import *\n"
+        f"for name in NAMES: check_damaged_replies(name, {replies}, seed=1)"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

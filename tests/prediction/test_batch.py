@@ -228,7 +228,7 @@ def test_an_answer_that_is_no_probability_is_its_samples_failure(tmp_path, sampl
     assert (first.error, none.error) == (None, None)
     assert len(first.asked) >= 9
     assert (last.error, last.asked) == (
-        f"the model gave no probability but {nonsense} about a point: its numbers overflow, try another dtype",
+        f"the model returned {nonsense} as a probability of a point: its numbers overflow, try another dtype",
         (),
     )
     before = (tmp_path / "p.jsonl").read_bytes()

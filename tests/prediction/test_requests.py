@@ -119,7 +119,7 @@ def test_an_empty_phrase_is_refused(folder, phrases):
 def test_a_picture_that_cannot_be_read_is_refused_before_any_is_answered(folder):
     with pytest.raises(UserError, match="no such file"):
         requested([folder, folder / "c.jpg"], ["cup"])
-    with pytest.raises(UserError, match=r"notes\.txt is not a picture"):
+    with pytest.raises(UserError, match=r"notes\.txt is not an image"):
         requested([folder, folder / "notes.txt"], ["cup"])
 
 

@@ -1,4 +1,4 @@
-"""A talker that knows the mask: it says its box, and is sure of every point."""
+"""A scripted MLLM with access to the masks: it generates their boxes and classifies every point correctly."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ROW = dialect("sam4mllm")
 PLACE = re.compile(r"\((\d+),(\d+)\)")
 
 
-def knowing(masks: Mapping[str, Mask]) -> ScriptedMLLM:
-    """Answers by the mask of each key."""
+def mllm_with_masks(masks: Mapping[str, Mask]) -> ScriptedMLLM:
+    """Replies from the mask of each query's key, with certain answers about points."""
 
-    def says(key, image, turns):
+    def reply(key, image, turns):
         box = box_of(masks[key])
         return say_boxes((box,), "it", ROW, Frame.whole(image.shape[1], image.shape[0])) if box else ROW.none
 
-    def leans(key, image, turns, question, options):
-        x, y = (int(one) / 1000 for one in PLACE.findall(question)[0])
+    def choose(key, image, turns, question, options):
+        x, y = (int(number) / 1000 for number in PLACE.findall(question)[0])
         return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
 
-    return ScriptedMLLM(says, leans)
+    return ScriptedMLLM(reply, choose)
 
 
 def disk(side: int = 200, centre: tuple[float, float] = (100.0, 90.0), radius: float = 80.0) -> Mask:
@@ -36,6 +36,6 @@ def disk(side: int = 200, centre: tuple[float, float] = (100.0, 90.0), radius: f
 
 
 def half(side: int = 200) -> Mask:
-    """A triangle, whose box is half empty."""
+    """A triangle; half of its box is empty."""
     rows, columns = np.indices((side, side))
     return (columns > 20) & (rows < 180) & (columns < rows)

@@ -7,7 +7,7 @@ from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Asked, Prompter, Query
 from sam4mllm.prompters.adaptive import AdaptivePQPP, Answers
 from sam4mllm.prompters.pqpp import PQPP
-from tests.prompters.masked import PLACE, disk, half, knowing
+from tests.prompters.masked import PLACE, disk, half, mllm_with_masks
 
 MASKS = {"disk": disk(), "half": half(), "none": np.zeros((200, 200), bool), "dot": disk(radius=2.0)}
 MASKS["ring"] = disk() & ~disk(radius=40.0)
@@ -19,16 +19,16 @@ def queries(*keys):
 
 
 def places(asked: tuple[Asked, ...]) -> np.ndarray:
-    return np.array([(one.x, one.y) for one in asked])
+    return np.array([(answer.x, answer.y) for answer in asked])
 
 
 def label_error(mask: np.ndarray, box: Box, side: int, asked: tuple[Asked, ...]) -> float:
-    """The share of the box whose sign is told wrongly by the answers, interpolated from a grid of ``side`` on."""
+    """The share of the box that the answers, interpolated from a grid of ``side`` points, label wrongly."""
     answers = Answers(box, side)
     while True:
         cells = (places(asked) - (box.x0, box.y0)) / (box.width, box.height) * answers.side
-        own = np.isclose(cells % 1.0, 0.5).all(axis=1)
-        answers.heard = [one for one, at_centre in zip(asked, own, strict=True) if at_centre]
+        at_centre = np.isclose(cells % 1.0, 0.5).all(axis=1)
+        answers.heard = [answer for answer, is_centre in zip(asked, at_centre, strict=True) if is_centre]
         if answers.side > 200:
             break
         answers._refine()
@@ -37,103 +37,103 @@ def label_error(mask: np.ndarray, box: Box, side: int, asked: tuple[Asked, ...])
     return float(((answers._filled(answers.yes) > 0.5) != true).mean())
 
 
-def test_it_is_a_prompter():
-    assert isinstance(AdaptivePQPP(knowing(MASKS)), Prompter)
+def test_adaptive_pqpp_is_a_prompter():
+    assert isinstance(AdaptivePQPP(mllm_with_masks(MASKS)), Prompter)
 
 
 @pytest.mark.parametrize("key", ["disk", "half", "ring"])
-def test_it_finds_an_edge_with_fewer_questions_than_the_plain_grid(key):
-    [plain] = PQPP(knowing(MASKS), points=81)(queries(key))
-    [ours] = AdaptivePQPP(knowing(MASKS), points=9, budget=49)(queries(key))
+def test_adaptive_pqpp_finds_an_edge_with_fewer_questions_than_a_regular_grid(key):
+    [plain] = PQPP(mllm_with_masks(MASKS), points=81)(queries(key))
+    [adaptive] = AdaptivePQPP(mllm_with_masks(MASKS), points=9, budget=49)(queries(key))
     box = plain.prompts[0].box
-    assert len(ours.asked) <= 49
-    assert label_error(MASKS[key], box, 3, ours.asked) <= label_error(MASKS[key], box, 9, plain.asked)
+    assert len(adaptive.asked) <= 49
+    assert label_error(MASKS[key], box, 3, adaptive.asked) <= label_error(MASKS[key], box, 9, plain.asked)
 
 
 @pytest.mark.parametrize("budget", [9, 10, 17, 40, 81, 200, 1000])
-def test_the_budget_is_of_each_box_and_never_exceeded(budget):
-    found = AdaptivePQPP(knowing(MASKS), points=9, budget=budget)(queries("disk", "none", "half"))
-    asked = [len(one.asked) for one in found]
-    assert max(asked) <= budget
-    assert asked[1] == 0
-    assert budget > 40 or asked == [budget, 0, budget]
+def test_the_budget_applies_to_each_box_and_is_never_exceeded(budget):
+    promptings = AdaptivePQPP(mllm_with_masks(MASKS), points=9, budget=budget)(queries("disk", "none", "half"))
+    counts = [len(prompting.asked) for prompting in promptings]
+    assert max(counts) <= budget
+    assert counts[1] == 0
+    assert budget > 40 or counts == [budget, 0, budget]
 
 
 @pytest.mark.parametrize("points", [1, 9, 25])
-def test_a_budget_of_the_coarse_grid_is_plain_pqpp(points):
-    [plain] = PQPP(knowing(MASKS), points=points)(queries("disk"))
-    [ours] = AdaptivePQPP(knowing(MASKS), points=points, budget=points)(queries("disk"))
-    assert (ours.prompts, ours.asked, ours.replies) == (plain.prompts, plain.asked, plain.replies)
+def test_with_the_budget_of_the_coarse_grid_adaptive_equals_pqpp(points):
+    [plain] = PQPP(mllm_with_masks(MASKS), points=points)(queries("disk"))
+    [adaptive] = AdaptivePQPP(mllm_with_masks(MASKS), points=points, budget=points)(queries("disk"))
+    assert (adaptive.prompts, adaptive.asked, adaptive.replies) == (plain.prompts, plain.asked, plain.replies)
 
 
-def test_no_point_is_asked_twice_and_all_lie_on_grids_within_each_other():
-    [found] = AdaptivePQPP(knowing(MASKS), points=4, budget=300)(queries("half"))
-    box = found.prompts[0].box
-    cells = (places(found.asked) - (box.x0, box.y0)) / (box.width, box.height) * (2 * 3**4)
+def test_no_point_is_classified_twice_and_all_are_on_nested_grids():
+    [prompting] = AdaptivePQPP(mllm_with_masks(MASKS), points=4, budget=300)(queries("half"))
+    box = prompting.prompts[0].box
+    cells = (places(prompting.asked) - (box.x0, box.y0)) / (box.width, box.height) * (2 * 3**4)
     assert np.allclose(cells % 1.0, 0.5)
-    assert len({tuple(cell) for cell in np.floor(cells).astype(int).tolist()}) == len(found.asked)
+    assert len({tuple(cell) for cell in np.floor(cells).astype(int).tolist()}) == len(prompting.asked)
 
 
-def test_where_all_are_sure_and_off_nothing_more_is_asked():
-    mllm = ScriptedMLLM(knowing(MASKS)._says, lambda *_: [0.0, 1.0])
-    [found] = AdaptivePQPP(mllm, points=9, budget=81)(queries("disk"))
-    assert len(found.asked) == 9
+def test_no_points_are_added_if_every_answer_is_a_certain_no():
+    mllm = ScriptedMLLM(mllm_with_masks(MASKS)._says, lambda *_: [0.0, 1.0])
+    [prompting] = AdaptivePQPP(mllm, points=9, budget=81)(queries("disk"))
+    assert len(prompting.asked) == 9
 
 
-def test_an_object_that_fills_its_box_is_asked_about_at_the_edges_alone():
-    mllm = knowing({"full": np.ones((200, 200), bool)})
-    [found] = AdaptivePQPP(mllm, points=9, budget=81)(queries("full"))
-    later = places(found.asked[9:])
+def test_for_an_object_that_fills_its_box_points_are_added_only_near_the_edges():
+    mllm = mllm_with_masks({"full": np.ones((200, 200), bool)})
+    [prompting] = AdaptivePQPP(mllm, points=9, budget=81)(queries("full"))
+    later = places(prompting.asked[9:])
     assert len(later) > 0
     assert np.minimum(later, 200 - later).min(axis=1).max() < 200 / 9
 
 
-def test_unsure_answers_draw_questions_to_them():
-    """Right of the middle they are unsure, and all others a sure no."""
+def test_points_are_added_where_answers_are_uncertain():
+    """Answers right of x = 600 are uncertain; all others are a certain no."""
 
     def leans(key, image, turns, question, options):
         return [0.45, 0.55] if int(PLACE.findall(question)[0][0]) > 600 else [0.0, 1.0]
 
-    mllm = ScriptedMLLM(knowing({"full": np.ones((200, 200), bool)})._says, leans)
-    [found] = AdaptivePQPP(mllm, points=9, budget=25)(queries("full"))
-    assert len(found.asked) == 25
-    assert all(one.x > 100 for one in found.asked[9:])
+    mllm = ScriptedMLLM(mllm_with_masks({"full": np.ones((200, 200), bool)})._says, leans)
+    [prompting] = AdaptivePQPP(mllm, points=9, budget=25)(queries("full"))
+    assert len(prompting.asked) == 25
+    assert all(answer.x > 100 for answer in prompting.asked[9:])
 
 
-def test_a_doubted_box_is_asked_all_over_as_a_grid_three_times_as_fine():
-    mllm = ScriptedMLLM(knowing(MASKS)._says, lambda *_: [0.5, 0.5])
-    [found] = AdaptivePQPP(mllm, points=9, budget=81)(queries("disk"))
+def test_if_every_answer_is_uncertain_the_points_are_a_grid_three_times_as_fine():
+    mllm = ScriptedMLLM(mllm_with_masks(MASKS)._says, lambda *_: [0.5, 0.5])
+    [prompting] = AdaptivePQPP(mllm, points=9, budget=81)(queries("disk"))
     [plain] = PQPP(mllm, points=81)(queries("disk"))
-    both = (sorted(map(tuple, np.round(places(one.asked), 6).tolist())) for one in (found, plain))
-    assert len({tuple(one) for one in both}) == 1
+    points = (sorted(map(tuple, np.round(places(prompting.asked), 6).tolist())) for prompting in (prompting, plain))
+    assert len(set(map(tuple, points))) == 1
 
 
-def test_no_place_is_smaller_than_a_pixel():
-    mllm = ScriptedMLLM(knowing(MASKS)._says, lambda *_: [0.5, 0.5])
-    [found] = AdaptivePQPP(mllm, points=1, budget=500)(queries("dot"))
-    assert len(found.asked) == 9  # the box is 4 pixels wide
+def test_no_cell_is_smaller_than_a_pixel():
+    mllm = ScriptedMLLM(mllm_with_masks(MASKS)._says, lambda *_: [0.5, 0.5])
+    [prompting] = AdaptivePQPP(mllm, points=1, budget=500)(queries("dot"))
+    assert len(prompting.asked) == 9  # the box is 4 pixels wide
 
 
-def test_the_same_question_gives_the_same_answer_alone_and_in_a_batch():
-    prompter = AdaptivePQPP(knowing(MASKS), points=9, budget=30)
-    together = prompter(queries("half", "none", "disk"))
-    for key, one in zip(("half", "none", "disk"), together, strict=True):
-        [alone] = prompter(queries(key))
-        assert (alone.prompts, alone.asked) == (one.prompts, one.asked)
+def test_a_query_gives_the_same_prompts_alone_and_in_a_batch():
+    prompter = AdaptivePQPP(mllm_with_masks(MASKS), points=9, budget=30)
+    batch = prompter(queries("half", "none", "disk"))
+    for key, batched in zip(("half", "none", "disk"), batch, strict=True):
+        [single] = prompter(queries(key))
+        assert (single.prompts, single.asked) == (batched.prompts, batched.asked)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        ({"points": 9, "budget": 8}, "does not hold the 9 points"),
+        ({"points": 9, "budget": 8}, "less than the 9 points"),
         ({"points": 5}, "a square number"),
         ({"sure_no": 0.3}, "within .5 and 1"),
     ],
 )
-def test_an_impossible_setting_is_refused(options, says):
-    with pytest.raises(UserError, match=says):
-        AdaptivePQPP(knowing(MASKS), **options)
+def test_invalid_options_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        AdaptivePQPP(mllm_with_masks(MASKS), **options)
 
 
-def test_no_queries_ask_nothing():
-    assert AdaptivePQPP(knowing(MASKS))([]) == []
+def test_no_queries_give_no_promptings():
+    assert AdaptivePQPP(mllm_with_masks(MASKS))([]) == []

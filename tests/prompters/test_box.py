@@ -10,13 +10,13 @@ from sam4mllm.prompters.box import BoxPrompter
 IMAGE = np.zeros((60, 80, 3), dtype=np.uint8)
 
 
-def test_a_box_is_prompted_without_the_points_that_came_with_it():
+def test_the_points_of_a_reply_are_dropped():
     cat = Prompt(Box(8.0, 6.0, 40.0, 30.0), (Point(20.5, 12.5),))
-    said = say_prompts((cat,), "cat", dialect("sam4mllm"), Frame.whole(80, 60))
-    [found] = BoxPrompter(ScriptedMLLM(lambda key, image, turns: said))([Query(IMAGE, "cat")])
-    assert np.allclose(found.prompts[0].box.xyxy, cat.box.xyxy, atol=0.1)
-    assert found.prompts[0].points == ()
+    reply = say_prompts((cat,), "cat", dialect("sam4mllm"), Frame.whole(80, 60))
+    [prompting] = BoxPrompter(ScriptedMLLM(lambda key, image, turns: reply))([Query(IMAGE, "cat")])
+    assert np.allclose(prompting.prompts[0].box.xyxy, cat.box.xyxy, atol=0.1)
+    assert prompting.prompts[0].points == ()
 
 
-def test_no_queries_ask_nothing():
+def test_no_queries_give_no_promptings():
     assert BoxPrompter(ScriptedMLLM(lambda key, image, turns: "none"))([]) == []

@@ -28,7 +28,7 @@ AREAS = {
     "triangle": 3 * math.sqrt(3) / 4,
     "cross": 8 * BORE - 4 * BORE**2,
     "bar": 4 * BORE,
-}  # of radius 1; the horseshoe's is between half a ring's and a ring's
+}  # areas at radius 1; the area of a horseshoe is between that of half a ring and of a ring
 
 
 def pose(shape: str, angle: float = 0.0, bore: float = BORE) -> Pose:
@@ -37,9 +37,9 @@ def pose(shape: str, angle: float = 0.0, bore: float = BORE) -> Pose:
 
 @pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
 @pytest.mark.parametrize("shape", AREAS)
-def test_a_mask_has_the_area_of_its_shape_however_it_is_turned(shape: str, angle: float) -> None:
+def test_a_mask_has_the_area_of_its_shape_at_any_angle(shape: str, angle: float) -> None:
     full, _ = rasterise(pose(shape, angle), SIDE)
-    assert full.sum() == pytest.approx(AREAS[shape] * RADIUS**2, rel=0.015)  # an edge falls between pixel centres
+    assert full.sum() == pytest.approx(AREAS[shape] * RADIUS**2, rel=0.015)  # edges run between pixel centres
 
 
 def test_a_horseshoe_is_a_ring_with_a_gap_below() -> None:
@@ -51,7 +51,7 @@ def test_a_horseshoe_is_a_ring_with_a_gap_below() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_hole_is_room_that_its_figure_leaves(shape: str) -> None:
+def test_a_hole_has_the_expected_area_and_does_not_overlap_its_figure(shape: str) -> None:
     full, hole = rasterise(pose(shape, 0.3), SIDE)
     assert (hole is not None) == (shape in ("ring", "frame", "horseshoe"))
     if hole is not None:
@@ -62,19 +62,19 @@ def test_a_hole_is_room_that_its_figure_leaves(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_figure_that_reaches_over_the_edge_is_cut_there(shape: str) -> None:
-    whole, _ = rasterise(pose(shape, 0.3), SIDE)
+def test_a_figure_that_crosses_the_image_edge_is_clipped(shape: str) -> None:
+    complete, _ = rasterise(pose(shape, 0.3), SIDE)
     moved = Pose(shape, 40.0, 100.0, RADIUS, 0.3, BORE)  # 60 pixels to the left
-    assert (rasterise(moved, SIDE)[0][:, :140] == whole[:, 60:]).all()
+    assert (rasterise(moved, SIDE)[0][:, :140] == complete[:, 60:]).all()
 
 
-def test_an_unknown_shape_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_shape_is_refused_with_the_choices() -> None:
     u = np.zeros((2, 2), dtype=np.float32)
-    with pytest.raises(ValueError, match=r"one of circle, square.*got 'blob'"):
+    with pytest.raises(ValueError, match="unknown shape 'blob': choose from circle, square"):
         inside_outline("blob", u, u, 0.5)
 
 
-def test_the_tables_speak_of_the_same_words() -> None:
+def test_the_tables_have_the_same_keys() -> None:
     assert set(PALETTE) == set(COLOURS)
     assert set(RADII) == set(SIZES)
     assert {*BORES, *TURNS} <= set(SHAPES)

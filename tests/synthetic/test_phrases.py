@@ -70,29 +70,29 @@ SCENE = (
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_phrase_means_what_its_words_say(phrase: Phrase, text: str, targets: set[int] | None) -> None:
+def test_a_phrase_has_the_expected_text_and_targets(phrase: Phrase, text: str, targets: set[int] | None) -> None:
     assert phrase.text == text
     assert phrase.targets(SCENE) == (None if targets is None else frozenset(targets))
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "held"),
+    ("x", "y", "expected"),
     [(20, 50, True), (20, 60, True), (45, 50, None), (30, 95, None), (80, 50, False), (50, 90, None)],
     ids=["far left", "a little lower", "barely left", "more below than left", "right", "straight below"],
 )
-def test_left_of_is_clear_clearly_not_or_left_open(x: float, y: float, held: bool | None) -> None:
-    assert related(figure("bar", "red", x, y), "left", figure("bar", "blue", 50, 50)) is held
+def test_left_of_is_true_false_or_debatable(x: float, y: float, expected: bool | None) -> None:
+    assert related(figure("bar", "red", x, y), "left", figure("bar", "blue", 50, 50)) is expected
 
 
-def test_half_in_a_hole_is_left_open() -> None:
+def test_half_in_a_hole_is_debatable() -> None:
     assert related(figure("circle", "red", 50, 70, 10), "inside", SCENE[0]) is None
 
 
-def test_a_figure_on_a_solid_one_is_not_said_to_be_inside_nor_outside() -> None:
+def test_inside_is_debatable_for_a_figure_on_a_solid_one() -> None:
     assert related(SCENE[3], "inside", SCENE[2]) is None
 
 
-def test_what_lies_in_a_hole_is_neither_in_front_nor_behind() -> None:
+def test_in_front_is_debatable_for_a_figure_in_a_hole() -> None:
     assert related(SCENE[1], "front", SCENE[0]) is None
 
 

@@ -36,23 +36,23 @@ def usual() -> list[Drawing]:
 
 def digest(drawing: Drawing) -> str:
     parts = [drawing.image.tobytes(), *(figure.mask.tobytes() + figure.full.tobytes() for figure in drawing.figures)]
-    said = repr([(e.text, e.targets, e.kind, e.ambiguous) for e in drawing.expressions])
-    return hashlib.sha256(b"".join(parts) + said.encode()).hexdigest()
+    expressions = repr([(e.text, e.targets, e.kind, e.ambiguous) for e in drawing.expressions])
+    return hashlib.sha256(b"".join(parts) + expressions.encode()).hexdigest()
 
 
-def told(drawings: list[Drawing]) -> Iterator[tuple[Drawing, int]]:
+def all_expressions(drawings: list[Drawing]) -> Iterator[tuple[Drawing, int]]:
     return ((drawing, index) for drawing in drawings for index in range(len(drawing.expressions)))
 
 
 @pytest.mark.parametrize("side", [32, 112, 150])
-def test_a_seed_gives_the_same_bytes_whatever_was_drawn_before(side: int) -> None:
+def test_a_seed_gives_the_same_bytes_regardless_of_earlier_draws(side: int) -> None:
     first = digest(draw_split("train", 7, size=side))
     draw_split("train", 8, size=side)
     assert digest(draw_split("train", 7, size=side)) == first
     assert draw_split("train", 7, size=side).image.shape == (side, side, 3)
 
 
-def test_no_two_scenes_of_any_split_are_alike() -> None:
+def test_all_scenes_of_all_splits_differ() -> None:
     assert len({digest(draw_split(split, index)) for split in SPLITS for index in range(100)}) == 3 * 100
     assert len({split_seed(split, index) for split in SPLITS for index in range(1000)}) == 3 * 1000
 
@@ -63,10 +63,10 @@ def test_masks_are_disjoint_parts_of_their_figures(drawings: list[Drawing]) -> N
         for figure in drawing.figures:
             assert (figure.mask <= figure.full).all()
             assert figure.box == box_of(figure.full)
-            assert figure.mask.sum() >= 0.4 * figure.full.sum()  # enough is seen
+            assert figure.mask.sum() >= 0.4 * figure.full.sum()  # sufficiently visible
 
 
-def test_what_hides_a_figure_lies_above_it(drawings: list[Drawing]) -> None:
+def test_hidden_pixels_are_covered_by_figures_of_higher_depth(drawings: list[Drawing]) -> None:
     for drawing in drawings:
         assert [figure.depth for figure in drawing.figures] == list(range(len(drawing.figures)))
         for low in drawing.figures:
@@ -75,7 +75,7 @@ def test_what_hides_a_figure_lies_above_it(drawings: list[Drawing]) -> None:
             assert (hidden <= np.any(above, axis=0)).all() if above else not hidden.any()
 
 
-def test_every_phrase_means_its_targets_and_is_of_its_kind(drawings: list[Drawing]) -> None:
+def test_every_expression_has_the_targets_of_its_phrase_and_kind(drawings: list[Drawing]) -> None:
     sizes = {"res": (1, 1), "several": (2, 8), "none": (0, 0), "reasoning": (1, 1)}
     for drawing in drawings:
         assert len({expression.text for expression in drawing.expressions}) == len(drawing.expressions)
@@ -86,13 +86,13 @@ def test_every_phrase_means_its_targets_and_is_of_its_kind(drawings: list[Drawin
             assert len(drawing.masks(expression)) == len(expression.targets)
 
 
-def test_a_phrase_that_names_by_attributes_is_right_when_the_figures_are_counted_by_hand(usual: list[Drawing]) -> None:
+def test_phrases_of_attributes_refer_to_the_figures_with_these_attributes(usual: list[Drawing]) -> None:
     checked = 0
-    for drawing, index in told(usual):
+    for drawing, index in all_expressions(usual):
         expression = drawing.expressions[index]
         words = expression.text.split()
         if expression.kind != "res" or len(words) > 4 or words[0] != "the":
-            continue  # beyond "the small red ring"
+            continue  # longer than "the small red ring"
         fits = [
             place
             for place, figure in enumerate(drawing.figures)
@@ -103,18 +103,18 @@ def test_a_phrase_that_names_by_attributes_is_right_when_the_figures_are_counted
     assert checked > MANY
 
 
-def test_every_word_is_in_the_vocabulary_and_nearly_every_word_is_used() -> None:
+def test_phrases_use_only_the_vocabulary_and_nearly_all_of_it() -> None:
     used = {word for i in range(MANY) for e in draw_split("train", i).expressions for word in e.text.split()}
     assert used <= set(WORDS)
     assert len(used) > 0.9 * len(WORDS)
 
 
-def test_every_kind_comes_often_and_none_where_it_is_not_asked_for(usual: list[Drawing]) -> None:
+def test_every_kind_is_frequent_and_only_requested_kinds_occur(usual: list[Drawing]) -> None:
     counts = Counter(expression.kind for drawing in usual for expression in drawing.expressions)
     assert counts["none"] == len(usual)
     assert all(counts[kind] >= 0.5 * len(usual) for kind in KINDS)
-    only = [draw_split("test", index, Level((2, 3), kinds=("several",))) for index in range(20)]
-    assert {expression.kind for drawing in only for expression in drawing.expressions} == {"several"}
+    restricted = [draw_split("test", index, Level((2, 3), kinds=("several",))) for index in range(20)]
+    assert {expression.kind for drawing in restricted for expression in drawing.expressions} == {"several"}
 
 
 def test_a_level_bounds_the_number_of_figures() -> None:
@@ -123,57 +123,59 @@ def test_a_level_bounds_the_number_of_figures() -> None:
         assert set(counts) == set(range(least, most + 1))
 
 
-def test_the_ambiguous_ones_have_a_stranger_in_their_box_and_the_others_have_none(usual: list[Drawing]) -> None:
-    asked = shared = 0
-    for drawing, index in told(usual):
+def test_an_expression_is_ambiguous_if_another_figure_shares_the_box(usual: list[Drawing]) -> None:
+    total = ambiguous = 0
+    for drawing, index in all_expressions(usual):
         expression = drawing.expressions[index]
         boxes = [box_of(figure.mask) for figure in drawing.figures]
         strangers = set(range(len(boxes))) - set(expression.targets)
-        alike = any(box_iou(boxes[t], boxes[s]) >= 0.6 for t in expression.targets for s in strangers)  # type: ignore[arg-type]
-        assert expression.ambiguous == alike
-        assert (expression in drawing.ambiguous) == alike
-        asked, shared = asked + 1, shared + alike
-    assert 0.1 < shared / asked < 0.35
+        shares_box = any(box_iou(boxes[t], boxes[s]) >= 0.6 for t in expression.targets for s in strangers)  # type: ignore[arg-type]
+        assert expression.ambiguous == shares_box
+        assert (expression in drawing.ambiguous) == shares_box
+        total, ambiguous = total + 1, ambiguous + shares_box
+    assert 0.1 < ambiguous / total < 0.35
 
 
-def test_an_ambiguous_box_filled_is_no_answer(usual: list[Drawing]) -> None:
-    """What points are for: of two figures in one box, no single mask can be right for both."""
+def test_figures_that_share_a_box_have_disjoint_masks(usual: list[Drawing]) -> None:
+    """Points are needed: no mask from the box alone can be right for both figures."""
     for drawing in usual:
         for expression in drawing.ambiguous:
             if expression.kind == "res":
                 target = drawing.figures[expression.targets[0]]
-                others = [f for f in drawing.figures if f is not target and box_iou(f.seen_box, target.seen_box) >= 0.6]
-                assert others
-                assert all(iou(target.mask, other.mask) == 0 for other in others)
+                neighbours = [
+                    f for f in drawing.figures if f is not target and box_iou(f.seen_box, target.seen_box) >= 0.6
+                ]
+                assert neighbours
+                assert all(iou(target.mask, other.mask) == 0 for other in neighbours)
 
 
-def test_colour_does_not_find_the_mask_unless_the_box_is_known(usual: list[Drawing]) -> None:
-    """The pixels whose chroma is nearest to the named colour's; where a mask by colour would be 1."""
+def test_colour_predicts_the_mask_only_inside_the_box(usual: list[Drawing]) -> None:
+    """IoU of a figure's mask with the pixels whose chroma is nearest to the figure's colour."""
 
     def chroma(pixels: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         lab = cv2.cvtColor(pixels.reshape(-1, 1, 3).astype(np.uint8), cv2.COLOR_RGB2LAB)
         return lab[:, 0, 1:].astype(np.float32)
 
-    palette, found, inside = chroma(np.array([PALETTE[colour] for colour in COLOURS])), [], []
+    palette, everywhere, inside = chroma(np.array([PALETTE[colour] for colour in COLOURS])), [], []
     for drawing in usual[:MANY]:
-        away = np.linalg.norm(chroma(drawing.image)[:, None] - palette, axis=-1)
-        nearest = away.argmin(axis=1).reshape(drawing.image.shape[:2])
+        distance = np.linalg.norm(chroma(drawing.image)[:, None] - palette, axis=-1)
+        nearest = distance.argmin(axis=1).reshape(drawing.image.shape[:2])
         for figure in drawing.figures:
             coloured = nearest == COLOURS.index(figure.colour)
-            found.append(iou(coloured, figure.mask))
+            everywhere.append(iou(coloured, figure.mask))
             inside.append(iou(coloured & _within(figure.seen_box, coloured.shape), figure.mask))
-    assert 0.3 < np.mean(found) < 0.75
-    assert 0.8 < np.mean(inside) < 0.95  # .88: docs/tiny.md says so
+    assert 0.3 < np.mean(everywhere) < 0.75
+    assert 0.8 < np.mean(inside) < 0.95  # .88 in docs/tiny.md
 
 
 def _within(box: Box, shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:
     """The pixels inside a box."""
     rows, columns = np.indices(shape) + 0.5
-    held: Bool[np.ndarray, "h w"] = (box.x0 < columns) & (columns < box.x1) & (box.y0 < rows) & (rows < box.y1)
-    return held
+    inside: Bool[np.ndarray, "h w"] = (box.x0 < columns) & (columns < box.x1) & (box.y0 < rows) & (rows < box.y1)
+    return inside
 
 
-def test_the_ground_and_the_figures_are_textured(usual: list[Drawing]) -> None:
+def test_background_and_figures_are_textured(usual: list[Drawing]) -> None:
     for drawing in usual[:50]:
         ground = ~np.any([figure.full for figure in drawing.figures], axis=0)
         assert drawing.image[ground].std(axis=0).max() > 5
@@ -191,21 +193,21 @@ def test_the_ground_and_the_figures_are_textured(usual: list[Drawing]) -> None:
         ({"twins": -0.1}, "got -0.1"),
     ],
 )
-def test_a_level_that_cannot_be_drawn_is_refused(options: dict[str, object], message: str) -> None:
+def test_an_invalid_level_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Level(**options)  # type: ignore[arg-type]
 
 
-def test_a_negative_index_and_a_tiny_picture_are_refused() -> None:
-    with pytest.raises(UserError, match="an index at least 0"):
+def test_a_negative_index_and_a_tiny_image_are_refused() -> None:
+    with pytest.raises(UserError, match="index at least 0"):
         split_seed("test", -1)
     with pytest.raises(UserError, match="at least 32 x 32 pixels, got 31"):
         draw(np.random.default_rng(0), size=31)
 
 
-def test_the_speed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_speed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     start = time.perf_counter()
     figures = sum(len(draw_split("train", index).figures) for index in range(100))
     with capsys.disabled():
-        print(f"\nshapes: {100 / (time.perf_counter() - start):.0f} scenes a second, every call checked")  # noqa: T201
+        print(f"\nshapes: {100 / (time.perf_counter() - start):.0f} scenes per second with type checks")  # noqa: T201
     assert figures >= 100

@@ -5,7 +5,7 @@ from sam4mllm.synthetic import draw_split
 from sam4mllm.synthetic.shards import samples_of
 
 
-def test_a_sample_holds_the_words_and_the_seen_masks() -> None:
+def test_samples_have_the_phrases_and_visible_masks() -> None:
     for index in range(20):
         drawing = draw_split("test", index)
         samples = samples_of(drawing, f"test/{index:06}.png", "test")

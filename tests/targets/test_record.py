@@ -137,7 +137,7 @@ def test_a_box_that_is_none_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        pytest.param(None, "is no targets folder: it has no targets.json", id="missing"),
+        pytest.param(None, "is not a targets folder: it has no targets.json", id="missing"),
         pytest.param('{"version": 2}', "has targets of version 2, .* reads up to 1", id="newer"),
         pytest.param('{"version": 1, "count": 0, "shards": []}', "should hold version, about, count", id="no about"),
         pytest.param('{"version": 1, "about": {}, "count": 3, "shards": []}', "holds 0 targets", id="count"),

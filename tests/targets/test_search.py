@@ -360,8 +360,8 @@ def test_a_picture_that_cannot_be_used_is_one_line_with_its_sample(samples):
     size = {"width": 40, "height": 50, "masks": (Rle.empty(50, 40),)}
     for bad, message in (
         (replace(first, image="gone.png"), f"sample a: no such file: {samples.images}/gone.png"),
-        (replace(first, image="text.png"), f"sample a: {samples.images}/text.png is not a picture"),
-        (replace(first, **size), f"sample a: {samples.images}/0.png is 50 x 40 pixels, the sample says 40 x 50"),
+        (replace(first, image="text.png"), f"sample a: {samples.images}/text.png is not an image"),
+        (replace(first, **size), f"sample a: {samples.images}/0.png is 50 x 40 pixels, but the sample has 40 x 50"),
     ):
         with pytest.raises(UserError) as caught:
             list(make_targets(replace(samples, samples=(samples.samples[3], bad)), Nearest(), SEARCH))

@@ -137,14 +137,14 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
     [
         pytest.param("trainng.steps=3", "unknown recipe key trainng: did you mean training?", id="unknown key"),
         pytest.param("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?", id="deep key"),
-        pytest.param("data.0.samples=nowhere", "nowhere is no samples folder", id="no samples"),
-        pytest.param("data.0.targets=nowhere", "nowhere is no targets folder", id="no targets"),
+        pytest.param("data.0.samples=nowhere", "nowhere is not a samples folder", id="no samples"),
+        pytest.param("data.0.targets=nowhere", "nowhere is not a targets folder", id="no targets"),
         pytest.param("data.0.targets=others", "the targets are of other samples", id="other samples"),
         pytest.param(
             "data.0.targets=lost", "there are no targets for set: their folder holds none", id="empty targets"
         ),
         pytest.param("data.0.images=nowhere", "no such file: nowhere/", id="no pictures"),
-        pytest.param("data.1.talks=nowhere", "nowhere is no talks folder", id="no talks"),
+        pytest.param("data.1.talks=nowhere", "nowhere is not a talks folder", id="no talks"),
         pytest.param("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry", id="no such source"),
         pytest.param("data.0.weight=0", "no source whose weight is above 0", id="no source"),
         pytest.param("data.0.talks=set", "a source is a folder of samples or one of talks", id="two in one"),
@@ -169,7 +169,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
             "validation={samples: set, segmenter: grabcat}", "did you mean grabcut", id="validation segmenter"
         ),
         pytest.param(
-            "validation={samples: nowhere, segmenter: grabcut}", "nowhere is no samples", id="validation samples"
+            "validation={samples: nowhere, segmenter: grabcut}", "nowhere is not a samples", id="validation samples"
         ),
         pytest.param(
             "validation={samples: set, segmenter: grabcut, prompter: oracle}",
@@ -242,7 +242,7 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        pytest.param(["nowhere"], "nowhere is no samples folder", id="no samples"),
+        pytest.param(["nowhere"], "nowhere is not a samples folder", id="no samples"),
         pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
         pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
         pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),

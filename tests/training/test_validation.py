@@ -98,7 +98,7 @@ def test_pictures_are_checked_before_they_are_needed(folder, spoil, says):
         pytest.param({"segmenter": "grabcat"}, "did you mean grabcut", id="segmenter"),
         pytest.param({"segmenter": "box"}, "the segmenter box takes no points", id="points for box"),
         pytest.param({"prompter": "pgp"}, "did you mean ppg", id="prompter"),
-        pytest.param({"samples": "nowhere"}, "nowhere is no samples folder", id="samples"),
+        pytest.param({"samples": "nowhere"}, "nowhere is not a samples folder", id="samples"),
         pytest.param({"count": 0}, "got count 0", id="count"),
         pytest.param({"every": 0}, "every 0", id="every"),
     ],

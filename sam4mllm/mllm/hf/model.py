@@ -20,8 +20,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from sam4mllm.errors import UserError
-from sam4mllm.language.dialects import Dialect, dialect_for
 from sam4mllm.language.dialects import dialect as dialect_named
+from sam4mllm.language.dialects import dialect_for
+from sam4mllm.language.notation import Dialect
 from sam4mllm.mllm import Conversation, Images
 from sam4mllm.mllm.adapter_card import Card
 from sam4mllm.mllm.hf.adapter import adapted

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Box, Frame, Mask, Point, Prompt
 from sam4mllm.geometry.sampling import clicks, label, near_edge, poisson_disk
-from sam4mllm.language.dialects import Dialect
 from sam4mllm.language.messages import Turn
+from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import (
     ask_boxes,
     ask_point,

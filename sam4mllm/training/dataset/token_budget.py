@@ -18,8 +18,8 @@ from jaxtyping import Bool, Int64
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
-from sam4mllm.language.dialects import Dialect
 from sam4mllm.language.messages import Turn
+from sam4mllm.language.notation import Dialect
 from sam4mllm.training.dataset.corpus import Corpus, Targets
 from sam4mllm.training.dataset.examples import said
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows

@@ -100,7 +100,7 @@ def test_a_file_name_that_names_its_splits_folder_is_left_as_it_is(tmp_path):
 def test_a_file_name_cannot_leave_the_folder_of_its_split(tmp_path, name):
     images = [{"id": 5, "file_name": name, "width": 12, "height": 4}]
     put(write(tmp_path, [thing(1, 0)], images=images), "train/b.jpg")
-    with pytest.raises(UserError, match="an image is a path below the image root"):
+    with pytest.raises(UserError, match="an image must be a path below the image root"):
         prepare(tmp_path)
 
 
@@ -148,12 +148,12 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
         pytest.param([thing(1, 0, image_id=9)], {}, "lacks what its annotations speak of: 9", id="no picture"),
         pytest.param([thing(1, 0, phrase=5)], {}, "text is due, got 5", id="a number as words"),
         pytest.param(
-            [thing(1, 0, segmentation=[[1, 2]])], {}, "annotation 1: a polygon is a list", id="half a polygon"
+            [thing(1, 0, segmentation=[[1, 2]])], {}, "annotation 1: a polygon must be a list", id="half a polygon"
         ),
         pytest.param(
             [thing(1, 0)],
             {"images": [{"id": 5, "file_name": "../b.jpg", "width": 12, "height": 4}]},
-            "an image is a path below the image root, got '../b.jpg'",
+            "an image must be a path below the image root, got '../b.jpg'",
             id="leaves the root",
         ),
         pytest.param([thing(1, 0)], {"images": 5}, "is not of COCO's form: TypeError", id="another form"),

@@ -95,7 +95,9 @@ def test_make_data_finds_it_wherever_its_reader_does(tmp_path, home, year, place
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"image": "../../secret.jpg"}, "conversation 0: an image is a path below", id="leaves the root"),
+        pytest.param(
+            {"image": "../../secret.jpg"}, "conversation 0: an image must be a path below", id="leaves the root"
+        ),
         pytest.param({"conversations": [{"from": "system", "value": ""}]}, "KeyError: 'system'", id="another role"),
         pytest.param({"conversations": [{"from": "gpt", "value": 5}]}, "text is due, got 5", id="a number as words"),
         pytest.param({"conversations": 5}, "TypeError", id="no list"),

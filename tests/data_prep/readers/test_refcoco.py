@@ -85,10 +85,10 @@ def test_a_split_keeps_the_order_of_its_refs(tmp_path):
             {"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "text is due, got 5", id="a number"
         ),
         pytest.param({"image": {"file_name": "../../../etc/passwd"}}, "below the image root", id="leaves the root"),
-        pytest.param({"image": {"width": 0}}, "ref 0: a mask has 1 to", id="a picture without pixels"),
+        pytest.param({"image": {"width": 0}}, "ref 0: a mask must have 1 to", id="a picture without pixels"),
         pytest.param({"annotation": {"segmentation": [[1, 1]]}}, "ref 0: a polygon", id="half a polygon"),
         pytest.param(
-            {"annotation": {"segmentation": [[90, 1, 95, 1, 95, 3]]}}, "ref 0: a polygon lies far off", id="far off"
+            {"annotation": {"segmentation": [[90, 1, 95, 1, 95, 3]]}}, "ref 0: a polygon is far outside", id="far off"
         ),
     ],
 )

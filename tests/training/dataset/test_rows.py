@@ -223,7 +223,7 @@ def test_a_row_over_its_budget_is_counted_and_named_and_not_cut(pictures, caplog
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="cut short"),
         pytest.param(
             lambda path: write_png(path, np.zeros((20, 30, 3), np.uint8)),
-            "2.png is 30 x 20 pixels, the sample says 100 x 50",
+            "2.png is 30 x 20 pixels, but the sample has 100 x 50",
             id="another size",
         ),
     ],
