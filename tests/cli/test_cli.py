@@ -341,12 +341,12 @@ def test_an_oracle_is_predicted_by_its_name_and_never_passes_for_a_model(run, sa
     code, out, err = run("score", samples, "p.jsonl", "--profile", "rela")
     assert code == 0
     assert "| set (oracle, no model) |" in out
-    assert "warning: 2 of 3 predictions are an oracle's" in err
+    assert "warning: 2 of 3 predictions come from an oracle" in err
     peer = [{"id": one.id, "segmentation": one.mask.to_json()} for one in read_predictions(Path("p.jsonl"))]
     Path("peer.json").write_text(json.dumps(peer))
     code, out, err = run("score", samples, "peer.json", "--profile", "rela", "--against", "p.jsonl")
     assert (code, "oracle" in out) == (0, False)
-    assert "warning: p.jsonl: 2 of 3 predictions are an oracle's" in err
+    assert "warning: p.jsonl: 2 of 3 predictions come from an oracle" in err
 
 
 def test_without_samples_there_is_no_oracle(run, photo):
