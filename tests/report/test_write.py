@@ -56,7 +56,7 @@ def test_predictions_alone_are_a_page_too(run):
     [
         (["mine.jsonl", "--against", "mine.jsonl"], "mine.jsonl is given twice"),
         (["mine.jsonl", "--against-diagnosis", "other.lost"], "--against-diagnosis needs --against"),
-        (["mine.jsonl", "--diagnosis", "other.lost"], "of other predictions or another profile"),
+        (["mine.jsonl", "--diagnosis", "other.lost"], "belongs to other predictions or another profile"),
         (["mine.jsonl", "--diagnosis", "mine.jsonl"], "mine.jsonl, line 1: not a diagnosis record"),
         (["mine.jsonl", "--by", "colour"], "choose from size"),
         (["mine.jsonl", "--out", "set"], "cannot write set"),
@@ -72,8 +72,8 @@ def test_predictions_alone_are_a_page_too(run):
         (["."], "cannot read .: it is a folder"),
         (["mine.jsonl", "--against", "less.jsonl"], "1 samples have no prediction, first right (less.jsonl)"),
         (["mine.jsonl", "--against", "strange.jsonl"], "match no sample, first x (strange.jsonl, line 2)"),
-        (["mine.jsonl", "--diagnosis", "empty.lost"], "the diagnosis of mine is of other samples: it holds 0"),
-        ([*BOTH[:3], "--against-diagnosis", "mine.lost"], "the diagnosis of other is of other predictions"),
+        (["mine.jsonl", "--diagnosis", "empty.lost"], "the diagnosis of mine belongs to other samples: it has 0"),
+        ([*BOTH[:3], "--against-diagnosis", "mine.lost"], "the diagnosis of other belongs to other predictions"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):
