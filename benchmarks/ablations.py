@@ -1,10 +1,9 @@
-"""What each part of a lesson is worth on the embedded base, three trainings each: the paper's ablations at this scale.
+"""Ablations of the training recipes on the embedded base model, with three seeds each.
 
-Lessons are those of `recipes/tiny`, but for what is said here. Scenes, targets, adapters and predictions are kept in
-OUT, and what is there is not made again; arms may be made by several processes side by side, each naming its own. Every
-expression of the 2,000 train scenes can be asked; all is measured on the first 100 test scenes. The last table is of
-the base's other skill: saying what is at a place. All of it takes some two hours of a core, and `make bench` leaves
-it out.
+The recipes are those of `recipes/tiny`, with the changes below. Scenes, targets, adapters and predictions are stored in
+OUT and reused; several processes can run different arms in parallel. Training uses the expressions of 2,000 train
+scenes, evaluation the first 100 test scenes. The second table measures the base's other skill: naming the object at a
+location. A full run takes about two hours on one core, and is not part of `make bench`.
 
     python benchmarks/ablations.py [--out out/ablations] [ARM …] [--seeds 0 1 2]
 """
@@ -48,14 +47,14 @@ TEST, PLACES = 100, 3
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "tiny"
 PPG = load(RECIPES / "ppg.yaml", Demo, ["train_scenes=2000", "training.max_steps=700"])
 LEVEL = Level(objects=PPG.objects)
-# the same scenes and boxes; its own search looks for other clicks, which PQPP does not say
+# same scenes and boxes; PQPP's own search differs only in points, which PQPP does not output
 PQPP = replace(load(RECIPES / "pqpp.yaml", Demo, ["training.max_steps=350"]), search=PPG.search)
 MIXED = replace(
     PPG,
     rows=replace(PPG.rows, mixture=Mixture(ppg=1, pqpp=0.5, box=0.1), asked=PQPP.rows.asked),
     training=replace(PPG.training, max_steps=1050),
 )
-# asked for nine at most as well, since the tiny tokenizer knows that question alone
+# the prompt still allows up to nine points, since the tiny tokenizer knows only that wording
 FOUR = replace(PPG, search=replace(PPG.search, positive=4, negative=4, lattice=2))
 GRIDS: dict[str, dict[str, Option]] = {
     "pqpp": PQPP.options["pqpp"],
@@ -68,7 +67,7 @@ GRIDS: dict[str, dict[str, Option]] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One lesson, a share of talks beside it, the name of its targets, and how it is asked beside for boxes."""
+    """One arm: its recipe, the weight of VQA conversations, the name of its targets, and the prompters to evaluate."""
 
     lesson: Demo
     talks: float = 0.0
@@ -94,7 +93,7 @@ ARMS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="*", metavar="ARM", help=f"of {', '.join(ARMS)}; all of them where none is named")
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=f"arms to run, of {', '.join(ARMS)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("out/ablations"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
@@ -108,7 +107,7 @@ def main() -> None:
 
 
 def measured(out: Path, name: str, seed: int) -> dict[str, list[float]]:
-    """cIoU of all and of the ambiguous expressions by way of asking, and how often it is said what is at a place."""
+    """cIoU on all and on ambiguous expressions for each prompter, and the naming accuracy under ``naming``."""
     folder = out / f"{name}-{seed}"
     noted = folder / "found.json"
     if noted.exists():
@@ -130,14 +129,14 @@ def measured(out: Path, name: str, seed: int) -> dict[str, list[float]]:
 
 
 def taught(out: Path, arm: Arm, seed: int, adapter: Path) -> str:
-    """The folder of an arm's adapter, trained unless it is there."""
+    """The folder of an arm's adapter, which is trained if it does not exist."""
     if not (adapter / "sam4mllm.json").exists():
         finetune(recipe_of(out, arm, seed, adapter))
     return str(adapter)
 
 
 def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneConfig:
-    """What trains an arm's adapter; its scenes, targets and talks are made unless they are there."""
+    """The configuration that trains an arm's adapter; missing scenes, targets and conversations are created."""
     samples, folder = (
         write_scenes(out / "shapes", "train", arm.lesson.train_scenes, LEVEL),
         out / f"targets-{arm.targets}",
@@ -151,7 +150,7 @@ def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneConfig:
 
 
 def talks(out: Path, scenes: int) -> Path:
-    """What is at some places of each train scene, as a set without masks."""
+    """A dataset of questions about the object at a few locations of each train scene, without masks."""
     folder, dialect = out / "talks", build_mllm("tiny", device="cpu").dialect
     if not (folder / "talks.json").exists():
         told = []
@@ -166,7 +165,7 @@ def talks(out: Path, scenes: int) -> Path:
 
 
 def names(mllm: MLLM) -> float:
-    """The share of places of the test scenes of which it is said rightly what is there."""
+    """The share of locations in the test scenes that the model names correctly."""
     right = 0
     for start in range(0, TEST, 50):
         drawings = [draw_split("test", index, LEVEL) for index in range(start, min(start + 50, TEST))]
@@ -185,20 +184,20 @@ def ciou(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[f
 
 
 def table(found: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> str:
-    lines = ["| lesson | asked by | cIoU, all | cIoU, ambiguous |", "|---|---|---:|---:|"]
+    lines = ["| recipe | prompter | cIoU, all | cIoU, ambiguous |", "|---|---|---:|---:|"]
     for name, runs in found.items():
         for way in (one for one in runs[0] if one != "naming"):
             columns = [_spread([run[way][which] for run in runs]) for which in (0, 1)]
             lines.append(f"| {name} | {way} | {' | '.join(columns)} |")
-    lines += ["", "| lesson | says what is at a place |", "|---|---:|"]
+    lines += ["", "| recipe | naming accuracy |", "|---|---:|"]
     lines += [f"| {name} | {_spread([run['naming'][0] for run in runs])} |" for name, runs in found.items()]
     return "\n".join(lines)
 
 
 def _spread(shares: Sequence[float]) -> str:
-    """The mean in percent, and each training's where there are several."""
-    each = ", ".join(f"{100 * one:.1f}" for one in shares)
-    return f"{100 * fmean(shares):.1f} ± {100 * stdev(shares):.1f} ({each})" if len(shares) > 1 else each
+    """The mean in percent; with several seeds also the standard deviation and each value."""
+    values = ", ".join(f"{100 * share:.1f}" for share in shares)
+    return f"{100 * fmean(shares):.1f} ± {100 * stdev(shares):.1f} ({values})" if len(shares) > 1 else values
 
 
 if __name__ == "__main__":

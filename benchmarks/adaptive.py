@@ -1,11 +1,10 @@
-"""cIoU against the number of questions about a box: adaptive PQPP beside the plain grid.
+"""cIoU by the number of questions per box, for adaptive PQPP and for PQPP with a plain grid.
 
     python benchmarks/adaptive.py [--scenes 60] [--mllm [--sure 0.75 0.9]] [--segmenter tiny] [--chart FILE.svg]
 
-The scenes are those of `shapes`. Without ``--mllm`` a perfect talker answers, who says the true box and knows of every
-point on which side it lies, so that nothing but the places of the points differs; with it the tiny MLLM is asked, with
-the adapter for PQPP that comes with the package. Differences are paired, of the same scenes, with
-the 95% interval over pictures.
+Uses `shapes` scenes. By default a perfect model answers with the ground-truth box and point labels, so that only the
+positions of the points differ. With ``--mllm`` the tiny MLLM answers, with the embedded PQPP adapter. Differences are
+paired, with a 95% interval over images.
 """
 
 from __future__ import annotations
@@ -50,18 +49,16 @@ PLACE = re.compile(r"\((\d+),(\d+)\)")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--mllm", action="store_true", help="ask the tiny MLLM in place of the perfect talker")
+    parser.add_argument("--mllm", action="store_true", help="use the tiny MLLM instead of the perfect model")
     parser.add_argument("--sure", type=float, nargs=2, default=[0.75, 0.9], help="thresholds of yes and no")
     parser.add_argument("--segmenter", default="tiny")
-    parser.add_argument("--chart", type=Path, help="where to leave an SVG of the curves")
+    parser.add_argument("--chart", type=Path, help="SVG file for the curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
         mllm, sure = tiny() if options.mllm else knowing(samples), Sure(*options.sure)
-        print(
-            f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect talker'}\n"
-        )
+        print(f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect model'}\n")
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
         drawn = strategies(samples, mllm, sure, build_segmenter(options.segmenter, device="cpu"), Path(name))
@@ -74,7 +71,7 @@ def tiny() -> MLLM:
 
 
 def knowing(samples: SampleSet) -> MLLM:
-    """A talker that reads the truth."""
+    """A model that answers from the ground truth."""
     masks = {sample.id: sample.masks[0].mask for sample in samples}
     boxes = {sample.id: box for sample in samples if (box := sample.masks[0].box)}
     row = dialect("sam4mllm")
@@ -83,7 +80,7 @@ def knowing(samples: SampleSet) -> MLLM:
         return say_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
 
     def leans(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
-        x, y = (int(one) / 1000 for one in PLACE.findall(question)[0])
+        x, y = (int(value) / 1000 for value in PLACE.findall(question)[0])
         return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
 
     return ScriptedMLLM(says, leans, row)
@@ -92,7 +89,7 @@ def knowing(samples: SampleSet) -> MLLM:
 def strategies(
     samples: SampleSet, mllm: MLLM, sure: Sure, segmenter: Segmenter, folder: Path
 ) -> dict[str, list[tuple[float, float]]]:
-    """A line of the table each; returns questions and cIoU, by the name of the curve that they are on."""
+    """Prints one table row per strategy; returns (questions, cIoU) points by the name of their curve."""
     box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
     drawn: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
     plain: dict[int, EvaluatedSet] = {}
@@ -113,7 +110,7 @@ def strategies(
 
 
 def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[EvaluatedSet, float]:
-    """What is counted, and the mean number of questions about a box."""
+    """The evaluated samples, and the mean number of questions per box."""
     predict(samples, pipeline, file, batch_size=16)
     predictions = read_predictions(file)
     boxes = sum(len(one.prompts) for one in predictions)
@@ -125,7 +122,7 @@ def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[Evaluated
 def line(
     name: str, questions: float, found: EvaluatedSet, plain: Mapping[int, EvaluatedSet] | None = None
 ) -> tuple[float, float]:
-    """Printed; returns questions and cIoU."""
+    """Prints a table row; returns questions and cIoU."""
     value, rest = 100 * found.ratios["cIoU"].value, "- | -"
     if plain:
         fair = min((points for points in plain if points >= questions - 0.5), default=max(plain))

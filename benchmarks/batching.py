@@ -1,12 +1,11 @@
-"""Predictions a second with and without batching, of the tiny models and their adapters on the scenes of `shapes`.
+"""Predictions per second with and without batching, for the tiny models and their adapters on `shapes` scenes.
 
     python benchmarks/batching.py [--scenes 16] [--prompters box ppg pqpp] [--batches 1 4 16] [--rounds 3]
 
-"one by one" is a loop that asks a `Pipeline` about each sample: its picture is read and embedded for every phrase, and
-the model is asked about one phrase at a time. The others are `predict` with batches of so many samples, which embeds
-each picture once for all its phrases. One thread; files are written and read by all. The sides take turns, and the
-median of the rounds counts. Replies and masks are compared with those of the loop: batches of another size round
-otherwise in the last bits of a float, so that a reply or a pixel may differ, and how many do is told.
+"one by one" calls a `Pipeline` for each sample, which reads and embeds the image for every phrase. The others are
+`predict` with the given batch size, which embeds each image once for all its phrases. Runs on one thread; all variants
+read and write files. Variants alternate, and the median of the rounds counts. Replies and masks of the largest batch
+size are compared with those of the loop: float rounding depends on the batch size, so a few of them may differ.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         samples = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
-        pictures = len({sample.image for sample in samples})
+        n_images = len({sample.image for sample in samples})
         sizes = " | ".join(f"batches of {batch}" for batch in options.batches)
-        print(f"{len(samples)} expressions on {pictures} pictures; predictions a second of processor time (clock)\n")
+        print(f"{len(samples)} expressions on {n_images} images; predictions per second of CPU time (wall clock)\n")
         print(f"| prompter | one by one | {sizes} | other replies | IoU |")
         print("|---|" + "---:|" * (len(options.batches) + 3))
         for prompter in options.prompters:
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def line(name: str, samples: SampleSet, pipeline: Pipeline, folder: Path, batches: list[int], rounds: int) -> str:
-    """A row of the table."""
+    """A table row."""
     seconds: dict[int, list[tuple[float, float]]] = {batch: [] for batch in (0, *batches)}
     for turn in range(rounds):
         answers, spent = timed(lambda: [pipeline(samples.path(one), one.phrase) for one in samples])
@@ -81,7 +80,7 @@ def timed(call: Callable[[], T]) -> tuple[T, tuple[float, float]]:
 
 
 def differences(answers: list[Answer], predictions: list[Prediction]) -> tuple[int, float]:
-    """How many replies differ, and the mean IoU of the masks of the largest batches with those of the loop."""
+    """The number of replies that differ, and the mean IoU between batched masks and masks of the loop."""
     pairs = list(zip(answers, predictions, strict=True))
     other = sum(answer.replies != prediction.replies for answer, prediction in pairs)
     ious = [iou(answer.mask, prediction.mask.mask) for answer, prediction in pairs]

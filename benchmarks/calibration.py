@@ -1,9 +1,9 @@
-"""What `sam4mllm calibrate` gains: PQPP of the tiny adapter, chosen on val scenes of `shapes`, measured on test ones.
+"""The gain of `sam4mllm calibrate`: PQPP with the tiny adapter, calibrated on val and tested on test `shapes` scenes.
 
     python benchmarks/calibration.py [--scenes 100] [--objects 2 3] [--points 9 16 25]
 
-The adapter is a copy of PQPP's that comes with the package, so that its card is not written. Printed is the table of
-the command, and the seconds that asking and drawing took.
+Works on a copy of the embedded PQPP adapter, so that its card does not change. Prints the table of the command,
+and the seconds that the survey and the segmentation took.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sam4mllm.synthetic.shards import write_scenes
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=100, help="of each split")
+    parser.add_argument("--scenes", type=int, default=100, help="scenes per split")
     parser.add_argument("--objects", type=int, nargs=2, default=[2, 3])
     parser.add_argument("--points", type=int, nargs="+", default=[9, 16, 25])
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
@@ -40,10 +40,12 @@ def main() -> None:
         recipe = Recipe(mllm="tiny", adapter=str(folder / "adapter"), segmenter="tiny", device="cpu")
         choice = Choice(tuple(Layout(layout, points) for layout in options.layouts for points in options.points))
         val, test = folder / "val" / "val", folder / "test" / "test"
-        found = calibrate(recipe, choice, val, None, 16, timed, test)
-    print(found.format_table(), end="")
-    print(f"{found.counts['samples']} expressions to choose on, {found.counts['masks']} masks drawn for them")
-    print("\n".join(found.warnings))
+        calibrated = calibrate(recipe, choice, val, None, 16, timed, test)
+    print(calibrated.format_table(), end="")
+    print(
+        f"{calibrated.counts['samples']} validation expressions, {calibrated.counts['masks']} masks segmented for them"
+    )
+    print("\n".join(calibrated.warnings))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Curves as an SVG picture that stands alone: the figures of the other files here. Knows nothing of what is drawn.
+"""Line charts as stand-alone SVG, for the figures of the other benchmarks.
 
 >>> Path("ratio.svg").write_text(curves({"prefix 100": [(9, 2.0), (81, 6.1)]}, ("points", "times as fast"), log=True))
 """
@@ -11,16 +11,16 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, FLOOR = 56, WIDTH - 190, 16, HEIGHT - 44
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinguishable with colour blindness
 
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str, str], log: bool = False) -> str:
-    """One line for each name through its places; dashed where the name ends in an asterisk.
+    """An SVG with one line per name, dashed if the name ends in an asterisk.
 
     Args:
-        lines: places (x, y) from left to right.
-        words: of what lies along x and along y.
-        log: whether y is logarithmic; then it is above 0.
+        lines: points (x, y) from left to right, by name.
+        words: labels of the x and y axis.
+        log: whether y is logarithmic; all y must then be above 0.
     """
     xs, ys = ([place[axis] for line in lines.values() for place in line] for axis in (0, 1))
     scale = math.log10 if log else float
@@ -55,7 +55,7 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str,
 
 
 def _even(low: float, high: float) -> list[float]:
-    """Five or so round numbers around a range."""
+    """About five round numbers that cover a range."""
     step = 10.0 ** math.floor(math.log10((high - low) / 4 or 1))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     return [step * count for count in range(math.floor(low / step), math.ceil(high / step) + 1)]

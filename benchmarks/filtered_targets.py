@@ -1,8 +1,8 @@
-"""What the filter is worth: mean IoU of the masks redrawn from all candidates, and from those that are kept.
+"""The effect of the target filter: mean IoU of masks segmented from all candidate prompts and from the filtered ones.
 
-Photos and masks are COCO's, found as `benchmarks/oracle.py` finds them; scenes are those of the `shapes` test split,
-every figure of each. Each mask counts once: its IoU is the mean over its prompts. The last three columns are of the
-masks that keep a prompt, so that what the filter does to the prompts is not mixed with which masks it drops.
+Uses COCO photos and masks (see `benchmarks/oracle.py` for their location), and all figures of the `shapes` test split.
+The IoU of a mask is the mean over its prompts. The last three columns cover only masks for which the filter keeps a
+prompt, to separate its effect on prompts from its effect on masks.
 
     python benchmarks/filtered_targets.py [--limit 150] [--scenes 60] [--candidates 16] [--keep 4] [--least 0.5]
 """
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "coco_real")
-    parser.add_argument("--limit", type=int, default=150, help="how many masks of photos, drawn at random")
+    parser.add_argument("--limit", type=int, default=150, help="number of photo masks, selected at random")
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--keep", type=int, default=4)

@@ -1,11 +1,10 @@
-"""`make data` killed at random moments, and run again to its end: the bytes must be those of a run left alone.
+"""Kills `make data` at random moments and runs it again: the output must equal that of an uninterrupted run.
 
-Two sets are converted by the command behind `make data`: a generated one in REFER's layout (see `refer_scale.py`), and
-objects of COCO's form that measure on some of its pictures, which are then taken out of the first set's training split.
-Each run is ended by `kill -9` at a random moment: every second one at any that the undisturbed run took, in the folder
-of a finished run; the others, which begin with nothing, after the first file is there, as reading is the longer part.
-After each the command is run to its end. Prints how many files were as they end up. Exits with 1 if a byte differs, or
-if fewer kills landed than were asked for.
+Converts two datasets: a generated one in REFER's layout (see `refer_scale.py`), and a COCO-style evaluation split that
+shares some of its images, which are then removed from the first dataset's training split. Each run ends by `kill -9`.
+Every second run starts in the folder of a finished run and is killed at any time; the others start from scratch and are
+killed after the first file is written, since reading takes longer. After each kill the command runs to its end. Prints
+how many files were already final. Exits with 1 if a byte differs, or if too few kills landed.
 
     python benchmarks/killed_data.py [--kills 20] [--refs 5000] [--seed 0]
 """
@@ -44,11 +43,11 @@ def main() -> None:
         reading = min((folder / "whole" / name).stat().st_mtime for name in content(folder / "whole")) - start
         print(f"{options.refs:,} refs, undisturbed {seconds:.1f} s, the first file after {reading:.1f} s", flush=True)
         disturb(words, folder, seconds, reading, options.kills, random.Random(options.seed))
-    print("the same bytes each time")
+    print("identical output after every kill")
 
 
 def measure(root: Path) -> None:
-    """Objects of COCO's form, on every tenth picture of the first set, in a val split."""
+    """Writes a COCO-style val split with one object on every tenth image of the first dataset."""
     images = json.loads((root / "refcoco" / "instances.json").read_bytes())["images"][::10]
     things = [{"id": one["id"], "image_id": one["id"], "phrase": "a thing", "segmentation": SQUARE} for one in images]
     (root / "coco").mkdir()
@@ -56,7 +55,7 @@ def measure(root: Path) -> None:
 
 
 def disturb(words: list[str], folder: Path, seconds: float, reading: float, kills: int, moments: random.Random) -> None:
-    """Kill, run to the end, compare, so many times."""
+    """Repeats ``kills`` times: kill a run, run the command to its end, compare the output."""
     out, due = folder / "out", content(folder / "whole")
 
     def attempt(landed: int) -> str | None:

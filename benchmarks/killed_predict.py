@@ -1,8 +1,8 @@
-"""`sam4mllm predict` killed at random moments, then run to its end: the bytes must be those of a run left alone.
+"""Kills `sam4mllm predict` at random moments and resumes it: the output must equal that of an uninterrupted run.
 
-Every run but the last is ended by `kill -9` at a random moment after its first prediction is written, some on two
-workers and some as one of two shards; what is found done is done once. At the end no file of a shard is left. Prints
-how many predictions each killed run added, and exits with 1 if a byte differs or if fewer kills landed than asked for.
+Every run except the last ends by `kill -9` at a random moment after its first prediction, some with two workers and
+some as one of two shards. Finished predictions are not repeated, and no shard files remain at the end. Prints how many
+predictions each killed run added. Exits with 1 if a byte differs, or if too few kills landed.
 
     python benchmarks/killed_predict.py [--kills 20] [--scenes 900] [--prompter oracle] [--mllm tiny] [--seed 0]
 """
@@ -53,10 +53,10 @@ def main() -> None:
 
 
 def disturb(words: list[str], out: Path, kills: int, whole: float, moments: random.Random) -> None:
-    """Start and kill, each run a bounded while from its first prediction on: half of the work is killed runs' at most.
+    """Starts and kills runs soon after their first prediction, so that killed runs do at most half of the work.
 
     Raises:
-        SystemExit: where too few kills landed.
+        SystemExit: if too few kills landed.
     """
 
     def attempt(_: int) -> str | None:
@@ -69,7 +69,7 @@ def disturb(words: list[str], out: Path, kills: int, whole: float, moments: rand
 
 
 def done(out: Path) -> int:
-    """How many samples the files of the whole and of the shards hold, each once."""
+    """The number of distinct predictions in the main file and the shards."""
     lines = [line for file in (out, *shard_files(out)) if file.exists() for line in file.read_bytes().splitlines(True)]
     return len({line for line in lines if line.endswith(b"\n")})
 

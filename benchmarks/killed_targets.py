@@ -1,9 +1,8 @@
-"""`sam4mllm targets` killed at random moments, then run to its end: the bytes must be those of a run left alone.
+"""Kills `sam4mllm targets` at random moments and resumes it: the output must equal that of an uninterrupted run.
 
-Every run but the last is ended by `kill -9` at a moment drawn from the time that the undisturbed run took, most often
-on two workers; what is found done is done once. Where that is all before enough kills have landed, it is compared, and
-begun anew. Prints how many parts each killed run left; exits with 1 if a byte differs, or if fewer kills landed than
-were asked for.
+Every run except the last ends by `kill -9` at a random moment, mostly with two workers. Finished parts are kept.
+If all parts are finished before enough kills landed, the output is compared and the search starts over. Prints how many
+parts each killed run left. Exits with 1 if a byte differs, or if too few kills landed.
 
     python benchmarks/killed_targets.py [--kills 20] [--scenes 400] [--segmenter grabcut] [--seed 0]
 """
@@ -44,7 +43,7 @@ def main() -> None:
 
 
 def disturb(words: list[str], out: Path, whole: Path, seconds: float, kills: int, moments: random.Random) -> None:
-    """Start and kill, each run a bounded while, going on where the last was killed."""
+    """Starts and kills runs; each resumes the previous one."""
 
     def attempt(_: int) -> str | None:
         if (out / "targets.json").exists():

@@ -1,8 +1,4 @@
-"""Commands that are ended by `kill -9` at a moment: shared by `killed_data.py`, `killed_targets.py` and
-`killed_predict.py`.
-
-Knows nothing of what the commands do. Run by itself it does nothing.
-"""
+"""Kills commands with `kill -9` and compares folders, for the benchmarks `killed_*.py`."""
 
 from __future__ import annotations
 
@@ -12,16 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter, sleep
 
-HOME = Path(__file__).resolve().parents[1]  # where `python -m data_prep…` is found
+HOME = Path(__file__).resolve().parents[1]  # working directory for `python -m sam4mllm.cli`
 POLL = 0.002  # seconds
-TRIES = 3  # for each kill that is asked for, as a command may be done before its moment
+TRIES = 3  # attempts per requested kill, since a command may finish before it is killed
 
 
 def whole_run(words: Sequence[str]) -> float:
-    """Run a command to its end; the seconds that it took.
+    """Runs a command to its end and returns the seconds it took.
 
     Raises:
-        SystemExit: where it fails, with what it said.
+        SystemExit: if it fails, with its standard error.
     """
     start = perf_counter()
     done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=HOME, check=False)
@@ -31,7 +27,7 @@ def whole_run(words: Sequence[str]) -> float:
 
 
 def is_killed(words: Sequence[str], moment: float, begun: Callable[[], bool] = lambda: True) -> bool:
-    """Start a command and kill it so many seconds after it has begun; False where it was done before."""
+    """Kills a command ``moment`` seconds after ``begun`` is true; returns False if the command finished earlier."""
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=HOME)
     while running.poll() is None and not begun():
         sleep(POLL)
@@ -41,32 +37,32 @@ def is_killed(words: Sequence[str], moment: float, begun: Callable[[], bool] = l
 
 
 def land(kills: int, attempt: Callable[[int], str | None]) -> None:
-    """Attempt until so many kills have landed, and print each.
+    """Calls ``attempt`` until ``kills`` kills have landed, and prints each.
 
     Args:
-        kills: how many are due.
-        attempt: given how many have landed; what there is to say of a kill, None where there was none.
+        kills: number of kills.
+        attempt: takes the number of kills so far; returns a description of the kill, or None if none landed.
 
     Raises:
-        SystemExit: where too few have after `TRIES` attempts for each.
+        SystemExit: if too few kills landed after `TRIES` attempts per kill.
     """
     landed = 0
     for _ in range(TRIES * kills):
         if landed == kills:
             break
-        told = attempt(landed)
-        if told is not None:
+        description = attempt(landed)
+        if description is not None:
             landed += 1
-            print(f"kill {landed} {told}", flush=True)
+            print(f"kill {landed} {description}", flush=True)
     if landed < kills:
-        raise SystemExit(f"{landed} of {kills} kills landed: the command was done before its moment too often")
+        raise SystemExit(f"{landed} of {kills} kills landed: the command finished too early in the other attempts")
 
 
 def check_same(found: Path, due: Path) -> None:
-    """Make sure that two folders hold the same files, hidden ones too.
+    """Checks that two folders have the same files, including hidden files.
 
     Raises:
-        SystemExit: naming some that differ.
+        SystemExit: if files differ; the message names up to five.
     """
     one, other = content(found), content(due)
     differ = [name for name in sorted({**one, **other}) if one.get(name) != other.get(name)]
@@ -75,5 +71,5 @@ def check_same(found: Path, due: Path) -> None:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
+    """The contents of all files below a folder, by relative path."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,11 +1,11 @@
-"""What a training step of a model of 8 billion weights takes on a GPU, beside what `--plan` tells of it.
+"""GPU memory of a training step of a model with 8 billion weights, compared with the estimate of `--plan`.
 
     python benchmarks/large_memory.py [--recipes qwen2.5-vl-7b_ppg qwen2.5-vl-7b_ppg_pqpp_24gb] [--layers 28]
 
-The model is of the size that the recipes' names say, with random weights and the small processor of the tests; it is
-saved, and loaded as the recipe says: in 16 bits, or packed into 4. A row is the longest that a recipe allows, with a
-picture of 640 x 480. "took" is the most that torch's allocator had handed out, "reserved" the most that it held of the
-card, from the beginning of the loading on. At the end the adapter is loaded on the base in 16 bits.
+The model has the size of the recipe's base, random weights, and the small processor of the tests. It is saved and
+loaded as the recipe specifies, in 16 or 4 bits. Rows have the maximum length of the recipe and an image of 640 x 480.
+"took" is the peak of memory that torch allocated, "reserved" the peak that it reserved, both including loading. At the
+end the adapter is loaded on the base in 16 bits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEPS = 3
 
 
 def built(folder: Path, layers: int, device: str) -> Path:
-    """A model of the recipes' size whose tokens are those of the small processor."""
+    """Saves a model of the recipes' size with the token ids of the small processor; returns its folder."""
     _, processor = FAMILIES["qwen2_5_vl"]()
     processor.image_processor.size = SIZES
     words, config = processor.tokenizer, copy.deepcopy(MODELS["Qwen/Qwen2.5-VL"][0])
@@ -55,7 +55,7 @@ def built(folder: Path, layers: int, device: str) -> Path:
 
 
 def filled(mllm: HfMLLM, tokens: int) -> list[Turn]:
-    """A conversation of at most so many tokens, a fifth of them the assistant's."""
+    """The longest conversation of at most ``tokens`` tokens, about a fifth of them the assistant's."""
     ask, say = "Where is the cat? ", "[100,200,300,400] "
     said: list[Turn] = []
     for times in range(1, tokens):
@@ -107,7 +107,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("no GPU: nothing was measured")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-    print("| recipe | tokens | weights, told | loaded | at the most, told | took | reserved, GiB | seconds a row |")
+    print("| recipe | tokens | weights, estimate | loaded | peak, estimate | took | reserved, GiB | seconds per row |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         base = built(Path(folder) / "base", options.layers, options.device)

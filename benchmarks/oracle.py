@@ -1,8 +1,8 @@
-"""How well segmenters redraw true masks from true prompts: the box alone, with random clicks, with the best of 8 sets.
+"""How well segmenters reproduce ground-truth masks from oracle prompts: a box, random points, or the best of 8 sets.
 
-Photos and masks are COCO's: a folder with `instances.json` and `images/`, found at $SAM4MLLM_TEST_DATA/coco_real, else
-at ../shared/data/coco_real beside the checkout. Every mask of at least 32 x 32 pixels counts, crowds too. Scenes are
-those of the `shapes` test split, every figure of each; "twins" are its pairs that share a box.
+Photos and masks come from COCO: a folder with `instances.json` and `images/` at $SAM4MLLM_TEST_DATA/coco_real, default
+../shared/data/coco_real next to the checkout. All masks of at least 32 x 32 pixels are used, including crowds. Scenes
+are those of the `shapes` test split, with all figures; "twins" are pairs of figures that share a box.
 
     python benchmarks/oracle.py [--segmenters grabcut tiny] [--limit 120] [--scenes 200] [--out folder]
 """
@@ -48,7 +48,7 @@ WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One true mask of one picture."""
+    """One ground-truth mask with its image."""
 
     image: Image
     mask: Mask
@@ -59,9 +59,11 @@ def main() -> None:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "coco_real")
     parser.add_argument("--segmenters", nargs="+", default=["grabcut", "tiny"])
-    parser.add_argument("--limit", type=int, help="how many masks of photos, drawn at random; all by default")
-    parser.add_argument("--scenes", type=int, default=100, help="how many scenes of each kind")
-    parser.add_argument("--out", type=Path, help=f"a folder, for {SHEET} masks of each set, one row for each way")
+    parser.add_argument("--limit", type=int, help="number of photo masks, selected at random; default: all")
+    parser.add_argument("--scenes", type=int, default=100, help="scenes of each kind")
+    parser.add_argument(
+        "--out", type=Path, help=f"folder for contact sheets of {SHEET} masks per dataset, one row per prompt type"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     sets = {"shapes": _scenes(options.scenes, None), "twins": _scenes(options.scenes, TWINS)}
@@ -112,7 +114,7 @@ def _measure(cases: Sequence[Case], segmenter: Segmenter, seed: int) -> list[Ima
 
 
 def _annotations(folder: Path) -> list[dict[str, Any]]:
-    """COCO's annotations, each with its picture's file and size."""
+    """COCO's annotations with the file name and size of their image."""
     instances = json.loads((folder / "instances.json").read_text())
     images = {image["id"]: image for image in instances["images"]}
     return [
@@ -122,7 +124,7 @@ def _annotations(folder: Path) -> list[dict[str, Any]]:
 
 
 def _draw(case: Case, prompt: Prompt, segmenter: Segmenter) -> tuple[Mask, float]:
-    """The mask that the whole pipeline makes of a known prompt, and the seconds it took."""
+    """The mask that the pipeline returns for a known prompt, and the seconds it took."""
     start = perf_counter()
     [answer] = Pipeline(Oracle({"this": (prompt,)}), segmenter).many([Query(case.image, "it", key="this")])
     return answer.mask, perf_counter() - start
@@ -139,7 +141,7 @@ def _report(sums: np.ndarray, masks: int) -> None:
 
 
 def _tile(case: Case, prompts: Sequence[Prompt], drawn: Sequence[Mask]) -> Image:
-    """The true mask over the drawn ones, as wide as they are."""
+    """A column of overlays: the ground truth, then each predicted mask."""
     rows = [overlay(case.image, (), (case.mask,))]
     rows += [overlay(case.image, (prompt,), (mask,)) for prompt, mask in zip(prompts, drawn, strict=True)]
     return np.concatenate([cv2.resize(row, (240, 200), interpolation=cv2.INTER_AREA) for row in rows])

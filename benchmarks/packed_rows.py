@@ -1,12 +1,11 @@
-"""How much faster packed rows teach: supervised tokens a second, several expressions in a conversation against one.
+"""Training speed of packed rows: supervised tokens per second with several expressions per conversation and with one.
 
     python benchmarks/packed_rows.py
 
-Both sides are the real rows of the same scenes of `shapes`, for the class and the tokenizer of `tiny`: made, tokenized,
-forward, backward; weights are random and the image encoder is frozen, as in a training. What packing saves is the
-picture, so the gain depends on how many tokens it takes beside the text: tiny's own 196 (a side of 112 pixels), and 576
-(192 pixels), as many as LLaVA-1.5's. The sides take turns, and the median of the passes counts. Processor time is that
-of the process, for the machine may be busy.
+Both variants train on real rows of the same `shapes` scenes with the model class and tokenizer of `tiny`: build rows,
+tokenize, forward, backward. Weights are random, and the image encoder is frozen as in training. Packing saves image
+tokens, so the gain depends on their number: 196 for tiny (112 pixels per side), and 576 (192 pixels) as in LLaVA-1.5.
+Variants alternate, and the median of the passes counts. CPU time is reported too, since the machine may be busy.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from sam4mllm.training.dataset.rows import Conversations
 from tiny_models.model import PATCH, ROW
 
 GOAL = 0.6
-LESSON = Path(__file__).resolve().parents[1] / "recipes" / "tiny" / "ppg.yaml"  # whose targets PPG says
+LESSON = Path(__file__).resolve().parents[1] / "recipes" / "tiny" / "ppg.yaml"  # the recipe of the targets for PPG
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def conversations(mllm: HfMLLM, part: Part, rows: Rows) -> Conversations:
 
 
 def learn(mllm: HfMLLM, made: Conversations, batch: int) -> Pass:
-    """One pass over the first epoch, without a step of an optimizer: both sides would take the same."""
+    """One pass over the first epoch, without optimizer steps, which cost the same for both variants."""
     supervised, processor, wall = 0, process_time(), perf_counter()
     for start in range(0, len(made), batch):
         inputs = mllm.rows([made.row(index) for index in range(start, min(start + batch, len(made)))])
@@ -66,7 +65,7 @@ def learn(mllm: HfMLLM, made: Conversations, batch: int) -> Pass:
 
 
 def built(side: int) -> HfMLLM:
-    """Tiny, for pictures of so many pixels along a side."""
+    """The tiny MLLM with random weights, for square images of ``side`` pixels."""
     processor = AutoProcessor.from_pretrained(EMBEDDED / "mllm")
     processor.image_processor.size = {"height": side, "width": side}
     config = AutoConfig.from_pretrained(EMBEDDED / "mllm")
@@ -79,7 +78,7 @@ def built(side: int) -> HfMLLM:
 
 
 def compared(mllm: HfMLLM, part: Part, rows: Rows, repeats: int, batch: int) -> str:
-    """A line of the table: both rates, and their ratio against the goal."""
+    """A table row: both rates, their ratio, and the goal for the ratio."""
     sides = [conversations(mllm, part, replace(rows, per_image=most)) for most in (1, rows.per_image)]
     passes = [[learn(mllm, side, batch) for side in sides] for _ in range(repeats)]
     mean, alone = len(part.rows) / len(sides[1]), sides[0]
@@ -97,24 +96,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=1, help="conversations of a batch; more are padded")
+    parser.add_argument("--batch", type=int, default=1, help="conversations per batch; batches above 1 are padded")
     parser.add_argument("--per-image", type=int, default=4)
-    parser.add_argument("--sides", type=int, nargs="+", default=[112, 192], help="of the picture, in pixels")
+    parser.add_argument("--sides", type=int, nargs="+", default=[112, 192], help="side of the image, in pixels")
     options = parser.parse_args()
-    print(f"{options.scenes} scenes, supervised tokens a second, by processor time (cpu) and by the clock;")
-    print("picture and text: tokens of each picture and expression; expressions: in a packed conversation\n")
-    print("| rows | picture | text | expressions | one (cpu) | packed | ratio | one (clock) | packed | ratio | goal |")
+    print(f"{options.scenes} scenes, supervised tokens per second of CPU time (cpu) and of wall-clock time (clock);")
+    print("image and text: tokens per image and expression; expressions: per packed conversation\n")
+    print("| rows | image | text | expressions | one (cpu) | packed | ratio | one (clock) | packed | ratio | goal |")
     print("|---|" + "---:|" * 10)
     with tempfile.TemporaryDirectory() as folder:
         lesson = load(LESSON, Demo)
-        lesson = replace(lesson, search=replace(lesson.search, least=0))  # so that every mask has a target
+        lesson = replace(lesson, search=replace(lesson.search, least=0))  # gives every mask a target
         samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=lesson.objects))
         search_targets(samples, Path(folder) / "targets", lesson.seeded_search, "tiny", InProcess("cpu"), progress)
         part = Part("shapes", samples, read_targets(Path(folder) / "targets"))
         for side in options.sides:
             mllm = built(side)
             for name, mixture in (("PPG", Mixture(1, 0)), ("PQPP", Mixture(0, 1))):
-                most = lesson.rows.positive  # points of either side
+                most = lesson.rows.positive  # maximum number of points with each label
                 rows = Rows(mixture, positive=most, negative=most, per_image=options.per_image)
                 line = compared(mllm, part, rows, options.repeats, options.batch)
                 print(f"| {name} | {(side // PATCH) ** 2} | {line} |", flush=True)

@@ -1,10 +1,10 @@
-"""How far the memory that a plan names is from what a training step takes.
+"""Error of the memory estimate of `--plan`, compared with two real training steps on a CPU.
 
-    python benchmarks/plan_memory.py    the estimate against two real steps, on a CPU
+    python benchmarks/plan_memory.py
 
-Small random models of real classes, whose language model has twelve layers and wide MLPs, so that activations count.
-What a step takes is the most that torch's allocator held at one time, by its own profiler, and the model itself. On a
-CPU the head scores all tokens and copies each tile, which a GPU's kernels do not.
+Uses small random models of real classes with twelve layers and wide MLPs, so that activations matter. The measured
+memory is the model plus the peak of torch's allocator, from torch's profiler. On a CPU the output head scores all
+tokens and copies each tile, unlike the kernels of a GPU.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def built(name: str, folder: Path) -> Path:
 
 
 def most_held(mllm: HfMLLM, training: Training, out: Path, said: list[Turn]) -> int:
-    """The bytes of the model, and the most that was allocated besides while it was trained."""
+    """The bytes of the model plus the peak that training allocated."""
     picture = np.full((60, 80, 3), 90, np.uint8)
     model: int = sum(one.numel() * one.element_size() for one in [*mllm.model.parameters(), *mllm.model.buffers()])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
@@ -84,10 +84,11 @@ def compare(name: str, folder: Path) -> None:
         mllm = HfMLLM.load(base, device="cpu", dtype=dtype)
         said = [Turn("user", "Where is the cat? " * 20), Turn("assistant", "[100,200,300,400] " * 20)]
         tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(80, 60)
-        told = shape_of(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
-        took = most_held(mllm, training, folder / f"{name} {way}", said)
+        estimate = shape_of(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
+        measured = most_held(mllm, training, folder / f"{name} {way}", said)
         print(
-            f"| {name} | {way} | {tokens} | {told / 2**20:.0f} | {took / 2**20:.0f} | {told / took - 1:+.0%} |",
+            f"| {name} | {way} | {tokens} | {estimate / 2**20:.0f} | {measured / 2**20:.0f} "
+            f"| {estimate / measured - 1:+.0%} |",
             flush=True,
         )
 
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--classes", nargs="*", default=CLASSES, choices=CLASSES)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-    print("| class | way | tokens | told, MiB | took, MiB | error |\n|---|---|---:|---:|---:|---:|")
+    print("| class | way | tokens | estimate, MiB | measured, MiB | error |\n|---|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.classes:
             compare(name, Path(folder))

@@ -1,23 +1,22 @@
-"""PQPP's questions over the cached prefix, against two ways of asking the same without one.
+"""Speed of PQPP's point questions with a cached prefix, compared with two methods without a cache.
 
     python benchmarks/questions.py [--points 9 25 49 81] [--sides 40 120 184] [--chart docs/questions.svg]
     python benchmarks/questions.py --device cuda --dtype bfloat16 --hidden 2560 --layers 28 --heads 20
 
-The picture, the phrase and the turn about the box are the same for all, and the model has random weights:
+All methods use the same image, phrase and first turn (the box), and a model with random weights:
 
-- ours: `HfChat.choose` after the turn about the box, whose prefix is cached, from texts to probabilities;
-- a list: the official way, one question that lists the points, after a full prefill of picture, first turn and list;
-  transformers' `generate` then says as many tokens as the answers take;
-- separate: for each point a full forward pass of picture, first turn and question, whose probabilities of yes must
-  be ours. The bound on what a cache can gain on it is (prefix + question) / question, in tokens.
+- ours: `HfChat.choose` after the first turn with its prefix cached, from question texts to probabilities;
+- list: the official method, one question that lists all points, after a full prefill of image, first turn and list;
+  transformers' `generate` then generates as many tokens as the answers have;
+- separate: one full forward pass of image, first turn and question per point; its P(yes) must equal ours. A cache
+  can speed it up at most by (prefix + question) / question, in tokens ("bound").
 
-What the other two are given is prepared before the clock runs; ours renders and tokenizes its questions in it. The
-sides take turns, and the best of the rounds counts: processor seconds on a CPU, seconds of the clock on a GPU. Of the
-separate passes only some are timed where they are many, as each takes the same. "Apart" is the farthest that our
-probabilities lie from the separate passes'. In 16 bits the same sum in another order is another number, so there "off"
-says how far ours and theirs lie from those of a copy of the model in float32, on the mean. Exits with 1 where a
-probability differs (in 16 bits: ours are off by half as much again as theirs), or a goal is missed with the most
-points: half of the bound against separate questions, and never slower than the list.
+Inputs of the other two methods are prepared before timing; ours includes rendering and tokenizing the questions.
+Methods alternate, and the best round counts: CPU seconds on a CPU, wall-clock seconds on a GPU. At most 16 separate
+passes are timed and scaled up. "apart" is the largest difference between our probabilities and those of the separate
+passes. In 16 bits the order of a sum changes its result, so "off" gives the mean distance of both from a float32 copy
+of the model. Exits with 1 if a probability differs (in 16 bits: if ours are off by more than 1.5 times theirs), or if
+the largest number of points misses a goal: half of the bound against separate questions, and not slower than the list.
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ PHRASE = "the red ring on the left"
 BOX = Box(20, 30, 80, 90)
 TOLERANCE = 1e-4  # in float32
 DTYPES = ("float32", "bfloat16", "float16")
-SEPARATE = 16  # passes that are timed
+SEPARATE = 16  # separate passes that are timed
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What one number of points took, in seconds, and how far the probabilities lie apart."""
+    """Seconds of each method for one number of points, and the differences of the probabilities."""
 
     prefix: int
     question: float
@@ -82,7 +81,7 @@ class Asked:
 
 
 def tokenizer() -> FastTokenizer:
-    """Words, digits and marks as the large models' tokenizers have them, learned from our own questions."""
+    """A tokenizer that splits words, digits and punctuation as large models do, trained on our own questions."""
     frame = Frame.whole(112, 112)
     points = Layout("grid", 81).lay(BOX)
     said = [ask_boxes(PHRASE, ROW), say_boxes([BOX], PHRASE, ROW, frame), say_labels([True, False])]
@@ -104,7 +103,7 @@ def tokenizer() -> FastTokenizer:
 
 
 def built(side: int, options: argparse.Namespace) -> HfMLLM:
-    """The class of the tiny MLLM with another language model, random weights, and pictures of so many pixels."""
+    """An MLLM of the tiny model's class with random weights, another language model, and images of ``side`` pixels."""
     words, old = tokenizer(), AutoProcessor.from_pretrained(EMBEDDED / "mllm")
     old.image_processor.size = {"height": side, "width": side}
     processor = type(old)(
@@ -129,24 +128,24 @@ def built(side: int, options: argparse.Namespace) -> HfMLLM:
             "num_key_value_heads": options.heads,
             "layer_types": ["full_attention"] * options.layers,
             "max_position_embeddings": 8192,
-            "initializer_range": 2.5 / options.hidden**0.5,  # answers of the usual size would be all alike
+            "initializer_range": 2.5 / options.hidden**0.5,  # with the usual range all probabilities would be equal
             **ends,
         }
     )
     torch.manual_seed(0)
-    with torch.device(options.device):  # where billions of weights are drawn in a moment
+    with torch.device(options.device):  # initialises billions of weights quickly on a GPU
         model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, options.dtype))
     model.generation_config = GenerationConfig(**ends)
     return HfMLLM(model.eval(), processor, ROW, max_new_tokens=1)
 
 
 def conversation(*texts: str) -> list[Turn]:
-    """User and assistant in turns."""
+    """Alternating turns of user and assistant."""
     return [Turn("assistant" if turn % 2 else "user", text) for turn, text in enumerate(texts)]
 
 
 def cut(mllm: HfMLLM, image: Image, texts: Sequence[str]) -> dict[str, Any]:
-    """The model's inputs for a conversation up to where its last reply begins."""
+    """The model's inputs for a conversation up to the start of its last reply."""
     inputs = mllm.rows([(image, conversation(*texts))])
     labels = inputs.pop("labels")[0].tolist()
     begins = len(labels)
@@ -157,7 +156,7 @@ def cut(mllm: HfMLLM, image: Image, texts: Sequence[str]) -> dict[str, Any]:
 
 
 class Case:
-    """One picture with its first turn, asked about so many points."""
+    """One image with its first turn and questions about ``points`` points."""
 
     def __init__(self, mllm: HfMLLM, image: Image, points: int) -> None:
         self.mllm, self.model = mllm, mllm.model
@@ -166,7 +165,7 @@ class Case:
         reply = say_boxes([BOX], PHRASE, ROW, frame)
         self.chat = mllm.open([image])
         self.chat.answer([first])
-        # what a random model says is noise that no text spells: the box is put into its mouth
+        # a random model generates noise that is no valid text, so the reply with the box is inserted
         self.chat._rows[0].tail = mllm._speaker.template.reply(reply)
         before = (first, reply)
         self.texts = [ask_point(point, PHRASE, ROW, frame) for point in laid]
@@ -175,7 +174,9 @@ class Case:
         ids = mllm.processor.tokenizer
         self.answers = len(ids(say_labels([True] * points), add_special_tokens=False)["input_ids"]) + 1
         self.yes_no = [ids(option, add_special_tokens=False)["input_ids"][0] for option in YES_NO]
-        asked = mllm.rows([(image, conversation(*before))])["input_ids"].shape[1] - 1  # all but the end of the reply
+        asked = (
+            mllm.rows([(image, conversation(*before))])["input_ids"].shape[1] - 1
+        )  # without the token that ends the reply
         self.prefix = asked
         self.question = float(np.mean([each["input_ids"].shape[1] for each in self.full])) - asked
 
@@ -199,7 +200,7 @@ class Case:
 
 
 def compared(case: Case, exact: Any, rounds: int, clock: Callable[[], float]) -> Asked:
-    """Each way in turn, after one go of each that is not counted; ``exact`` is the model in float32, if it is not."""
+    """Times the methods in turn after one warm-up each; ``exact`` is a float32 copy of a 16-bit model, or None."""
     points = len(case.texts)
     ours, separate = case.ours(), case.separate()
     off = None
@@ -226,14 +227,14 @@ def compared(case: Case, exact: Any, rounds: int, clock: Callable[[], float]) ->
 def given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, nargs="+", default=[9, 25, 49, 81])
-    parser.add_argument("--sides", type=int, nargs="+", default=[40, 120, 184], help="of the picture, in pixels")
+    parser.add_argument("--sides", type=int, nargs="+", default=[40, 120, 184], help="side of the image, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--layers", type=int, default=14)
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--chart", type=Path, help="where to leave an SVG of the ratios")
+    parser.add_argument("--chart", type=Path, help="SVG file for the ratios")
     return parser.parse_args()
 
 

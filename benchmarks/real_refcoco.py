@@ -1,9 +1,9 @@
 """Real photos, RefCOCO sentences and masks through predict and score, with recorded replies and GrabCut.
 
-No model talks: the replies are written from the true masks (box, 3 points on the object, 3 off it), each set's in
-another dialect, and every second one is then damaged in one of `DAMAGES`. Two rows a set, all replies intact and half
-of them damaged. The data has REFER's layout: $SAM4MLLM_TEST_DATA/refcoco_real, else ../shared/data/refcoco_real beside
-the checkout.
+Runs no MLLM: the replies are generated from the ground truth (box, 3 positive and 3 negative points), in another
+dialect for each dataset. The table has two rows per dataset: all replies intact, and every second reply damaged by one
+of `DAMAGES`. The data has REFER's layout and is read from $SAM4MLLM_TEST_DATA/refcoco_real, by default
+../shared/data/refcoco_real next to the checkout.
 
     python benchmarks/real_refcoco.py [--out FOLDER]
 """
@@ -38,27 +38,27 @@ from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 
-# thousandths of the picture, its pixels, and 1024 bins with y before x
+# coordinates in thousandths, in pixels, and in 1024 bins with y before x
 DIALECT_OF: Mapping[str, str] = {"refcoco": "sam4mllm", "refcoco+": "qwen2.5-vl", "refcocog": "paligemma"}
 
 
 def cut(reply: str) -> str:
-    """A reply that met the token limit, some way after its box."""
+    """A reply that the token limit cut off after its box."""
     return reply[: len(reply) * 2 // 3]
 
 
 def cut_short(reply: str) -> str:
-    """A reply that met the token limit within its box."""
+    """A reply that the token limit cut off within its box."""
     return reply[: len(reply) // 10]
 
 
 def in_prose(reply: str) -> str:
-    """A talkative reply, fenced."""
+    """A reply in a code fence, with text around it."""
     return f"Sure! Here is what you asked for:\n```\n{reply}\n```\nLet me know if I can help with anything else."
 
 
 def swapped(reply: str) -> str:
-    """The lower right corner before the upper left one."""
+    """A reply with the lower right corner before the upper left corner."""
     numbers = list(re.finditer(r"(?<![\d_])\d+", reply))[:4]
     parts, end = [], 0
     for match, other in zip(numbers, [*numbers[2:], *numbers[:2]], strict=True):
@@ -68,7 +68,7 @@ def swapped(reply: str) -> str:
 
 
 def nonsense(reply: str) -> str:  # noqa: ARG001  the signature of a damage
-    """No places at all."""
+    """A reply without coordinates."""
     return "I am afraid I see several things that this could mean."
 
 
@@ -76,7 +76,7 @@ DAMAGES: tuple[Callable[[str], str], ...] = (cut, cut_short, in_prose, swapped, 
 
 
 def say(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> list[str]:
-    """The reply about each sample, from its truth; every second one is damaged, if asked for, each in its turn."""
+    """One reply per sample from its ground truth; ``damaged`` applies `DAMAGES` in turn to every second reply."""
     rng = np.random.default_rng(0)
     replies = []
     for number, sample in enumerate(samples):
@@ -88,7 +88,7 @@ def say(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> list[str]
 
 
 def run(data: Path, dataset: str, folder: Path, damaged: bool) -> tuple[SampleSet, list[Prediction], Scores]:
-    """One set from its raw files to its numbers; every stage's files stay in ``folder``."""
+    """Runs a dataset from raw files to scores; the files of every stage stay in ``folder``."""
     splits = prepare(data, dataset).splits
     write_samples([sample for part in splits.values() for sample in part], folder / "samples", image_root(data))
     samples = read_samples(folder / "samples")
@@ -103,7 +103,7 @@ def run(data: Path, dataset: str, folder: Path, damaged: bool) -> tuple[SampleSe
 
 
 def draw(samples: SampleSet, predictions: Sequence[Prediction], path: Path) -> None:
-    """All answers on one sheet, the reply's beginning under each."""
+    """Writes all answers to one sheet, with the beginning of each reply as caption."""
     tiles = []
     for sample, prediction in zip(samples, predictions, strict=True):
         said = " ".join(prediction.replies[0].text.split())
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "refcoco_real"
     )
-    parser.add_argument("--out", type=Path, help="where to keep every stage's files, and a sheet of overlays for each")
+    parser.add_argument("--out", type=Path, help="folder for the files of every stage and sheets of overlays")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"no data at {options.data}; give --data or set SAM4MLLM_TEST_DATA")

@@ -1,10 +1,10 @@
-"""What a step of each recipe takes, as `--plan` counts it, for models of the sizes that their names say, no weights.
+"""Memory of a training step of each recipe, as `--plan` estimates it, for models without weights.
 
     python benchmarks/recipe_memory.py    the table of docs/finetune.md
 
-Sizes and the tokens of a picture are as recalled: the models' own configurations and processors were out of reach.
-Where no size is said, it is the class's default. A row is the longest that a recipe allows: its budget of text, and a
-picture of 640 x 480. `--plan` on a model's folder needs no such table.
+Model sizes and tokens per image are from memory, not from the models' configurations and processors. Missing sizes are
+the defaults of the class. Rows have the maximum length of the recipe: its token budget of text, and an image of 640 x
+480. `--plan` on a model's folder does not need this table.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def siglip(size: int) -> dict[str, Any]:
 
 
 def turned(sections: list[int], **changes: Any) -> dict[str, Any]:
-    """Positions of pictures in three directions, by their shares of a head's frequencies."""
+    """Multimodal RoPE parameters with the given sections for time, height and width."""
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections, **changes}}
 
 
@@ -66,10 +66,10 @@ def qwen_vision(hidden: int, inner: int, depth: int, out: int, **changes: Any) -
     return {**size, **changes}
 
 
-# by the beginning of a recipe's `mllm`: a configuration, and the tokens of a picture of 640 x 480
+# by the prefix of a recipe's `mllm`: a configuration, and the tokens of an image of 640 x 480
 MODELS: Mapping[str, tuple[Any, int]] = {
     "llava-hf/": (
-        # 36 lines of 48 patches with their ends, and the whole picture in 24 x 24
+        # 36 rows of 48 patches and a row-end token, and the thumbnail in 24 x 24
         tf.LlavaNextConfig(text_config={"model_type": "llama", "vocab_size": 128320, **LLAMA3_8B}),
         36 * 49 + 24 * 24,
     ),
@@ -99,7 +99,7 @@ MODELS: Mapping[str, tuple[Any, int]] = {
             vision_config={"image_size": 384, "patch_size": 14, **SIGLIP},
             scale_factor=3,
         ),
-        (4 * 3 + 1) * 81 + 30,  # and the signs between tiles
+        (4 * 3 + 1) * 81 + 30,  # and separators between tiles
     ),
     "google/gemma-3": (
         tf.Gemma3Config(text_config={"vocab_size": 262208, **GEMMA3_4B}, vision_config=siglip(896)),

@@ -1,9 +1,9 @@
-"""A data set of RefCOCO's size in REFER's layout, converted by the real command: seconds, peak memory, and the ratio.
+"""Time and peak memory of converting a dataset of RefCOCO's size, compared with REFER's own loop over masks.
 
-Generated in a temporary folder, the same each time: 50,000 refs, 142,000 sentences, 20,000 pictures (links to one JPEG,
-for headers alone are read) and 200,000 objects of which the refs mean a quarter, as polygons of 12 to 40 corners. The
-plain loop does for each sentence what REFER's own reader does: polygons to run lengths, decoded, summed, counted. It is
-timed on some of the sentences and scaled up; reading and writing are not counted on its side.
+The dataset is generated in a temporary folder and deterministic: 50,000 refs, 142,000 sentences, 20,000 images (links
+to one JPEG, since only headers are read) and 200,000 objects with polygons of 12 to 40 corners; a quarter of the
+objects have refs. The plain loop does what REFER's reader does for each sentence: convert polygons to run lengths,
+decode, sum and count. It is timed on a part of the sentences and scaled up, without reading and writing files.
 
     python benchmarks/refer_scale.py [--refs 50000] [--plain 4000]
 """
@@ -28,7 +28,7 @@ import PIL.Image
 from pycocotools import mask as coco
 
 SIZE = 640, 480
-OBJECTS = 10  # on a picture
+OBJECTS = 10  # per image
 WORDS = (
     "left",
     "right",
@@ -48,7 +48,7 @@ WORDS = (
 
 
 def generate(root: Path, refs: int) -> None:
-    """Write the set below ``root``; five refs on each two pictures, 2.84 sentences on each ref."""
+    """Writes the dataset to ``root``, with five refs per two images and 2.84 sentences per ref on average."""
     rng = np.random.default_rng(0)
     pictures = refs * 2 // 5
     folder = root / "images" / "train2014"
@@ -63,7 +63,7 @@ def generate(root: Path, refs: int) -> None:
 
 
 def convert(root: Path, out: Path) -> tuple[float, float]:
-    """The seconds and the peak of resident memory in MB of the real command."""
+    """Runs the real command; returns its seconds and peak resident memory in MB."""
     words = ["-m", "sam4mllm.cli", "data", "refcoco", "--root", str(root), "--out", str(out), "--partial"]
     start = perf_counter()
     process = subprocess.Popen([sys.executable, *words], cwd=Path(__file__).resolve().parents[1])
@@ -74,7 +74,7 @@ def convert(root: Path, out: Path) -> tuple[float, float]:
 
 
 def plain(root: Path, sentences: int) -> float:
-    """The seconds that masks take by the plain loop, for each sentence."""
+    """The plain loop's seconds per sentence."""
     document = json.loads((root / "refcoco" / "instances.json").read_bytes())
     annotations = {each["id"]: each for each in document["annotations"]}
     refs = pickle.loads((root / "refcoco" / "refs(unc).p").read_bytes())
@@ -109,7 +109,7 @@ def _instances(pictures: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _polygon(rng: np.random.Generator) -> list[float]:
-    """A rough blob within the picture."""
+    """A rough blob within the image."""
     corners = int(rng.integers(12, 41))
     angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
     radii = rng.uniform(20, 110) * rng.uniform(0.7, 1.3, corners)
@@ -150,9 +150,9 @@ def _refs(count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--refs", type=int, default=50_000)
-    parser.add_argument("--plain", type=int, default=4_000, help="how many sentences the plain loop is timed on")
+    parser.add_argument("--plain", type=int, default=4_000, help="number of sentences to time the plain loop on")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # within pycocotools' decode
+    warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # raised by pycocotools' decode
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "raw"
         generate(root, options.refs)

@@ -1,9 +1,9 @@
-"""How long it takes to plan the rows of a set as large as RefCOCO: what can be used, tokens, epochs, single rows.
+"""Time to plan the training rows of a dataset of RefCOCO's size: filtering, tokenizing, epochs and single rows.
 
     python benchmarks/row_planning.py [--sentences 142000] [--talks 0]
 
-Made-up sentences, seven to a picture; no picture is read. The tokenizer is that of `tiny`, which spells what it does
-not know in bytes: several times the tokens of a common one.
+Uses generated sentences, seven per image, and reads no images. The tokenizer of `tiny` encodes unknown words in bytes,
+which gives several times the tokens of a common tokenizer.
 """
 
 from __future__ import annotations
@@ -83,21 +83,21 @@ def main() -> None:
         parts.append(Part("talks", talks(options.talks, rng), weight=0.2))
     mllm = HfMLLM.load(EMBEDDED / "mllm", device="cpu")
     print("| | seconds of processor | of the clock |\n|---|---:|---:|")
-    with timed("what can be used"):
+    with timed("filtering"):
         found = corpus(parts, rows)
     with timed("tokens"):
         conversations = Conversations(found, rows, mllm, mllm.lengths)
     for epoch in range(2):
         with timed(f"epoch {epoch}"):
             conversations.epoch(epoch)
-    with timed("the plan of every row of an epoch"):
+    with timed("plans of all rows of an epoch"):
         plans = [conversations.plan(index) for index in range(len(conversations))]
-    with timed("what is said in 200 rows"):
+    with timed("turns of 200 rows"):
         turns = [conversations.turns(index) for index in range(200)]
     taken = np.array([mllm.lengths.conversation(each)[0] for each in turns]) / [plan.tokens for plan in plans[:200]]
     held = sum(len(plan.items) for plan in plans) / len(plans)
     print(f"\n{len(plans):,} rows, {held:.2f} expressions or talks in each")
-    print(f"of the tokens that were planned, 200 rows take {taken.min():.3f} to {taken.max():.3f}")
+    print(f"200 rows take this share of their planned tokens: {taken.min():.3f} to {taken.max():.3f}")
 
 
 if __name__ == "__main__":

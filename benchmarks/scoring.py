@@ -1,11 +1,11 @@
-"""Scoring predictions on run lengths against the official way: masks decoded one by one, and pixels counted.
+"""Speed of scoring on run lengths, compared with the official method of decoding masks and counting pixels.
 
-Both sides start from a file of predictions and from truths that are read already, and end in the integers that cIoU,
-gIoU and the accuracies are made of, which must be equal. The official way is that of the evaluators of ReLA and LAVT:
-pycocotools decodes both masks, and numpy sums their logical and, their logical or. "counted" is the fastest dense way
-we know, `count_nonzero` of `&` and `|`. Random blobs stand for masks (550 characters: as many runs as the larger half
-of COCO's objects have). Files are our JSON lines, with a box, six points and a reply a line, and a peer's list of COCO
-RLE. Processor seconds, in turns; the dense ways are timed on a part of the predictions, since time is even over them.
+All methods start from a prediction file and ground truths in memory, and must end in the same integers, from which
+cIoU, gIoU and the accuracies are computed. "official" is the method of the evaluators of ReLA and LAVT: pycocotools
+decodes both masks, and numpy sums their logical and and logical or. "counted" is the fastest dense method that we know,
+`count_nonzero` of `&` and `|`. Masks are random blobs of 550 characters, as many runs as the larger half of COCO's
+objects have. Files are our JSON lines, with a box, six points and a reply per line, and a list of COCO RLE. Methods
+alternate; times are CPU seconds. The dense methods are timed on a part of the predictions, which cost the same each.
 
     python benchmarks/scoring.py [--predictions 20000] [--dense 2000] [--height 480] [--width 640]
 """
@@ -36,11 +36,11 @@ from sam4mllm.language.messages import Reply
 from sam4mllm.prediction.record import Prediction
 
 ROUNDS = 3
-DISTINCT = 2000  # masks drawn; a larger set holds each several times, in other pairs
+DISTINCT = 2000  # generated masks; larger datasets reuse them in other pairs
 
 
 def blob(height: int, width: int, rng: np.random.Generator) -> Mask:
-    """Two turned ellipses."""
+    """A mask of two rotated ellipses."""
     canvas = np.zeros((height, width), np.uint8)
     for _ in range(2):
         centre = int(rng.integers(width // 4, 3 * width // 4)), int(rng.integers(height // 4, 3 * height // 4))
@@ -50,7 +50,7 @@ def blob(height: int, width: int, rng: np.random.Generator) -> Mask:
 
 
 def drawn(many: int, height: int, width: int) -> tuple[list[Sample], list[Prediction]]:
-    """Samples of one target each, about three a picture, and a prediction of each; one in twenty is silent."""
+    """Samples with one target, about three per image, and their predictions; one in twenty has an empty mask."""
     rng = np.random.default_rng(0)
     blobs = [Rle.from_mask(blob(height, width, rng)) for _ in range(min(many, DISTINCT))]
     picked = rng.integers(len(blobs), size=(many, 2))
@@ -65,7 +65,7 @@ def drawn(many: int, height: int, width: int) -> tuple[list[Sample], list[Predic
 
 
 def on_runs(samples: Sequence[Sample], file: Path) -> CountColumns:
-    """What `sam4mllm score` does with a file, without the intervals."""
+    """Scores a file as `sam4mllm score` does, without intervals."""
     masks = read_any(file, samples)
     evaluated = evaluate_set(samples, masks.outcomes, "rela", masks.places)
     scores_of(evaluated)
@@ -73,7 +73,7 @@ def on_runs(samples: Sequence[Sample], file: Path) -> CountColumns:
 
 
 def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[PixelCounts]:
-    """As many pairs as the file holds, dense: by logical sums as the official evaluators do, or by counting."""
+    """Counts the pixels of each prediction in the file on dense masks, with logical sums or `count_nonzero`."""
     text = file.read_text()
     if text.startswith("["):
         masks = [record["segmentation"] for record in json.loads(text)]
@@ -85,7 +85,7 @@ def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[PixelCounts
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", type=int, default=20_000)
-    parser.add_argument("--dense", type=int, default=2_000, help="how many of them the dense ways are timed on")
+    parser.add_argument("--dense", type=int, default=2_000, help="number of predictions to time the dense methods on")
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=640)
     options = parser.parse_args()
@@ -134,7 +134,7 @@ def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts
         both, either = np.sum(np.logical_and(true, predicted)), np.sum(np.logical_or(true, predicted))
     else:
         both, either = np.count_nonzero(true & predicted), np.count_nonzero(true | predicted)
-    # the other two are no part of the official sums; taken from the run lengths they cost next to nothing
+    # the official code does not compute these areas; computing them from run lengths costs little
     return PixelCounts(int(both), int(either), int(coco.area(truth.to_json())), int(coco.area(prediction)))
 
 

@@ -1,13 +1,13 @@
-"""Searching targets against the plain way: pictures per second, their ratio, and the share of masks that keep others.
+"""Speed of the target search compared with a plain search: images per second, and masks that keep other prompts.
 
-The plain way draws one candidate after another at the picture's full size and compares it with the mask there. Both
-ways embed each picture once, which counts for both, and run on one torch thread. The seconds are the processor's: the
-wall's clock would also count whatever else the machine is at; on a GPU they are the clock's. The ways take turns at
-each picture; of several rounds the best of each picture counts. Pictures are scenes of shapes, each pixel drawn as a
-square of --factors pixels.
+The plain search segments one candidate after another at full image size and compares it with the mask. Both methods
+embed each image once, which is included in their time, and run on one torch thread. Times are CPU seconds, which
+exclude other processes of the machine, or wall-clock seconds on a GPU. Methods alternate for each image, and the best
+round counts. Images are `shapes` scenes with each pixel enlarged to a square of --factors pixels.
 
-"predict" enlarges all three masks of a candidate and takes the most trusted, as `SamPredictor.predict` of
-segment_anything and the processors of transformers do; "segment" is `Scene.segment`, which enlarges that one alone.
+"predict" upscales all three masks of a candidate and takes the one with the highest predicted IoU, as
+`SamPredictor.predict` of segment_anything and the processors of transformers do. "segment" is `Scene.segment`, which
+upscales only that mask.
 
     python benchmarks/targets.py [--scenes 130] [--factors 1 4 8] [--large 2] [--rounds 1] [--device cuda]
 """
@@ -35,12 +35,12 @@ from sam4mllm.targets.record import Target
 from sam4mllm.targets.search import Search, picture_targets
 
 SEARCH = Search(candidates=16)
-WIDE, CELLS, SIDE = 256, 64, 1024  # of the decoder of every original SAM
+WIDE, CELLS, SIDE = 256, 64, 1024  # sizes of the mask decoder in every original SAM
 Picture = tuple[Image, Sample]
 
 
 class Plain:
-    """A segmenter whose scenes have no drafts, and draw each candidate alone."""
+    """A segmenter whose scenes offer no drafts and segment each candidate separately."""
 
     takes = Takes()
 
@@ -76,9 +76,9 @@ def predict(scene: HfScene, prompt: Prompt) -> ScoredMask:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=130, help="of shapes, two or three masks each")
-    parser.add_argument("--factors", type=int, nargs="+", default=[1, 4, 8], help="of 112 x 112 pixels")
-    parser.add_argument("--large", type=int, default=2, help="pictures for the large model; 0: none")
+    parser.add_argument("--scenes", type=int, default=130, help="number of shapes scenes, with two or three masks each")
+    parser.add_argument("--factors", type=int, nargs="+", default=[1, 4, 8], help="enlargement of the 112 x 112 pixels")
+    parser.add_argument("--large", type=int, default=2, help="images for the large model; 0 skips it")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -91,14 +91,14 @@ def main() -> None:
         compare(f"shapes of {height} x {width}, tiny", tiny, pictures, options.rounds)
     if options.large:
         pictures = [noise(index) for index in range(options.large)]
-        # twice at least: what is drawn first touches memory that the others then have
+        # at least two rounds: the first run pays for allocating memory
         compare(
             "noise of 480 x 640, random decoder of SAM's size", large(options.device), pictures, max(2, options.rounds)
         )
 
 
 def scene(index: int, factor: int) -> Picture:
-    """A shapes scene with each pixel as a block of ``factor`` x ``factor``; its sample has the masks of all figures."""
+    """A shapes scene enlarged by ``factor``, and a sample with the masks of all figures."""
     drawing = draw_split("test", index)
     image, *masks = (
         pixels.repeat(factor, 0).repeat(factor, 1) for pixels in (drawing.image, *(f.mask for f in drawing.figures))
@@ -118,7 +118,7 @@ def sample(name: str, masks: Sequence[Mask]) -> Sample:
 
 
 def large(device: str) -> HfSegmenter:
-    """A SAM with random weights and nearly no encoder; `initializer_range` is such that masks have edges."""
+    """A SAM with random weights and a minimal encoder; with this `initializer_range` its masks have edges."""
     torch.manual_seed(0)
     sizes = {"image_size": SIDE, "patch_size": SIDE // CELLS}
     vision = tf.SamVisionConfig(
@@ -167,11 +167,11 @@ def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], roun
         seconds = {way: seconds[way] + best[way] for way in ways}
     rate = {way: len(pictures) / seconds[way] for way in ways}
     masks = len(found["ours"])
-    print(f"{name}: {len(pictures)} pictures, {masks} masks, K = {SEARCH.candidates}", flush=True)
+    print(f"{name}: {len(pictures)} images, {masks} masks, K = {SEARCH.candidates}", flush=True)
     for way in ("predict", "segment"):
         differ = sum(set(a.prompts) != set(b.prompts) for a, b in zip(found["ours"], found[way], strict=True))
         print(
-            f"  ours {rate['ours']:.2f} pictures a second, {way} {rate[way]:.2f}: {rate['ours'] / rate[way]:.1f} times"
+            f"  ours {rate['ours']:.2f} images per second, {way} {rate[way]:.2f}: {rate['ours'] / rate[way]:.1f} times"
             f" as fast; {differ} of {masks} masks differ ({differ / masks:.1%})",
             flush=True,
         )

@@ -1,6 +1,6 @@
-"""Turn any off-the-shelf multimodal LLM into a referring-expression segmenter: a mask is said in words, and drawn.
+"""Referring expression segmentation with off-the-shelf multimodal LLMs, which write prompts for a segmenter as text.
 
-Importing this package loads nothing heavy; each public name is imported when it is first used.
+Importing this package is cheap: each public name is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that a `Pipeline` is built of, as words and numbers: what the command line and other recipes say. Knows no model.
+"""The configuration of a `Pipeline` as plain values, as the command line and YAML recipes give it.
 
 >>> Recipe(mllm="tiny", segmenter="tiny", prompter="pqpp", options={"points": 9}).build()
 """
@@ -23,22 +23,24 @@ from sam4mllm.segmenters.load import build_segmenter, check_segmenter, check_seg
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that is needed to build a `Pipeline`, as words and numbers.
+    """Names and options from which a `Pipeline` is built.
 
     Attributes:
-        segmenter: ``box``, ``grabcut``, ``tiny``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else
-            a folder or hub name of a transformers model.
-        mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies; empty
-            for the adapter's own base, and where the prompts come by hand or from the truth.
+        segmenter: ``box``, ``grabcut``, ``tiny``, a segment_anything checkpoint such as ``vit_b:FILE``, or a folder or
+            hub name of a transformers model.
+        mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies. Empty for
+            the adapter's base model, and if prompts come from the user or the ground truth.
         prompter: one of `prompters.load.PROMPTERS`.
-        options: the prompter's arguments, those that are not to be its defaults.
-        adapter: the folder of a LoRA trained for the MLLM.
-        dialect: how the MLLM writes places; where None found from the model's configuration, and the paper's
-            own for a replay.
-        device: as torch names it; the best there is where None.
-        dtype: as torch names it, or ``auto`` for the checkpoint's own.
-        single_mask: whether the segmenter gives its one mask, and not the best of three by predicted IoU.
-        trust_remote_code: whether code that comes with the MLLM may run.
+        options: arguments of the prompter that replace its defaults.
+        adapter: folder of a LoRA adapter for the MLLM.
+        dialect: how the MLLM writes coordinates. None detects it from the model's configuration, and selects the
+            paper's format for a replay.
+        device: torch device; None selects the best available device.
+        dtype: torch dtype, or ``auto`` for the checkpoint's dtype.
+        device_map: how the MLLM is distributed over devices, as transformers takes it.
+        attention: attention implementation of the MLLM, as transformers names it.
+        single_mask: whether the segmenter returns its single mask instead of the best of three by predicted IoU.
+        trust_remote_code: whether code shipped with the MLLM may run.
     """
 
     segmenter: str = ""
@@ -55,29 +57,29 @@ class Recipe:
     trust_remote_code: bool = False
 
     def resolved(self) -> Recipe:
-        """The same, with what the card of the adapter, or of a model trained here, says where the recipe does not.
+        """The configuration with missing values filled in from the card of the adapter or of a fine-tuned model.
 
-        That is the base, and the options that the prompter is built with.
+        The card gives the base model and the prompter's options.
 
         Raises:
-            UserError: for a card that cannot be read, and an adapter without one whose base is not named.
+            UserError: if the card cannot be read, or if the adapter has no card and ``mllm`` is empty.
         """
         card = Card.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
         if card is None and self.adapter and not self.mllm:
-            raise UserError(f"the adapter {self.adapter} has no {CARD} that names its base: give --mllm")
+            raise UserError(f"the adapter {self.adapter} has no {CARD} with the name of its base model: pass --mllm")
         if card is None:
             return self
         name = self.mllm or card.base_name
         return replace(self, mllm=name, options={**card.options(self.prompter), **self.options})
 
     def check(self, truth: bool = False) -> None:
-        """Refuse what `build` cannot build, as far as that shows without loading a model.
+        """Checks all values that can be checked without loading a model.
 
         Args:
-            truth: whether there are samples with true masks, which the oracle needs.
+            truth: whether samples with ground truth are available, which the oracle needs.
 
         Raises:
-            UserError: for the first slip, saying what is allowed.
+            UserError: at the first invalid value; the message gives the valid ones.
         """
         self.resolved()._check(truth)
 
@@ -93,18 +95,18 @@ class Recipe:
 
     def _check_oracle(self, truth: bool) -> None:
         if not truth:
-            raise UserError("the prompter oracle reads the true masks of samples: it goes with predict, not with infer")
+            raise UserError("--prompter oracle needs samples with ground truth: use it with predict, not with infer")
         if self.mllm or self.adapter or self.dialect or self.device_map or self.attention or self.trust_remote_code:
-            raise UserError("the prompter oracle asks no MLLM: leave out what is about it")
+            raise UserError("--prompter oracle does not use an MLLM: remove --mllm and its options")
 
     def build(self, samples: Iterable[Sample] | None = None) -> Pipeline:
-        """Load the models, the smaller one first.
+        """Loads the models, the segmenter first, and returns the pipeline.
 
         Args:
-            samples: what will be asked about, for the oracle; no other prompter sees them.
+            samples: the samples to predict, for the oracle; other prompters ignore them.
 
         Raises:
-            UserError: as `check` does, and for models that cannot be loaded.
+            UserError: as `check` does; if a model cannot be loaded.
         """
         recipe = self.resolved()
         recipe._check(truth=samples is not None)
@@ -114,10 +116,10 @@ class Recipe:
         return Pipeline(build_prompter(recipe.prompter, recipe.build_mllm(), recipe.options), segmenter)
 
     def build_mllm(self) -> MLLM:
-        """Load the MLLM alone.
+        """Loads the MLLM.
 
         Raises:
-            UserError: for a name that means nothing, or a model that cannot be loaded.
+            UserError: if the name is unknown, or the model cannot be loaded.
         """
         return build_mllm(
             self.mllm,
@@ -131,10 +133,10 @@ class Recipe:
         )
 
     def check_by_hand(self) -> None:
-        """Refuse a segmenter that cannot be built or would not use an option, and all about an MLLM: none is asked.
+        """Checks a configuration for prompts that the user gives: a valid segmenter, and no options of an MLLM.
 
         Raises:
-            UserError: for the first slip.
+            UserError: at the first invalid value, or if an option does not apply.
         """
         if (
             self.mllm
@@ -146,15 +148,15 @@ class Recipe:
             or self.attention
             or self.trust_remote_code
         ):
-            raise UserError("boxes and clicks by hand ask no MLLM: leave out what is about it or its prompter")
+            raise UserError("--box and --click do not use an MLLM: remove --mllm, --prompter and their options")
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_segmenter_alone(self.segmenter, self.device, self.dtype)
 
     def build_segmenter(self) -> Segmenter:
-        """Load the segmenter alone.
+        """Loads the segmenter.
 
         Raises:
-            UserError: for a name that means nothing, or a model that cannot be loaded.
+            UserError: if the name is unknown, or the model cannot be loaded.
         """
         return build_segmenter(self.segmenter, device=self.device, dtype=self.dtype, single_mask=self.single_mask)

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend: a command prints it as one line and exits with 2; no other is caught."""
+"""`UserError`, the error for mistakes that a user can fix; commands print it in one line and exit with code 2."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """A mistake in what was given: its message says in one line what was given and what is allowed."""
+    """A mistake in the user's input. The one-line message gives the invalid value and the valid ones."""
 
 
 def hush() -> None:
-    """Shows no more of what libraries say to each other's authors, unless Python was told which warnings to show."""
+    """Hides the `FutureWarning`s of libraries, unless Python runs with ``-W`` or ``PYTHONWARNINGS``."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """A command's work: a `UserError` is one line on standard error and exit code 2, an interrupt exit code 130."""
+    """Runs a command: prints a `UserError` in one line and exits with code 2; an interrupt exits with code 130."""
     hush()
     try:
         yield

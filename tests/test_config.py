@@ -178,7 +178,7 @@ def test_a_prompter_is_refused_before_a_model_is_loaded(name, options, says):
     ids=lambda about: next(iter(about)),
 )
 def test_by_hand_whatever_is_about_a_model_is_refused(about):
-    with pytest.raises(UserError, match="ask no MLLM"):
+    with pytest.raises(UserError, match="do not use an MLLM"):
         Recipe(segmenter="box", **about).check_by_hand()
 
 
@@ -275,6 +275,6 @@ def test_a_card_says_what_the_recipe_does_not(tmp_path):
 
 def test_without_a_card_the_base_is_asked_for(tmp_path):
     recipe = Recipe("grabcut", adapter=str(tmp_path))
-    with pytest.raises(UserError, match=r"no sam4mllm\.json that names its base: give --mllm"):
+    with pytest.raises(UserError, match=r"no sam4mllm\.json with the name of its base model: pass --mllm"):
         recipe.check()
     assert Recipe("grabcut", mllm="owner/name").resolved() == Recipe("grabcut", mllm="owner/name")

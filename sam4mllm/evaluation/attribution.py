@@ -31,8 +31,8 @@ from sam4mllm.prediction.record import FOREIGN, Prediction
 from sam4mllm.segmenters import Segmenter
 
 VERSION = 2  # version 1 wrote shares as exact fractions in strings, "3/4"
-TOLERANCE = 1e-12  # of what breakdowns add up to
-ROUNDING = 1e-15  # a mean below is 0: a term, 1 at most, is rounded by 1e-16 at most
+TOLERANCE = 1e-12  # of the sum of a breakdown's terms
+ROUNDING = 1e-15  # smaller means are set to 0: each term is at most 1, so its rounding error is at most 1e-16
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ErrorBreakdown:
         """Parses a line that this or an older version wrote.
 
         Raises:
-            UserError: if the line is anything else, or a record of a newer version.
+            UserError: if the line is not a diagnosis record, or has a newer version.
         """
         try:
             record = json.loads(line)
@@ -81,15 +81,15 @@ class ErrorBreakdown:
                 terms = {str(stage): _parse_share(term) for stage, term in lost.items()}
                 return cls(str(record["id"]), _parse_share(record["iou"]), terms)
         except (*FOREIGN, ZeroDivisionError) as error:
-            raise UserError(f"no record of a diagnosis: {type(error).__name__}: {error}") from error
-        raise UserError(f"a diagnosis of version {version}; this sam4mllm reads up to {VERSION}")
+            raise UserError(f"not a diagnosis record: {type(error).__name__}: {error}") from error
+        raise UserError(f"diagnosis version {version} is newer than {VERSION}: upgrade sam4mllm to read it")
 
 
 def _parse_share(value: Any) -> float:
     """A JSON number, or a fraction such as "-1/12" or "1", which version 1 wrote."""
     if isinstance(value, str):
-        over, _, under = value.partition("/")
-        return int(over) / int(under or 1)
+        numerator, _, denominator = value.partition("/")
+        return int(numerator) / int(denominator or 1)
     return float(value)
 
 
@@ -97,7 +97,7 @@ def read_breakdowns(path: Path) -> list[ErrorBreakdown]:
     """Reads all breakdowns of a file.
 
     Raises:
-        UserError: if the file cannot be read, or a line is no breakdown; the message names the line.
+        UserError: if the file cannot be read, or a line is not a breakdown; the message names the line.
     """
     breakdowns = []
     try:
@@ -113,7 +113,7 @@ def read_breakdowns(path: Path) -> list[ErrorBreakdown]:
 
 
 def means(breakdowns: Sequence[ErrorBreakdown]) -> dict[str, float]:
-    """The mean that each stage lost, over one breakdown or more."""
+    """The mean IoU that each stage lost, over one or more breakdowns."""
     lost = {
         stage: math.fsum(breakdown.lost.get(stage, 0.0) for breakdown in breakdowns) / len(breakdowns)
         for stage in STAGES
@@ -127,9 +127,9 @@ def by_label(
     """Groups breakdowns by label, in the order of the subsets; labels without a breakdown are left out.
 
     Args:
-        breakdowns: of any samples.
-        labels: of each sample, by its id.
-        subsets: whose labels they are.
+        breakdowns: error breakdowns of any samples.
+        labels: the label of each sample, by its id.
+        subsets: defines the labels and their order.
     """
     groups = {
         label: [breakdown for breakdown in breakdowns if labels[breakdown.id] == label] for label in subsets.labels
@@ -143,8 +143,8 @@ def format_table(columns: Mapping[str, Sequence[ErrorBreakdown]], heading: str =
     The rows of the stages add up to the last row. The number in brackets is how many expressions a stage changed.
 
     Args:
-        columns: one breakdown or more, by the name of the group.
-        heading: of the first column.
+        columns: one or more breakdowns, by the name of the group.
+        heading: header of the first column.
     """
     mean_losses = {name: means(breakdowns) for name, breakdowns in columns.items()}
     totals = [math.fsum(lost.values()) for lost in mean_losses.values()]
@@ -182,15 +182,15 @@ def diagnose(
     advance: Callable[[], None] = lambda: None,
     places: Places | None = None,
 ) -> list[ErrorBreakdown]:
-    """Breaks down the lost IoU of each sample. Each image is read and embedded once, and not at all if not needed.
+    """Breaks down the lost IoU of each sample. Each image is read and embedded at most once.
 
     Args:
         samples: with ground truth; one image is held at a time.
-        predictions: one for each sample and no others, in any order.
-        segmenter: the one that drew the predictions.
+        predictions: exactly one for each sample, in any order.
+        segmenter: the segmenter that made the predicted masks.
         profile: a key of `metrics.PROFILES`; it counts pixels and defines the IoU of two empty masks.
         advance: called after each sample.
-        places: where the predictions are stored, for messages.
+        places: locations of the predictions, for error messages.
 
     Returns:
         One breakdown for each sample, in their order.
@@ -234,7 +234,7 @@ def _break_down(
     masks: Mapping[Prompt, Rle],
     rules: Profile,
 ) -> ErrorBreakdown:
-    """Each term is the IoU after a stage is corrected less the IoU before; the last is what is missing to 1."""
+    """Each term is the gain in IoU from correcting one stage; the last term is the loss that remains."""
     size = sample.height, sample.width
     redrawn = [union([masks[prompt] for prompt in state], *size) for state in states or ()]
     overlaps = [*_overlaps(sample, [prediction.counted, *redrawn], rules), (1, 1)]
@@ -243,12 +243,12 @@ def _break_down(
         stage: (after[0] * before[1] - before[0] * after[1]) / (before[1] * after[1])  # integers, rounded once
         for stage, before, after in zip(stages, overlaps[:-1], overlaps[1:], strict=True)
     }
-    intersection, whole = overlaps[0]
-    return ErrorBreakdown(sample.id, intersection / whole, {stage: term for stage, term in lost.items() if term})
+    intersection, union_area = overlaps[0]
+    return ErrorBreakdown(sample.id, intersection / union_area, {stage: term for stage, term in lost.items() if term})
 
 
 def _overlaps(sample: Sample, masks: Sequence[Rle], rules: Profile) -> list[tuple[int, int]]:
     """Intersection and union of each mask with the ground truth, in pixels."""
-    truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
-    pixels = rules.count([truth] * len(masks), [(mask.size, mask.counts) for mask in masks])
+    ground_truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
+    pixels = rules.count([ground_truth] * len(masks), [(mask.size, mask.counts) for mask in masks])
     return [rules.overlap(counts) for counts in pixels.rows]

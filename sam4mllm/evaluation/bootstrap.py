@@ -1,10 +1,10 @@
-"""Metrics as one sum over another, with bootstrap intervals over images.
+"""Metrics as ratios of sums, with bootstrap intervals over images.
 
-Every metric of the protocols is such a ratio: cIoU is intersections over unions, a mean is values over ones, an
-accuracy is hits over cases. Knows nothing of masks.
+Every metric of the protocols is such a ratio: cIoU is the sum of intersections over the sum of unions, a mean is the
+sum of values over their count, and an accuracy is hits over expressions.
 
-The bootstrap (Efron and Tibshirani, 1993, percentile method) draws images, not expressions, since the expressions of
-one image are not independent.
+The bootstrap (Efron and Tibshirani, 1993, percentile method) resamples images instead of expressions, because the
+expressions of one image are not independent.
 
     >>> ratio = Ratio(np.array([30, 0]), np.array([60, 40]))
     >>> ratio.value, intervals({"cIoU": ratio}, np.array([0, 1]), Bootstrap())
@@ -24,17 +24,17 @@ from jaxtyping import Float64, Int64, Num
 from sam4mllm.errors import UserError
 
 Interval = tuple[float, float]
-_AT_ONCE = 2**22  # images drawn at once: 32 MB of numbers
+_BLOCK_SIZE = 2**22  # image indices per block of draws: 32 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ratio:
-    """One sum over another, with one term for each expression.
+    """One sum divided by another, with one term per expression in both.
 
     Attributes:
-        over: the terms of the numerator.
-        under: the terms of the denominator.
-        epsilon: added to the denominator, if the protocol's code does so.
+        over: terms of the numerator, one per expression.
+        under: terms of the denominator, one per expression.
+        epsilon: added to the denominator, as some evaluators do.
     """
 
     over: Num[np.ndarray, " n"]
@@ -50,10 +50,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """The number of draws and the seed.
+    """Settings of a bootstrap: the number of draws and the seed.
 
     Raises:
-        UserError: if there are no draws, or the seed is negative.
+        UserError: if ``draws`` is below 1, or ``seed`` is negative.
     """
 
     draws: int = 2000
@@ -62,12 +62,12 @@ class Bootstrap:
     def __post_init__(self) -> None:
         if self.draws < 1 or self.seed < 0:
             raise UserError(
-                f"a bootstrap has 1 or more draws and a seed of 0 or more, got {self.draws} and {self.seed}"
+                f"a bootstrap needs at least 1 draw and a seed of at least 0, got {self.draws} and {self.seed}"
             )
 
 
 def numbered(names: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
-    """Numbers the groups of equal names, from 0 on in order of appearance."""
+    """The group index of each name: equal names share an index, from 0 in order of first appearance."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
@@ -75,18 +75,19 @@ def numbered(names: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
 def intervals(
     ratios: Mapping[str, Ratio], groups: Int64[np.ndarray, " n"], bootstrap: Bootstrap
 ) -> dict[str, Interval]:
-    """The 95% interval of each ratio, over groups of terms that are drawn together.
+    """The 95% interval of each ratio; terms of one group are resampled together.
 
     Args:
-        ratios: of the same n expressions.
-        groups: the index of each expression's image, as `numbered` gives it.
+        ratios: metrics of the same n expressions, by name.
+        groups: the index of each expression's image (see `numbered`).
         bootstrap: number of draws, and seed.
 
     Returns:
-        The ends of each interval; nan if no draw defines the ratio, or if there is one group only.
+        The lower and upper end of each interval; nan if the ratio is undefined in every draw, or there is only one
+        group.
     """
-    values = _draw(list(ratios.values()), groups, bootstrap)
-    return {name: _middle(column) for name, column in zip(ratios, values.T, strict=True)}
+    values = _resample(list(ratios.values()), groups, bootstrap)
+    return {name: _percentile_interval(column) for name, column in zip(ratios, values.T, strict=True)}
 
 
 def differences(
@@ -95,17 +96,17 @@ def differences(
     """First minus second for each ratio, with the 95% interval of a paired bootstrap.
 
     Args:
-        first: by name.
-        second: the same names, of the same expressions.
-        groups: as in `intervals`; both sides use the same drawn images.
+        first: metrics by name.
+        second: metrics with the same names, of the same expressions.
+        groups: as in `intervals`; both sides use the same resampled images.
         bootstrap: number of draws, and seed.
 
     Returns:
-        The difference and the interval's ends, by name.
+        The difference and the ends of its interval, by name.
     """
-    draws, other_draws = (_draw(list(ratios.values()), groups, bootstrap) for ratios in (first, second))
-    apart = zip(first, (draws - other_draws).T, strict=True)
-    return {name: (first[name].value - second[name].value, *_middle(column)) for name, column in apart}
+    draws, other_draws = (_resample(list(ratios.values()), groups, bootstrap) for ratios in (first, second))
+    columns = zip(first, (draws - other_draws).T, strict=True)
+    return {name: (first[name].value - second[name].value, *_percentile_interval(column)) for name, column in columns}
 
 
 def _sum(terms: Num[np.ndarray, " n"]) -> float:
@@ -113,34 +114,34 @@ def _sum(terms: Num[np.ndarray, " n"]) -> float:
     return int(terms.sum()) if terms.dtype.kind in "iub" else math.fsum(terms.tolist())
 
 
-def _draw(
+def _resample(
     ratios: Sequence[Ratio], groups: Int64[np.ndarray, " n"], bootstrap: Bootstrap
 ) -> Float64[np.ndarray, "draws ratios"]:
-    """The value of each ratio in each draw of as many groups as there are."""
-    terms = [part for ratio in ratios for part in (ratio.over, ratio.under)]
-    many = int(groups.max()) + 1
-    if many < 2:
+    """The value of each ratio in each draw; a draw picks as many groups as there are, with replacement."""
+    terms = [term for ratio in ratios for term in (ratio.over, ratio.under)]
+    n_groups = int(groups.max()) + 1
+    if n_groups < 2:
         return np.full((bootstrap.draws, len(ratios)), np.nan)
-    sums = np.stack([np.bincount(groups, weights=part, minlength=many) for part in terms], axis=1)
-    totals = np.concatenate([weights @ sums for weights in _weights(many, bootstrap)])
+    sums = np.stack([np.bincount(groups, weights=term, minlength=n_groups) for term in terms], axis=1)
+    totals = np.concatenate([weights @ sums for weights in _weights(n_groups, bootstrap)])
     under = totals[:, 1::2] + np.array([ratio.epsilon for ratio in ratios])
     values: Float64[np.ndarray, "draws ratios"] = np.full_like(under, np.nan)
     np.divide(totals[:, ::2], under, out=values, where=under != 0)
     return values
 
 
-def _weights(many: int, bootstrap: Bootstrap) -> Iterator[Float64[np.ndarray, "draws groups"]]:
-    """How often each group is drawn, one row per draw, in blocks of draws."""
+def _weights(n_groups: int, bootstrap: Bootstrap) -> Iterator[Float64[np.ndarray, "draws groups"]]:
+    """Yields how often each draw picks each group, one row per draw, in blocks of draws."""
     rng = np.random.default_rng(bootstrap.seed)
-    step = max(1, _AT_ONCE // many)
+    step = max(1, _BLOCK_SIZE // n_groups)
     for start in range(0, bootstrap.draws, step):
         rows = min(step, bootstrap.draws - start)
-        places = rng.integers(many, size=(rows, many)) + many * np.arange(rows)[:, None]
-        yield np.bincount(places.ravel(), minlength=rows * many).reshape(rows, many).astype(np.float64)
+        picks = rng.integers(n_groups, size=(rows, n_groups)) + n_groups * np.arange(rows)[:, None]
+        yield np.bincount(picks.ravel(), minlength=rows * n_groups).reshape(rows, n_groups).astype(np.float64)
 
 
-def _middle(values: Float64[np.ndarray, " draws"]) -> Interval:
+def _percentile_interval(values: Float64[np.ndarray, " draws"]) -> Interval:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # all values are nan, and so is the result
+        warnings.simplefilter("ignore", RuntimeWarning)  # if all values are nan, the result is nan too
         low, high = np.nanpercentile(values, (2.5, 97.5))
     return float(low), float(high)

@@ -1,9 +1,9 @@
-"""Counts the pixels that every metric is made of, on run lengths, without decoding a mask.
+"""Counts the pixels that all metrics are computed from, on run lengths, without decoding a mask.
 
     >>> count(ground_truth, prediction)
     PixelCounts(intersection=30, union=60, truth=40, prediction=50)
 
-Counts are exact integers. Knows nothing of metrics, files and models.
+Counts are exact integers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sam4mllm.geometry.rle import Encoded, Rle, covered_once, intersection, unio
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """One mask for each target object of an expression, and the ignored pixels, which count neither way."""
+    """The ground truth of one expression: a mask per target object, and the pixels to ignore."""
 
     masks: tuple[Rle, ...]
     height: int
@@ -31,13 +31,13 @@ class GroundTruth:
 
     @property
     def whole(self) -> Rle:
-        """The union of the masks; empty if there are none."""
+        """The union of the masks; an empty mask if there are none."""
         return union(self.masks, self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)
 class PixelCounts:
-    """Pixels of one expression's true and predicted mask, without the ignored ones."""
+    """Pixel counts of one expression's ground truth and predicted mask, without the ignored pixels."""
 
     intersection: int
     union: int
@@ -46,13 +46,13 @@ class PixelCounts:
 
     @property
     def iou(self) -> float:
-        """Intersection over union, 0..1; nan if both masks are empty, which each protocol defines its own way."""
+        """Intersection over union, 0..1; nan if both masks are empty, since protocols differ on that case."""
         return self.intersection / self.union if self.union else math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CountColumns:
-    """The counts of n expressions, in columns."""
+    """Pixel counts of n expressions, one array per count."""
 
     intersection: Int64[np.ndarray, " n"]
     union: Int64[np.ndarray, " n"]
@@ -61,16 +61,16 @@ class CountColumns:
 
     @classmethod
     def of(cls, counts: Sequence[PixelCounts]) -> CountColumns:
-        """The counts of expressions, in columns."""
+        """Converts a list of counts to columns."""
         return cls(*(np.array([getattr(row, field.name) for row in counts], dtype=np.int64) for field in fields(cls)))
 
     @property
     def rows(self) -> list[PixelCounts]:
-        """The counts of each expression."""
+        """The counts of each expression, in order."""
         columns = (self.intersection, self.union, self.truth, self.prediction)
         return [PixelCounts(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
-    def __getitem__(self, rows: Int64[np.ndarray, " some"]) -> CountColumns:
+    def __getitem__(self, rows: Int64[np.ndarray, " rows"]) -> CountColumns:
         return CountColumns(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class CountColumns:
         """Zeros for n expressions."""
         return cls(*(np.zeros(n, dtype=np.int64) for _ in fields(cls)))
 
-    def put(self, rows: Int64[np.ndarray, " some"], counted: CountColumns) -> None:
+    def put(self, rows: Int64[np.ndarray, " rows"], counted: CountColumns) -> None:
         """Sets the counts of these rows."""
         for field in fields(self):
             getattr(self, field.name)[rows] = getattr(counted, field.name)
@@ -91,9 +91,9 @@ def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> PixelCounts
     """Counts the pixels of one expression.
 
     Args:
-        truth: the union of the true masks.
-        prediction: of the same size.
-        ignore: pixels dropped from both, as LISA drops those labelled 255.
+        truth: union of the ground-truth masks.
+        prediction: predicted mask of the same size.
+        ignore: pixels excluded from both masks, as LISA excludes the pixels labelled 255.
 
     Raises:
         UserError: if the masks differ in size.
@@ -102,49 +102,49 @@ def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> PixelCounts
 
 
 def count_all(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
-    """Counts the pixels of each expression; a pixel of several true masks counts once.
+    """Counts the pixels of each expression; a pixel in several ground-truth masks counts once.
 
     Args:
-        truths: ignored pixels are dropped from ground truth and prediction, as LISA drops those labelled 255.
-        predictions: one for each ground truth, of the same size; their counts are not validated yet.
+        truths: ground truths; ignored pixels are excluded from both masks, as LISA excludes the pixels labelled 255.
+        predictions: one mask per ground truth, of the same size; the run lengths are validated here.
 
     Raises:
-        UserError: if a mask differs in size, or its counts are damaged.
+        UserError: if a mask differs in size, or its run lengths are damaged.
     """
     for truth, (size, _) in zip(truths, predictions, strict=True):
         if size != (truth.height, truth.width):
-            raise UserError(f"a mask of (h, w) = {size} on a picture of {(truth.height, truth.width)}")
-    wholes = [truth.whole for truth in truths]
-    both, true, predicted = shared(
-        [whole.counts for whole in wholes],
+            raise UserError(f"the mask has size (h, w) = {size}, but its image has {(truth.height, truth.width)}")
+    unions = [truth.whole for truth in truths]
+    overlap, true, predicted = shared(
+        [mask.counts for mask in unions],
         [counts for _, counts in predictions],
         [truth.height * truth.width for truth in truths],
     )
     for row, ignore in [(row, truth.ignore) for row, truth in enumerate(truths) if truth.ignore is not None]:
-        whole, prediction = wholes[row], Rle(*predictions[row])
-        both[row] -= intersection(whole, prediction, ignore)
-        true[row] -= intersection(whole, ignore)
+        target, prediction = unions[row], Rle(*predictions[row])
+        overlap[row] -= intersection(target, prediction, ignore)
+        true[row] -= intersection(target, ignore)
         predicted[row] -= intersection(prediction, ignore)
-    return CountColumns(both, true + predicted - both, true, predicted)
+    return CountColumns(overlap, true + predicted - overlap, true, predicted)
 
 
 def count_summed(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
-    """As `count_all`, but true masks are summed, not united: where two overlap, the value 2 is not foreground.
+    """Like `count_all`, but adds the ground-truth masks up: pixels in two masks get the value 2 and are not foreground.
 
-    A histogram over the classes 0 and 1 drops such pixels from every intersection and from the true area.
+    GSVA's histogram over the classes 0 and 1 drops such pixels from the intersection and from the ground truth's area.
     """
-    once = [
+    without_overlaps = [
         replace(truth, masks=(covered_once(truth.masks, truth.height, truth.width),)) if len(truth.masks) > 1 else truth
         for truth in truths
     ]
     areas = np.array([truth.whole.area for truth in truths], dtype=np.int64)
-    return replace(count_all(once, predictions), truth=areas)
+    return replace(count_all(without_overlaps, predictions), truth=areas)
 
 
 def count_ignored(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
-    """As `count_all`, but ignored pixels are part of the ground truth, as after a cast of the label 255 to bool."""
-    cast = [
+    """Like `count_all`, but ignored pixels belong to the ground truth, as if the label 255 were cast to bool."""
+    with_ignored = [
         replace(truth, masks=(*truth.masks, truth.ignore), ignore=None) if truth.ignore is not None else truth
         for truth in truths
     ]
-    return count_all(cast, predictions)
+    return count_all(with_ignored, predictions)

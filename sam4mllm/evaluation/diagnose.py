@@ -1,4 +1,4 @@
-"""What `sam4mllm diagnose` does: writes the error breakdowns of predictions, and formats tables and warnings."""
+"""The `sam4mllm diagnose` command: writes the error breakdowns of predictions, and formats tables and warnings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sam4mllm.runtime.files import check_file, write_text
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.segmenters.load import check_segmenter
 
-SAME_SEGMENTER = 0.01  # IoU; one segmenter differs by less between machines, on one prompt
+SAME_SEGMENTER = 0.01  # IoU; masks of one segmenter and prompt differ by less between machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Diagnosis:
 
     Attributes:
         entries: one breakdown for each sample, in their order.
-        samples: the samples.
+        samples: the diagnosed samples.
         points: how reliable the model's answers about points are.
-        oracle: how many of the predictions were made from the ground truth.
+        oracle: number of predictions made from the ground truth.
     """
 
     entries: list[ErrorBreakdown]
@@ -42,7 +42,7 @@ class Diagnosis:
     oracle: int = 0
 
     def format_tables(self, by: Sequence[str] = ()) -> str:
-        """Markdown tables: of all expressions, of the subsets by each name, and of the points that were asked about."""
+        """Markdown tables of all expressions, of the subsets named in ``by``, and of the answers about points."""
         parts = [format_table({"all": self.entries})]
         for name in by:
             labels = {sample.id: SUBSETS[name].label_of(sample) for sample in self.samples}
@@ -51,18 +51,18 @@ class Diagnosis:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the breakdowns has to know, one line each."""
+        """Caveats that a reader of the breakdowns needs, one line each."""
         messages = [oracle_warning(self.oracle, len(self.entries))] if self.oracle else []
-        if unlike := [entry.id for entry in self.entries if abs(entry.lost.get(REDRAWN, 0.0)) > SAME_SEGMENTER]:
+        if changed := [entry.id for entry in self.entries if abs(entry.lost.get(REDRAWN, 0.0)) > SAME_SEGMENTER]:
             messages.append(
-                f"{len(unlike)} masks are redrawn unlike what was predicted, the first is {unlike[0]}: the predictions "
-                f"are of another segmenter, and what it would have made of the truth is not known"
+                f"{len(changed)} masks change when redrawn, first {changed[0]}: the predictions were made by another "
+                f"segmenter, and how it would segment the ground-truth prompts is unknown"
             )
         pairs = zip(self.samples, self.entries, strict=True)
         if no_target := [entry.id for sample, entry in pairs if not sample.masks and entry.lost.get(SEGMENTER) == 1]:
             messages.append(
-                f"{len(no_target)} expressions have no target, the first is {no_target[0]}: by this profile their IoU "
-                f"is 0 whatever is said, and all of that stands under {SEGMENTER}; by rela a right none is 1"
+                f"{len(no_target)} expressions have no target, first {no_target[0]}: under this profile their IoU is 0 "
+                f"for any prediction, and the loss is counted under {SEGMENTER}; under rela a correct none has IoU 1"
             )
         return messages
 
@@ -82,14 +82,15 @@ def diagnose_set(
 
     Args:
         samples: with ground truth.
-        predictions: a file that `predict` wrote.
-        segmenter: the one that drew them, as `build_segmenter` takes it; if empty, the one noted beside the file.
+        predictions: a file written by `predict`.
+        segmenter: the segmenter that made the masks, as `build_segmenter` takes it; if empty, taken from the prediction
+            settings stored with the file.
         profile: a key of `metrics.PROFILES`.
-        out: a JSON Lines file.
+        out: the JSON Lines file to write.
         progress: makes a progress bar.
-        by: names of subsets that `Diagnosis.format_tables` will be given.
-        single_mask: use the segmenter's single mask, not the best of three; also if that was noted.
-        device: of the segmenter, as torch names it.
+        by: names of subsets that will be passed to `Diagnosis.format_tables`; checked here.
+        single_mask: use the segmenter's single mask, not the best of three; also on if the stored settings say so.
+        device: torch device of the segmenter.
 
     Raises:
         UserError: if a name is unknown or a file cannot be read or written; as `diagnose` does.
@@ -110,15 +111,16 @@ def diagnose_set(
 
 
 def drawer_of(predictions: Path, segmenter: str = "", single_mask: bool = False) -> Recipe:
-    """The settings of the segmenter alone: the given one, or the one noted beside the predictions.
+    """The segmenter's settings: of the given segmenter, or as stored with the predictions.
 
     Raises:
-        UserError: if none is given and none is noted.
+        UserError: if no segmenter is given and none is stored.
     """
     if segmenter:
         return Recipe(segmenter=segmenter, single_mask=single_mask)
-    noted = settings_beside(predictions)
-    if not noted.get("segmenter"):
-        raise UserError(f"nothing beside {predictions} says which segmenter drew it: give --segmenter")
-    single_mask = single_mask or bool(noted.get("single_mask"))
-    return Recipe(segmenter=str(noted["segmenter"]), single_mask=single_mask, dtype=str(noted.get("dtype", "auto")))
+    settings = settings_beside(predictions)
+    if not settings.get("segmenter"):
+        raise UserError(f"the settings of {predictions} do not name its segmenter: pass --segmenter")
+    single_mask = single_mask or bool(settings.get("single_mask"))
+    dtype = str(settings.get("dtype", "auto"))
+    return Recipe(segmenter=str(settings["segmenter"]), single_mask=single_mask, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Compares prompting methods: a table of their scores, and the difference of two with its interval. Runs no model."""
+"""Compares prompting methods: a table of their scores, and the cIoU difference of two methods with its interval."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ COLUMNS = ("cIoU", "gIoU", "N_acc", "Pr@0.5", "box Acc@0.5", "unreadable", "fail
 
 
 def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]) -> str:
-    """Formats a Markdown table, one row per prompting method; in percent, the last two columns as numbers of samples.
+    """Formats a Markdown table with one row per prompting method, in percent; the last two columns are sample counts.
 
-    cIoU, gIoU and N_acc are those of the profile ``rela``; Pr@0.5 is over the samples with targets, and box
-    Acc@0.5 over those with one target. Failed and undeserved are those of `Scores`.
+    cIoU, gIoU and N_acc follow the profile ``rela``. Pr@0.5 covers the samples with targets, box Acc@0.5 the samples
+    with one target. For the columns failed and undeserved see `Scores`.
     """
     lines = [["asked by", "n", *COLUMNS], ["---", *["---:"] * (len(COLUMNS) + 1)]]
     for name, outcomes in predictions.items():
@@ -37,13 +37,13 @@ def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Predicti
 def difference(
     samples: Sequence[Sample], first: Sequence[Prediction], second: Sequence[Prediction], seed: int = 0
 ) -> tuple[float, float, float]:
-    """cIoU of the first predictions minus that of the second, in points, with a 95% interval.
+    """cIoU of the first predictions minus cIoU of the second, in points, with a 95% interval.
 
-    The interval is that of `scores.compared`: a paired bootstrap over images.
+    The interval comes from a paired bootstrap over images (see `scores.compared`).
 
     Returns:
-        The difference, and the interval's ends.
+        The difference, and the lower and upper end of its interval.
     """
     evaluated, other = (evaluate_set(samples, predictions, "rela") for predictions in (first, second))
-    apart, low, high = compared(evaluated, other, Bootstrap(seed=seed))["cIoU"]
-    return 100 * apart, 100 * low, 100 * high
+    gain, low, high = compared(evaluated, other, Bootstrap(seed=seed))["cIoU"]
+    return 100 * gain, 100 * low, 100 * high

@@ -1,12 +1,12 @@
 """Reads masks of any tool to score them: our JSON lines, a folder of PNGs, or a JSON list of COCO RLE.
 
 A PNG is named after the sample's id, percent-encoded except ASCII letters, digits, ``_-~`` and inner dots. Every pixel
-that is not 0 is foreground; a palette counts by index, and alpha does not count. A list of COCO RLE is JSON:
+that is not 0 is foreground; palette images count by index, and alpha is ignored. A list of COCO RLE is JSON:
 
     [{"sample_id": "refcoco-unc-5342-15215", "segmentation": {"size": [480, 640], "counts": "..."}}, ...]
 
 ``id`` is read if ``sample_id`` is missing; polygons and uncompressed counts are read too. `evaluate_set` checks that
-the masks belong to the samples. Knows nothing of ground truth.
+the masks belong to the samples.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sam4mllm.prediction.record import Outcome, read_outcomes
 
 @dataclass(frozen=True, slots=True)
 class ExternalMasks:
-    """The outcomes at a path, read lazily, and where each is stored, for messages."""
+    """The outcomes at a path, read lazily, and their locations for error messages."""
 
     outcomes: Iterator[Outcome]
     places: Places
@@ -45,11 +45,11 @@ def read_any(path: Path, samples: Sequence[Sample]) -> ExternalMasks:
 
     Args:
         path: a folder of PNGs, a JSON list of COCO RLE, or our JSON lines.
-        samples: the samples they belong to; polygons are rasterised in the size of their sample.
+        samples: the samples of the masks; polygons are rasterised at the size of their sample.
 
     Raises:
-        UserError: if the path holds no predictions; while iterating, if a file, line or entry cannot be read. The
-            message names it.
+        UserError: if the path holds no predictions; while iterating, if a file, line or entry cannot be read (the
+            message names it).
     """
     if path.is_dir():
         masks = ExternalMasks(_pngs(path), Places(path, named=file_name))
@@ -60,15 +60,15 @@ def read_any(path: Path, samples: Sequence[Sample]) -> ExternalMasks:
     first = next(masks.outcomes, None)
     if first is None and samples:
         raise UserError(
-            f"{path} holds no predictions: {len(samples)} samples have no prediction, the first is {samples[0].id}"
+            f"{path} holds no predictions: {len(samples)} samples have no prediction, first {samples[0].id}"
         )
     return replace(masks, outcomes=chain([first], masks.outcomes) if first else masks.outcomes)
 
 
 def file_name(sample_id: str) -> str:
-    """The name of the PNG of a sample's mask: safe on any file system, and different for different ids."""
+    """The file name of a sample's PNG: safe on any file system, and unique for each id."""
     name = quote(sample_id, safe="")
-    return f"%2E{name[1:]}.png" if name.startswith(".") else f"{name}.png"  # no hidden file, and none of dots alone
+    return f"%2E{name[1:]}.png" if name.startswith(".") else f"{name}.png"  # avoids hidden files, "." and ".."
 
 
 def _is_list(path: Path) -> bool:
@@ -92,10 +92,10 @@ def _mask(file: Path) -> Mask:
     try:
         with PIL.Image.open(file, formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{file} is larger than a mask may be: {image.width} x {image.height} pixels")
+                raise UserError(f"{file} is too large for a mask: {image.width} x {image.height} pixels")
             bands = len(image.getbands()) - (image.mode in ("LA", "RGBA", "PA", "La", "RGBa"))
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damage
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
         raise UserError(f"cannot read {file} as a PNG: {str(error).splitlines()[0]}") from error
     flat = pixels.reshape(*pixels.shape[:2], -1)[..., :bands]
     mask: Mask = (flat != 0).any(axis=2)
@@ -120,7 +120,7 @@ def _entry(entry: Any, sizes: Mapping[str, tuple[int, int]]) -> Outcome:
         name = str(entry["sample_id"] if "sample_id" in entry else entry["id"])
         segmentation = entry["segmentation"]
     except (TypeError, KeyError) as error:
-        raise UserError(f"a mask has a sample_id and a segmentation, got {short(entry)}") from error
+        raise UserError(f"an entry needs sample_id and segmentation, got {short(entry)}") from error
     match segmentation:
         case {"size": [int(), int()], "counts": str()}:
             return Outcome(name, size_and_counts(segmentation))
@@ -129,6 +129,6 @@ def _entry(entry: Any, sizes: Mapping[str, tuple[int, int]]) -> Outcome:
         case _ if name in sizes:
             size = sizes[name]
         case _:
-            raise UserError(f"{name} is of no sample, so its polygons have no picture")
+            raise UserError(f"no sample has the id {name}, so the image size of its polygons is unknown")
     rle = Rle.from_coco(segmentation, *size)
     return Outcome(name, (rle.size, rle.counts))

@@ -1,18 +1,18 @@
-"""Swaps the ground truth into a prediction, one stage at a time, and returns the prompts after each swap.
+"""Replaces parts of a prediction by the ground truth, one stage at a time, and returns the prompts after each stage.
 
-Each state keeps the corrections of the one before and adds one, in this order:
+Each state keeps the corrections of the previous state and adds one, in this order:
 
 1. ``redrawn``: the prompts as predicted.
-2. ``unreadable``: if no prompts could be parsed from a reply, the true prompts: each object's true box alone.
-3. ``false none``: if "none" was predicted and there is a target, the true prompts.
-4. ``missed none``: if something was predicted and there is no target, no prompts.
+2. ``unreadable``: if a reply could not be parsed, the ground-truth prompts: one box per object, no points.
+3. ``false none``: if "none" was predicted but there is a target, the ground-truth prompts.
+4. ``missed none``: if prompts were predicted but there is no target, no prompts.
 5. ``wrong instance``: predicted and true boxes with an IoU of .5 or more are paired, the highest IoU first, each box
-   once. A true box without a partner stands alone. A predicted box without a partner is dropped with its points: they
-   were placed for another object, so correcting their labels would not help.
-6. ``loose box``: the paired boxes become the true ones; their points stay where they are.
-7. ``point labels``: each point gets the label of its object's true mask; a point on an ignored pixel keeps its label.
+   once. An unpaired true box becomes a prompt without points. An unpaired predicted box is dropped with its points:
+   they were placed for another object, so correcting their labels would not help.
+6. ``loose box``: each paired box is replaced by the true box; its points do not move.
+7. ``point labels``: each point gets its label from the object's true mask; a point on an ignored pixel keeps its label.
 
-What the last state still loses is the segmenter's. Runs no segmenter and computes no IoU of masks.
+The segmenter accounts for the loss that remains after the last state. Runs no segmenter.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ FAILED, REDRAWN, UNREADABLE, FALSE_NONE, MISSED_NONE = "failed", "redrawn", "unr
 WRONG_INSTANCE, LOOSE_BOX, POINT_LABELS, SEGMENTER = "wrong instance", "loose box", "point labels", "segmenter"
 STATES = (REDRAWN, UNREADABLE, FALSE_NONE, MISSED_NONE, WRONG_INSTANCE, LOOSE_BOX, POINT_LABELS)
 STAGES = (FAILED, *STATES, SEGMENTER)
-"""What an IoU can be lost to, in order: a failed sample, what each state corrects, and the rest."""
-RIGHT_INSTANCE = 0.5  # box IoU from which comprehension counts an object as found (Acc@0.5)
+"""The stages that can lose IoU, in order: a failed sample, the stage that each state corrects, and the segmenter."""
+RIGHT_INSTANCE = 0.5  # box IoU at which Acc@0.5 of referring expression comprehension counts a hit
 
 
 @dataclass(frozen=True, slots=True)
 class GroundTruthObject:
-    """One true object: its mask, never empty, and the box around the mask."""
+    """One ground-truth object: its mask, which is never empty, and the box around it."""
 
     mask: Rle
     box: Box
 
 
 def ground_truth_objects(sample: Sample) -> list[GroundTruthObject]:
-    """The objects of a sample; masks without a pixel are left out."""
+    """The target objects of a sample; empty masks are left out."""
     boxes = [(mask, mask.box) for mask in sample.masks]
     return [GroundTruthObject(mask, box) for mask, box in boxes if box is not None]
 
@@ -51,8 +51,8 @@ def oracle_states(sample: Sample, prediction: Prediction) -> list[tuple[Prompt, 
     """The prompts of each of `STATES`, in order; ``()`` is the empty mask.
 
     Args:
-        sample: with ground truth.
-        prediction: one that did not fail.
+        sample: a sample with ground truth.
+        prediction: a prediction that did not fail.
     """
     objects = ground_truth_objects(sample)
     true, predicted = tuple(Prompt(target.box) for target in objects), prediction.prompts
@@ -60,7 +60,7 @@ def oracle_states(sample: Sample, prediction: Prediction) -> list[tuple[Prompt, 
     not_false_none = readable or true
     present = not_false_none if true else ()
     partners = match_boxes([prompt.box for prompt in present], [target.box for target in objects])
-    # from here on one prompt for each object, in their order
+    # from here on there is one prompt per object, in the order of the objects
     instances = tuple(present[partners[index]] if index in partners else prompt for index, prompt in enumerate(true))
     boxed = tuple(replace(prompt, box=target.box) for prompt, target in zip(instances, objects, strict=True))
     ignored = sample.ignore.mask if sample.ignore and any(prompt.points for prompt in boxed) else None
@@ -69,7 +69,7 @@ def oracle_states(sample: Sample, prediction: Prediction) -> list[tuple[Prompt, 
 
 
 def changed(sample: Sample, prediction: Prediction) -> list[str]:
-    """The stages that had something to correct, in order; only a segmenter can tell whether that changes the IoU."""
+    """The stages at which the prompts change, in order; whether the IoU changes too depends on the segmenter."""
     if prediction.error is not None:
         return [FAILED]
     states = oracle_states(sample, prediction)
@@ -81,11 +81,11 @@ def match_boxes(predicted: Sequence[Box], true: Sequence[Box]) -> dict[int, int]
     """Pairs boxes one to one, the highest IoU first.
 
     Args:
-        predicted: any boxes.
-        true: any boxes.
+        predicted: predicted boxes.
+        true: ground-truth boxes.
 
     Returns:
-        The index of the predicted box, by the index of the true one; pairs with an IoU below .5 are left out.
+        The index of the predicted box, by the index of the true box; pairs with an IoU below .5 are left out.
     """
     ranked = sorted(
         (-overlap, true_index, predicted_index)
@@ -101,7 +101,7 @@ def match_boxes(predicted: Sequence[Box], true: Sequence[Box]) -> dict[int, int]
 
 
 def _relabel(prompt: Prompt, target: GroundTruthObject, ignored: Mask | None) -> Prompt:
-    """The prompt with the true labels of its points."""
+    """The prompt with its point labels taken from the true mask."""
     if not prompt.points:
         return prompt
     mask = target.mask.mask

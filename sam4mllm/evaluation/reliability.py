@@ -1,8 +1,8 @@
-"""The reliability curve of answers about points: how often P(yes) is right, by how high it is.
+"""The reliability curve of the model's answers about points: the share of points on the object, by P(yes).
 
-Only points that were asked about one by one have a probability (`Prediction.asked`). If several boxes were predicted, a
-point is right about the object whose box it was asked for, else about the whole ground truth. Points on ignored pixels
-are left out. Runs no model and reads no masks of predictions.
+Only points in questions of their own have a probability (`Prediction.asked`). If several boxes were predicted, a point
+is compared with the object paired with its box, otherwise with the union of all targets. Points on ignored pixels are
+left out. Runs no model and reads no predicted masks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One point: P(yes), 0..1, and whether the point is on the object."""
+    """An answer about one point: P(yes), 0..1, and whether the point is on the object."""
 
     yes: float
     on: bool
@@ -48,13 +48,13 @@ class Bin:
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers, if the likelier of yes and no is the answer; nan without points."""
+        """The share of correct answers, taking the likelier of yes and no as the answer; nan without points."""
         return self.on if self.low >= 0.5 else 1 - self.on
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """The curve. The bins have equal width and an even number, so that each holds answers of one kind."""
+    """The curve, as an even number of bins of equal width, so that no bin mixes yes and no."""
 
     bins: tuple[Bin, ...]
 
@@ -85,11 +85,11 @@ class Reliability:
 
 
 def reliability(answers: Sequence[Answered], bins: int = BINS) -> Reliability:
-    """The curve of answers; a P(yes) on the border of two bins belongs to the higher one.
+    """The curve of the answers; a P(yes) between two bins belongs to the higher bin.
 
     Args:
-        answers: any number, also none.
-        bins: an even number.
+        answers: any number of answers, or none.
+        bins: number of bins, even.
     """
     groups: list[list[Answered]] = [[] for _ in range(bins)]
     for answer in answers:
@@ -98,11 +98,11 @@ def reliability(answers: Sequence[Answered], bins: int = BINS) -> Reliability:
 
 
 def answered(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> list[Answered]:
-    """Every point that was asked about, with the ground truth, sample by sample.
+    """The answer about each point, with the ground truth, in the order of the samples.
 
     Args:
-        samples: with ground truth.
-        predictions: by the sample's id.
+        samples: samples with ground truth.
+        predictions: predictions by sample id.
     """
     return [answer for sample in samples for answer in _answers(sample, predictions[sample.id])]
 

@@ -1,4 +1,4 @@
-"""Scores predictions on run lengths, without decoding a mask. Runs no model and reads no images.
+"""Scores predictions on run lengths, without decoding a mask. Runs no model.
 
 A failed sample counts as an empty mask.
 
@@ -30,30 +30,30 @@ ORACLE = "(oracle, no model)"
 
 
 def oracle_warning(oracle: int, n: int) -> str:
-    """The warning for scores of n predictions, of which ``oracle`` were made from the ground truth."""
+    """The warning for scores of n predictions if ``oracle`` of them were made from the ground truth."""
     return (
-        f"{oracle} of {n} predictions are an oracle's, whose prompts were made from the true masks: the ceiling of a "
-        f"segmenter, and no number of a model"
+        f"{oracle} of {n} predictions come from an oracle, with prompts made from the ground truth: they show the "
+        f"segmenter's ceiling, not a model's score"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The metrics of one set under one profile.
+    """The metrics of one dataset under one profile.
 
     Attributes:
         profile: a key of `metrics.PROFILES`.
         n: number of expressions.
         metrics: the profile's metrics by name, 0..1; nan if a metric is undefined on these samples.
-        box_accuracy: the share of expressions with one target whose first predicted box has an IoU of .5 or more with
-            the box around the true mask (comprehension's Acc@0.5); nan if there are none, or no boxes are known.
+        box_accuracy: Acc@0.5 of the first predicted box against the box around the ground truth, over expressions with
+            one target; nan if there are none, or no boxes are known.
         unreadable: number of expressions with a reply that was neither boxes nor "none".
-        failed: number of samples with an error in place of an answer.
-        undeserved: number of expressions without a target whose mask is empty only because the reply was unreadable or
-            the sample failed; their IoU is 1 by every profile except ``lavt``, by which it is 0.
-        signature: what the scores were computed with.
-        intervals: the 95% intervals of the metrics and of the box accuracy by name; empty without a bootstrap.
-        oracle: number of predictions made from the ground truth; if there are any, these are no scores of a model.
+        failed: number of samples with an error instead of an answer.
+        undeserved: number of expressions without a target that have an empty mask only because the reply was unreadable
+            or the sample failed. Their IoU is 1 under every profile except ``lavt``, which gives 0.
+        signature: records how the scores were computed.
+        intervals: 95% intervals of the metrics and of the box accuracy by name; empty without a bootstrap.
+        oracle: number of predictions made from the ground truth; if it is not 0, these are not a model's scores.
     """
 
     profile: str
@@ -86,13 +86,13 @@ class Scores:
 def score(
     samples: Sequence[Sample], predictions: Sequence[Prediction], profile: str, bootstrap: Bootstrap | None = None
 ) -> Scores:
-    """Scores predictions, one for each sample and no others, in any order.
+    """The scores of predictions: exactly one for each sample, in any order.
 
     Args:
-        samples: with ground truth.
-        predictions: as `predict` makes them.
+        samples: samples with ground truth.
+        predictions: predictions written by `predict`.
         profile: ``lavt`` for RES, ``rela`` for GRES, ``lisa`` for ReasonSeg, or another of `metrics.PROFILES`.
-        bootstrap: of the intervals; None for no intervals.
+        bootstrap: settings of the intervals; None for no intervals.
 
     Raises:
         UserError: as `evaluate_set` does.
@@ -129,34 +129,34 @@ def compared(first: EvaluatedSet, second: EvaluatedSet, bootstrap: Bootstrap) ->
         Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples)) for evaluated in (first, second)
     ]
     if not comparable(*signatures):
-        raise UserError(f"these numbers are not comparable: {signatures[0]} and {signatures[1]}")
+        raise UserError(f"these scores are not comparable: {signatures[0]} and {signatures[1]}")
     rows = {sample.id: row for row, sample in enumerate(second.samples)}
     aligned = second.select(np.array([rows[sample.id] for sample in first.samples], dtype=np.int64))
     return differences(first.ratios, aligned.ratios, first.images, bootstrap)
 
 
 def table(rows: Mapping[str, Scores], what: str = "set") -> str:
-    """Formats scores of one profile as a Markdown table, one row per name; in percent, a dash for nan.
+    """Formats scores of one profile as a Markdown table with one row per name, in percent; a dash stands for nan.
 
-    Intervals have a row of their own below the scores. The name of an oracle's scores is marked.
+    Intervals follow in a second row. Scores with oracle predictions are marked.
 
     Args:
-        rows: by name.
-        what: heading of the names.
+        rows: scores by name.
+        what: heading of the column of names.
 
     Raises:
         UserError: if there are no scores, or scores of several profiles.
     """
     profiles = sorted({scores.profile for scores in rows.values()})
     if len(profiles) != 1:
-        raise UserError(f"a table holds the scores of one profile, got {', '.join(profiles) or 'none'}")
+        raise UserError(f"a table can only show scores of one profile, got {', '.join(profiles) or 'none'}")
     names = next(iter(rows.values())).metrics
     header = [what, "n", *names, BOX, "unreadable", "failed", "undeserved"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name, scores in rows.items():
-        shown = f"{name} {ORACLE}" if scores.oracle else name
+        label = f"{name} {ORACLE}" if scores.oracle else name
         numbers = [*scores.metrics.values(), scores.box_accuracy, scores.unreadable / scores.n]
-        lines.append([shown, str(scores.n), *map(percent, numbers), str(scores.failed), str(scores.undeserved)])
+        lines.append([label, str(scores.n), *map(percent, numbers), str(scores.failed), str(scores.undeserved)])
         if scores.intervals:
             lines.append(["95% interval", "", *map(_range, scores.intervals.values()), "", "", ""])
     return markdown(lines)
@@ -177,7 +177,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def percent(value: float) -> str:
-    """A share in percent, a dash for nan."""
+    """A share of 1 in percent, or a dash for nan."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
@@ -186,19 +186,19 @@ def _range(ends: Interval) -> str:
 
 
 def or_none(value: float) -> float | None:
-    """None for nan, which JSON does not have."""
+    """The value, or None for nan, which JSON does not have."""
     return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What `sam4mllm score` prints of one file of predictions.
+    """What `sam4mllm score` prints for one file of predictions.
 
     Attributes:
         whole: the scores of all expressions.
-        subsets: the scores by label, by the name of the subsets.
-        apart: how much higher each metric is than for the other predictions, with the interval's ends.
-        warnings: what a reader of the scores has to know, one line each.
+        subsets: the scores by label, for each kind of subset by its name.
+        apart: each metric minus that of the other predictions, with the ends of the interval.
+        warnings: caveats that a reader of the scores needs, one line each.
     """
 
     whole: Scores
@@ -207,7 +207,7 @@ class Scored:
     warnings: tuple[str, ...] = ()
 
     def format_tables(self, name: str) -> str:
-        """Markdown tables with their signatures; ``name`` is the name of the set."""
+        """Markdown tables with their signatures; ``name`` is the name of the dataset."""
         parts = [table({name: self.whole})]
         for heading, scores in self.subsets.items():
             signatures = "".join(f"- {label}: `{part.signature}`\n" for label, part in scores.items())
@@ -216,12 +216,12 @@ class Scored:
         return "\n".join([*parts, f"signature: {self.whole.signature}\n"])
 
     def to_json(self) -> dict[str, Any]:
-        """The scores, those of subsets (key ``strata``), the differences (key ``against``) and the warnings."""
+        """The scores, with subsets under ``strata``, differences under ``against``, and the warnings."""
         strata = {
             name: {label: scores.to_json() for label, scores in parts.items()} for name, parts in self.subsets.items()
         }
-        apart = {name: [or_none(number) for number in numbers] for name, numbers in self.apart.items()}
-        return {**self.whole.to_json(), "strata": strata, "against": apart, "warnings": list(self.warnings)}
+        differences = {name: [or_none(number) for number in numbers] for name, numbers in self.apart.items()}
+        return {**self.whole.to_json(), "strata": strata, "against": differences, "warnings": list(self.warnings)}
 
 
 def scored(
@@ -232,32 +232,32 @@ def scored(
     by: Sequence[str] = (),
     against: Path | None = None,
 ) -> Scored:
-    """Scores the masks at a path.
+    """The scores of the masks at a path.
 
     Args:
-        samples: with ground truth.
+        samples: samples with ground truth.
         predictions: our JSON lines, a folder of PNGs, or a list of COCO RLE (see `external`).
         profile: a key of `metrics.PROFILES`.
-        bootstrap: of the intervals.
-        by: names of subsets, one table each.
-        against: other predictions of the same samples.
+        bootstrap: settings of the intervals.
+        by: names of subsets; each adds a table.
+        against: predictions of the same samples to compare with.
 
     Raises:
         UserError: if a name is unknown; as `read_any` and `evaluate_set` do.
     """
     subsets = {name: subsets_named(name) for name in by}
     evaluated = count_at(samples, predictions, profile)
-    whole = scores_of(evaluated, bootstrap)
+    scores = scores_of(evaluated, bootstrap)
     other = count_at(samples, against, profile) if against else None
     oracle = int(other.oracle.sum()) if other else 0
     return Scored(
-        whole,
+        scores,
         {
             name: {label: scores_of(part, bootstrap) for label, part in by_label(evaluated, labels).items()}
             for name, labels in subsets.items()
         },
         compared(evaluated, other, bootstrap) if other else {},
-        (*warnings(whole), *([f"{against}: {oracle_warning(oracle, len(samples))}"] if oracle else [])),
+        (*warnings(scores), *([f"{against}: {oracle_warning(oracle, len(samples))}"] if oracle else [])),
     )
 
 
@@ -273,7 +273,7 @@ def count_at(samples: Sequence[Sample], path: Path, profile: str) -> EvaluatedSe
 
 
 def warnings(scores: Scores) -> list[str]:
-    """What a reader of scores has to know, one line each."""
+    """Caveats that a reader of the scores needs, one line each."""
     messages = [profile_named(scores.profile).warning]
     if scores.oracle:
         messages.append(oracle_warning(scores.oracle, scores.n))

@@ -1,6 +1,6 @@
-"""One line with each score that records how it was computed, so that only comparable scores are compared.
+"""Signatures: one line that records how a score was computed, so that only comparable scores are compared.
 
-As sacrebleu does for BLEU (Post, "A call for clarity in reporting BLEU scores", 2018).
+Modelled on sacrebleu (Post, "A call for clarity in reporting BLEU scores", 2018).
 
     >>> str(Signature("rela", 3, "5f0c3a9be1d2", Bootstrap()))
     'profile:rela|n:3|samples:5f0c3a9be1d2|metric:1|bootstrap:2000,seed 0|sam4mllm:0.1.0'
@@ -18,9 +18,9 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import VERSION
 
-_LENGTH = 12  # hexadecimal digits: by chance alike in one of 10^14 pairs
+_LENGTH = 12  # hexadecimal digits; two hashes collide with a probability of 1 in 10^14
 MATTERS = ("profile", "n", "samples", "metric")
-"""The fields that two comparable scores share; the others change intervals, or nothing."""
+"""The fields that must be equal for scores to be comparable; the others do not affect the scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Signature:
     Attributes:
         profile: a key of `metrics.PROFILES`.
         n: number of expressions.
-        samples: their `fingerprint`.
-        bootstrap: of the intervals; None if there are none.
-        metric: version of the metrics' definitions.
+        samples: the `fingerprint` of the samples.
+        bootstrap: settings of the intervals; None without intervals.
+        metric: version of the metric definitions.
         sam4mllm: version of this package.
     """
 
@@ -49,19 +49,19 @@ class Signature:
         return f"{numbers}|{bootstrap}sam4mllm:{self.sam4mllm}"
 
     def to_json(self) -> dict[str, Any]:
-        """All fields; null for no bootstrap."""
+        """All fields; ``bootstrap`` is null without intervals."""
         bootstrap = {"draws": self.bootstrap.draws, "seed": self.bootstrap.seed} if self.bootstrap else None
         fields = {name: getattr(self, name) for name in (*MATTERS, "sam4mllm")}
         return {**fields, "bootstrap": bootstrap, "text": str(self)}
 
 
 def comparable(first: Signature, second: Signature) -> bool:
-    """Whether two scores can be compared: the same profile on the same samples with the same ground truth."""
+    """Whether two scores use the same profile on the same samples with the same ground truth."""
     return all(getattr(first, name) == getattr(second, name) for name in MATTERS)
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """A short hash of ids and ground truths, the same in any order; phrases and images are not part of it."""
+    """A short hash of ids and ground truths, independent of their order; phrases and images are not included."""
     hashed = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.id):
         masks = [rle.counts for rle in sample.masks]

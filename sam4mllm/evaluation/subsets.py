@@ -1,9 +1,9 @@
-"""Ways to divide samples into subsets, by name: each gives a sample one label.
+"""Named ways to split samples into subsets; each assigns one label to a sample.
 
     >>> SUBSETS["size"].label_of(sample), SUBSETS["size"].labels
     ('medium', ('none', 'small', 'medium', 'large'))
 
-The size and the box of several objects are those of their union. Knows nothing of predictions.
+For several objects, size and box are those of their union.
 """
 
 from __future__ import annotations
@@ -21,26 +21,31 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Subsets:
-    """One way to divide samples: all labels in the order of a table, and the label of a sample."""
+    """One way to split samples.
+
+    Attributes:
+        labels: all labels, in the order of a table.
+        label_of: returns the label of a sample.
+    """
 
     labels: tuple[str, ...]
     label_of: Callable[[Sample], str]
 
 
 def size(sample: Sample) -> str:
-    """COCO's small, medium and large: below 32 x 32 pixels, up to 96 x 96, and above."""
+    """COCO's size classes: small below 32 x 32 pixels, medium up to 96 x 96, and large; ``none`` without a target."""
     area = sample.truth.area
     return ("small", "medium", "large")[(area >= 32**2) + (area > 96**2)] if area else NONE
 
 
 def share(sample: Sample) -> str:
-    """The share of the image that the targets cover, which does not change if the image is resized."""
+    """The share of the image that the targets cover, which is independent of the image's resolution."""
     area = sample.truth.area
     return _label(SHARES, (0.01, 0.05, 0.2), area / (sample.width * sample.height)) if area else NONE
 
 
 def aspect(sample: Sample) -> str:
-    """The shape of the box around all targets: less than half as wide as high, more than twice as wide, or between."""
+    """The shape of the box around all targets: wide (width > 2 height), tall (height > 2 width) or even."""
     box = sample.truth.box
     if box is None:
         return NONE
@@ -48,7 +53,7 @@ def aspect(sample: Sample) -> str:
 
 
 def words(sample: Sample) -> str:
-    """The number of words of the phrase."""
+    """The number of words in the phrase."""
     return _label(WORDS, (3, 6, 11), len(sample.phrase.split()))
 
 
@@ -58,7 +63,7 @@ def targets(sample: Sample) -> str:
 
 
 def kind(sample: Sample) -> str:
-    """ReasonSeg's short and long queries: a noun phrase, or a sentence that needs reasoning."""
+    """ReasonSeg's query types: short for a noun phrase, long for a sentence that needs reasoning."""
     return "long" if sample.kind == "sentence" else "short"
 
 
@@ -78,7 +83,7 @@ SUBSETS: Mapping[str, Subsets] = MappingProxyType(
 
 
 def subsets_named(name: str) -> Subsets:
-    """The subsets of that name.
+    """The subsets with this name.
 
     Raises:
         UserError: if the name is unknown; lists the choices.

@@ -1,1 +1,1 @@
-"""The benchmarks of the field: which splits, which metrics, whose published numbers. Knows no prompting strategy."""
+"""Benchmark protocols: their splits, metrics and published numbers. Independent of the prompting strategy."""

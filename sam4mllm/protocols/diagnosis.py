@@ -1,10 +1,10 @@
-"""Where the IoU of a protocol's predictions was lost: two files and an error breakdown for each measured place.
+"""Diagnoses the predictions of a protocol: writes an error breakdown and a report page for each split.
 
-    out/eval/refcoco/val.jsonl              the predictions
-    out/eval/refcoco/val.diagnosis.jsonl    an entry for each, as `sam4mllm diagnose` leaves them
-    out/eval/refcoco/val.html               the page that `sam4mllm report` makes of both
+    out/eval/refcoco/val.jsonl              predictions
+    out/eval/refcoco/val.diagnosis.jsonl    one breakdown per prediction, as `sam4mllm diagnose` writes it
+    out/eval/refcoco/val.html               the page of both, as `sam4mllm report` writes it
 
-Knows no method; the segmenter that draws is the one that predicted, where none is named.
+By default the masks are redrawn by the segmenter that is stored with the predictions.
 """
 
 from __future__ import annotations
@@ -25,26 +25,32 @@ from sam4mllm.runtime.progress import progress, warn
 def diagnosed(
     protocol: Protocol, samples: Path, predictions: Path, drawer: Recipe, bootstrap: Bootstrap
 ) -> Iterator[str]:
-    """Each place's error breakdown as Markdown, once its files are written.
+    """Yields the error breakdown of each split as Markdown, after writing its files.
 
     Args:
-        protocol: whose places, and whose profile says what an IoU is.
-        samples: the root of the sets.
-        predictions: the root of the files of predictions, all of which were measured.
-        drawer: a segmenter, one mask or its best of three, and a device; each that is not said, as was noted.
-        bootstrap: of the intervals of the pages.
+        protocol: gives the splits and the profile that defines the IoU.
+        samples: root folder of the datasets.
+        predictions: root folder of the prediction files, which must match their samples.
+        drawer: configuration of the segmenter; empty fields are taken from the settings of the predictions.
+        bootstrap: settings of the pages' intervals.
 
     Raises:
         UserError: as `diagnose_set` and `write_page` do.
     """
     by = ["kind"] if any(part.kind for part in protocol.parts) else []
-    device = drawer.device.split(",")[0] if drawer.device else None  # of several, which are for workers
+    device = (
+        drawer.device.split(",")[0] if drawer.device else None
+    )  # of several devices, which are meant for workers, use the first
     for place in protocol.places:
         file = predictions_at(predictions, place)
         if file.exists():
-            asked, entries, page = read_samples(samples / place), beside(file, "diagnosis.jsonl"), beside(file, "html")
-            found = diagnose_set(
-                asked,
+            split_samples, entries, page = (
+                read_samples(samples / place),
+                beside(file, "diagnosis.jsonl"),
+                beside(file, "html"),
+            )
+            diagnosis = diagnose_set(
+                split_samples,
                 file,
                 drawer.segmenter,
                 protocol.profile,
@@ -54,12 +60,12 @@ def diagnosed(
                 drawer.single_mask,
                 device,
             )
-            warn(f"{place}: {warning}" for warning in found.warnings)
+            warn(f"{place}: {warning}" for warning in diagnosis.warnings)
             name = place.split("/")[0]
-            write_page(asked, name, [(file, entries)], protocol.profile, page, bootstrap, by)
-            yield f"{place}, with pictures in {page}:\n\n{found.format_tables(by)}"
+            write_page(split_samples, name, [(file, entries)], protocol.profile, page, bootstrap, by)
+            yield f"{place}, with images in {page}:\n\n{diagnosis.format_tables(by)}"
 
 
 def beside(file: Path, ending: str) -> Path:
-    """A file of the same name with another ending."""
+    """The path with its suffix replaced by ``ending``."""
     return file.with_suffix(f".{ending}")

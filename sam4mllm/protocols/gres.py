@@ -1,4 +1,4 @@
-"""GRES: gRefCOCO, several targets and none among them, three parts, as ReLA's evaluator counts them.
+"""GRES: gRefCOCO with no, one or several targets; three splits, scored as by ReLA's evaluator.
 
 sam4mllm eval gres --samples data --predictions out/eval [--predict --mllm … --segmenter …]
 """
@@ -9,7 +9,7 @@ from sam4mllm.protocols.protocol import Part, Protocol
 
 GRES = Protocol(
     "gres",
-    "Generalised referring expression segmentation: gRefCOCO; in percent as ReLA counts them",
+    "Generalised referring expression segmentation: gRefCOCO; in percent, scored as by ReLA",
     "rela",
     ("gIoU", "cIoU", "N_acc"),
     tuple(Part(split, f"grefcoco/{split}") for split in ("val", "testA", "testB")),

@@ -1,9 +1,9 @@
-"""Our numbers of a protocol: predicted where that is asked for, else measured from files, or not there.
+"""Predicts the splits of a protocol and scores their prediction files.
 
-A part without predictions has no numbers, and one with too few of them is an error. Knows no table.
+A part without predictions has no scores; a part with missing predictions is an error.
 
-    data/refcoco/val                   the samples, as `sam4mllm data` leaves them
-    out/eval/refcoco/val.jsonl         the predictions, as `sam4mllm predict` leaves them
+    data/refcoco/val                   samples, as `sam4mllm data` writes them
+    out/eval/refcoco/val.jsonl         predictions, as `sam4mllm predict` writes them
 """
 
 from __future__ import annotations
@@ -31,49 +31,50 @@ from sam4mllm.runtime.progress import progress
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Our numbers by part, and for each part without numbers why."""
+    """Our scores by part, and the reason for each part without scores."""
 
     scores: Mapping[str, Scores]
     missing: Mapping[str, str]
 
 
 def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bootstrap) -> Measured:
-    """Our numbers of every part that was predicted.
+    """Scores every part of a protocol that has predictions.
 
     Args:
-        protocol: which parts.
-        samples: the root of the sets.
-        predictions: the root of the files of predictions.
-        bootstrap: of the intervals.
+        protocol: gives the parts and the profile.
+        samples: root folder of the datasets.
+        predictions: root folder of the prediction files.
+        bootstrap: settings of the intervals.
 
     Raises:
-        UserError: for predictions that are not of exactly the samples of their split.
+        UserError: if predictions do not match the samples of their split one to one.
     """
-    found = dict(_counted(protocol, samples, predictions))
+    evaluated_splits = dict(_evaluate_splits(protocol, samples, predictions))
     scores, missing = {}, {}
     for part in protocol.parts:
-        counted = found[part.place]
-        some = counted if isinstance(counted, str) else _of_kind(counted, part.kind)
-        if isinstance(some, str):
-            missing[part.name] = some
+        evaluated = evaluated_splits[part.place]
+        if not isinstance(evaluated, str):
+            evaluated = _select_kind(evaluated, part.kind)
+        if isinstance(evaluated, str):
+            missing[part.name] = evaluated
         else:
-            scores[part.name] = scores_of(some, bootstrap)
+            scores[part.name] = scores_of(evaluated, bootstrap)
     return Measured(scores, missing)
 
 
 def samples_at(samples: Path, place: str) -> Path | None:
-    """The folder of samples of a set's split, if it is there."""
+    """The folder with the samples of a split, or None if it does not exist."""
     folder = samples / place
     return folder if folder.is_dir() else None
 
 
 def predictions_at(predictions: Path, place: str) -> Path:
-    """The file of predictions of a set's split, which need not be there."""
+    """The prediction file of a split, which may not exist."""
     return predictions / f"{place}.jsonl"
 
 
-def _counted(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, EvaluatedSet | str]]:
-    """Each place with what was counted, or why nothing was."""
+def _evaluate_splits(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, EvaluatedSet | str]]:
+    """Yields each split with its evaluated samples, or with the reason why there are none."""
     for place in protocol.places:
         folder, file = samples_at(samples, place), predictions_at(predictions, place)
         if not file.exists():
@@ -87,9 +88,9 @@ def _counted(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[t
                 raise UserError(f"{place}: {error}") from error
 
 
-def _of_kind(counted: EvaluatedSet, kind: str | None) -> EvaluatedSet | str:
-    rows = [row for row, sample in enumerate(counted.samples) if kind in (None, sample.kind)]
-    return counted.select(np.array(rows, dtype=np.int64)) if rows else f"none of the samples is a {kind}"
+def _select_kind(evaluated: EvaluatedSet, kind: str | None) -> EvaluatedSet | str:
+    rows = [row for row, sample in enumerate(evaluated.samples) if kind in (None, sample.kind)]
+    return evaluated.select(np.array(rows, dtype=np.int64)) if rows else f"none of the samples is a {kind}"
 
 
 def predict_missing(
@@ -101,24 +102,24 @@ def predict_missing(
     executor: Executor,
     retry_failed: bool,
 ) -> None:
-    """Predict every split whose samples are there; what a stopped run left is gone on with, what is done is kept.
+    """Predicts every split that has samples. Existing predictions are kept, and stopped runs are resumed.
 
     Raises:
-        UserError: where none of the protocol's samples are there; as `predict_set` does.
+        UserError: if there are no samples of the protocol; as `predict_set` does.
     """
-    there = {place: folder for place in protocol.places if (folder := samples_at(samples, place)) is not None}
-    if not there:
-        raise UserError(f"none of the samples of {protocol.name} are below {samples}: {', '.join(protocol.places)}")
+    folders = {place: folder for place in protocol.places if (folder := samples_at(samples, place)) is not None}
+    if not folders:
+        raise UserError(f"no samples of {protocol.name} in {samples}: prepare one of {', '.join(protocol.places)}")
     recipe.check(truth=True)
     check_folder(predictions)
-    # an oracle is of its samples, and loads no MLLM; workers load their own
+    # the oracle needs the samples of its split and loads no MLLM; workers load their own models
     shared = recipe.build() if isinstance(executor, InProcess) and recipe.prompter != ORACLE else None
-    for place, folder in there.items():
-        asked = read_samples(folder)
-        typer.echo(f"{place}: {len(asked)} samples", err=True)
+    for place, folder in folders.items():
+        split_samples = read_samples(folder)
+        typer.echo(f"{place}: {len(split_samples)} samples", err=True)
         errors = predict_set(
             recipe,
-            asked,
+            split_samples,
             predictions_at(predictions, place),
             batch_size,
             progress,

@@ -1,4 +1,4 @@
-"""What a protocol is: parts of data sets, the profile that counts them, and the numbers that its papers print."""
+"""A protocol: the splits of its datasets, the profile that scores them, and the metrics that its papers report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Part:
     """A column of a protocol's table.
 
     Attributes:
-        name: as papers print it.
-        place: the set and the split, which name the folder of samples and the file of predictions.
-        kind: of the samples that are part of it, ``phrase`` or ``sentence``; all where None.
+        name: the column's name, as papers print it.
+        place: dataset and split, such as ``refcoco/val``; the path of the samples and of the prediction file.
+        kind: only samples of this kind, ``phrase`` or ``sentence``; None for all.
     """
 
     name: str
@@ -22,14 +22,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A benchmark of the field.
+    """A benchmark protocol.
 
     Attributes:
-        name: of its file here, and of its rows in `published.yaml`.
-        title: what it is, and whose evaluation counts it.
+        name: name of its module, and of its rows in `published.yaml`.
+        title: what the protocol measures, and the evaluator that it follows.
         profile: a key of `sam4mllm.evaluation.metrics.PROFILES`.
-        metrics: the numbers that its papers print.
-        parts: in the order of their tables.
+        metrics: names of the metrics that its papers report.
+        parts: the columns, in the order of the papers' tables.
     """
 
     name: str
@@ -40,5 +40,5 @@ class Protocol:
 
     @property
     def places(self) -> list[str]:
-        """Every set and split once, in order."""
+        """The distinct splits, in order."""
         return list(dict.fromkeys(part.place for part in self.parts))

@@ -1,4 +1,4 @@
-"""What others published, read from `published.yaml`, each number with where it was read. Knows nothing of ours."""
+"""Published scores of other methods with their sources, read from `published.yaml`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam4mllm.protocols.protocol import Protocol
 
 FILE = Path(__file__).parent / "published.yaml"
 RECALLED = "rec"
-"""The mark of a line from memory, to be checked against the paper: it stays in the file, and nothing prints it."""
+"""The mark of a line from memory. Such lines are never printed until they are checked against the paper."""
 MARKS: Mapping[str, str] = MappingProxyType(
     {"2nd": "read in a table that another paper or repository prints, not in the method's own paper"}
 )
@@ -22,14 +22,14 @@ MARKS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One method's line.
+    """The published scores of one method.
 
     Attributes:
-        method: its name.
+        method: name of the method.
         mark: a key of `MARKS`.
-        read: where the numbers were read.
-        numbers: in percent, by the names of part and metric; a number that was not read is not there.
-        contested: what speaks against them, as words that follow the name; empty where nothing does.
+        read: the source of the numbers.
+        numbers: scores in percent, by the names of part and metric; unknown scores are left out.
+        contested: a caveat that is printed after the method's name; empty if there is none.
     """
 
     method: str
@@ -40,13 +40,14 @@ class Published:
 
 
 def published(protocol: Protocol, file: Path = FILE) -> list[Published]:
-    """The lines of a protocol that may be printed, in the file's order.
+    """The lines of a protocol that may be printed, in the order of the file.
 
     Raises:
-        ValueError: for a line that does not fit the protocol: it is a mistake in the file.
+        ValueError: if a line does not fit the protocol, which is a mistake in the file.
     """
-    lines: list[dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))[protocol.name]
-    return [one for one in (_line(protocol, line) for line in lines) if one.mark != RECALLED]
+    entries: list[dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))[protocol.name]
+    lines = [_line(protocol, entry) for entry in entries]
+    return [line for line in lines if line.mark != RECALLED]
 
 
 def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
@@ -58,7 +59,7 @@ def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
         or columns.keys() - set(protocol.metrics)
     ):
         raise ValueError(
-            f"a published line has a mark of {', '.join((*MARKS, RECALLED))}, where it was read, and metrics: {line}"
+            f"a published line needs a mark ({', '.join((*MARKS, RECALLED))}), its source and metrics: {line}"
         )
     numbers = {}
     for metric, values in columns.items():
@@ -66,5 +67,5 @@ def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
             if value is not None:
                 numbers[part.name, metric] = float(value)
     if not all(0 <= value <= 100 for value in numbers.values()):
-        raise ValueError(f"published numbers are in percent: {line}")
+        raise ValueError(f"published numbers must be in percent, 0..100: {line}")
     return Published(line["method"], line["mark"], line["read"], numbers, line.get("contested", ""))

@@ -1,4 +1,4 @@
-"""ReasonSeg: the first text of each picture, val and test, and test by short and long queries, as LISA counts them.
+"""ReasonSeg: the first text of each image in val and test, and test by short and long queries, scored as by LISA.
 
 sam4mllm eval reasonseg --samples data --predictions out/eval [--predict --mllm … --segmenter …]
 """
@@ -9,7 +9,7 @@ from sam4mllm.protocols.protocol import Part, Protocol
 
 REASONSEG = Protocol(
     "reasonseg",
-    "Reasoning segmentation: ReasonSeg; in percent as LISA counts them, short and long by `is_sentence`",
+    "Reasoning segmentation: ReasonSeg; in percent, scored as by LISA, short and long by `is_sentence`",
     "lisa",
     ("gIoU", "cIoU"),
     (

@@ -1,4 +1,4 @@
-"""RES: RefCOCO, RefCOCO+ and RefCOCOg (umd), every sentence of every ref, eight parts, cIoU as LAVT counts it.
+"""RES: RefCOCO, RefCOCO+ and RefCOCOg (umd), every sentence of every ref; eight splits, cIoU as LAVT computes it.
 
 sam4mllm eval res --samples data --predictions out/eval [--predict --mllm … --segmenter …]
 """
@@ -9,7 +9,7 @@ from sam4mllm.protocols.protocol import Part, Protocol
 
 RES = Protocol(
     "res",
-    "Referring expression segmentation: RefCOCO, RefCOCO+ (unc), RefCOCOg (umd); cIoU in percent as LAVT counts it",
+    "Referring expression segmentation: RefCOCO, RefCOCO+ (unc), RefCOCOg (umd); cIoU in percent, computed as by LAVT",
     "lavt",
     ("cIoU",),
     (

@@ -1,13 +1,13 @@
-"""The method's three benchmarks in small: synthetic scenes, asked in every way by the package's own models.
+"""RES, GRES and reasoning on a small scale: the embedded models on synthetic scenes, with several prompting methods.
 
     sam4mllm eval synthetic --out out/eval [--scenes 230] [--way ppg --way pqpp] [--ambiguous]
 
-Each way answers the test split once; the tables of RES, GRES and reasoning are counted from its parts. What was
-answered before is kept. Below ``--out``:
+Each method (``way``) predicts the test split once, and the tables are computed from its subsets. Existing predictions
+are kept. Files in the ``--out`` folder:
 
-    shapes-230/test, images            the samples of 230 scenes
-    shapes-230/ppg.jsonl               the predictions of a way, and ppg.diagnosis.jsonl where each one's IoU was lost
-    shapes-230/tables.md, pqpp.html    the tables that are printed; PQPP beside PPG, where both were asked
+    shapes-230/test, images            samples of 230 scenes
+    shapes-230/ppg.jsonl               predictions of a method; their error breakdowns are in ppg.diagnosis.jsonl
+    shapes-230/tables.md, pqpp.html    the printed tables; a report that compares PQPP and PPG, if both ran
 """
 
 from __future__ import annotations
@@ -35,56 +35,63 @@ from sam4mllm.synthetic.shards import write_scenes
 
 BATCH = 32
 LEVEL = Level(objects=(1, 3))
-PROFILE = "rela"  # of the error breakdowns and the page: the only one of the three that says what "none" is worth
+PROFILE = "rela"  # of breakdowns and page: the only one of the three profiles that scores a correct "none" as 1
 PAGE = ("calibrated", "ppg")
 
 
 def recipe_of(way: Way) -> Recipe:
-    """What builds a way of asking from the embedded models."""
+    """The configuration that runs a method with the embedded models."""
     mllm = "" if way.prompter == "oracle" else TINY
-    taught = str(EMBEDDED / way.adapter) if way.adapter else None
-    return Recipe(TINY, mllm, way.prompter, way.options, taught, device="cpu")
+    adapter = str(EMBEDDED / way.adapter) if way.adapter else None
+    return Recipe(TINY, mllm, way.prompter, way.options, adapter, device="cpu")
 
 
 def ways_named(names: Sequence[str]) -> dict[str, Way]:
-    """The ways of those names, in the order of `WAYS`.
+    """The methods with these names, in the order of `WAYS`.
 
     Raises:
-        UserError: listing the choices.
+        UserError: if a name is unknown; lists the choices.
     """
     for name in names:
         if name not in WAYS:
-            raise UserError(f"there is no way {name!r}: choose from {', '.join(WAYS)}")
+            raise UserError(f"unknown way {name!r}: choose from {', '.join(WAYS)}")
     return {name: way for name, way in WAYS.items() if name in names}
 
 
 def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootstrap, ambiguous: bool = False) -> str:
-    """Make ``home`` hold it all, of all expressions or of the ambiguous ones, and return the tables.
+    """Writes samples, predictions, breakdowns and tables to ``home``, and returns the tables.
+
+    Args:
+        home: the output folder.
+        scenes: number of scenes.
+        ways: methods by name.
+        bootstrap: settings of the intervals.
+        ambiguous: use only the ambiguous expressions.
 
     Raises:
-        UserError: for a folder that cannot be written, or holds answers of other models.
+        UserError: if the folder cannot be written, or holds predictions with other settings.
     """
     check_folder(home)
     samples = write_scenes(home, "test", scenes, LEVEL)
     if ambiguous:
         samples = SampleSet(tuple(filter(shares_its_box, samples)), samples.images)
-    found = {name: answered(name, recipe_of(way), samples, home) for name, way in ways.items()}
-    text = tables(samples.samples, found, bootstrap) + told(ways, found)
+    results = {name: answered(name, recipe_of(way), samples, home) for name, way in ways.items()}
+    text = tables(samples.samples, results, bootstrap) + told(ways, results)
     write_text(home / "tables.md", text)
     if ways.keys() >= set(PAGE):
         files = [(home / f"{name}.jsonl", home / f"{name}.diagnosis.jsonl") for name in PAGE]
         write_page(samples, "shapes", files, PROFILE, home / "pqpp.html", bootstrap, ["targets", "kind"])
     else:
-        typer.echo(f"no pqpp.html is written: it sets {PAGE[0]} beside {PAGE[1]}, and not both are asked", err=True)
+        typer.echo(f"pqpp.html is not written: it compares {PAGE[0]} with {PAGE[1]}, and needs both", err=True)
     return text
 
 
 def answered(name: str, recipe: Recipe, samples: SampleSet, home: Path) -> Found:
-    """What a way answers about all samples; only what is missing is asked."""
+    """Predicts and diagnoses all samples with one method; existing predictions are kept."""
     file = home / f"{name}.jsonl"
     typer.echo(f"{name}: {len(samples)} samples", err=True)
     errors = predict_set(recipe, samples, file, BATCH, progress)
     if errors:
         typer.echo(f"{name}: {len(errors)} failed and count as empty; the first: {errors[0]}", err=True)
-    found = diagnose_set(samples, file, "", PROFILE, file.with_suffix(".diagnosis.jsonl"), progress, device="cpu")
-    return Found(read_predictions(file), found.entries)
+    diagnosis = diagnose_set(samples, file, "", PROFILE, file.with_suffix(".diagnosis.jsonl"), progress, device="cpu")
+    return Found(read_predictions(file), diagnosis.entries)

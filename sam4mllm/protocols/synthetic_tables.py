@@ -1,4 +1,4 @@
-"""The tables of the synthetic benchmark: for each part its numbers, a line a way, and where the IoU was lost."""
+"""The tables of the synthetic benchmark: scores and lost IoU of each method, for each subset of the samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AGAINST = (("ppg", "box"), ("pqpp", "box"), ("pqpp", "ppg"), ("calibrated", "ppg
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a way answered, and where the IoU of each answer was lost."""
+    """The predictions of a method, and the error breakdown of each."""
 
     predictions: list[Prediction]
     entries: list[ErrorBreakdown]
@@ -28,7 +28,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A table: its title, whose profile counts it, and which samples are in it."""
+    """A table: its title, its metric profile, and a predicate that selects its samples."""
 
     title: str
     profile: str
@@ -36,55 +36,61 @@ class Part:
 
 
 def shares_its_box(sample: Sample) -> bool:
-    """Whether a box does not say which figure is meant: with that of another its IoU is .6 or more."""
+    """Whether the target's box is ambiguous: its IoU with the box of another figure is .6 or more."""
     return sample.id.endswith(AMBIGUOUS)
 
 
 PARTS = (
-    Part("RES: one target", "lavt", lambda one: one.kind == "phrase" and len(one.masks) == 1),
-    Part("GRES: one target, several, or none", "rela", lambda one: one.kind == "phrase"),
-    Part("Reasoning: one target, named by its use", "lisa", lambda one: one.kind == "sentence"),
+    Part("RES: one target", "lavt", lambda sample: sample.kind == "phrase" and len(sample.masks) == 1),
+    Part("GRES: one target, several, or none", "rela", lambda sample: sample.kind == "phrase"),
+    Part("Reasoning: one target, named by its use", "lisa", lambda sample: sample.kind == "sentence"),
     Part("Ambiguous: a target shares its box with another figure", "rela", shares_its_box),
 )
 
 
-def tables(samples: Sequence[Sample], found: Mapping[str, Found], bootstrap: Bootstrap) -> str:
-    """For each part that has samples its numbers, a line a way, and its error breakdown, a column a way, as Markdown.
+def tables(samples: Sequence[Sample], results: Mapping[str, Found], bootstrap: Bootstrap) -> str:
+    """Markdown tables for each part that has samples: scores with one row, lost IoU with one column per method.
 
-    An expression with a target has one IoU under all three profiles, so one error breakdown serves them.
+    An expression with a target has the same IoU under all three profiles, so one error breakdown serves them all.
     """
     parts = []
     for part in PARTS:
-        some = {sample.id: sample for sample in samples if part.holds(sample)}
-        if some:
-            said = {name: [one for one in each.predictions if one.id in some] for name, each in found.items()}
-            scores = {name: score(list(some.values()), each, part.profile, bootstrap) for name, each in said.items()}
-            entries = {name: [one for one in each.entries if one.id in some] for name, each in found.items()}
+        selected = [sample for sample in samples if part.holds(sample)]
+        if selected:
+            ids = {sample.id for sample in selected}
+            predictions = {
+                name: [prediction for prediction in result.predictions if prediction.id in ids]
+                for name, result in results.items()
+            }
+            scores = {name: score(selected, predictions[name], part.profile, bootstrap) for name in predictions}
+            entries = {name: [entry for entry in result.entries if entry.id in ids] for name, result in results.items()}
             signature = next(iter(scores.values())).signature
             parts += [f"## {part.title}\n", table(scores, what="way"), f"`{signature}`\n"]
-            parts += [apart(list(some.values()), said)]
-            parts += ["Where the IoU was lost, in points of its mean (and in how many expressions):\n"]
+            parts += [apart(selected, predictions)]
+            parts += ["Lost IoU by stage, in points of mean IoU (number of expressions in brackets):\n"]
             parts += [attribution.format_table(entries)]
     return "\n".join(parts)
 
 
-def apart(samples: Sequence[Sample], found: Mapping[str, Sequence[Prediction]]) -> str:
-    """By how much the cIoU of ways differs that are held against each other, a line each."""
+def apart(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]) -> str:
+    """The cIoU difference of each pair of methods in `AGAINST`, one line each; empty without a pair."""
     lines = []
     for better, worse in AGAINST:
-        if {better, worse} <= found.keys():
-            gain, low, high = difference(samples, found[better], found[worse])
+        if {better, worse} <= predictions.keys():
+            gain, low, high = difference(samples, predictions[better], predictions[worse])
             lines.append(f"- `{better}` less `{worse}`: {gain:+.1f} ({low:+.1f} to {high:+.1f})\n")
-    title = f"Differences of cIoU, with the 95% interval over {len({one.image for one in samples})} pictures:\n"
+    title = f"Differences of cIoU, with 95% intervals over {len({sample.image for sample in samples})} images:\n"
     return "\n".join([title, *lines]) if lines else ""
 
 
-def told(ways: Mapping[str, Way], found: Mapping[str, Found]) -> str:
-    """What each way is, and how much it asked."""
+def told(ways: Mapping[str, Way], results: Mapping[str, Found]) -> str:
+    """A list of the methods with descriptions, and the number of questions per box if there are any."""
     lines = []
     for name, way in ways.items():
-        said = found[name].predictions
-        boxes = sum(len(one.prompts) for one in said)
-        asked = sum(len(one.asked) for one in said)
-        lines.append(f"- `{name}`: {way.says}" + (f"; {asked / boxes:.1f} questions a box" if asked else ""))
+        predictions = results[name].predictions
+        n_boxes = sum(len(prediction.prompts) for prediction in predictions)
+        n_questions = sum(len(prediction.asked) for prediction in predictions)
+        lines.append(
+            f"- `{name}`: {way.says}" + (f"; {n_questions / n_boxes:.1f} questions per box" if n_questions else "")
+        )
     return "\n".join(["", "## The ways", "", *lines, ""])

@@ -1,7 +1,7 @@
-"""A protocol's table, ours beside the published ones, as Markdown, LaTeX or JSON. Prints no number that is not given.
+"""A protocol's table with published scores and ours, as Markdown, LaTeX or JSON.
 
-Below it: where the published numbers were read, which parts are missing and why, and of each part that was measured all
-numbers, their intervals and their signature.
+Notes below the table give the sources of the published scores, the parts without scores of ours with the reason, and
+all metrics, intervals and signatures of our scores.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ _TEX_SIGNS = {"†": r"$^\dagger$", CONTESTED: r"$^\ddagger$", NONE: "--"}
 
 
 def as_markdown(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
-    """The table, its notes, and the details of what was measured."""
+    """The table, its notes, and the details of our scores."""
     header = ["method", *_columns(protocol)]
     cells = [header, ["---", *["---:"] * (len(header) - 1)], *_cells(protocol, lines, ours, name)]
     parts = [protocol.title, markdown(cells), "\n".join(f"- {note}" for note in _notes(lines, ours))]
     if ours.scores:
-        parts += ["Measured here, with 95% intervals (bootstrap over pictures):", table(ours.scores, what="part")]
-        parts.append("\n".join(f"- {part}: `{one.signature}`" for part, one in ours.scores.items()))
+        parts += ["Measured here, with 95% intervals (bootstrap over images):", table(ours.scores, what="part")]
+        parts.append("\n".join(f"- {part}: `{scores.signature}`" for part, scores in ours.scores.items()))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def as_latex(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
-    """The table as a `tabular` for booktabs, its notes and signatures as comments above it."""
+    """The table as a `tabular` for booktabs; notes and signatures are comments above it."""
     rows = [["method", *_columns(protocol)], *_cells(protocol, lines, ours, name)]
-    shown = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows]
-    signatures = [f"{part}: {one.signature}" for part, one in ours.scores.items()]
-    said = [f"% {line}" for line in (protocol.title, *_notes(lines, ours), *signatures)]
+    lines_of_cells = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows]
+    signatures = [f"{part}: {scores.signature}" for part, scores in ours.scores.items()]
+    comments = [f"% {line}" for line in (protocol.title, *_notes(lines, ours), *signatures)]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
-    body = [begin, r"\toprule", shown[0], r"\midrule", *shown[1:-1], r"\midrule", shown[-1], r"\bottomrule"]
-    return "\n".join([*said, *body, r"\end{tabular}"]) + "\n"
+    head, *others, last = lines_of_cells
+    body = [begin, r"\toprule", head, r"\midrule", *others, r"\midrule", last, r"\bottomrule"]
+    return "\n".join([*comments, *body, r"\end{tabular}"]) + "\n"
 
 
 def as_json(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
-    """Everything, numbers of others in percent as they were printed, ours as shares of 1."""
-    found: dict[str, Any] = {
+    """The table as JSON: published scores in percent as printed, ours as shares of 1."""
+    document: dict[str, Any] = {
         "protocol": protocol.name,
         "title": protocol.title,
         "published": [
@@ -66,7 +67,7 @@ def as_json(protocol: Protocol, lines: Sequence[Published], ours: Measured, name
         "ours": {"name": name, "parts": {part: scores.to_json() for part, scores in ours.scores.items()}},
         "missing": dict(ours.missing),
     }
-    return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 Format = Callable[[Protocol, Sequence[Published], Measured, str], str]
@@ -74,20 +75,20 @@ FORMATS: Mapping[str, Format] = MappingProxyType({"markdown": as_markdown, "late
 
 
 def format_named(name: str) -> Format:
-    """The format of that name.
+    """The format with this name.
 
     Raises:
-        UserError: listing the choices.
+        UserError: if the name is unknown; lists the choices.
     """
     if name not in FORMATS:
-        raise UserError(f"there is no format {name!r}: choose from {', '.join(FORMATS)}")
+        raise UserError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def protocol_table(
     protocol: Protocol, samples: Path, predictions: Path, form: str, name: str, bootstrap: Bootstrap
 ) -> str:
-    """The table of what was measured, under ``name``, beside the published numbers.
+    """The table of published scores and of ours, in a row called ``name``.
 
     Raises:
         UserError: as `measured` and `format_named` do.
@@ -101,21 +102,24 @@ def _columns(protocol: Protocol) -> list[str]:
 
 
 def _cells(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> list[list[str]]:
-    """A row for each published line, and ours last."""
+    """One row per published method, then ours."""
     places = [(part.name, metric) for part in protocol.parts for metric in protocol.metrics]
-    rows = [[f"{line.method} {_signs(line)}", *(_shown(line.numbers.get(place)) for place in places)] for line in lines]
+    rows = [
+        [f"{line.method} {_signs(line)}", *(_format_score(line.numbers.get(place)) for place in places)]
+        for line in lines
+    ]
     shares = [_share(ours.scores.get(part), metric) for part, metric in places]
     oracle = any(scores.oracle for scores in ours.scores.values())
-    return [*rows, [f"{name} {ORACLE}" if oracle else name, *(_shown(share) for share in shares)]]
+    return [*rows, [f"{name} {ORACLE}" if oracle else name, *(_format_score(share) for share in shares)]]
 
 
 def _share(scores: Scores | None, metric: str) -> float | None:
-    """In percent; None where it was not measured, or has nothing to stand on."""
+    """A score in percent; None if it was not measured or is undefined."""
     value = scores.metrics[metric] if scores else math.nan
     return None if math.isnan(value) else 100 * value
 
 
-def _shown(value: float | None) -> str:
+def _format_score(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
@@ -128,10 +132,10 @@ def _notes(lines: Sequence[Published], ours: Measured) -> list[str]:
     notes = [f"{SIGNS[mark]} {MARKS[mark]}" for mark in marks]
     notes += [f"{CONTESTED} {line.method}: {line.contested}" for line in lines if line.contested]
     notes += [f"{part} was not measured: {why}" for part, why in ours.missing.items()]
-    drawn = [part for part, scores in ours.scores.items() if scores.oracle]
+    oracle_parts = [part for part, scores in ours.scores.items() if scores.oracle]
     return notes + (
-        [f"{', '.join(drawn)}: prompts made from the true masks, the ceiling of a segmenter and no numbers of a model"]
-        if drawn
+        [f"{', '.join(oracle_parts)}: prompts made from the ground truth; the segmenter's ceiling, not a model's score"]
+        if oracle_parts
         else []
     )
 

@@ -1,4 +1,4 @@
-"""The ways in which the embedded models are asked on synthetic scenes, as plain values. Knows no model."""
+"""The prompting methods of the synthetic benchmark, as plain values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Value = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of asking.
+    """A prompting method with its adapter and options.
 
     Attributes:
-        says: what it is, in words.
-        prompter: the prompting strategy.
-        adapter: the embedded adapter, ``ppg`` or ``pqpp``; None for the base alone.
-        options: of the strategy.
+        says: description of the method.
+        prompter: name of the prompter.
+        adapter: the embedded adapter, ``ppg`` or ``pqpp``; None for the base model.
+        options: options of the prompter.
     """
 
     says: str
@@ -32,12 +32,12 @@ def _way(says: str, prompter: str, adapter: str | None = None, **options: Value)
 
 WAYS: Mapping[str, Way] = MappingProxyType(
     {
-        "zero-shot": _way("the base's box", "box"),
-        "verified": _way("the base's box, and interior points that the base itself verified", "verified"),
-        "box": _way("the box of PQPP's adapter", "box", "pqpp"),
-        "ppg": _way("PPG by its adapter", "ppg", "ppg"),
+        "zero-shot": _way("the box of the base model", "box"),
+        "verified": _way("the box of the base model, and interior points that it verified", "verified"),
+        "box": _way("the box of the PQPP adapter", "box", "pqpp"),
+        "ppg": _way("PPG with its adapter", "ppg", "ppg"),
         "pqpp": _way(
-            "PQPP by its adapter, the paper's thresholds",
+            "PQPP with its adapter and the paper's thresholds",
             "pqpp",
             "pqpp",
             layout="grid",
@@ -45,9 +45,9 @@ WAYS: Mapping[str, Way] = MappingProxyType(
             sure_yes=0.75,
             sure_no=0.9,
         ),
-        "calibrated": _way("PQPP by its adapter, as it was calibrated", "pqpp", "pqpp"),
-        "adaptive": _way("adaptive PQPP by that adapter", "adaptive", "pqpp"),
-        "oracle-box": _way("the true boxes", "oracle", positive=0, negative=0),
-        "oracle": _way("the true boxes with three random clicks on and three off", "oracle"),
+        "calibrated": _way("PQPP with its adapter and calibrated options", "pqpp", "pqpp"),
+        "adaptive": _way("adaptive PQPP with the PQPP adapter", "adaptive", "pqpp"),
+        "oracle-box": _way("ground-truth boxes", "oracle", positive=0, negative=0),
+        "oracle": _way("ground-truth boxes with three random positive and three negative points", "oracle"),
     }
 )

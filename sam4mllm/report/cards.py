@@ -1,4 +1,4 @@
-"""The images of a report: selects samples and draws their cards. Knows no HTML."""
+"""The images of a report: selects samples and draws their cards."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _select_changes(run: Run, baseline: Run, limit: int) -> list[Selection]:
 
 
 def _select_failures(run: Run, stage: str, limit: int) -> list[Sample]:
-    """The samples that lost most at a stage; without a diagnosis, the worst whose first fault is at that stage."""
+    """The samples with the largest loss at a stage; without a diagnosis, the lowest IoUs that first fail at it."""
     samples, ledger, ious = run.tally.samples, run.ledger, run.ious
     if ledger:
         losers = [sample for sample in samples if ledger[sample.id].lost.get(stage, 0) > 0]

@@ -1,7 +1,7 @@
-"""Charts of a page as inline SVG: histograms, curves over 0..1, and stacked bars. Knows no samples and no runs.
+"""Charts of a page as inline SVG: histograms, curves over 0..1, and stacked bars.
 
-The classes compute positions; the templates draw them in the page's colours, with a tooltip on each mark. Of
-matplotlib's SVG, tooltips and dark mode would have to be written back into the XML.
+The classes compute positions; the templates draw them in the page's colours, with a tooltip on each mark. matplotlib's
+SVG has neither tooltips nor a dark mode.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class HistogramBar:
 
 
 def count_in_parts(values: Sequence[float], parts: int = 20) -> list[HistogramBar]:
-    """Count values in equal parts of 0..1; the last part includes 1."""
+    """Counts values in equal parts of 0..1; the last part includes 1."""
     counts = Counter(min(int(value * parts), parts - 1) for value in values)
     return [HistogramBar(f"{index / parts:.2f} to {(index + 1) / parts:.2f}", counts[index]) for index in range(parts)]
 
 
 def count_numbers(values: Sequence[int]) -> list[HistogramBar]:
-    """Count the values 0, 1, 2, and so on; the last of at most 24 bars includes all larger values."""
+    """Counts the values 0, 1, 2 and so on; the last of at most 24 bars includes all larger values."""
     largest = max(values, default=0)
     last = min(largest, _MAX_BARS - 1)
     counts = Counter(min(value, last) for value in values)

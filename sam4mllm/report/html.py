@@ -113,10 +113,10 @@ class HtmlCard:
     Attributes:
         phrase: the referring expression.
         sample_id: id of the sample.
-        facts: a few words each.
+        facts: short texts, such as numbers of points.
         panels: the images; empty if the image cannot be read.
-        fault: what is wrong with the sample or its image; empty if nothing is.
-        iou: 0..1, drawn as a bar; None if there is none.
+        fault: the problem with the sample or its image; empty without a problem.
+        iou: IoU in 0..1, drawn as a bar; None for no bar.
         iou_label: kind of the IoU.
         replies: the model's replies, verbatim.
     """
@@ -142,7 +142,7 @@ class PageSection:
 
 
 def render_page(title: str, notes: Sequence[str], parts: Sequence[PagePart]) -> str:
-    """The whole page as HTML. The same values give the same text, and each distinct image is stored once.
+    """The page as HTML. Equal values give equal text, and each distinct image is stored once.
 
     Args:
         title: heading of the page.
@@ -157,7 +157,7 @@ def render_page(title: str, notes: Sequence[str], parts: Sequence[PagePart]) -> 
 
 
 class _ImageStore:
-    """Ids of the images that occur more than once: the first occurrence holds the data, later ones refer to it.
+    """Ids of the images that occur more than once: the first occurrence stores the data, later occurrences refer to it.
 
     Only SVG can refer to an image elsewhere on the page, so an image that occurs once stays an ``<img>``.
     """

@@ -36,17 +36,17 @@ def render_report(
     """The page as HTML; the same values give the same text.
 
     Args:
-        samples: with their images, some of which may be missing.
+        samples: samples with their images; images may be missing.
         run: the run that the page is about.
         baseline: predictions of the same samples under the same profile, to compare with.
-        title: of the page.
+        title: title of the page.
         bootstrap: settings of the intervals of differences.
         by: names of strata; each adds scores and losses of ``run`` by subset.
         limit: maximum number of cards per section.
         notes: warnings that apply to the scores.
 
     Raises:
-        UserError: for runs that cannot be compared, and unknown strata.
+        UserError: if the runs cannot be compared, or a stratum is unknown.
     """
     runs = [run, baseline] if baseline else [run]
     differences = compared(run.tally, baseline.tally, bootstrap) if baseline else {}
@@ -81,7 +81,7 @@ def _headline(run: Run) -> Tiles:
 
 
 def _problems(run: Run) -> list[FoldedList]:
-    """Samples that failed, or whose replies were unreadable or cut off."""
+    """Lists of samples with errors, unreadable replies or replies that were cut off."""
     predictions = [run.predictions[sample.id] for sample in run.tally.samples]
     failed = [f"{prediction.id}: {prediction.error}" for prediction in predictions if prediction.error is not None]
     unreadable = [prediction.id for prediction in predictions if not prediction.readable]
@@ -94,7 +94,7 @@ def _problems(run: Run) -> list[FoldedList]:
 
 
 def _losses(runs: Sequence[Run]) -> list[PagePart]:
-    """Where the IoU of the diagnosed runs was lost."""
+    """The lost IoU of the diagnosed runs, by stage."""
     groups = {run.name: list(run.ledger.values()) for run in runs if run.ledger}
     return list(tabulate_losses("Lost IoU by stage: mean of 1 - IoU, in points", groups)) if groups else []
 
@@ -125,11 +125,11 @@ def write_page(
     by: Sequence[str] = (),
     limit: int = 6,
 ) -> str:
-    """Write the report of one prediction file, or of a prediction file and a baseline.
+    """Writes the report of one prediction file, or of a prediction file and a baseline.
 
     Args:
-        samples: with ground truth and images.
-        name: of the dataset.
+        samples: samples with ground truth and images.
+        name: name of the dataset.
         files: one or two prediction files, each with its diagnosis, if any.
         profile: a key of `metrics.PROFILES`.
         out: path of the HTML file.
@@ -141,7 +141,7 @@ def write_page(
         The page as HTML.
 
     Raises:
-        UserError: for unknown names, files that cannot be read or written, and files that do not belong together.
+        UserError: if a name is unknown, a file cannot be read or written, or the files do not belong together.
     """
     for stratum in by:
         subsets_named(stratum)
@@ -170,8 +170,8 @@ def write_page(
 
 
 def _name_runs(files: Sequence[Path]) -> list[str]:
-    """The file names without suffix, or the whole paths if the names are the same."""
+    """The file names without suffix, or the full paths if two names are equal."""
     if len({file.resolve() for file in files}) < len(files):
-        raise UserError(f"{files[0]} is given twice: give other predictions to compare with")
+        raise UserError(f"{files[0]} is given twice: pass a different file to compare with")
     stems = [file.stem for file in files]
     return stems if len(set(stems)) == len(files) else [str(file) for file in files]

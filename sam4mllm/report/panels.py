@@ -1,4 +1,4 @@
-"""Images for a page: small JPEGs, or the reason why an image cannot be shown. Knows no HTML."""
+"""Images for a page: small JPEGs, or the reason why an image cannot be shown."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ def check_size(image: Image, width: int, height: int) -> Image | str:
     """The image if it has the sample's size in pixels, or the difference in words."""
     if image.shape[:2] == (height, width):
         return image
-    return f"the image is {image.shape[1]} x {image.shape[0]} pixels, the sample says {width} x {height}"
+    return f"the image is {image.shape[1]} x {image.shape[0]} pixels, the sample expects {width} x {height}"

@@ -1,4 +1,4 @@
-"""The values behind a report: predictions with their scores and, if diagnosed, where their IoU was lost."""
+"""The values behind a report: predictions with their scores and, if diagnosed, their error breakdowns."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sam4mllm.prediction.record import Prediction
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One prediction file with everything that a report shows of it.
+    """One prediction file with all values that a report shows.
 
     Attributes:
         name: the run's name on the page.
-        tally: its samples and pixel counts.
-        scores: its metrics with their intervals.
+        tally: samples and pixel counts.
+        scores: metrics with their intervals.
         predictions: by sample id.
         ious: by sample id, under the profile and without its epsilon.
-        ledger: where each IoU was lost, by sample id; empty without a diagnosis.
-        points: reliability of its answers about points.
+        ledger: error breakdowns by sample id; empty without a diagnosis.
+        points: reliability of the model's answers about points.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Run:
         entries: Sequence[ErrorBreakdown] | None = None,
         places: Places | None = None,
     ) -> Run:
-        """Score predictions and join them with their diagnosis.
+        """Scores predictions and joins them with their diagnosis.
 
         Args:
             name: the run's name on the page.
@@ -58,10 +58,10 @@ class Run:
             profile: a key of `metrics.PROFILES`.
             bootstrap: settings of the intervals.
             entries: diagnosis of these predictions under the same profile; None without one.
-            places: where the predictions are stored, for error messages.
+            places: locations of the predictions, for error messages.
 
         Raises:
-            UserError: if predictions and samples do not match (see `evaluate_set`), or the diagnosis is of other
+            UserError: if predictions and samples do not match (see `evaluate_set`), or the diagnosis belongs to other
                 predictions.
         """
         counted = evaluate_set(samples, predictions, profile, places)
@@ -82,14 +82,14 @@ class Run:
 
 
 def _check_diagnosis(name: str, entries: Sequence[ErrorBreakdown], ious: Mapping[str, float]) -> None:
-    """Refuse a diagnosis whose samples or IoUs are not those of the predictions."""
+    """Raises a `UserError` unless the diagnosis has the samples and IoUs of the predictions."""
     if len(entries) != len(ious) or {entry.id for entry in entries} != set(ious):
         raise UserError(
-            f"the diagnosis of {name} is of other samples: it holds {len(entries)}, the predictions {len(ious)}"
+            f"the diagnosis of {name} belongs to other samples: it has {len(entries)}, the predictions {len(ious)}"
         )
     for entry in entries:
         if entry.iou != ious[entry.id]:
             raise UserError(
-                f"the diagnosis of {name} is of other predictions or another profile: for {entry.id} it has an IoU "
-                f"of {float(entry.iou):.3f}, the predictions have {float(ious[entry.id]):.3f}"
+                f"the diagnosis of {name} belongs to other predictions or another profile: {entry.id} has an IoU "
+                f"of {float(entry.iou):.3f} in it, and {float(ious[entry.id]):.3f} in the predictions"
             )

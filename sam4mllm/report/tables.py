@@ -1,4 +1,4 @@
-"""Scores of runs as tables and charts: metrics, subsets, lost IoU, precision and reliability. Knows no HTML."""
+"""Scores of runs as tables and charts: metrics, subsets, lost IoU, precision and reliability."""
 
 from __future__ import annotations
 

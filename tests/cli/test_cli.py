@@ -157,7 +157,7 @@ BAD = [
         ["photo.png", *BY_HAND[:2], "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"
     ),
     pytest.param(["photo.png", *BY_HAND[:2]], "no segmenter is named", id="no segmenter"),
-    pytest.param(["photo.png", *BY_HAND, "--mllm", "a/b"], "ask no MLLM", id="box and model"),
+    pytest.param(["photo.png", *BY_HAND, "--mllm", "a/b"], "do not use an MLLM", id="box and model"),
     pytest.param(["photo.png", *BY_HAND, "--click", "20,20,+"], "takes boxes only", id="clicks for box"),
     pytest.param(["photo.png", "--click", "20,20,+", "--segmenter", "grabcut"], "needs a --box", id="click alone"),
     pytest.param(["photo.png", "--box", "1,2,3", "--segmenter", "box"], "a --box is x0,y0,x1,y1", id="box of three"),
@@ -341,19 +341,19 @@ def test_an_oracle_is_predicted_by_its_name_and_never_passes_for_a_model(run, sa
     code, out, err = run("score", samples, "p.jsonl", "--profile", "rela")
     assert code == 0
     assert "| set (oracle, no model) |" in out
-    assert "warning: 2 of 3 predictions are an oracle's" in err
+    assert "warning: 2 of 3 predictions come from an oracle" in err
     peer = [{"id": one.id, "segmentation": one.mask.to_json()} for one in read_predictions(Path("p.jsonl"))]
     Path("peer.json").write_text(json.dumps(peer))
     code, out, err = run("score", samples, "peer.json", "--profile", "rela", "--against", "p.jsonl")
     assert (code, "oracle" in out) == (0, False)
-    assert "warning: p.jsonl: 2 of 3 predictions are an oracle's" in err
+    assert "warning: p.jsonl: 2 of 3 predictions come from an oracle" in err
 
 
 def test_without_samples_there_is_no_oracle(run, photo):
     words = ["infer", photo, "--phrase", "cup", "--prompter", "oracle", "--segmenter", "grabcut", "--json"]
     assert run(*words)[::2] == (
         2,
-        "error: the prompter oracle reads the true masks of samples: it goes with predict, not with infer\n",
+        "error: --prompter oracle needs samples with ground truth: use it with predict, not with infer\n",
     )
 
 
@@ -395,7 +395,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
         (["score", "set", "none.jsonl", "--profile", "lavt"], "3 samples have no prediction"),
         (["score", "set", "none.jsonl", "--profile", "coco"], "choose one of lavt"),
         (["score", "set", "none.jsonl", "--profile", "lavt", "--by", "colour"], "choose from size"),
-        (["predict", "set", "--mllm", "a/b", "--prompter", "oracle", "--out", "p"], "oracle asks no MLLM"),
+        (["predict", "set", "--mllm", "a/b", "--prompter", "oracle", "--out", "p"], "oracle does not use an MLLM"),
         (
             ["predict", "set", "--prompter", "oracle", "--points", 9, "--segmenter", "box", "--out", "p"],
             "takes positive",

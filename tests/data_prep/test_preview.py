@@ -183,7 +183,7 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     assert "Missing images: 1 1.png" in plain(text)
     assert "Cards whose image cannot be used: 3" in plain(text)
     assert "is not an image in a supported format" in plain(text)
-    assert "the image is 6 x 5 pixels, the sample says 20 x 16" in plain(text)
+    assert "the image is 6 x 5 pixels, the sample expects 20 x 16" in plain(text)
     assert "Expressions with an empty mask: 1 set-9" in plain(text)
     assert "Masks without a target: 1 set-2, mask 1" in plain(text)
     assert "Masks without a prompt that reaches the minimum IoU: 1 set-3, mask 0" in plain(text)

@@ -39,16 +39,20 @@ def test_terms_must_add_up_within_the_tolerance():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        pytest.param("", "no record of a diagnosis", id="empty"),
-        pytest.param("[]", "no record of a diagnosis", id="a list"),
-        pytest.param('{"version": 1, "id": "a", "iou": "1/0", "lost": {}}', "no record", id="a division by zero"),
+        pytest.param("", "not a diagnosis record", id="empty"),
+        pytest.param("[]", "not a diagnosis record", id="a list"),
+        pytest.param(
+            '{"version": 1, "id": "a", "iou": "1/0", "lost": {}}', "not a diagnosis record", id="a division by zero"
+        ),
         pytest.param('{"version": 1, "id": "a", "iou": "1/2", "lost": {}}', "does not add up", id="too little"),
         pytest.param('{"version": 1, "id": "a", "iou": "0", "lost": {"luck": "1"}}', "does not add up", id="luck"),
         pytest.param('{"version": 2, "id": "a", "iou": NaN, "lost": {}}', "does not add up", id="nan"),
-        pytest.param('{"version": 2, "id": "a", "iou": null, "lost": {}}', "no record", id="null"),
-        pytest.param(f'{{"version": 1, "id": "a", "iou": "{"9" * 400}/1", "lost": {{}}}}', "no record", id="huge"),
-        pytest.param('{"version": 3, "id": "a", "lost": {}}', "a diagnosis of version 3", id="newer"),
-        pytest.param("[" * 200_000, "no record of a diagnosis: RecursionError", id="brackets in brackets"),
+        pytest.param('{"version": 2, "id": "a", "iou": null, "lost": {}}', "not a diagnosis record", id="null"),
+        pytest.param(
+            f'{{"version": 1, "id": "a", "iou": "{"9" * 400}/1", "lost": {{}}}}', "not a diagnosis record", id="huge"
+        ),
+        pytest.param('{"version": 3, "id": "a", "lost": {}}', "diagnosis version 3", id="newer"),
+        pytest.param("[" * 200_000, "not a diagnosis record: RecursionError", id="brackets in brackets"),
     ],
 )
 def test_a_line_that_is_no_breakdown_is_named(tmp_path, line, says):

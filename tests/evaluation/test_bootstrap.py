@@ -50,7 +50,7 @@ def plainly(over, under, groups, draws, seed):
 
 @pytest.mark.parametrize("at_once", [1, 40, 10**6])
 def test_intervals_are_those_of_drawing_pictures_one_by_one(at_once, monkeypatch):
-    monkeypatch.setattr("sam4mllm.evaluation.bootstrap._AT_ONCE", at_once)
+    monkeypatch.setattr("sam4mllm.evaluation.bootstrap._BLOCK_SIZE", at_once)
     rng = np.random.default_rng(3)
     over, under, groups = rng.integers(0, 50, 25), rng.integers(50, 99, 25), np.arange(25) // 3
     found = intervals({"it": Ratio(over, under)}, groups, Bootstrap(200, 7))["it"]
@@ -89,5 +89,5 @@ def test_a_paired_difference_is_narrower_than_two_intervals():
 
 @pytest.mark.parametrize("words", [{"draws": 0}, {"seed": -1}])
 def test_a_bootstrap_that_is_none_is_refused(words):
-    with pytest.raises(UserError, match="1 or more draws"):
+    with pytest.raises(UserError, match="at least 1 draw"):
         Bootstrap(**words)

@@ -39,7 +39,7 @@ def test_a_diagnosis_is_a_file_and_tables(run):
     assert "| lost to | all |" in out
     assert "| lost to, by targets | none | 1 | 2 |" in out
     assert "P(yes)" not in out  # no points were asked about
-    assert "warning: 1 masks are redrawn unlike what was predicted, the first is mislabelled" in err
+    assert "warning: 1 masks change when redrawn, first mislabelled" in err
     first = Path("d.jsonl").read_bytes()
     assert run(*words, "--out", "d.jsonl")[0] == 0
     assert Path("d.jsonl").read_bytes() == first
@@ -51,7 +51,7 @@ def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
     code, out, err = run("diagnose", "set", "drawn.jsonl", "--profile", "rela", "--out", "d.jsonl")
     assert code == 0
     [warning] = [line for line in err.splitlines() if line.startswith("warning")]
-    assert f"{len(SAMPLES)} of {len(SAMPLES)} predictions are an oracle's" in warning
+    assert f"{len(SAMPLES)} of {len(SAMPLES)} predictions come from an oracle" in warning
     assert "| redrawn | 0 (0) |" in out
     named = ["--segmenter", "box", "--profile", "rela", "--out", "d.jsonl"]
     assert "takes boxes only" in run("diagnose", "set", "drawn.jsonl", *named)[2]
@@ -62,7 +62,7 @@ def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
     words = ["--segmenter", "box", "--profile", profile, "--out", "d.jsonl"]
     code, _, err = run("diagnose", "set", "p.jsonl", *words)
     assert code == 0
-    says = "warning: 1 expressions have no target, the first is talkative: by this profile their IoU is 0 whatever is"
+    says = "warning: 1 expressions have no target, first talkative: under this profile their IoU is 0 for any"
     assert (says in err) == warned
 
 
@@ -85,7 +85,7 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["set", "p.jsonl"], "nothing beside p.jsonl says which segmenter drew it: give --segmenter"),
+        (["set", "p.jsonl"], "the settings of p.jsonl do not name its segmenter: pass --segmenter"),
         (["set", "noted.jsonl"], "noted.settings.json does not say what made the predictions"),
         (["set", "p.jsonl", "--segmenter", "grabcat"], "did you mean grabcut"),
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
@@ -93,9 +93,9 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "missing.jsonl", "--segmenter", "box"], "cannot read missing.jsonl"),
         (
             ["one", "p.jsonl", "--segmenter", "box"],
-            "7 predictions are of no sample, the first is failed (p.jsonl, line 2)",
+            "7 predictions match no sample, first failed (p.jsonl, line 2)",
         ),
-        (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, the first is failed (cut.jsonl)"),
+        (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, first failed (cut.jsonl)"),
         (["set", "points.jsonl", "--segmenter", "box"], "takes boxes only"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),

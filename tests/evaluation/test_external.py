@@ -150,20 +150,30 @@ def place_of(way, path, name, number):
 @pytest.mark.parametrize(
     ("masks", "name", "number", "says"),
     [
-        pytest.param(but(".."), "", 0, "1 samples have no prediction, the first is .. ({path})", id="missing"),
+        pytest.param(but(".."), "", 0, "1 samples have no prediction, first .. ({path})", id="missing"),
         pytest.param(
             {**but(".."), "..x": WRONG},
             "..x",
             4,
-            "1 predictions are of no sample, the first is ..x ({place})",
+            "1 predictions match no sample, first ..x ({place})",
             id="a damaged id",
         ),
-        pytest.param(MORE, "more", 5, "1 predictions are of no sample, the first is more ({place})", id="unknown"),
+        pytest.param(MORE, "more", 5, "1 predictions match no sample, first more ({place})", id="unknown"),
         pytest.param(
-            but("..", WRONG), "..", 4, "({place}): a mask of (h, w) = (9, 6) on a picture of (6, 9)", id="size"
+            but("..", WRONG),
+            "..",
+            4,
+            "({place}): the mask has size (h, w) = (9, 6), but its image has (6, 9)",
+            id="size",
         ),
-        pytest.param(OTHERS, "coco-1", 1, "of another set: none of the 2 is of these 4 samples", id="another split"),
-        pytest.param(OTHERS, "coco-1", 1, "the first is coco-1 ({place}), where refcoco-unc-1 is due", id="its place"),
+        pytest.param(
+            OTHERS,
+            "coco-1",
+            1,
+            "belong to another dataset: none of the 2 matches one of these 4 samples",
+            id="another split",
+        ),
+        pytest.param(OTHERS, "coco-1", 1, "is coco-1 ({place}), the first sample refcoco-unc-1", id="its place"),
         pytest.param({}, "", 0, "holds no predictions: 4 samples have no prediction", id="empty"),
     ],
 )
@@ -180,7 +190,7 @@ def test_a_doubled_id_names_the_second_one(tmp_path, make):
     path = make(tmp_path)
     again = path.read_text()
     path.write_text(f"{again.rstrip()[:-1]},{again.lstrip()[1:]}" if again.startswith("[") else again * 2)
-    with pytest.raises(UserError, match=r"4 predictions are of samples that have one already, .* (line|entry) 5\)"):
+    with pytest.raises(UserError, match=r"4 predictions repeat a sample, .* (line|entry) 5\)"):
         count_at(SAMPLES, path, "lavt")
 
 
@@ -219,11 +229,14 @@ def test_a_corrupt_line_is_named(tmp_path, damage, says):
         (f'[{{"id": "refcoco-unc-1", "segmentation": [[1, 1, 4, 1, 4, {HUGE}]]}}]', "entry 1: a polygon"),
         (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, 2], "counts": [{HUGE}]}}}}]', "entry 1: the runs"),
         (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": [3]}}}}]', "entry 1: a mask"),
-        (f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": "1"}}}}]', "entry 1): a mask"),
-        ("[1]", "entry 1: a mask has a sample_id and a segmentation, got 1"),
-        ('[{"id": "a"}]', "entry 1: a mask has"),
+        (
+            f'[{{"id": "refcoco-unc-1", "segmentation": {{"size": [2, {HUGE}], "counts": "1"}}}}]',
+            "entry 1): the mask has size",
+        ),
+        ("[1]", "entry 1: an entry needs sample_id and segmentation, got 1"),
+        ('[{"id": "a"}]', "entry 1: an entry needs"),
         ('[{"id": "refcoco-unc-1", "segmentation": 3}]', "entry 1: a mask must be"),
-        ('[{"id": "x", "segmentation": [[1, 1, 4, 1, 4, 3]]}]', "entry 1: x is of no sample"),
+        ('[{"id": "x", "segmentation": [[1, 1, 4, 1, 4, 3]]}]', "entry 1: no sample has the id x"),
         ('[{"id": "x", "segmentation": {"size": [2, 2], "counts": [3]}}]', "entry 1: the runs of a mask of 2 x 2"),
     ],
 )

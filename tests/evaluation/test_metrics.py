@@ -160,7 +160,7 @@ def test_only_profiles_that_differ_from_their_protocol_warn_and_say_what_is_righ
 
 
 def test_an_unknown_profile_names_the_choices():
-    with pytest.raises(UserError, match="no profile 'res': choose one of lavt, rela, lisa, gsva, bool-ignore"):
+    with pytest.raises(UserError, match="unknown profile 'res': choose one of lavt, rela, lisa, gsva, bool-ignore"):
         profile_named("res")
 
 
@@ -171,5 +171,5 @@ def test_overlapping_instances_are_clipped_before_they_are_counted():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_nothing_to_score_is_an_error(profile):
-    with pytest.raises(UserError, match="nothing to score"):
+    with pytest.raises(UserError, match="no samples to score"):
         PROFILES[profile]([])

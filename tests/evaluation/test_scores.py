@@ -96,21 +96,21 @@ def test_what_such_silence_is_worth_is_the_profiles(profile):
 @pytest.mark.parametrize(
     ("samples", "predictions", "message"),
     [
-        pytest.param([ONE, TWO, NONE], [WHOLE], "2 samples have no prediction, the first is two", id="missing"),
-        pytest.param([ONE], [WHOLE, HALF, SILENT], "2 predictions are of no sample, the first is two", id="unknown"),
+        pytest.param([ONE, TWO, NONE], [WHOLE], "2 samples have no prediction, first two", id="missing"),
+        pytest.param([ONE], [WHOLE, HALF, SILENT], "2 predictions match no sample, first two", id="unknown"),
         pytest.param(
             [ONE],
             [WHOLE, WHOLE],
-            r"1 predictions are of samples that have one already, the first is one \(prediction 2\)",
+            r"1 predictions repeat a sample, first one \(prediction 2\)",
             id="twice",
         ),
         pytest.param(
             [ONE],
             [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))],
-            r"prediction of one \(prediction 1\): a mask of \(h, w\) = \(20, 10\)",
+            r"prediction of one \(prediction 1\): the mask has size \(h, w\) = \(20, 10\)",
             id="size",
         ),
-        pytest.param([], [], "nothing to score", id="no samples"),
+        pytest.param([], [], "no samples to score", id="no samples"),
     ],
 )
 def test_samples_and_predictions_that_do_not_match(samples, predictions, message):
@@ -152,7 +152,7 @@ def test_the_truth_itself_scores_one(profile):
 def test_neither_order_nor_lots_change_a_digit(profile, lot, monkeypatch):
     samples, _, worse = many(12)
     expected = score(samples, worse, profile, Bootstrap(draws=50))
-    monkeypatch.setattr("sam4mllm.evaluation.pairing.LOT", lot)
+    monkeypatch.setattr("sam4mllm.evaluation.pairing.CHUNK_SIZE", lot)
     shuffled = [worse[place] for place in np.random.default_rng(2).permutation(len(worse))]
     assert str(score(samples, shuffled, profile, Bootstrap(draws=50))) == str(expected)
 
@@ -200,7 +200,8 @@ def test_other_samples_or_conventions_are_not_compared():
 def test_predictions_of_another_set_are_called_so():
     other = [replace(WHOLE, id="coco-1"), replace(WHOLE, id="coco-2")]
     with pytest.raises(
-        UserError, match=r"another set: none of the 2 is of these 3 .* coco-1 \(prediction 1\), where one"
+        UserError,
+        match=r"another dataset: none of the 2 matches one of these 3 .* coco-1 \(prediction 1\), the first sample one",
     ):
         score([ONE, TWO, NONE], other, "lavt")
 

@@ -164,7 +164,7 @@ def test_one_command_predicts_what_is_missing_and_scores_it_and_an_oracle_says_s
     assert settings["prompter"] == "oracle"
     assert settings["options"] == {"positive": 2, "seed": 5}
     assert "| measured here (oracle, no model) |" in shown
-    assert "testA: prompts made from the true masks, the ceiling of a segmenter and no numbers of a model" in shown
+    assert "testA: prompts made from the ground truth; the segmenter's ceiling, not a model's score" in shown
     before = (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes()
     assert run(GRES, *ORACLE, "--positive", 2, "--seed", 5)[1] == shown
     assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == before
@@ -176,7 +176,7 @@ def test_who_drew_predictions_is_known_or_named(run, data):
     say(data, "refcoco/val")
     code, _, err = run(RES, "--diagnose")
     assert code == 2
-    assert "says which segmenter drew it: give --segmenter" in err.splitlines()[-1]
+    assert "do not name its segmenter: pass --segmenter" in err.splitlines()[-1]
 
 
 def test_diagnose_leaves_each_split_an_error_breakdown_and_a_page(run, tmp_path):
@@ -190,7 +190,7 @@ def test_diagnose_leaves_each_split_an_error_breakdown_and_a_page(run, tmp_path)
         page = file.with_suffix(".html").read_text()
         assert stands_alone(page)
         assert Page(page).text("h1") == [f"reasonseg: {split}"]
-        assert f"reasonseg/{split}, with pictures in {file.with_suffix('.html')}:\n\n| lost to | all |" in shown
+        assert f"reasonseg/{split}, with images in {file.with_suffix('.html')}:\n\n| lost to | all |" in shown
     assert shown.count("| lost to, by kind | short | long |") == 2
     assert shown.index("| measured here (oracle, no model) |") < shown.index("| lost to | all |")
 
@@ -207,7 +207,7 @@ def test_predictions_of_others_are_diagnosed_by_the_segmenter_that_is_named(run,
     code, shown, err = run(RES, "--diagnose", "--segmenter", "grabcut")
     assert code == 0
     assert "| redrawn | -50.00 (4) |" in shown  # half of the block was said, and no prompt that would draw it
-    assert "warning: refcoco/val: 4 masks are redrawn unlike what was predicted" in err
+    assert "warning: refcoco/val: 4 masks change when redrawn" in err
 
 
 def cut(file):
@@ -217,7 +217,7 @@ def cut(file):
 @pytest.mark.parametrize(
     ("words", "damage", "says"),
     [
-        pytest.param((), cut, "refcoco/val: 2 samples have no prediction, the first is refcoco-val-2", id="partial"),
+        pytest.param((), cut, "refcoco/val: 2 samples have no prediction, first refcoco-val-2", id="partial"),
         pytest.param((), lambda file: file.write_text(""), "holds no predictions: 4 samples", id="empty"),
         pytest.param(("--format", "html"), None, "choose from markdown, latex, json", id="format"),
         pytest.param(("--mllm", "tiny"), None, "options of models need --predict", id="a model without --predict"),
@@ -234,10 +234,10 @@ def cut(file):
         ),
         pytest.param(("--predict", "--device", "cpu,cpu"), None, "2 devices need as many workers", id="devices"),
         pytest.param(("--predict",), None, "no MLLM is named", id="no model"),
-        pytest.param((*ORACLE, "--mllm", "tiny"), None, "oracle asks no MLLM", id="an oracle and a model"),
+        pytest.param((*ORACLE, "--mllm", "tiny"), None, "oracle does not use an MLLM", id="an oracle and a model"),
         pytest.param((*ORACLE, "--points", 9), None, "it takes positive, negative, seed", id="an option of another"),
         pytest.param((*ORACLE, "--positive", -1), None, "0 or more points", id="minus one point"),
-        pytest.param((*ORACLE, "--samples", "nowhere"), None, "none of the samples of res are below", id="no samples"),
+        pytest.param((*ORACLE, "--samples", "nowhere"), None, "no samples of res in", id="no samples"),
     ],
 )
 def test_a_mistake_is_one_line(run, data, words, damage, says):
@@ -256,7 +256,7 @@ def test_predictions_of_another_split_are_refused(run, data):
     say(data, "refcoco/val").rename(say(data, "refcoco+/testB"))
     code, _, err = run(RES)
     assert code == 2
-    assert "error: refcoco+/testB: the predictions are of another set: none of the 4" in err
+    assert "error: refcoco+/testB: the predictions belong to another dataset: none of the 4" in err
 
 
 def test_a_split_whose_samples_are_gone_is_not_scored(run, data):

@@ -44,8 +44,8 @@ def test_what_is_from_memory_is_kept_and_not_given_out():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"mark": "3rd"}, "a mark of 2nd, rec"),
-        ({"read": ""}, "where it was read"),
+        ({"mark": "3rd"}, r"a mark \(2nd, rec\)"),
+        ({"read": ""}, "its source"),
         ({"bIoU": [1, 2, 3]}, "and metrics"),
         ({"gIoU": [1, 2]}, "zip"),
         ({"gIoU": [0.7, 101, 3]}, "in percent"),

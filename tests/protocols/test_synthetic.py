@@ -102,20 +102,20 @@ def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
         assert f"- `{name}`: " in text
     assert len(re.findall(r"- `pqpp` less `ppg`: [+-]", text)) == 4
     assert all(row[1:] == ["0 (0)"] * len(WAYS) for stage in ("failed", "redrawn") for row in rows(text, stage))
-    assert "no pqpp.html" not in capsys.readouterr().err
+    assert "pqpp.html is not written" not in capsys.readouterr().err
     page = (tmp_path / "pqpp.html").read_text()
     assert stands_alone(page)
     assert Page(page).text("h1") == ["shapes: calibrated and ppg"]
     before = {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in WAYS}
     again = evaluate(tmp_path, 2, ways_named(["oracle", "ppg"]), DRAWS)
     assert rows(again, "ppg") == rows(text, "ppg")
-    assert "no pqpp.html is written: it sets calibrated beside ppg, and not both" in capsys.readouterr().err
+    assert "pqpp.html is not written: it compares calibrated with ppg, and needs both" in capsys.readouterr().err
     assert {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in WAYS} == before
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(("--way", "guess"), "there is no way 'guess': choose from zero-shot"), (("--out", "file"), "file")],
+    [(("--way", "guess"), "unknown way 'guess': choose from zero-shot"), (("--out", "file"), "file")],
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, says):
     monkeypatch.chdir(tmp_path)

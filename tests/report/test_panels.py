@@ -26,4 +26,4 @@ def test_an_image_that_cannot_be_read_is_its_error(tmp_path):
 def test_an_image_of_another_size_is_its_error():
     image = np.zeros((4, 6, 3), np.uint8)
     assert check_size(image, 6, 4) is image
-    assert check_size(image, 4, 6) == "the image is 6 x 4 pixels, the sample says 4 x 6"
+    assert check_size(image, 4, 6) == "the image is 6 x 4 pixels, the sample expects 4 x 6"

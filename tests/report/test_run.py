@@ -19,8 +19,8 @@ def test_a_run_knows_each_iou_and_where_it_was_lost(tmp_path):
 @pytest.mark.parametrize(
     ("profile", "predictions", "cut", "says"),
     [
-        pytest.param("rela", OTHERS, None, "of other predictions or another profile: for right", id="others"),
-        pytest.param("lavt", PREDICTIONS, 3, "of other samples: it holds 3, the predictions 8", id="some"),
+        pytest.param("rela", OTHERS, None, "belongs to other predictions or another profile: right", id="others"),
+        pytest.param("lavt", PREDICTIONS, 3, "belongs to other samples: it has 3, the predictions 8", id="some"),
     ],
 )
 def test_a_diagnosis_of_something_else_is_refused(tmp_path, profile, predictions, cut, says):
@@ -31,5 +31,5 @@ def test_a_diagnosis_of_something_else_is_refused(tmp_path, profile, predictions
 
 def test_a_diagnosis_of_samples_by_other_names_is_refused(tmp_path):
     entries = diagnose(samples(tmp_path), PREDICTIONS, Painter(), "rela")
-    with pytest.raises(UserError, match="of other samples"):
+    with pytest.raises(UserError, match="belongs to other samples"):
         Run.of("mine", SAMPLES, PREDICTIONS, "rela", DRAWS, [replace(entries[0], id="x"), *entries[1:]])

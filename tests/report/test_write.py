@@ -56,8 +56,8 @@ def test_predictions_alone_are_a_page_too(run):
     [
         (["mine.jsonl", "--against", "mine.jsonl"], "mine.jsonl is given twice"),
         (["mine.jsonl", "--against-diagnosis", "other.lost"], "--against-diagnosis needs --against"),
-        (["mine.jsonl", "--diagnosis", "other.lost"], "of other predictions or another profile"),
-        (["mine.jsonl", "--diagnosis", "mine.jsonl"], "mine.jsonl, line 1: no record of a diagnosis"),
+        (["mine.jsonl", "--diagnosis", "other.lost"], "belongs to other predictions or another profile"),
+        (["mine.jsonl", "--diagnosis", "mine.jsonl"], "mine.jsonl, line 1: not a diagnosis record"),
         (["mine.jsonl", "--by", "colour"], "choose from size"),
         (["mine.jsonl", "--out", "set"], "cannot write set"),
         (["mine.jsonl", "--out", "./mine.jsonl"], "cannot write mine.jsonl: it is what is read"),
@@ -70,10 +70,10 @@ def test_predictions_alone_are_a_page_too(run):
         ([*BOTH[:3], "--out", "other.timings.jsonl"], "it is what is read"),
         (["missing.jsonl"], "cannot read missing.jsonl"),
         (["."], "cannot read .: it is a folder"),
-        (["mine.jsonl", "--against", "less.jsonl"], "1 samples have no prediction, the first is right (less.jsonl)"),
-        (["mine.jsonl", "--against", "strange.jsonl"], "of no sample, the first is x (strange.jsonl, line 2)"),
-        (["mine.jsonl", "--diagnosis", "empty.lost"], "the diagnosis of mine is of other samples: it holds 0"),
-        ([*BOTH[:3], "--against-diagnosis", "mine.lost"], "the diagnosis of other is of other predictions"),
+        (["mine.jsonl", "--against", "less.jsonl"], "1 samples have no prediction, first right (less.jsonl)"),
+        (["mine.jsonl", "--against", "strange.jsonl"], "match no sample, first x (strange.jsonl, line 2)"),
+        (["mine.jsonl", "--diagnosis", "empty.lost"], "the diagnosis of mine belongs to other samples: it has 0"),
+        ([*BOTH[:3], "--against-diagnosis", "mine.lost"], "the diagnosis of other belongs to other predictions"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):

@@ -1,1 +1,1 @@
-"""Calibration: PQPP's layout, number of points and thresholds, chosen on a validation split."""
+"""Calibration: chooses PQPP's layout, number of points and thresholds on a validation split."""

@@ -1,4 +1,4 @@
-"""The settings to choose from, the metric to choose by, and the result."""
+"""The search space of a calibration, the metric to maximise, and the result."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The settings to choose from, and the metric to choose by.
+    """The settings to choose from, and the metric to maximise.
 
     Attributes:
-        layouts: the layouts, with their numbers of points.
+        layouts: point layouts, with their numbers of points.
         profile: a key of `metrics.PROFILES`.
         metric: one of the profile's metrics; higher is better.
-        thresholds: of P(yes) and of P(no); all pairs are tried.
-        bootstrap: of the gain's interval.
+        thresholds: thresholds for P(yes) and P(no); all pairs are tried.
+        bootstrap: settings of the gain's interval.
 
     Raises:
         UserError: if there are no layouts, or the profile or its metric is unknown.
@@ -44,29 +44,30 @@ class Choice:
     def __post_init__(self) -> None:
         metrics = profile_named(self.profile).metrics
         if self.metric not in metrics:
-            raise UserError(f"{self.profile} has no number {self.metric!r}: choose from {', '.join(metrics)}")
+            raise UserError(f"profile {self.profile} has no metric {self.metric!r}: choose from {', '.join(metrics)}")
         if not self.layouts:
-            raise UserError("there is nothing to choose from: no layouts")
+            raise UserError("no layouts to choose from: give at least one")
 
     @property
     def settings(self) -> list[Setting]:
         """All settings to try, including the paper's thresholds."""
-        signs = dict.fromkeys([*product(self.thresholds, self.thresholds), (PAPER.sure.yes, PAPER.sure.no)])
-        return [Setting(layout, Sure(*sign)) for layout in self.layouts for sign in signs]
+        pairs = dict.fromkeys([*product(self.thresholds, self.thresholds), (PAPER.sure.yes, PAPER.sure.no)])
+        return [Setting(layout, Sure(*pair)) for layout in self.layouts for pair in pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The chosen setting, and its gain.
+    """The chosen setting, and its gain over the default thresholds.
 
     Attributes:
         chosen: the setting that was written into the adapter's card.
-        metric: the name of the metric that was maximised.
+        metric: name of the maximised metric.
         validation: the metric of the chosen setting and of the settings it is compared with, by name.
-        test: the same on the test split; empty without one.
-        gains: how much better the chosen setting is on the test split, with the 95% interval's ends.
-        counts: the numbers of settings, samples and segmented masks.
-        warnings: what a reader of the result has to know, one line each.
+        test: the same on the test split; empty without a test split.
+        gains: the gain of the chosen setting over each of the others on the test split, with the ends of the 95%
+            interval.
+        counts: numbers of settings, samples and segmented masks.
+        warnings: caveats that a reader of the result needs, one line each.
     """
 
     chosen: Setting
@@ -79,7 +80,7 @@ class Calibrated:
 
     def to_json(self) -> dict[str, Any]:
         """All fields; metrics are 0..1."""
-        gains = {name: [or_none(number) for number in apart] for name, apart in self.gains.items()}
+        gains = {name: [or_none(number) for number in gain] for name, gain in self.gains.items()}
         return {**asdict(self), "chosen": self.chosen.options, "gains": gains, "sam4mllm": __version__}
 
     def format_table(self) -> str:

@@ -1,12 +1,13 @@
-"""What `sam4mllm calibrate` does: chooses PQPP's options on a validation split and writes them into an adapter's card.
+"""The `sam4mllm calibrate` command: chooses PQPP's options on a validation split and writes them to the adapter's card.
 
-Adaptive PQPP keeps its own options: it asks about the points where answers are least certain, and thresholds chosen for
-evenly placed points let too many wrong answers through.
+Adaptive PQPP does not use these options: it queries the least certain points, and thresholds chosen for evenly placed
+points accept too many wrong answers there.
 
-The output folder, by default beside the adapter, holds the answers, from which a stopped run resumes, and a report:
+The output folder, by default ``calibration`` in the adapter's folder, holds the answers and a report. A stopped run
+resumes from the answers:
 
-    calibration/asked.jsonl   a survey of the validation split, as predictions
-    calibration/test.jsonl    one of the test split, about the points of the settings that are compared
+    calibration/asked.jsonl   survey of the validation split, as predictions
+    calibration/test.jsonl    survey of the test split, on the points of the compared settings
     calibration/report.json   {"chosen": {"layout": "grid", "points": 9, "sure_yes": 0.6, "sure_no": 0.7}, ...}
 """
 
@@ -45,18 +46,18 @@ def calibrate(
     """Chooses PQPP's options on a validation split and writes them into the adapter's card.
 
     Args:
-        recipe: names the adapter and the segmenter.
+        recipe: configuration with the adapter and the segmenter.
         choice: the settings to choose from, and the metric.
-        samples: the validation split's folder.
+        samples: folder of the validation split.
         out: the output folder; None for ``calibration`` in the adapter's folder.
-        batch_size: samples per batch of the model, 1 or more.
+        batch_size: samples per batch of the model, at least 1.
         progress: makes a progress bar.
-        test: another split, on which the gain is measured; None for no gain.
-        images: the root of the images of both splits, if they were moved.
+        test: folder of another split, on which the gain is measured; None skips it.
+        images: root of the images of both splits, if they were moved.
 
     Raises:
-        UserError: if the adapter has no card or was trained on a split, the two splits are the same, there are no
-            samples, or something cannot be built, read or written.
+        UserError: if the adapter has no card or was trained on a split, both splits are the same or one is empty, or
+            a model or file cannot be used.
     """
     card, folder = _card(recipe), Path(recipe.adapter or "")
     recipe = replace(recipe, prompter="pqpp").resolved()
@@ -66,21 +67,21 @@ def calibrate(
     check_file(folder / CARD)
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
-    warnings = (*_warnings(validation, held_out), *_listed(card))
+    warnings = (*_warnings(validation, held_out), *_warn_of_list_questions(card))
     surveys = SurveyRunner(recipe, choice.profile, batch_size, progress)
     swept, failed = surveys.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
-    beside = {"calibrated": chosen, SAME: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
+    compared = {"calibrated": chosen, SAME: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
     tested = None
     if held_out:
-        tested, lost = surveys.swept(held_out, list(dict.fromkeys(beside.values())), out / "test.jsonl")
-        failed += lost
+        tested, test_failed = surveys.swept(held_out, list(dict.fromkeys(compared.values())), out / "test.jsonl")
+        failed += test_failed
     calibrated = Calibrated(
         chosen,
         choice.metric,
-        _numbers(swept, beside, choice.metric),
-        _numbers(tested, beside, choice.metric),
-        _gains(tested, beside, choice),
+        _metrics_by_name(swept, compared, choice.metric),
+        _metrics_by_name(tested, compared, choice.metric),
+        _gains(tested, compared, choice),
         {"settings": len(swept.pixels), "samples": len(validation), "masks": swept.drawn},
         (*warnings, *failed),
     )
@@ -92,21 +93,21 @@ def calibrate(
 def _card(recipe: Recipe) -> Card:
     card = Card.read(Path(recipe.adapter)) if recipe.adapter else None
     if card is None:
-        raise UserError(f"what is chosen is kept in an adapter's {CARD}: give --adapter, a folder that holds one")
+        raise UserError(f"calibrate writes to the adapter's {CARD}: pass --adapter with a folder that has this file")
     return card
 
 
 def _split(folder: Path, images: Path | None, card: Card) -> SampleSet:
-    """The samples of a split, unless the adapter was trained on it."""
+    """The samples of a split; refuses a split that the adapter was trained on."""
     samples = read_samples(folder, images)
     trained_on = {hashed: place for place, hashed in card.data.items()}
     for hashed in data([str(folder)]).values():
         if hashed in trained_on:
             raise UserError(
-                f"the adapter was taught {folder} ({trained_on[hashed]} in its {CARD}): give a validation split"
+                f"the adapter was trained on {folder} ({trained_on[hashed]} in its {CARD}): pass a validation split"
             )
     if not len(samples):
-        raise UserError(f"{folder} holds no samples to calibrate on")
+        raise UserError(f"{folder} has no samples to calibrate on")
     return samples
 
 
@@ -119,39 +120,41 @@ def _warnings(validation: SampleSet, test: SampleSet | None) -> tuple[str, ...]:
     messages = []
     if tests := sorted({sample.split for sample in validation if sample.split.lower().startswith("test")}):
         messages.append(
-            f"the samples are of the split {', '.join(tests)}: numbers of a test split on which something was chosen "
-            f"are too high"
+            f"the validation samples belong to the split {', '.join(tests)}: scores of a test split that was used for "
+            f"calibration are too high"
         )
     if test and fingerprint(validation.samples) == fingerprint(test.samples):
-        raise UserError("the gain is measured on other samples than it was chosen on: give another split to --test")
-    if test and (both := {sample.image for sample in validation} & {sample.image for sample in test}):
-        messages.append(f"{len(both)} pictures are in both splits, {min(both)} for one: the gain may be too high")
+        raise UserError("--test is the validation split: pass another split to measure the gain on")
+    if test and (shared := {sample.image for sample in validation} & {sample.image for sample in test}):
+        messages.append(f"{len(shared)} images are in both splits, for example {min(shared)}: the gain may be too high")
     return tuple(messages)
 
 
-def _listed(card: Card) -> tuple[str, ...]:
-    """A warning if the adapter was trained to answer about all points in one turn, which gives no probabilities."""
+def _warn_of_list_questions(card: Card) -> tuple[str, ...]:
+    """A warning if the adapter was trained to label all points in one reply, which gives no probabilities."""
     if card.prompters.get("pqpp", {}).get("ask", "one") == "one":
         return ()
-    return ("the adapter was asked by lists, whose answers have no thresholds: it is now asked about each point alone",)
+    return (
+        "the adapter labels all points in one reply, without probabilities: calibration queries each point separately",
+    )
 
 
-def _numbers(swept: Swept | None, beside: Mapping[str, Setting], metric: str) -> dict[str, float]:
+def _metrics_by_name(swept: Swept | None, compared: Mapping[str, Setting], metric: str) -> dict[str, float]:
     """The metric of each setting by name, if the setting was surveyed and the metric is defined."""
-    surveyed = {name: setting for name, setting in beside.items() if swept and setting in swept.pixels}
+    surveyed = {name: setting for name, setting in compared.items() if swept and setting in swept.pixels}
     values = {name: swept.ratio(setting, metric).value for name, setting in surveyed.items() if swept}
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def _gains(
-    tested: Swept | None, beside: Mapping[str, Setting], choice: Choice
+    tested: Swept | None, compared: Mapping[str, Setting], choice: Choice
 ) -> dict[str, tuple[float, float, float]]:
     if tested is None:
         return {}
-    ours, *others = (tested.ratio(setting, choice.metric) for setting in beside.values())
+    calibrated, *references = (tested.ratio(setting, choice.metric) for setting in compared.values())
     return differences(
-        dict.fromkeys((SAME, DEFAULT), ours),
-        dict(zip((SAME, DEFAULT), others, strict=True)),
+        dict.fromkeys((SAME, DEFAULT), calibrated),
+        dict(zip((SAME, DEFAULT), references, strict=True)),
         tested.pictures,
         choice.bootstrap,
     )

@@ -1,4 +1,4 @@
-"""Runs a survey of a split, resumably, and segments the prompts of each setting."""
+"""Runs a resumable survey of a split, and segments the prompts of each setting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sam4mllm.runtime.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class SurveyRunner:
-    """Surveys splits with one recipe; loads the model only if answers are missing."""
+    """Surveys splits with one configuration; loads the MLLM only if answers are missing."""
 
     recipe: Recipe
     profile: str
@@ -31,8 +31,8 @@ class SurveyRunner:
     def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[Swept, tuple[str, ...]]:
         """Surveys a split, resuming a stopped run, and counts the pixels of each setting.
 
-        Samples that failed in an earlier run are asked again. A sample that fails now has an empty mask for every
-        setting, and a warning.
+        Samples that failed in an earlier run are retried. A sample that fails in this run has an empty mask for every
+        setting, and adds a warning.
 
         Raises:
             UserError: if every sample failed; and as `predict_parts` and `sweep` do.
@@ -40,8 +40,8 @@ class SurveyRunner:
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
         work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
-        asks = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
-        made = settings_of(replace(self.recipe, prompter="survey", options=asks), samples, self.batch_size)
+        options = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
+        run_settings = settings_of(replace(self.recipe, prompter="survey", options=options), samples, self.batch_size)
         with self.progress(len(samples), "asked") as advance:
             predict_parts(
                 samples,
@@ -49,7 +49,7 @@ class SurveyRunner:
                 InProcess(),
                 file,
                 Shard(),
-                settings=made,
+                settings=run_settings,
                 progress=lambda _: advance(),
                 retry_failed=True,
             )
@@ -60,9 +60,9 @@ class SurveyRunner:
 
 
 def _warn_of_failures(answers: Sequence[Prediction]) -> tuple[str, ...]:
-    """A warning of the samples that failed, if any did."""
+    """A warning about failed samples, if there are any; raises a `UserError` if all failed."""
     errors = [f"{answer.id}: {answer.error}" for answer in answers if answer.error is not None]
     if len(errors) == len(answers):
-        raise UserError(f"nothing can be chosen, all {len(answers)} samples failed; the first: {errors[0]}")
-    count = f"{len(errors)} of {len(answers)} samples failed, and are asked again by the same command; the first: "
+        raise UserError(f"cannot calibrate: all {len(answers)} samples failed, first {errors[0]}")
+    count = f"{len(errors)} of {len(answers)} samples failed; run the same command again to retry them; first: "
     return (count + errors[0],) if errors else ()

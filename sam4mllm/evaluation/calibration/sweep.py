@@ -1,8 +1,7 @@
-"""Chooses PQPP's layout, number of points and thresholds by the masks they give. Reads no files except images.
+"""Compares PQPP's layouts, numbers of points and thresholds by the masks they give. Reads no files except images.
 
-The model answers once for each sample: with boxes, and about the points of all layouts (`Survey`). The prompts of PQPP
-for any layout and thresholds follow from these answers. Most thresholds keep the same points, and each set of points is
-segmented once.
+The model predicts the boxes of a sample and answers about the points of all layouts once (`Survey`). PQPP's prompts for
+any layout and thresholds follow from these answers. Many thresholds give the same prompts, which are segmented once.
 
     >>> swept = sweep(samples, read_predictions(Path("out/asked.jsonl")), segmenter, settings, "lavt")
     >>> swept.best("cIoU")
@@ -33,7 +32,7 @@ from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then
 from sam4mllm.segmenters import Scene, Segmenter
 
 AT_ONCE = 32
-"""Masks segmented at once; bounds the memory."""
+"""Prompts per call of the segmenter; bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Setting:
 
     @property
     def options(self) -> dict[str, str | int | float]:
-        """The arguments of `PQPP`."""
+        """The setting as arguments of `PQPP`."""
         return {
             "layout": self.layout.name,
             "points": self.layout.points,
@@ -54,38 +53,38 @@ class Setting:
         }
 
     def prompts(self, prediction: Prediction) -> tuple[Prompt, ...]:
-        """The prompts that PQPP makes of a survey's answers.
+        """The prompts that PQPP derives from a survey's answers.
 
         Raises:
-            UserError: if a point of the layout was not asked about.
+            UserError: if the survey has no answer for a point of the layout.
         """
         answers = {(answer.object, answer.x, answer.y): answer for answer in prediction.asked}
-        asked: list[Asked] = []
+        layout_answers: list[Asked] = []
         for index, prompt in enumerate(prediction.prompts):
             for point in self.layout.lay(prompt.box):
                 if (index, point.x, point.y) not in answers:
-                    raise UserError(f"{prediction.id} was not asked about all {self.layout.points} points of a layout")
-                asked.append(answers[index, point.x, point.y])
-        return self.sure.kept(prediction.prompts, asked)
+                    raise UserError(f"the survey of {prediction.id} lacks a point of {self.layout}")
+                layout_answers.append(answers[index, point.x, point.y])
+        return self.sure.kept(prediction.prompts, layout_answers)
 
 
 PAPER = Setting(Layout("grid", 25), Sure())
-"""PQPP's default, without calibration: the thresholds of the paper's code."""
+"""PQPP's default without calibration: the thresholds of the paper's code."""
 
 
 class Survey:
-    """Asks for boxes, then about the points of several layouts inside each; a point of two layouts is asked about once.
+    """A prompter that requests boxes, then labels for the points of several layouts in each box, without duplicates.
 
     Args:
         mllm: the model that answers.
-        layouts: the layouts.
+        layouts: the point layouts.
     """
 
     def __init__(self, mllm: MLLM, layouts: Sequence[Layout]) -> None:
         self.mllm, self.layouts = mllm, tuple(layouts)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query; its prompts are the boxes alone, and ``asked`` holds every point."""
+        """One `Prompting` per query: the prompts are boxes alone, ``asked`` holds the answer about each point."""
         return boxes_then(self.mllm, queries, self._ask)
 
     def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
@@ -113,9 +112,9 @@ class Swept:
 
     Attributes:
         profile: a key of `metrics.PROFILES`.
-        pixels: by setting.
+        pixels: pixel counts by setting.
         pictures: the index of each expression's image.
-        drawn: number of masks that were segmented.
+        drawn: number of segmented masks.
     """
 
     profile: str
@@ -128,7 +127,7 @@ class Swept:
         return profile_named(self.profile).ratios(self.pixels[setting])[metric]
 
     def best(self, metric: str) -> Setting:
-        """The setting with the highest metric; of equal ones the one with the fewest points, nearest to the paper's.
+        """The setting with the highest metric; ties go to fewer points, then to thresholds nearest to the paper's.
 
         Raises:
             UserError: if the metric is undefined for every setting.
@@ -139,8 +138,8 @@ class Swept:
             raise UserError(f"{metric} of {self.profile} is undefined on these samples: choose another metric")
 
         def rank(setting: Setting) -> tuple[float, int, float]:
-            apart = abs(setting.sure.yes - PAPER.sure.yes) + abs(setting.sure.no - PAPER.sure.no)
-            return values[setting], -setting.layout.points, -apart
+            distance = abs(setting.sure.yes - PAPER.sure.yes) + abs(setting.sure.no - PAPER.sure.no)
+            return values[setting], -setting.layout.points, -distance
 
         return max(defined, key=rank)
 
@@ -153,39 +152,39 @@ def sweep(
     profile: str,
     progress: Callable[[], None] = lambda: None,
 ) -> Swept:
-    """Segments the prompts that PQPP makes with each setting, and counts pixels.
+    """Segments the prompts that PQPP derives with each setting, and counts pixels.
 
     Args:
-        samples: with images and ground truth; one or more.
-        predictions: a survey's, one for each sample in their order.
-        segmenter: makes the masks.
-        settings: one or more, of layouts that the survey asked about.
+        samples: one or more samples with images and ground truth.
+        predictions: the survey's predictions, in the order of the samples.
+        segmenter: segments the prompts.
+        settings: one or more settings, with layouts of the survey.
         profile: a key of `metrics.PROFILES`.
         progress: called after each sample.
 
     Raises:
-        UserError: if an image cannot be used, or a point was not asked about.
+        UserError: if an image cannot be used, or the survey has no answer for a point.
     """
-    counted = {setting: CountColumns.empty(len(samples)) for setting in settings}
-    scene = _Scenes(samples, segmenter)
-    drawn = 0
+    pixels_by_setting = {setting: CountColumns.empty(len(samples)) for setting in settings}
+    scenes = _Scenes(samples, segmenter)
+    n_masks = 0
     for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
-        prompts_by_setting = {setting: setting.prompts(prediction) for setting in counted}
-        masks = _masks(sample, list(dict.fromkeys(prompts_by_setting.values())), scene)
-        truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
+        prompts_by_setting = {setting: setting.prompts(prediction) for setting in pixels_by_setting}
+        masks = _masks(sample, list(dict.fromkeys(prompts_by_setting.values())), scenes)
+        ground_truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
         pixels = profile_named(profile).count(
-            [truth] * len(masks), [(mask.size, mask.counts) for mask in masks.values()]
+            [ground_truth] * len(masks), [(mask.size, mask.counts) for mask in masks.values()]
         )
         rows = {prompts: index for index, prompts in enumerate(masks)}
         for setting, prompts in prompts_by_setting.items():
-            counted[setting].put(np.array([row]), pixels[np.array([rows[prompts]])])
-        drawn += len(masks)
+            pixels_by_setting[setting].put(np.array([row]), pixels[np.array([rows[prompts]])])
+        n_masks += len(masks)
         progress()
-    return Swept(profile, counted, numbered([sample.image for sample in samples]), drawn)
+    return Swept(profile, pixels_by_setting, numbered([sample.image for sample in samples]), n_masks)
 
 
 class _Scenes:
-    """Embeds the image of a sample, and keeps the last one: expressions of one image usually follow each other."""
+    """Embeds images and caches the last one, since expressions of one image are usually adjacent."""
 
     def __init__(self, samples: SampleSet, segmenter: Segmenter) -> None:
         self._samples, self._segmenter = samples, segmenter
@@ -197,16 +196,18 @@ class _Scenes:
         return self._last[1]
 
 
-def _masks(sample: Sample, wanted: Sequence[tuple[Prompt, ...]], scenes: _Scenes) -> dict[tuple[Prompt, ...], Rle]:
-    """The mask of each set of prompts; every prompt is segmented once."""
-    distinct = iter(dict.fromkeys(prompt for prompts in wanted for prompt in prompts))
+def _masks(sample: Sample, prompt_sets: Sequence[tuple[Prompt, ...]], scenes: _Scenes) -> dict[tuple[Prompt, ...], Rle]:
+    """The mask of each tuple of prompts; every prompt is segmented once."""
+    distinct = iter(dict.fromkeys(prompt for prompts in prompt_sets for prompt in prompts))
     rles: dict[Prompt, Rle] = {}
-    for lot in _lots(distinct):
-        segmented = scenes.of(sample).segment(lot)
-        rles.update((prompt, Rle.from_mask(result.mask)) for prompt, result in zip(lot, segmented, strict=True))
-    return {prompts: union([rles[prompt] for prompt in prompts], sample.height, sample.width) for prompts in wanted}
+    for chunk in _split_into_chunks(distinct):
+        segmented = scenes.of(sample).segment(chunk)
+        rles.update((prompt, Rle.from_mask(result.mask)) for prompt, result in zip(chunk, segmented, strict=True))
+    return {
+        prompts: union([rles[prompt] for prompt in prompts], sample.height, sample.width) for prompts in prompt_sets
+    }
 
 
-def _lots(prompts: Iterator[Prompt]) -> Iterator[list[Prompt]]:
-    while lot := list(islice(prompts, AT_ONCE)):
-        yield lot
+def _split_into_chunks(prompts: Iterator[Prompt]) -> Iterator[list[Prompt]]:
+    while chunk := list(islice(prompts, AT_ONCE)):
+        yield chunk

@@ -106,13 +106,13 @@ def test_what_failed_is_said_and_asked_again(command, adapter, talker, samples):
         (samples.images / name).rename(samples.images / f"_{name}")
     code, _, err = command(*words)
     assert code == 2
-    assert "error: nothing can be chosen, all 8 samples failed; the first: " in err
+    assert "error: cannot calibrate: all 8 samples failed, first " in err
     assert (adapter / "sam4mllm.json").read_bytes() == card
 
     (samples.images / "_p.png").rename(samples.images / "p.png")
     code, _, err = command(*words)
     assert code == 0
-    assert "warning: 4 of 8 samples failed, and are asked again by the same command; the first: " in err
+    assert "warning: 4 of 8 samples failed; run the same command again to retry them; first: " in err
     (samples.images / "_q.png").rename(samples.images / "q.png")
     code, _, err = command(*words)
     assert (code, "failed" in err) == (0, False)
@@ -123,24 +123,24 @@ def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
     replace(Card.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
     assert code == 0
-    assert "warning: the adapter was asked by lists" in err
+    assert "warning: the adapter labels all points in one reply" in err
     assert "ask" not in Card.read(adapter).prompters["pqpp"]
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        pytest.param(["train", *WORDS], "the adapter was taught ", id="training split"),
-        pytest.param(["val", "--test", "train", *WORDS], "the adapter was taught ", id="training split as test"),
-        pytest.param(["val", "--test", "val", *WORDS], "on other samples than it was chosen on", id="same split"),
+        pytest.param(["train", *WORDS], "the adapter was trained on ", id="training split"),
+        pytest.param(["val", "--test", "train", *WORDS], "the adapter was trained on ", id="training split as test"),
+        pytest.param(["val", "--test", "val", *WORDS], "--test is the validation split", id="same split"),
         pytest.param(["val", *WORDS, "--profile", "lisa", "--metric", "mIoU"], "choose from gIoU, cIoU", id="metric"),
         pytest.param(["val", *WORDS, "--profile", "coco"], "choose one of lavt", id="profile"),
         pytest.param(["val", *WORDS, "--points", 5], "a square number for the grid", id="grid"),
         pytest.param(["val", *WORDS, "--layout", "spiral"], "unknown layout 'spiral'", id="layout"),
         pytest.param(["val", "--segmenter", "box"], "takes no points", id="segmenter of boxes"),
         pytest.param(["none", *WORDS], "none", id="no such split"),
-        pytest.param(["empty", *WORDS], "holds no samples", id="no samples"),
-        pytest.param(["val", *WORDS, "--adapter", "val"], "kept in an adapter's sam4mllm.json", id="no card"),
+        pytest.param(["empty", *WORDS], "has no samples to calibrate on", id="no samples"),
+        pytest.param(["val", *WORDS, "--adapter", "val"], "writes to the adapter's sam4mllm.json", id="no card"),
     ],
 )
 def test_a_mistake_is_one_line_and_the_card_stays_as_it_is(command, adapter, talker, monkeypatch, words, says):
@@ -167,7 +167,7 @@ def test_nothing_is_chosen_by_a_number_that_is_none(command, adapter, talker):
 def test_a_test_split_to_choose_on_is_warned_of(command, adapter, talker):
     code, _, err = command("calibrate", adapter.parent / "test", "--adapter", adapter, *WORDS)
     assert code == 0
-    assert "warning: the samples are of the split test" in err
+    assert "warning: the validation samples belong to the split test" in err
 
 
 def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples):  # noqa: F811
@@ -176,7 +176,7 @@ def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples
     words = ["--test", adapter.parent / "other", "--draws", 20]
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
     assert code == 0
-    assert "warning: 1 pictures are in both splits, p.png for one" in err
+    assert "warning: 1 images are in both splits, for example p.png" in err
 
 
 def test_no_layouts_are_nothing_to_choose_from():

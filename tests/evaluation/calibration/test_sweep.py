@@ -153,5 +153,5 @@ def test_a_sample_that_failed_counts_as_empty_with_every_setting(samples, tmp_pa
 
 def test_a_layout_that_was_not_asked_about_is_refused(samples, tmp_path):
     found = surveyed(samples, Leaning(), tmp_path)
-    with pytest.raises(UserError, match="a1 was not asked about all 25 points"):
+    with pytest.raises(UserError, match="the survey of a1 lacks a point"):
         sweep(samples, found, Nearest(), [PAPER], "lavt")
