@@ -51,7 +51,7 @@ class Sight:
     def prepare(self, image: Image) -> PilImage.Image:
         """The image for the processor: unchanged, or centred on a square of the mean colour."""
         if not self._crops:
-            return PilImage.fromarray(image)  # not an array: 1 x 1 or 3 x 3 pixels may be mistaken for channels first
+            return PilImage.fromarray(image)  # as an array, 1 x 1 or 3 x 3 pixels may be mistaken for channels first
         height, width = image.shape[:2]
         left, top = (int(offset) for offset in Frame.padded(width, height).offset)
         square = np.full((max(height, width), max(height, width), 3), self._padding, dtype=np.uint8)

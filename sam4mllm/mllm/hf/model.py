@@ -102,8 +102,7 @@ class HfMLLM:
             device: a torch device; CUDA if available by default.
             device_map: how to distribute the model over devices, instead of ``device``.
             attention: the attention implementation, as transformers names it; by default transformers chooses.
-            four_bits: whether to quantize the language model's weights to 4 bits. A LoRA can be trained on them; needs
-                a GPU.
+            four_bits: whether to quantize the language model's weights to 4 bits, for training a LoRA on a GPU.
             max_new_tokens: the maximum length of a reply.
             kv_tokens: the maximum number of tokens in one forward pass of `choose`.
             pack: whether `choose` may pack questions into one row.
