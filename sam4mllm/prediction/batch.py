@@ -209,7 +209,7 @@ def _to_query(sample: Sample, image: Image | _Failed) -> Query | _Failed:
         return image
     if image.shape[:2] != (sample.height, sample.width):
         actual_size = f"{image.shape[1]} x {image.shape[0]}"
-        return _Failed(f"the image has {actual_size} pixels, but the sample says {sample.width} x {sample.height}")
+        return _Failed(f"the image has {actual_size} pixels, but its sample has {sample.width} x {sample.height}")
     if not sample.phrase.strip():
         return _Failed("the phrase is empty")
     return Query(image, sample.phrase, sample.id)

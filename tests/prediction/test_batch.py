@@ -101,7 +101,7 @@ def test_every_sample_has_one_record_in_order_and_failures_stay_separate(tmp_pat
         "text": by_id["text"].error,
         "white": "RuntimeError: too bright",
         "mute": "RuntimeError: out of memory",
-        "tall": "the image has 20 x 10 pixels, but the sample says 20 x 11",
+        "tall": "the image has 20 x 10 pixels, but its sample has 20 x 11",
         "wordless": "the phrase is empty",
     }
     assert by_id["white"].prompts == by_id["first"].prompts  # the prompts survive the failure of the segmenter

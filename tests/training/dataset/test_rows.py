@@ -183,7 +183,7 @@ def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictu
     conversations = Conversations(corpus(parts, rows), rows, MUTE, Words())
     taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
     assert taught_ids == {*(one.id for one in many), "p0", "t3"}
-    why = "which is special in the model's input"
+    why = "by which the model's input is marked"
     assert {(one.source, one.kind, one.reason, one.ids) for one in conversations.corpus.left_out} == {
         ("set", "ppg", f"it holds [END], {why}", ("p1",)),
         ("talks", "talk", f"it holds <image>, {why}", ("t0", "t1")),
