@@ -1,4 +1,4 @@
-"""One door to the talkers: `MLLM` opens pictures, `Chat` is asked about them. Knows nothing of segmentation.
+"""The `MLLM` and `Chat` protocols: an MLLM opens images, and a chat answers questions about them.
 
 Backends: `sam4mllm.mllm.scripted` (a function, or recorded replies) and `sam4mllm.mllm.hf.model` (transformers).
 
@@ -21,7 +21,7 @@ from sam4mllm.geometry.prompts import Frame
 from sam4mllm.language.messages import Reply, Turn
 from sam4mllm.language.notation import Dialect
 
-AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # of any size: a named axis would have to be one size in all
+AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # a named axis would force one size on all images
 Images: TypeAlias = Sequence[AnyImage]
 
 
@@ -30,34 +30,36 @@ Conversation: TypeAlias = tuple[AnyImage, Sequence[Turn]]
 
 @runtime_checkable
 class Chat(Protocol):
-    """Conversations about several pictures at once, one each; what was said stays said."""
+    """A batch of conversations, one per image. Turns are appended and never changed."""
 
     @property
     def frames(self) -> Sequence[Frame]:
-        """How the model sees each picture; the dialect writes and reads places in it."""
+        """The frame of each image as the model sees it. The dialect writes and parses places in this frame."""
         ...
 
     def answer(self, texts: Sequence[str]) -> list[Reply]:
-        """Ask one text per picture and append both turns.
+        """Send one text per image and return the replies. Both turns are appended to the conversation.
 
-        A picture whose text is empty is not asked: nothing is appended, and its reply is empty.
+        An image whose text is empty is skipped: nothing is appended, and its reply is empty.
 
         Raises:
-            ValueError: unless there is one text per picture.
+            ValueError: if the number of texts differs from the number of images.
         """
         ...
 
     def choose(
         self, questions: Sequence[Sequence[str]], options: Sequence[str]
     ) -> list[Float[np.ndarray, "questions options"]]:
-        """How likely each option is as the reply to each question, every question asked alone as the next turn.
+        """The probability of each option as the reply to each question.
+
+        Every question is scored on its own, as the next turn.
 
         Args:
-            questions: for each picture its questions, any number of them.
-            options: at least two replies, the same for all.
+            questions: the questions about each image, any number of them.
+            options: at least two replies, the same for all questions.
 
         Returns:
-            For each picture an array (n_questions, n_options), rows summing to 1: the softmax over the summed token
+            One array (n_questions, n_options) per image, with rows that sum to 1: the softmax over the summed token
             log-probabilities of each option as the chat template renders it. Nothing is appended to the conversation.
         """
         ...
@@ -65,18 +67,19 @@ class Chat(Protocol):
 
 @runtime_checkable
 class MLLM(Protocol):
-    """A multimodal LLM that can be talked to about pictures."""
+    """A multimodal LLM that answers questions about images."""
 
     @property
     def dialect(self) -> Dialect:
-        """How this model writes boxes and points."""
+        """The notation in which this model writes boxes and points."""
         ...
 
     def open(self, images: Images, keys: Sequence[str] = ()) -> Chat:
-        """Begin one conversation per picture; each picture is encoded once, here or at the first question.
+        """Start one conversation per image. Each image is encoded once, here or at the first question.
 
         Args:
-            images: RGB pictures of any size, ragged sizes allowed.
-            keys: one name per picture (a sample's id), for backends that look replies up by it; others ignore them.
+            images: RGB images; sizes may differ.
+            keys: one name per image (a sample's id), for backends that look replies up by key. Other backends ignore
+                it.
         """
         ...

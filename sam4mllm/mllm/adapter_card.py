@@ -1,12 +1,11 @@
-"""What a trained model says of itself: the file ``sam4mllm.json`` beside its weights.
+"""The card of a trained model: the file ``sam4mllm.json`` in the folder of its weights.
 
     {"schema": 2, "base": "5f2c…", "base_name": "owner/name", "dialect": "sam4mllm", "wording": 1,
      "prompters": {"ppg": {"positive": 3, "negative": 3}, "pqpp": {"sure_yes": 0.8, "sure_no": 0.85}},
      "data": {"data/refcoco/train": "9a41…"}, "versions": {"sam4mllm": "0.2.0", "peft": "0.21.2"}}
 
-``base`` is the fingerprint of the base model, taken of what it is and not of where it lies: a folder may be moved or
-renamed. ``prompters`` are the options that strategies should be built with, where nothing else is said. Knows nothing
-of weights.
+``base`` is the fingerprint of the base model. It depends on the model and not on its path, so the folder may be moved
+or renamed. ``prompters`` holds the default options of the prompters.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Card:
-    """What a model was trained from, and how it is to be asked.
+    """The base, the data and the prompt settings of a trained model.
 
     Attributes:
-        base: the base's fingerprint.
-        dialect: how it was taught to write places.
-        base_name: what the base was loaded by: a hub name, a folder, or one of the package's own names.
-        wording: the version of the sentences that it was taught (`dialogue.WORDING`).
-        prompters: for a strategy's name, options that it is built with where nothing else is said.
-        data: fingerprints of what it was taught, by its place.
-        versions: of the libraries that trained it.
-        chat_template: the Jinja text that it was taught with, where its base has another one or none.
+        base: the fingerprint of the base model.
+        dialect: the notation of places that the model was trained on.
+        base_name: the name the base was loaded by: a hub name, a folder, or the name of an embedded model.
+        wording: the version of the prompt sentences it was trained on (`sam4mllm.language.templates.WORDING`).
+        prompters: default options by prompter name.
+        data: the fingerprint of each data set it was trained on, by path.
+        versions: the versions of the libraries used for training.
+        chat_template: the Jinja template used for training, if it differs from the base's or the base has none.
     """
 
     base: str
@@ -53,15 +52,15 @@ class Card:
     chat_template: str | None = None
 
     def write(self, folder: Path) -> None:
-        """Write the card beside a model's weights."""
+        """Write the card to the folder of the model's weights."""
         write_text(folder / CARD, json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Card | None:
-        """The card of a model, or None where it has none.
+        """The card in a model's folder, or None if there is no card.
 
         Raises:
-            UserError: for a card that cannot be read, or of another schema.
+            UserError: if the card cannot be read or has another schema.
         """
         file = folder / CARD
         if not file.is_file():
@@ -77,26 +76,31 @@ class Card:
         return card
 
     def warn_of_wording(self, folder: Path) -> None:
-        """Say where a model was taught other sentences than it will be asked, and which version asks those.
+        """Log a warning if the model was trained with other prompt sentences, and name the version that uses them.
 
-        It is not refused: the version counts every sentence, and those that changed need not be this model's.
+        This is not an error: the wording version counts changes to any sentence, and the ones that changed may not
+        concern this model.
         """
         if self.wording != WORDING:
-            made = self.versions.get("sam4mllm", "of its own time")
+            trained_with = self.versions.get("sam4mllm", "of the time of its training")
             log.warning(
-                "%s was taught wording %d, and is asked in wording %d, which it may answer worse: use sam4mllm %s, or "
-                "train it again.",
+                "%s was trained with wording %d; this version uses wording %d, so predictions may be worse: use "
+                "sam4mllm %s, or train again.",
                 folder,
                 self.wording,
                 WORDING,
-                made,
+                trained_with,
             )
 
     def of_same_base(self, other: Card) -> bool:
-        """Whether what both describe was trained from one base, in one dialect, wording and chat template."""
-        mine, others = ((card.base, card.dialect, card.wording, card.chat_template) for card in (self, other))
-        return mine == others
+        """Whether both models were trained from the same base, with the same dialect, wording and chat template."""
+        return (self.base, self.dialect, self.wording, self.chat_template) == (
+            other.base,
+            other.dialect,
+            other.wording,
+            other.chat_template,
+        )
 
     def options(self, prompter: str) -> dict[str, Any]:
-        """What a strategy is built with where nothing else is said."""
+        """The default options of a prompter; empty if the card has none."""
         return dict(self.prompters.get(prompter, {}))

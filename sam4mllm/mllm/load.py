@@ -1,4 +1,4 @@
-"""From a name on a command line or in a recipe to the `MLLM` it names; weights are read when one is built."""
+"""Loads the `MLLM` that a name on the command line or in a recipe stands for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _REPLAY = "replay:"
 
 
 def check_mllm(spec: str, adapter: str | None = None, dialect: str | None = None) -> None:
-    """Refuse what no `build_mllm` can mean; a hub name is only seen to have the shape of one.
+    """Check the arguments of `build_mllm` without reading weights. Only the form of a hub name is checked.
 
     Raises:
-        UserError: listing the choices.
+        UserError: if `build_mllm` cannot use them; the message lists the choices.
     """
     from sam4mllm.language.dialects import dialect as dialect_named
 
@@ -24,15 +24,15 @@ def check_mllm(spec: str, adapter: str | None = None, dialect: str | None = None
     if spec.startswith(_REPLAY):
         check_file_of(spec, Path(spec.removeprefix(_REPLAY)))
         if adapter is not None:
-            raise UserError(f"{spec} is no model, and takes no adapter")
+            raise UserError(f"{spec} is a recording and takes no adapter: remove the adapter")
     elif spec != TINY and not may_be_hub_or_folder(spec):
-        given = f"unknown model {spec!r}" if spec else "no MLLM is named"
-        raise UserError(f"{given}: give a folder, a hub name (owner/name), tiny or replay:FILE")
+        problem = f"unknown model {spec!r}" if spec else "no MLLM was set"
+        raise UserError(f"{problem}: give a folder, a hub name (owner/name), tiny or replay:FILE")
     elif adapter is not None and not Path(adapter).is_dir():
-        raise UserError(f"no such folder: {adapter}: an adapter is the folder that holds a LoRA")
+        raise UserError(f"no such folder: {adapter}: an adapter is the folder of a LoRA")
     elif adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise UserError(
-            f"no adapter at {adapter!r}: give a folder with adapter_config.json, which a training ends with"
+            f"no adapter at {adapter!r}: give the output folder of a training run, with adapter_config.json"
         )
 
 
@@ -49,23 +49,23 @@ def build_mllm(
     trust_remote_code: bool = False,
     chat_template: str | None = None,
 ) -> MLLM:
-    """The talker that ``spec`` names.
+    """The MLLM that ``spec`` names, with its weights loaded.
 
     Args:
         spec: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies.
-        adapter: the folder of a LoRA trained for it.
-        dialect: how it writes places; where None found from the model's configuration, and the paper's
-            own for a replay.
-        device: as torch names it; the best there is where None.
-        dtype: as torch names it, or ``auto`` for the checkpoint's own.
-        device_map: how to spread it over devices, in place of ``device``.
+        adapter: the folder of a LoRA trained for this model.
+        dialect: the notation of places. By default it follows from the model's configuration; a replay uses the
+            paper's.
+        device: a torch device; the best available one by default.
+        dtype: a torch dtype, or ``auto`` for the checkpoint's own.
+        device_map: how to distribute the model over devices, instead of ``device``.
         attention: the attention implementation, as transformers names it.
-        four_bits: whether to pack its weights for a training on one small GPU.
-        trust_remote_code: whether code that comes with the model may run.
-        chat_template: a Jinja text in place of the model's own; the one that the adapter was taught by default.
+        four_bits: whether to quantize the weights to 4 bits, for training on one small GPU.
+        trust_remote_code: whether code that ships with the model may run.
+        chat_template: a Jinja template that replaces the model's own; by default the one the adapter was trained with.
 
     Raises:
-        UserError: for a name that means nothing, a model that cannot be used, or options that a replay has no use for.
+        UserError: if the name is unknown, the model cannot be used, or a replay is given options it does not support.
     """
     check_mllm(spec, adapter, dialect)
     if spec.startswith(_REPLAY):
@@ -91,5 +91,5 @@ def build_mllm(
 
 
 def model_at(spec: str) -> str | Path:
-    """Where transformers finds the model that ``spec`` names: one that comes with the package has a folder there."""
+    """The folder or hub name from which transformers loads ``spec``. Embedded models have a folder in the package."""
     return EMBEDDED / "mllm" if spec == TINY else spec

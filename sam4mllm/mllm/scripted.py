@@ -1,10 +1,8 @@
-"""An `MLLM` that says what a function says, or what was recorded: for tests, and to run the pipeline without weights.
+"""An `MLLM` whose replies come from a function or a recording, for tests and for running the pipeline without weights.
 
-A recording is a JSON Lines file, as predictions are written; of each line these fields are read:
+A recording is a JSON Lines file of predictions. These fields of a line are read:
 
     {"id": "refcoco-val-5342-0", "replies": ["[281,240,863,999]"], "asked": [[0, 93.5, 70.5, 0.97]]}
-
-Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -29,28 +27,26 @@ Leans: TypeAlias = Callable[[str, Image, Sequence[Turn], str, Sequence[str]], Se
 
 
 class ScriptedMLLM:
-    """Answers by a function.
+    """An MLLM that calls a function for each reply.
 
     Args:
-        says: the reply to a picture's conversation, given its key, the picture and the turns, the last of them the
-            user's.
-        leans: how likely each option is, given the key, the picture, the turns so far, a question and the options;
-            all alike by default. Scaled to sum to 1.
-        dialect: how places are written; the paper's by default.
+        says: returns the reply to a conversation, given its key, the image and the turns; the last turn is the user's.
+        leans: returns the weight of each option, given the key, the image, the turns so far, a question and the
+            options. Weights are scaled to sum to 1. By default all options are equally likely.
+        dialect: the notation of places; the paper's by default.
     """
 
     def __init__(self, says: Says, leans: Leans | None = None, dialect: Dialect = DIALECTS["sam4mllm"]) -> None:
-        self._says, self._leans, self._dialect = says, leans or _undecided, dialect
+        self._says, self._leans, self._dialect = says, leans or _equal_weights, dialect
 
     @classmethod
     def replay(cls, path: str | Path, dialect: Dialect = DIALECTS["sam4mllm"]) -> ScriptedMLLM:
-        """Say what a predictions file recorded, by key: its replies one after the other, and its answers to questions.
+        """An MLLM that repeats the replies and probabilities recorded in a predictions file, by key and in order.
 
-        Whoever opens a key again hears the recording begin again. Where there are two options the first is given the
-        recorded probability of "yes".
+        Opening a key again restarts its recording. The first of two options gets the recorded probability of "yes".
 
         Raises:
-            UserError: for a file that cannot be read; later for a key that is not recorded, or has no more to say.
+            UserError: if the file cannot be read; later, if a key is not recorded or its recording is exhausted.
         """
         recording = Recording(Path(path))
         return cls(recording.says, recording.leans, dialect)
@@ -60,16 +56,16 @@ class ScriptedMLLM:
         return self._dialect
 
     def open(self, images: Images, keys: Sequence[str] = ()) -> ScriptedChat:
-        """Begin one conversation per picture; without ``keys`` all keys are empty."""
+        """Start one conversation per image. Without ``keys`` every key is empty."""
         return ScriptedChat(self._says, self._leans, images, keys or [""] * len(images))
 
 
 class ScriptedChat:
-    """Conversations whose replies a function gives; each picture is seen as it is."""
+    """A chat whose replies come from a function. The frame of each image is the image itself."""
 
     def __init__(self, says: Says, leans: Leans, images: Images, keys: Sequence[str]) -> None:
         if len(keys) != len(images):
-            raise ValueError(f"{len(keys)} keys for {len(images)} pictures")
+            raise ValueError(f"{len(keys)} keys for {len(images)} images")
         self._says, self._leans, self._images, self._keys = says, leans, images, keys
         self._turns: list[list[Turn]] = [[] for _ in images]
 
@@ -78,22 +74,24 @@ class ScriptedChat:
         return [Frame.whole(image.shape[1], image.shape[0]) for image in self._images]
 
     def answer(self, texts: Sequence[str]) -> list[Reply]:
-        """Ask one text per picture; a picture with an empty text is not asked."""
+        """Send one text per image. An image with an empty text is skipped, and its reply is empty."""
         if len(texts) != len(self._images):
-            raise ValueError(f"{len(texts)} texts for {len(self._images)} pictures")
+            raise ValueError(f"{len(texts)} texts for {len(self._images)} images")
         return [self._answer(index, text) if text else Reply("") for index, text in enumerate(texts)]
 
     def choose(
         self, questions: Sequence[Sequence[str]], options: Sequence[str]
     ) -> list[Float[np.ndarray, "questions options"]]:
-        """How likely each option is after each question, as the function says."""
+        """The probability of each option after each question, from the function."""
         if len(questions) != len(self._images):
-            raise ValueError(f"questions about {len(questions)} pictures for {len(self._images)} pictures")
+            raise ValueError(f"questions about {len(questions)} images for {len(self._images)} images")
         if len(options) < 2:
             raise ValueError(f"choosing needs at least two options, got {list(options)}")
         return [
-            np.array([self._lean(index, question, options) for question in asked]).reshape(len(asked), len(options))
-            for index, asked in enumerate(questions)
+            np.array([self._lean(index, question, options) for question in image_questions]).reshape(
+                len(image_questions), len(options)
+            )
+            for index, image_questions in enumerate(questions)
         ]
 
     def _answer(self, index: int, text: str) -> Reply:
@@ -106,12 +104,12 @@ class ScriptedChat:
     def _lean(self, index: int, question: str, options: Sequence[str]) -> Float[np.ndarray, "options"]:
         turns = tuple(self._turns[index])
         weights = np.array(self._leans(self._keys[index], self._images[index], turns, question, options), dtype=float)
-        chances: Float[np.ndarray, "options"] = weights / weights.sum()
-        return chances
+        probabilities: Float[np.ndarray, "options"] = weights / weights.sum()
+        return probabilities
 
 
 class Recording:
-    """What was said of each key, in order."""
+    """The recorded replies and probabilities of each key, in order."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -119,26 +117,26 @@ class Recording:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read the recording {path}: {error}") from error
         self._replies: dict[str, list[str]] = {}
-        self._chances: dict[str, list[float]] = {}
-        self._asked: dict[str, int] = {}
+        self._probabilities: dict[str, list[float]] = {}
+        self._next_question: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             if line.strip():
-                self._take(line, f"{path}:{number}")
+                self._parse_line(line, f"{path}:{number}")
 
-    def _take(self, line: str, place: str) -> None:
+    def _parse_line(self, line: str, location: str) -> None:
         try:
             record: dict[str, Any] = json.loads(line)
             key = str(record["id"])
             self._replies[key] = [str(reply) for reply in record.get("replies", ())]
-            self._chances[key] = [float(yes) for *_, yes in record.get("asked", ())]
+            self._probabilities[key] = [float(yes) for *_, yes in record.get("asked", ())]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{place} is no recorded prediction: {error!r}") from error
+            raise UserError(f"{location} is not a recorded prediction: {error!r}") from error
 
     def says(self, key: str, image: Image, turns: Sequence[Turn]) -> str:  # noqa: ARG002  a script's signature
-        said = len(turns) // 2
-        if said == 0:
-            self._asked[key] = 0
-        reply: str = _at(self._replies, key, said, "reply")
+        n_replies = len(turns) // 2
+        if n_replies == 0:
+            self._next_question[key] = 0
+        reply: str = _recorded_item(self._replies, key, n_replies, "reply")
         return reply
 
     def leans(
@@ -150,22 +148,22 @@ class Recording:
         options: Sequence[str],
     ) -> Sequence[float]:
         if len(options) != 2:
-            raise UserError(f"a recording answers questions with two options, got {len(options)}")
-        asked = self._asked.get(key, 0)
-        yes = _at(self._chances, key, asked, "answer to a question")
-        self._asked[key] = asked + 1
+            raise UserError(f"a recording holds probabilities for two options, got {len(options)}")
+        question_index = self._next_question.get(key, 0)
+        yes = _recorded_item(self._probabilities, key, question_index, "answer to a question")
+        self._next_question[key] = question_index + 1
         return yes, 1 - yes
 
 
-def _at(said: dict[str, list[Any]], key: str, index: int, what: str) -> Any:
-    if key not in said:
+def _recorded_item(recorded: dict[str, list[Any]], key: str, index: int, what: str) -> Any:
+    if key not in recorded:
         raise UserError(f"nothing is recorded for {key!r}")
-    if index >= len(said[key]):
+    if index >= len(recorded[key]):
         raise UserError(f"the recording of {key!r} has no further {what}")
-    return said[key][index]
+    return recorded[key][index]
 
 
-def _undecided(
+def _equal_weights(
     key: str,  # noqa: ARG001  a script's signature
     image: Image,  # noqa: ARG001
     turns: Sequence[Turn],  # noqa: ARG001

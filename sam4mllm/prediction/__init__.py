@@ -1,1 +1,1 @@
-"""Samples in, prediction files out: batches, failures, shards and resuming. Knows no metric."""
+"""Predicts samples and writes prediction files: batches, failures, shards and resuming. Metrics are in `evaluation`."""

@@ -1,9 +1,8 @@
-"""From samples to predictions: every sample is answered or its failure recorded.
+"""Predicts samples in batches. Every sample gets an answer, or a record of its failure.
 
-The samples are sorted, pictures of like sizes together, and cut into parts of whole pictures and the parts into
-batches, before it is seen what is done already and whose part is whose: a sample always has the same neighbours, so a
-run that was stopped, or shared by many, ends in the same bytes. Each picture is read and embedded once for all that is
-said about it. Knows nothing of truth and numbers; those are `score`'s.
+Samples are sorted so that images of similar size are adjacent. They are split into parts of complete images, and parts
+into batches, before finished samples and other shards are left out. So a sample always has the same neighbours, and a
+run that was stopped or sharded ends with the same bytes. Each image is read and embedded once for all its phrases.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ R = TypeVar("R")
 Answered = list[tuple[Prediction, Mapping[str, float]]]
 _LONGEST_REASON = 300
 BATCHES = 4
-"""In a part, as a rule: what a killed run loses at most. Pictures are whole, so a part's last batch may be smaller."""
+"""Batches per part, at most what a killed run loses. Images are not split, so a part's last batch may be smaller."""
 
 
 def predict(
@@ -42,21 +41,21 @@ def predict(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[Prediction], None] | None = None,
 ) -> None:
-    """Make ``out`` hold one prediction per sample, in their order; what it holds already is kept.
+    """Make ``out`` hold one prediction per sample, in the samples' order. Existing predictions are kept.
 
-    A sample that fails (a picture that cannot be read, a segmenter's error) has an empty mask and its error; the
-    others of its batch are not touched by it.
+    If a sample fails (its image cannot be read, the segmenter raises), its record has an empty mask and the error.
+    Other samples of the batch are not affected.
 
     Args:
-        samples: what to answer.
-        pipeline: what answers.
-        out: a JSON Lines file, made if need be.
-        batch_size: how many samples the model is asked about at once, 1 or more.
-        settings: what the pipeline was built of, as JSON; kept beside ``out`` and compared when a run goes on.
-        progress: told of every prediction as it is written, at first of those that were there already.
+        samples: the samples to predict.
+        pipeline: the pipeline to run.
+        out: a JSON Lines file, created if necessary.
+        batch_size: samples per call of the model, 1 or more.
+        settings: the pipeline's settings as JSON; written next to ``out`` and compared when a run resumes.
+        progress: called with every prediction as it is written, and first with those already in the file.
 
     Raises:
-        UserError: where ``out`` holds something else, or cannot be written; lines that were written stay.
+        UserError: if ``out`` holds something else or cannot be written. Lines that were written remain.
     """
     work = Answering(lambda _: pipeline, batch_size)
     predict_parts(samples, work, InProcess(), out, Shard(), settings=settings, progress=progress)
@@ -64,14 +63,14 @@ def predict(
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Predicting, as a worker is told of it.
+    """The work of a worker: builds a pipeline on its device and predicts parts.
 
     Attributes:
-        build: makes what answers, on a device.
-        batch_size: how many samples the model is asked about at once.
+        build: builds the pipeline on a device.
+        batch_size: samples per call of the model.
 
     Raises:
-        UserError: for a batch of none.
+        UserError: if the batch size is below 1.
     """
 
     build: Callable[[str | None], Pipeline]
@@ -79,10 +78,10 @@ class Answering:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise UserError(f"the batch size is 1 or more, got {self.batch_size}")
+            raise UserError(f"the batch size must be 1 or more, got {self.batch_size}")
 
     def begin(self, device: str | None) -> Callable[[SampleSet], Answered]:
-        """What answers a part, with models of its own."""
+        """A function that predicts a part, with its own models."""
         return partial(answered, pipeline=self.build(device), batch_size=self.batch_size)
 
 
@@ -97,83 +96,89 @@ def predict_parts(
     progress: Callable[[Prediction], None] | None = None,
     retry_failed: bool = False,
 ) -> None:
-    """As `predict`, by any executor, or one shard of it; what shards left is taken over by a run that is none.
+    """Like `predict`, with any executor, or for one shard. A run without a shard takes over the shards' predictions.
 
     Args:
-        samples: all that are to be answered, by whatever shard.
-        work: what answers.
+        samples: the samples of all shards.
+        work: builds the pipeline and predicts parts.
         executor: runs the parts.
-        out: the whole's file; a shard's own lies beside it.
-        shard: which parts are answered.
-        settings: as of `predict`, the same for all shards.
-        progress: as of `predict`.
-        retry_failed: whether samples that failed in an earlier run are answered again.
+        out: the file of all samples; a shard's file is next to it.
+        shard: the shard to predict.
+        settings: as for `predict`, the same for all shards.
+        progress: as for `predict`.
+        retry_failed: whether to predict samples again that failed in an earlier run.
 
     Raises:
-        UserError: as `predict` does, and as the executor does.
+        UserError: as `predict` and the executor do.
     """
-    tell = progress or _nobody
+    report = progress or _ignore_progress
     parts = {number: part for number, part in parted(samples, work.batch_size).items() if shard.owns(number)}
     with growing(samples, out, shard, settings, retry_failed=retry_failed) as file:
         for sample in samples:
             if sample.id in file.there:
-                tell(file.there[sample.id])
-        left = {number: part for number, part in parts.items() if any(one.id not in file.there for one in part)}
-        for _, found in executor.run(work, left):
-            for prediction, seconds in found:
+                report(file.there[sample.id])
+        remaining = {
+            number: part for number, part in parts.items() if any(sample.id not in file.there for sample in part)
+        }
+        for _, predictions in executor.run(work, remaining):
+            for prediction, seconds in predictions:
                 if prediction.id not in file.there:
                     file.add(prediction, seconds)
-                    tell(prediction)
+                    report(prediction)
 
 
 def parted(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
-    """The samples by the number of their part, the largest pictures first; the same in whatever order they come.
+    """The samples by part number, the largest images first; independent of the order of the samples.
 
-    A picture that has more expressions than a part's batches hold is a part of its own.
+    An image with more phrases than fit into a part forms its own part.
     """
-    order = sorted(samples, key=lambda one: (-one.height * one.width, -one.height, one.image, one.id))
+    ordered = sorted(
+        samples, key=lambda sample: (-sample.height * sample.width, -sample.height, sample.image, sample.id)
+    )
     parts: list[list[Sample]] = []
-    for some in SampleSet(tuple(order), samples.images).by_picture():
-        if not parts or len(parts[-1]) + len(some) > BATCHES * batch_size:
+    for image_samples in SampleSet(tuple(ordered), samples.images).by_picture():
+        if not parts or len(parts[-1]) + len(image_samples) > BATCHES * batch_size:
             parts.append([])
-        parts[-1].extend(some)
+        parts[-1].extend(image_samples)
     return {number: SampleSet(tuple(part), samples.images) for number, part in enumerate(parts)}
 
 
 def answered(part: SampleSet, pipeline: Pipeline, batch_size: int) -> Answered:
-    """The predictions of a part, in its order, and each one's seconds by stage."""
+    """The predictions of a part in its order, with the seconds per stage of each."""
     rows: dict[str, list[int]] = {}
     for row, sample in enumerate(part):
         rows.setdefault(sample.image, []).append(row)
-    paths = {image: part.path(part.samples[some[0]]) for image, some in rows.items()}
-    read = _each(lambda some: [read_image(path) for path in some], list(paths.values()))
-    images = dict(zip(paths, read, strict=True))
-    queries = [_query(sample, images[sample.image]) for sample in part]
+    paths = {image: part.path(part.samples[image_rows[0]]) for image, image_rows in rows.items()}
+    images_or_failures = _map_unfailed(
+        lambda image_rows: [read_image(path) for path in image_rows], list(paths.values())
+    )
+    images = dict(zip(paths, images_or_failures, strict=True))
+    queries = [_to_query(sample, images[sample.image]) for sample in part]
     promptings = [
         prompting
         for start in range(0, len(queries), batch_size)
-        for prompting in _each(pipeline.prompter, queries[start : start + batch_size])
+        for prompting in _map_unfailed(pipeline.prompter, queries[start : start + batch_size])
     ]
     answers: list[Answer | _Failed] = [_Failed("") for _ in queries]
-    for some in rows.values():
-        for row, answer in zip(some, _drawn(pipeline, queries, promptings, some), strict=True):
+    for image_rows in rows.values():
+        for row, answer in zip(image_rows, _segment_rows(pipeline, queries, promptings, image_rows), strict=True):
             answers[row] = answer
     return [
-        (_prediction(sample, prompting, answer), {} if isinstance(answer, _Failed) else answer.timings)
+        (_to_prediction(sample, prompting, answer), {} if isinstance(answer, _Failed) else answer.timings)
         for sample, prompting, answer in zip(part, promptings, answers, strict=True)
     ]
 
 
-def _drawn(
+def _segment_rows(
     pipeline: Pipeline,
     queries: Sequence[Query | _Failed],
     promptings: Sequence[Prompting | _Failed],
     rows: Sequence[int],
 ) -> list[Answer | _Failed]:
-    """The answers of some rows about one picture: one embedding, and one call of the decoder, if all goes well."""
+    """The answers for some samples of one image: one embedding and one call of the decoder, unless a sample fails."""
 
-    def draw(some: Sequence[tuple[Query, Prompting]]) -> list[Answer]:
-        return drawn(pipeline.segmenter, [query for query, _ in some], [prompting for _, prompting in some])
+    def draw(prompted: Sequence[tuple[Query, Prompting]]) -> list[Answer]:
+        return drawn(pipeline.segmenter, [query for query, _ in prompted], [prompting for _, prompting in prompted])
 
     pairs: list[tuple[Query, Prompting] | _Failed] = []
     for row in rows:
@@ -184,66 +189,66 @@ def _drawn(
             pairs.append(prompting)
         else:
             pairs.append((query, prompting))
-    return _each(draw, pairs)
+    return _map_unfailed(draw, pairs)
 
 
-def _nobody(prediction: Prediction) -> None:
-    """Tells nobody."""
+def _ignore_progress(prediction: Prediction) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """Why one of many could not be done."""
+    """Why an item of a batch failed."""
 
     reason: str
 
 
-def _query(sample: Sample, image: Image | _Failed) -> Query | _Failed:
-    """The sample's question; two samples about one picture share the array, so it is embedded once."""
+def _to_query(sample: Sample, image: Image | _Failed) -> Query | _Failed:
+    """The query of a sample. Samples of one image share the array, so the image is embedded once."""
     if isinstance(image, _Failed):
         return image
     if image.shape[:2] != (sample.height, sample.width):
-        found = f"{image.shape[1]} x {image.shape[0]}"
-        return _Failed(f"the picture is {found} pixels, its sample says {sample.width} x {sample.height}")
+        actual_size = f"{image.shape[1]} x {image.shape[0]}"
+        return _Failed(f"the image has {actual_size} pixels, but its sample has {sample.width} x {sample.height}")
     if not sample.phrase.strip():
         return _Failed("the phrase is empty")
     return Query(image, sample.phrase, sample.id)
 
 
-def _prediction(sample: Sample, prompting: Prompting | _Failed, answer: Answer | _Failed) -> Prediction:
-    """What is known of the sample: a failed segmenter leaves the prompts, a failed prompter nothing."""
-    known = Prompting(()) if isinstance(prompting, _Failed) else prompting
+def _to_prediction(sample: Sample, prompting: Prompting | _Failed, answer: Answer | _Failed) -> Prediction:
+    """The prediction of a sample. If the segmenter failed it keeps the prompts; if the prompter failed it has none."""
+    reached = Prompting(()) if isinstance(prompting, _Failed) else prompting
     return Prediction(
         sample.id,
-        known.prompts,
+        reached.prompts,
         Rle.empty(sample.height, sample.width) if isinstance(answer, _Failed) else Rle.from_mask(answer.mask),
-        known.replies,
-        known.readable,
-        known.asked,
+        reached.replies,
+        reached.readable,
+        reached.asked,
         answer.reason if isinstance(answer, _Failed) else None,
-        known.oracle,
+        reached.oracle,
     )
 
 
-def _each(call: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T | _Failed]) -> list[R | _Failed]:
-    """The call's result for each item, in order; those that failed before are passed on."""
-    results = iter(_tried(call, [item for item in items if not isinstance(item, _Failed)]))
+def _map_unfailed(call: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T | _Failed]) -> list[R | _Failed]:
+    """The call's result for each item, in order. Items that failed before are passed through."""
+    results = iter(_call_or_split(call, [item for item in items if not isinstance(item, _Failed)]))
     return [item if isinstance(item, _Failed) else next(results) for item in items]
 
 
-def _tried(call: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | _Failed]:
-    """All items in one call; where that fails, each alone, so that one does not take the others with it."""
+def _call_or_split(call: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | _Failed]:
+    """All items in one call. If it fails, each item is called on its own, so that failures stay separate."""
     if not items:
         return []
     try:
         return list(call(items))
-    except Exception as error:  # whatever a model stumbles over is this sample's failure, not the run's
+    except Exception as error:  # any error of a model fails this sample, not the run
         if len(items) == 1:
             return [_Failed(_reason(error))]
-    return [result for item in items for result in _tried(call, [item])]
+    return [result for item in items for result in _call_or_split(call, [item])]
 
 
 def _reason(error: Exception) -> str:
-    """One line of bounded length; the type too, where it is not written for the user."""
-    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return " ".join(said.split())[:_LONGEST_REASON]
+    """The error in one line of bounded length, with its type unless it is a `UserError`."""
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(message.split())[:_LONGEST_REASON]

@@ -1,10 +1,10 @@
-"""What `sam4mllm infer` does: pictures and phrases in; overlays, masks and records out. Knows no model.
+"""Runs `sam4mllm infer`: images and phrases in; overlays, masks and records out.
 
-For each pair three files appear, named after its picture and phrase, the record last. A record is a prediction (see
-`record`, which reads it too; one a line they can be replayed in place of the model) with a few fields more:
+Each pair gets three files named after its image and phrase; the record is written last. A record is a prediction with
+a few more fields. `record` can read it, and a file with one record per line can be replayed instead of the model.
 
-    kitchen-the-mug.overlay.png   the picture with mask, box and signed points
-    kitchen-the-mug.mask.png      grey, 0 and 255
+    kitchen-the-mug.overlay.png   the image with mask, box and labelled points
+    kitchen-the-mug.mask.png      greyscale, 0 and 255
     kitchen-the-mug.json          {"version": 1, "id": "kitchen-the-mug", ..., "image": "kitchen.jpg",
                                    "phrase": "the mug", "width": 640, "height": 480,
                                    "parts": [{"rle": {"size": [480, 640], "counts": "..."}, "score": 0.93}]}
@@ -33,19 +33,19 @@ Answering = Callable[[Sequence[Query]], Sequence[Answer]]
 
 
 def infer(recipe: Recipe, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
-    """Answer what is requested, write each pair's files, and give its record as soon as it is there.
+    """Answer a request, write the files of each pair, and yield its record as soon as they are written.
 
-    Names, the folder and the request are checked before a model is loaded; models are loaded before this returns.
+    Names, the folder and the request are checked before a model is loaded. Models are loaded before this returns.
 
     Args:
-        recipe: what answers.
-        request: what to answer.
-        out: the folder for the files, made if need be; none are written where None.
-        batch_size: how many pairs at once, 1 or more; a picture that several of them share is embedded once.
+        recipe: the pipeline's configuration.
+        request: the pairs to answer.
+        out: the folder for the files, created if necessary; None to write no files.
+        batch_size: pairs per batch, 1 or more. An image that several pairs of a batch share is embedded once.
 
     Raises:
-        UserError: for a recipe that cannot be built, or a file that cannot be written; the pair's other files are then
-            taken away, and earlier pairs' stay.
+        UserError: if the pipeline cannot be built or a file cannot be written. The pair's other files are then deleted;
+            files of earlier pairs remain.
     """
     if request.by_hand:
         recipe.check_by_hand()
@@ -58,23 +58,23 @@ def infer(recipe: Recipe, request: Request, out: Path | None, batch_size: int) -
         answer: Answering = partial(drawn, recipe.build_segmenter(), promptings=[prompting])
     else:
         answer = recipe.build().many
-    return _answered(answer, request.pairs, out, batch_size)
+    return _answer_pairs(answer, request.pairs, out, batch_size)
 
 
-def _answered(answer: Answering, pairs: Sequence[Pair], out: Path | None, batch_size: int) -> Iterator[Record]:
+def _answer_pairs(answer: Answering, pairs: Sequence[Pair], out: Path | None, batch_size: int) -> Iterator[Record]:
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
         images = {path: read_image(path) for path in dict.fromkeys(pair.image for pair in batch)}
         answers = answer([Query(images[pair.image], pair.phrase, pair.name) for pair in batch])
-        for pair, found in zip(batch, answers, strict=True):
-            record = record_of(pair, found)
+        for pair, pair_answer in zip(batch, answers, strict=True):
+            record = record_of(pair, pair_answer)
             if out is not None:
-                _write(out / pair.name, found, record)
+                _write(out / pair.name, pair_answer, record)
             yield record
 
 
 def record_of(pair: Pair, answer: Answer) -> Record:
-    """An answer as the JSON that the module shows: places in pixels of the picture, masks as COCO RLE; no timings."""
+    """An answer as the JSON shown above, without timings. Places are in pixels of the image, masks are COCO RLE."""
     height, width = answer.mask.shape
     prediction = Prediction(
         pair.name, answer.prompts, Rle.from_mask(answer.mask), answer.replies, answer.readable, answer.asked

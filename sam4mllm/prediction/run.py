@@ -1,6 +1,6 @@
-"""What `sam4mllm predict` does: a samples folder in, a file of predictions out, and why samples failed. Knows no model.
+"""Runs `sam4mllm predict`: a samples folder in, a file of predictions out, and the reasons of failed samples.
 
-Beside the predictions lies what made them; two recipes never share a file.
+The settings are written next to the predictions. Two pipelines never share a file.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import within
 
 LIBRARIES = ("peft", "torch", "transformers")
-"""Whose versions predictions may depend on in a last bit."""
-FAILED = "and count as empty until --retry-failed asks them again"
-"""What becomes of samples that failed."""
+"""Libraries whose versions may change predictions in the last bit."""
+FAILED = "and count as empty until --retry-failed predicts them again"
+"""What happens to failed samples."""
 
 
 def predict_set(
@@ -43,66 +43,72 @@ def predict_set(
     *,
     retry_failed: bool = False,
 ) -> list[str]:
-    """Make ``out`` hold one prediction per sample, going on where a stopped run left it.
+    """Make ``out`` hold one prediction per sample. A stopped run is resumed.
 
-    Names and the file are checked before a model is loaded; none is loaded where nothing is left to do.
+    Names and the file are checked before a model is loaded. No model is loaded if every sample has a prediction.
 
     Args:
-        recipe: what answers.
-        samples: what to answer.
-        out: a JSON Lines file, NAME.jsonl, made if need be; what lies beside it is named by NAME alone.
-        batch_size: how many samples the model is asked about at once, 1 or more.
-        progress: makes a bar of so many steps.
-        pipeline: what ``recipe`` builds, where that was done already.
-        executor: runs the parts; this process, on the recipe's device, if None.
-        shard: which part of the samples is answered; all where None.
-        retry_failed: whether samples that failed in an earlier run are answered again.
+        recipe: the pipeline's configuration.
+        samples: the samples to predict.
+        out: a JSON Lines file, NAME.jsonl, created if necessary. Settings and timings next to it start with NAME.
+        batch_size: samples per call of the model, 1 or more.
+        progress: creates a progress bar with a given number of steps.
+        pipeline: the pipeline of ``recipe``, if it was built already.
+        executor: runs the parts; by default this process, on the recipe's device.
+        shard: the shard of the samples to predict; all samples by default.
+        retry_failed: whether to predict samples again that failed in an earlier run.
 
     Returns:
-        The samples that failed, and why: ``id: reason`` each.
+        One ``id: reason`` for each failed sample.
 
     Raises:
-        UserError: for a recipe that cannot be built, or a file of another name, that cannot be written or holds
-            something else; once all is written, where every sample failed.
+        UserError: if the pipeline cannot be built, or the file has another suffix, cannot be written or holds something
+            else; after writing, if every sample failed.
     """
     recipe, shard = recipe.resolved(), shard or Shard()
     recipe.check(truth=True)
     if out.suffix != ".jsonl":
-        raise UserError(f"predictions are JSON lines, in a file whose name ends with .jsonl, got {out}")
+        raise UserError(f"the file of predictions must end with .jsonl, got {out}")
     check_file(shard.file(out))
-    build = _Building(recipe, samples if recipe.prompter == ORACLE else None)
+    build = _BuildPipeline(recipe, samples if recipe.prompter == ORACLE else None)
     work = Answering(build if pipeline is None else lambda _: pipeline, batch_size)
-    told: list[str | None] = []
+    outcomes: list[str | None] = []
     with progress(len(samples), "answered") as advance:
 
-        def tell(prediction: Prediction) -> None:
+        def record_outcome(prediction: Prediction) -> None:
             advance()
-            told.append(None if prediction.error is None else f"{prediction.id}: {prediction.error}")
+            outcomes.append(None if prediction.error is None else f"{prediction.id}: {prediction.error}")
 
         settings = settings_of(recipe, samples, batch_size)
         executor = executor or InProcess(recipe.device)
-        predict_parts(samples, work, executor, out, shard, settings=settings, progress=tell, retry_failed=retry_failed)
-    errors = [one for one in told if one is not None]
-    if errors and len(errors) == len(told):
+        predict_parts(
+            samples, work, executor, out, shard, settings=settings, progress=record_outcome, retry_failed=retry_failed
+        )
+    errors = [outcome for outcome in outcomes if outcome is not None]
+    if errors and len(errors) == len(outcomes):
         raise UserError(f"all {len(errors)} samples failed, {FAILED}; the first: {errors[0]}")
     return errors
 
 
 def settings_of(recipe: Recipe, samples: SampleSet, batch_size: int) -> dict[str, Any]:
-    """What makes predictions: all but who makes them, so of the devices only their kind.
+    """The settings that determine predictions. Of the devices only the kind is included.
 
-    Of an adapter also what it holds, for one is often trained again in its place.
+    For an adapter they include a fingerprint of its files, because adapters are often retrained in place.
     """
-    kind = recipe.device.split(",")[0].split(":")[0] if recipe.device else None
-    made = {**asdict(replace(recipe, device=kind)), "batch_size": batch_size, "images": str(samples.images)}
-    learned = within(Path(recipe.adapter)) if recipe.adapter else []
+    device_kind = recipe.device.split(",")[0].split(":")[0] if recipe.device else None
+    pipeline_settings = {
+        **asdict(replace(recipe, device=device_kind)),
+        "batch_size": batch_size,
+        "images": str(samples.images),
+    }
+    adapter_files = within(Path(recipe.adapter)) if recipe.adapter else []
     versions = {"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}}
-    return {**made, "learned": learned, "wording": WORDING, "versions": versions}
+    return {**pipeline_settings, "learned": adapter_files, "wording": WORDING, "versions": versions}
 
 
 @dataclass(frozen=True, slots=True)
-class _Building:
-    """Builds what answers, on a worker's device; the truth goes along for the oracle alone."""
+class _BuildPipeline:
+    """Builds the pipeline on a worker's device. The samples are passed only to the oracle."""
 
     recipe: Recipe
     samples: SampleSet | None

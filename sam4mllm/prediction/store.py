@@ -1,13 +1,13 @@
-"""Files of predictions that grow in any order, survive a kill, and end in the samples' order. Knows no model.
+"""Append-only prediction files: resumable, shardable, and sorted in the order of the samples at the end.
 
-A run of one shard writes a file of its own beside the whole's; a run without a shard takes over what they hold:
+A run of one shard writes its own file next to the file of all samples. A run without a shard takes over its lines:
 
-    val.jsonl            all predictions, in the samples' order once all are there
-    val-2-of-4.jsonl     those of the second of four shards, until they are joined
-    val.settings.json    what made them; two models never share a file
-    val.timings.jsonl    {"id": "refcoco-unc-5342-15215", "seconds": {"first": 0.31}}, of no two runs alike
+    val.jsonl            all predictions; in the samples' order when complete
+    val-2-of-4.jsonl     those of the second of four shards, until they are merged
+    val.settings.json    the settings of the pipeline; two pipelines never share a file
+    val.timings.jsonl    {"id": "refcoco-unc-5342-15215", "seconds": {"first": 0.31}}, different in every run
 
-A shard's file has its own settings and timings beside it.
+A shard's file has its own settings and timings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,47 +43,47 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise UserError(f"there is no shard {self.number} of {self.count}: they are counted from 1")
+            raise UserError(f"there is no shard {self.number} of {self.count}: shards are counted from 1")
 
     @classmethod
     def of(cls, text: str) -> Shard:
-        """From ``2/4``.
+        """Parse ``2/4``.
 
         Raises:
             UserError: for anything else.
         """
-        found = _SHARD.fullmatch(text)
-        if not found:
-            raise UserError(f"a shard is written NUMBER/COUNT, as 2/4, got {text!r}")
-        return cls(int(found[1]), int(found[2]))
+        match = _SHARD.fullmatch(text)
+        if not match:
+            raise UserError(f"a shard must be NUMBER/COUNT, such as 2/4, got {text!r}")
+        return cls(int(match[1]), int(match[2]))
 
     def owns(self, part: int) -> bool:
-        """Whether a part, counted from 0, is this shard's."""
+        """Whether a part, counted from 0, belongs to this shard."""
         return part % self.count == self.number - 1
 
     def file(self, out: Path) -> Path:
-        """Where its predictions are, beside those of the whole."""
+        """The shard's file of predictions, next to the file of all samples."""
         return out.with_name(f"{out.stem}-{self.number}-of-{self.count}{out.suffix}") if self.count > 1 else out
 
 
 def shard_files(out: Path) -> list[Path]:
-    """The files of shards that lie beside a file."""
-    shape = re.compile(re.escape(out.stem) + r"-[1-9]\d*-of-[1-9]\d*" + re.escape(out.suffix))
-    return sorted(path for path in out.parent.glob("*-of-*") if shape.fullmatch(path.name))
+    """The shards' files next to a file of predictions."""
+    pattern = re.compile(re.escape(out.stem) + r"-[1-9]\d*-of-[1-9]\d*" + re.escape(out.suffix))
+    return sorted(path for path in out.parent.glob("*-of-*") if pattern.fullmatch(path.name))
 
 
 class Growing:
-    """A file that is being added to; see `growing`.
+    """A file that is being appended to; see `growing`.
 
     Attributes:
-        there: the predictions that are there, by id.
+        there: the predictions in the file, by id.
     """
 
     def __init__(self, there: dict[str, Prediction], lines: Lines, timings: Lines) -> None:
         self.there, self._lines, self._timings = there, lines, timings
 
     def add(self, prediction: Prediction, seconds: Mapping[str, float]) -> None:
-        """Write one more, with its seconds by stage."""
+        """Append a prediction, with its seconds per stage."""
         self._lines.append(prediction.to_line())
         self._timings.append(json.dumps({"id": prediction.id, "seconds": dict(seconds)}))
         self.there[prediction.id] = prediction
@@ -97,150 +98,157 @@ def growing(
     *,
     retry_failed: bool = False,
 ) -> Iterator[Growing]:
-    """The block with a file of predictions to itself; when it ends well, they are put into the samples' order.
+    """A context with exclusive access to a file of predictions. On success it sorts them in the order of the samples.
 
     Args:
-        samples: whose predictions they are.
-        out: the whole's file; its folder is made if need be.
-        shard: which part of it is written.
-        settings: what makes them; compared with what made those that are there, of the whole and of every shard.
-        retry_failed: whether those that failed are taken out first.
+        samples: the samples that are predicted.
+        out: the file of all samples; its folder is created if necessary.
+        shard: the shard that is written.
+        settings: the pipeline's settings; compared with those of the existing predictions, of this file and all shards.
+        retry_failed: whether to remove failed predictions first.
 
     Raises:
-        UserError: for a file that holds something else, is being written, or cannot be; lines that were written stay.
+        UserError: if a file holds something else, is being written, or cannot be written. Lines that were written
+            remain.
     """
-    own = shard.file(out)
-    others = shard_files(out) if own == out else []
-    made = None if settings is None else json.dumps(settings, indent=2) + "\n"
-    if made is not None:
-        _check_made(made, {out, own, *shard_files(out)})
+    shard_file = shard.file(out)
+    others = shard_files(out) if shard_file == out else []
+    settings_text = None if settings is None else json.dumps(settings, indent=2) + "\n"
+    if settings_text is not None:
+        _check_settings(settings_text, {out, shard_file, *shard_files(out)})
     if retry_failed:
-        for file in (own, *others):
+        for file in (shard_file, *others):
             _drop_failed(file, samples)
     with ExitStack() as stack:
-        lines = {file: stack.enter_context(Lines(file)) for file in [own, *others]}
-        found = {file: _kept(file, samples) for file in lines}
-        for file, (_, size) in found.items():
+        lines = {file: stack.enter_context(Lines(file)) for file in [shard_file, *others]}
+        stored = {file: _read_stored(file, samples) for file in lines}
+        for file, (_, size) in stored.items():
             lines[file].keep(size)
-        every = [one for some, _ in reversed(found.values()) for one in some]
-        there = {one.id: one for one in sorted(every, key=_answered)}  # of several of an id the last
-        if made is not None:
-            write_text(_made(own), made)
-        timings = stack.enter_context(Lines(_times(own)))
-        timings.keep(_whole(_times(own)) if there else 0)
-        yield Growing(there, lines[own], timings)
-        for opened in (*lines.values(), timings):
-            opened.close()  # Windows replaces and removes no open file; the locks stay
-        _put_in_order(own, [there[sample.id] for sample in samples if sample.id in there])
-        _put_timings([*reversed(others), own])
+        predictions = chain.from_iterable(reversed([file_predictions for file_predictions, _ in stored.values()]))
+        # sorted, so that an answer replaces a failure with the same id
+        there = {prediction.id: prediction for prediction in sorted(predictions, key=_has_answer)}
+        if settings_text is not None:
+            write_text(_settings_file(shard_file), settings_text)
+        timings = stack.enter_context(Lines(_timings_file(shard_file)))
+        timings.keep(_complete_size(_timings_file(shard_file)) if there else 0)
+        yield Growing(there, lines[shard_file], timings)
+        for open_lines in (*lines.values(), timings):
+            open_lines.close()  # Windows cannot replace or remove open files; the locks remain
+        _sort_lines(shard_file, [there[sample.id] for sample in samples if sample.id in there])
+        _merge_timings([*reversed(others), shard_file])
         for file in others:
-            for each in (file, _times(file), _lock_of(_times(file)), _made(file)):
-                each.unlink(missing_ok=True)
+            for obsolete in (file, _timings_file(file), _lock_of(_timings_file(file)), _settings_file(file)):
+                obsolete.unlink(missing_ok=True)
 
 
-def _check_made(made: str, files: Iterable[Path]) -> None:
-    """See that the predictions that are there were made as these will be."""
+def _check_settings(settings_text: str, files: Iterable[Path]) -> None:
+    """Check that the existing predictions were made with these settings."""
     for file in sorted(files):
-        begun = file.exists() and file.stat().st_size > 0
-        if begun and _made(file).exists() and _made(file).read_text(encoding="utf-8") != made:
+        settings_file, has_predictions = _settings_file(file), file.exists() and file.stat().st_size > 0
+        if has_predictions and settings_file.exists() and settings_file.read_text(encoding="utf-8") != settings_text:
             raise UserError(
-                f"the predictions were begun with other settings, see {_made(file)}: give those, or another file"
+                f"the predictions were started with other settings, see {settings_file}: use those, or another file"
             )
 
 
-def _kept(file: Path, samples: SampleSet) -> tuple[list[Prediction], int]:
-    """The predictions that a stopped run left, and the bytes of their whole lines."""
-    found, size = read_whole(file)
-    known, seen = {sample.id for sample in samples}, set[str]()
-    for one in found:
-        if one.id not in known:
-            raise UserError(f"{file} is of another set: it holds {one.id}, which is none of these {len(known)} samples")
-        if one.id in seen:
-            raise UserError(f"{file} holds {one.id} twice: remove one of the lines, or give another file")
-        seen.add(one.id)
-    return found, size
+def _read_stored(file: Path, samples: SampleSet) -> tuple[list[Prediction], int]:
+    """The predictions of a stopped run, and the length in bytes of its complete lines."""
+    predictions, size = read_whole(file)
+    sample_ids, stored_ids = {sample.id for sample in samples}, set[str]()
+    for prediction in predictions:
+        if prediction.id not in sample_ids:
+            raise UserError(f"{file} belongs to other samples: {prediction.id} is not among these {len(sample_ids)}")
+        if prediction.id in stored_ids:
+            raise UserError(f"{file} contains {prediction.id} twice: remove one of the lines, or use another file")
+        stored_ids.add(prediction.id)
+    return predictions, size
 
 
-def _put_in_order(file: Path, predictions: Sequence[Prediction]) -> None:
-    """Whole or not at all; the same lines, so nothing is lost where a kill comes between."""
-    text = "".join(f"{one.to_line()}\n" for one in predictions)
+def _sort_lines(file: Path, predictions: Sequence[Prediction]) -> None:
+    """Replace the file atomically with the same lines in order, so that a killed run loses nothing."""
+    text = "".join(f"{prediction.to_line()}\n" for prediction in predictions)
     if file.read_bytes() != text.encode():
         write_text(file, text)
 
 
-def _answered(prediction: Prediction) -> bool:
-    """Whether a sample did not fail: it may have failed in one run and not in another."""
+def _has_answer(prediction: Prediction) -> bool:
+    """Whether the sample has an answer: it may have failed in another run."""
     return prediction.error is None
 
 
 def _drop_failed(file: Path, samples: SampleSet) -> None:
-    """Whole or not at all, so that a run that is then killed is gone on with as any other."""
+    """Remove failed predictions atomically, so that a run that is killed afterwards can be resumed."""
     with Lines(file) as lines:
-        found, _ = _kept(file, samples)
-        lines.close()  # Windows replaces no open file
-        if any(one.error is not None for one in found):
-            write_text(file, "".join(f"{one.to_line()}\n" for one in found if one.error is None))
+        predictions, _ = _read_stored(file, samples)
+        lines.close()  # Windows cannot replace open files
+        if not all(map(_has_answer, predictions)):
+            write_text(file, "".join(f"{prediction.to_line()}\n" for prediction in filter(_has_answer, predictions)))
 
 
-def _put_timings(files: Sequence[Path]) -> None:
-    """Make the last file's timings those of all, a line for each id: the last there is, as of what was asked again."""
-    there = [_times(file) for file in files if _times(file).exists()]
-    lines = [line for each in there for line in each.read_bytes()[: _whole(each)].decode(errors="replace").splitlines()]
+def _merge_timings(files: Sequence[Path]) -> None:
+    """Merge the timings of all files into the last file's, one line per id. Later lines replace earlier ones."""
+    timings_files = [_timings_file(file) for file in files if _timings_file(file).exists()]
+    lines = [
+        line
+        for timings_file in timings_files
+        for line in timings_file.read_bytes()[: _complete_size(timings_file)].decode(errors="replace").splitlines()
+    ]
     by_id = {line.partition(', "seconds"')[0]: line for line in lines}
-    write_text(_times(files[-1]), "".join(f"{line}\n" for line in by_id.values()))
+    write_text(_timings_file(files[-1]), "".join(f"{line}\n" for line in by_id.values()))
 
 
 def settings_beside(file: Path) -> dict[str, Any]:
-    """What made the predictions, as it was noted; nothing where it was not.
+    """The settings next to a file of predictions; empty if there are none.
 
     Raises:
-        UserError: for a note that is no JSON object.
+        UserError: if they are not a JSON object.
     """
-    if not _made(file).exists():
+    if not _settings_file(file).exists():
         return {}
     try:
-        return dict(json.loads(_made(file).read_text(encoding="utf-8")))
+        return dict(json.loads(_settings_file(file).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{_made(file)} does not say what made the predictions: {error}") from error
+        raise UserError(f"{_settings_file(file)} is not a JSON object of settings: {error}") from error
 
 
-def _made(file: Path) -> Path:
+def _settings_file(file: Path) -> Path:
     return with_beside(file)[1]
 
 
-def _times(file: Path) -> Path:
+def _timings_file(file: Path) -> Path:
     return with_beside(file)[2]
 
 
-def _whole(path: Path) -> int:
-    """The bytes of a file's whole lines."""
+def _complete_size(path: Path) -> int:
+    """The length in bytes of a file's complete lines."""
     return path.read_bytes().rfind(b"\n") + 1
 
 
 BESIDE = (".settings.json", ".timings.jsonl")
-"""The endings, in place of its own, of what `predict` leaves beside a file of predictions."""
+"""The suffixes of the files that `predict` writes next to a file of predictions."""
 
 
 def with_beside(file: Path) -> list[Path]:
-    """A file of predictions, and what lies beside it, if that is there: what made them, and the seconds they took."""
+    """A file of predictions, and the paths of its settings and timings."""
     return [file, *(file.parent / f"{file.stem}{ending}" for ending in BESIDE)]
 
 
 def _lock_of(path: Path) -> Path:
-    """The lock of a file, whichever link it is reached by."""
+    """The lock of a file, the same for all links to it."""
     file = path.resolve()
     return file.with_name(f".{file.name}.lock")
 
 
 class Lines:
-    """A file that grows by whole lines, and is nobody else's until it is closed; a line that cannot be written whole is
-    taken back.
+    """A file that is appended to by complete lines, and locked until it is closed.
+
+    A line that cannot be written completely is removed.
 
     Args:
-        path: its folder, and an empty file, are made if need be; what is there stays.
+        path: the file; created with its folder if necessary. Its content is kept.
 
     Raises:
-        UserError: if the system refuses, here or at a line, or if another run is writing the file.
+        UserError: if the system refuses access, here or when appending, or if another run is writing the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -257,25 +265,25 @@ class Lines:
             raise
 
     def keep(self, size: int) -> None:
-        """Drop what comes after so many bytes."""
+        """Truncate the file to this size in bytes."""
         with one_line(self._path):
             self._file.truncate(size)
         self._size = size
 
     def append(self, line: str) -> None:
         data = f"{line}\n".encode()
-        rest = memoryview(data)
+        remaining = memoryview(data)
         with one_line(self._path):
             try:
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
             except OSError:
                 self._file.truncate(self._size)
                 raise
         self._size += len(data)
 
     def close(self) -> None:
-        """Close the file; it stays locked until the block ends."""
+        """Close the file. It stays locked until the context ends."""
         self._file.close()
 
     def __enter__(self) -> Lines:

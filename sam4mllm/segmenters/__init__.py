@@ -1,4 +1,4 @@
-"""One door to the drawers: `Segmenter` embeds a picture once, `Scene` is prompted often. Knows nothing of language.
+"""The `Segmenter` and `Scene` protocols: a segmenter embeds an image once, and the scene takes any number of prompts.
 
 Backends: `box` (the fake), `grabcut` (OpenCV, no weights), `sam` (segment_anything), `hf` (transformers).
 
@@ -19,7 +19,7 @@ from sam4mllm.geometry.prompts import Image, Mask, Prompt
 
 @dataclass(frozen=True, slots=True)
 class ScoredMask:
-    """A mask of the original image's size, with the segmenter's own guess of its IoU, 0..1."""
+    """A mask at the size of the original image, with the IoU that the segmenter predicts for it, 0..1."""
 
     mask: Mask
     score: float
@@ -27,7 +27,7 @@ class ScoredMask:
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What a segmenter can take beside the box."""
+    """The prompts that a segmenter supports in addition to a box."""
 
     points: bool = True
     negative_points: bool = True
@@ -35,25 +35,25 @@ class Takes:
 
 @runtime_checkable
 class Scene(Protocol):
-    """One embedded picture."""
+    """An embedded image."""
 
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
-        """One mask per prompt, in order, at the original image's size; as if each prompt were alone.
+        """One mask per prompt, in order, at the size of the original image. Prompts do not affect each other.
 
         Raises:
-            UserError: for a prompt that the segmenter cannot take (see `Takes`); it is never thinned.
+            UserError: if the segmenter does not support a prompt (see `Takes`). Points are never dropped silently.
         """
         ...
 
 
 @runtime_checkable
 class Drafts(Protocol):
-    """Masks at the decoder's own size, which is smaller than the image as a rule."""
+    """Masks at the decoder's own size, which is usually smaller than the image."""
 
     def approximate_ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
         """The IoU of each of these drafts with a non-empty mask of the image, 0..1, estimated at the decoder's size.
 
-        Good for ranking; much cheaper than enlarging the drafts and counting pixels.
+        Use it for ranking: it is much cheaper than enlarging the drafts and counting pixels.
         """
         ...
 
@@ -64,12 +64,12 @@ class Drafts(Protocol):
 
 @runtime_checkable
 class DraftingScene(Scene, Protocol):
-    """A scene whose masks can be ranked before they are enlarged, which is most of the work on a large image."""
+    """A scene whose masks can be ranked before they are enlarged. Enlarging is most of the work on a large image."""
 
     def draft(self, prompts: Sequence[Prompt]) -> Drafts:
         """One draft per prompt, in order.
 
-        No draft depends on the other prompts, to the last bit if the machine allows it.
+        A draft does not depend on the other prompts; it is the same to the last bit if the hardware allows it.
 
         Raises:
             UserError: as `Scene.segment` does.
@@ -83,22 +83,22 @@ class Segmenter(Protocol):
 
     @property
     def takes(self) -> Takes:
-        """What it can take; a prompt beyond it is refused."""
+        """The prompts that it supports; others are refused."""
         ...
 
     def embed(self, image: Image) -> Scene:
-        """Pay for the picture once."""
+        """Embed an image, once for all prompts."""
         ...
 
 
 def refuse_beyond(takes: Takes, prompts: Sequence[Prompt], name: str) -> None:
-    """Refuse prompts that hold more than ``takes``.
+    """Check that a segmenter supports these prompts.
 
     Raises:
-        UserError: naming the segmenter and what it cannot take.
+        UserError: if not; the message names the segmenter and what it does not support.
     """
     points = [point for prompt in prompts for point in prompt.points]
     if points and not takes.points:
-        raise UserError(f"the segmenter {name} takes boxes only, and was given points")
+        raise UserError(f"the segmenter {name} takes boxes only: remove the points")
     if not takes.negative_points and not all(point.positive for point in points):
-        raise UserError(f"the segmenter {name} takes no negative points")
+        raise UserError(f"the segmenter {name} takes no negative points: remove them")

@@ -1,6 +1,6 @@
-"""From the outputs of a SAM decoder, logits at its own small size and predicted IoUs, to masks of the image.
+"""Masks of the image from the outputs of a SAM decoder: logits at the decoder's size and predicted IoUs.
 
-Knows no model: the function that enlarges logits to masks of the image is an argument.
+The code works for any SAM: the function that enlarges logits to masks of the image is an argument.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sam4mllm.geometry.prompts import Mask
 from sam4mllm.segmenters import ScoredMask
 
 _PIXELS = 2**25
-"""How many mask pixels are enlarged at once: 128 MiB of floats."""
+"""The number of mask pixels to enlarge at once: 128 MiB of floats."""
 
 MULTIPLE = 8
 """Groups of drafts are padded to a multiple of this size, so that a draft does not depend on the rest of its group:
@@ -31,10 +31,10 @@ class LogitDrafts:
 
     Args:
         logits: of the mask with the highest predicted IoU, for each prompt.
-        scores: that predicted IoU, 0..1.
-        shown: the share of the decoder's (rows, columns) that shows the image; the rest is padding.
+        scores: this predicted IoU, 0..1.
+        shown: the fraction of the decoder's (rows, columns) that the image covers; the rest is padding.
         size: (height, width) of the image.
-        enlarge: from logits to masks of the image, with the model's own code.
+        enlarge: turns logits into masks of the image, with the model's own code.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class LogitDrafts:
 
     @torch.inference_mode()
     def approximate_ious(self, rows: Sequence[int], mask: Mask) -> list[float]:
-        """Soft IoUs: probabilities against the share of each cell that the mask covers."""
+        """Soft IoUs of the predicted probabilities with the fraction of each cell that the mask covers."""
         height, width = self._cells
         probabilities = self._logits[list(rows), :height, :width].sigmoid()
         pixels = torch.from_numpy(mask)[None, None].to(probabilities)
@@ -63,7 +63,7 @@ class LogitDrafts:
 
     @torch.inference_mode()
     def masks(self, rows: Sequence[int]) -> list[ScoredMask]:
-        """Enlarged in chunks of bounded memory."""
+        """Masks at the size of the image, enlarged in chunks of bounded memory."""
         chunks = torch.split(self._logits[list(rows)], self._at_once)
         masks: list[Mask] = [mask for chunk in chunks for mask in self._enlarge(chunk).cpu().numpy()]
         return [ScoredMask(mask, self._scores[row]) for mask, row in zip(masks, rows, strict=True)]
@@ -72,7 +72,7 @@ class LogitDrafts:
 def pick_best(
     logits: Float[Tensor, "n m h w"], scores: Float[Tensor, "n m"]
 ) -> tuple[Float[Tensor, "n h w"], list[float]]:
-    """Each prompt's mask with the highest predicted IoU, the first of equals, and that IoU, clipped to 0..1."""
+    """The mask with the highest predicted IoU for each prompt, and that IoU clipped to 0..1. The first wins a tie."""
     chosen = scores.argmax(dim=1)
     rows = torch.arange(len(chosen), device=chosen.device)
     return logits[rows, chosen], scores[rows, chosen].clamp(0, 1).tolist()
@@ -82,21 +82,21 @@ def in_order(
     groups: Iterable[tuple[Sequence[int], tuple[Float[Tensor, "_ h w"], list[float]]]],
 ) -> tuple[Float[Tensor, "n h w"], list[float]]:
     """The results of `pick_best` for each group, in the order of the prompts and without the groups' padding."""
-    parts = [(rows, logits[: len(rows)], scores[: len(rows)]) for rows, (logits, scores) in groups]
-    places = torch.tensor([row for rows, _, _ in parts for row in rows]).argsort()
-    logits = torch.cat([part for _, part, _ in parts])
-    scores = [score for _, _, part in parts for score in part]
-    return logits[places.to(logits.device)], [scores[place] for place in places.tolist()]
+    unpadded = [(rows, logits[: len(rows)], scores[: len(rows)]) for rows, (logits, scores) in groups]
+    order = torch.tensor([row for rows, _, _ in unpadded for row in rows]).argsort()
+    logits = torch.cat([values for _, values, _ in unpadded])
+    scores = [score for _, _, values in unpadded for score in values]
+    return logits[order.to(logits.device)], [scores[row] for row in order.tolist()]
 
 
 def on_device(model: Any, device: str | None) -> Any:
-    """The model moved to a device; by default to CUDA if available, else to the CPU.
+    """The model on a device; by default CUDA if available, else the CPU.
 
     Raises:
-        UserError: for a device that is not available.
+        UserError: if the device is not available.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return model.to(name)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a torch built without it
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a torch without support for it
         raise UserError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error

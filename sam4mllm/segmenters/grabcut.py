@@ -1,8 +1,8 @@
-"""OpenCV's GrabCut as a promptable segmenter: real masks from box and clicks, and no weights to fetch.
+"""OpenCV's GrabCut as a promptable segmenter: masks from boxes and points without weights.
 
-Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using iterated graph cuts", 2004. It tells an
-object from what surrounds it by colour alone and knows nothing of objects; it is for trying a model's prompts out
-where no SAM is at hand, and for measuring whether points help.
+Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using iterated graph cuts", 2004. GrabCut
+separates an object from its surroundings by colour alone. Use it to try a model's prompts without a SAM, and to
+measure whether points help.
 
 The constants were chosen on 100 COCO masks.
 """
@@ -24,30 +24,31 @@ from sam4mllm.geometry.sampling import pixels
 from sam4mllm.segmenters import ScoredMask, Takes, refuse_beyond
 
 _MARGIN = 0.1
-"""How much of the surroundings is looked at, as a share of the box's sides: a narrow ring, the local background."""
+"""Width of the surroundings that are used as background, as a fraction of the box's sides: a narrow ring."""
 _RADIUS = 0.05
-"""A click's disc, as a share of the box's longer side: large enough for its colours to count."""
-_LEAST = 0.25
-"""A cut that keeps less of the box than this has collapsed: objects fill half of their box on average."""
+"""Radius of a point's disc, as a fraction of the box's longer side: large enough for its colours to count."""
+_MIN_COVERED = 0.25
+"""A result that covers a smaller fraction of the box has collapsed: objects fill half of their box on average."""
 
 _OFF, _ON, _MAYBE = int(cv2.GC_BGD), int(cv2.GC_FGD), int(cv2.GC_PR_FGD)
 _Labels: TypeAlias = UInt8[np.ndarray, "h w"]
 
 
 class GrabCutSegmenter:
-    """Cuts each object out of its box by colour.
+    """Segments each object in its box by colour.
 
-    The box is a hard limit but for clicks beyond it: what lies outside is background, a disc around each positive click
-    is object, around each negative one background (where both overlap, the negative wins), and the rest of the box is
-    for GrabCut to tell. Where it finds nothing to go by (no background in sight, or less than a quarter of the box
-    left) the answer is the box's interior, less the negative discs. Equal input gives equal masks.
+    Outside the box everything is background, except around positive points. A disc around a positive point is object, a
+    disc around a negative point is background, and the negative one wins where they overlap. GrabCut decides about the
+    rest of the box. If it has no background to compare with, or its result covers less than a quarter of the box, the
+    mask is the interior of the box without the negative discs. The result is deterministic.
 
     Args:
-        size: the longer side, in pixels, to which a larger crop is shrunk before it is cut.
-        iterations: of GrabCut. More fit its colours ever closer to what is most distinct in the box, a part as a rule.
+        size: longer side in pixels to which a larger crop is reduced.
+        iterations: of GrabCut. More iterations fit the most distinct colours in the box, usually only a part of the
+            object.
 
     Raises:
-        UserError: for a size or a number of iterations below 1.
+        UserError: if the size or the number of iterations is below 1.
     """
 
     takes = Takes()
@@ -58,41 +59,41 @@ class GrabCutSegmenter:
         self.size, self.iterations = size, iterations
 
     def embed(self, image: Image) -> GrabCutScene:
-        """Keeps the picture: there is nothing to compute before a box is known."""
+        """The image as a scene. Nothing is computed before a box is known."""
         return GrabCutScene(image, self.size, self.iterations)
 
 
 class GrabCutScene:
-    """A picture to cut objects out of."""
+    """An image to segment with GrabCut."""
 
     def __init__(self, image: Image, size: int, iterations: int) -> None:
         self.image, self.size, self.iterations = image, size, iterations
 
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
-        """One mask per prompt; its score is the IoU of its own box with the prompted one, as a good mask fills its box.
+        """One mask per prompt. The score is the IoU of the mask's box with the prompt's box: a good mask fills it.
 
-        A box between pixel centres, or off the picture, counts as the nearest pixel; so no mask is empty but where a
-        negative click says so.
+        A box between pixel centres or outside the image counts as the nearest pixel, so a mask is empty only if
+        negative points remove everything.
         """
         refuse_beyond(GrabCutSegmenter.takes, prompts, "grabcut")
         return [self._cut(prompt) for prompt in prompts]
 
     def _cut(self, prompt: Prompt) -> ScoredMask:
         height, width = self.image.shape[:2]
-        box = _holding_a_pixel(prompt.box, height, width)
+        box = _widen_to_a_pixel(prompt.box, height, width)
         view = _View.around(box, prompt.points, height, width, self.size)
         labels = view.label(box, prompt.points)
         small = cv2.resize(self.image[view.rows, view.columns], labels.shape[::-1], interpolation=cv2.INTER_AREA)
         mask = np.zeros((height, width), dtype=bool)
-        mask[view.rows, view.columns] = view.enlarge(_grab_cut(small, labels, self.iterations))
+        mask[view.rows, view.columns] = view.enlarge(_run_grab_cut(small, labels, self.iterations))
         _keep_to(mask, box, prompt.points, reach=max(1.0, _RADIUS * max(box.width, box.height)))
-        found = box_of(mask)
-        return ScoredMask(mask, box_iou(found, box) if found else 0.0)
+        mask_box = box_of(mask)
+        return ScoredMask(mask, box_iou(mask_box, box) if mask_box else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The part of a picture that one prompt needs, and its pixels after shrinking per original one."""
+    """The crop of the image that one prompt needs, and its scale: pixels after reduction per original pixel."""
 
     rows: slice
     columns: slice
@@ -100,53 +101,53 @@ class _View:
 
     @classmethod
     def around(cls, box: Box, points: Sequence[Point], height: int, width: int, size: int) -> _View:
-        """The box with its margin, at least a pixel, and the clicks beyond it."""
-        across, down = max(1.0, _MARGIN * box.width), max(1.0, _MARGIN * box.height)
-        xs = [box.x0 - across, box.x1 + across, *(edge for p in points for edge in (p.x - 1, p.x + 1))]
-        ys = [box.y0 - down, box.y1 + down, *(edge for p in points for edge in (p.y - 1, p.y + 1))]
-        whole = Box(min(xs), min(ys), max(xs), max(ys)).clip(width, height)
-        left, top, right, bottom = *map(math.floor, whole.xyxy[:2]), *map(math.ceil, whole.xyxy[2:])
+        """The box with a margin of at least one pixel, and the points outside it."""
+        margin_x, margin_y = max(1.0, _MARGIN * box.width), max(1.0, _MARGIN * box.height)
+        xs = [box.x0 - margin_x, box.x1 + margin_x, *(edge for point in points for edge in (point.x - 1, point.x + 1))]
+        ys = [box.y0 - margin_y, box.y1 + margin_y, *(edge for point in points for edge in (point.y - 1, point.y + 1))]
+        crop = Box(min(xs), min(ys), max(xs), max(ys)).clip(width, height)
+        left, top, right, bottom = *map(math.floor, crop.xyxy[:2]), *map(math.ceil, crop.xyxy[2:])
         shrink = min(1.0, size / max(right - left, bottom - top))
         scale = tuple(max(1, round(side * shrink)) / side for side in (right - left, bottom - top))
         return cls(slice(top, bottom), slice(left, right), (scale[0], scale[1]))
 
     def label(self, box: Box, points: Sequence[Point]) -> _Labels:
-        """What GrabCut is told of each pixel."""
+        """The GrabCut label of each pixel of the reduced crop."""
         height = round((self.rows.stop - self.rows.start) * self.scale[1])
         width = round((self.columns.stop - self.columns.start) * self.scale[0])
         labels = np.full((height, width), _OFF, dtype=np.uint8)
-        (x0, y0), (x1, y1) = self._seen(box.x0, box.y0), self._seen(box.x1, box.y1)
-        seen = _holding_a_pixel(Box(x0, y0, x1, y1), height, width)
-        labels[pixels(seen, height, width)] = _MAYBE
+        (x0, y0), (x1, y1) = self._scaled(box.x0, box.y0), self._scaled(box.x1, box.y1)
+        scaled_box = _widen_to_a_pixel(Box(x0, y0, x1, y1), height, width)
+        labels[pixels(scaled_box, height, width)] = _MAYBE
         rows, columns = np.indices(labels.shape) + 0.5
-        radius = max(1.0, _RADIUS * max(seen.width, seen.height))
+        radius = max(1.0, _RADIUS * max(scaled_box.width, scaled_box.height))
         for point in sorted(points, key=lambda point: not point.positive):
-            x, y = self._seen(point.x, point.y)
+            x, y = self._scaled(point.x, point.y)
             labels[np.hypot(columns - x, rows - y) <= radius] = _ON if point.positive else _OFF
         return labels
 
     def enlarge(self, mask: Mask) -> Bool[np.ndarray, "height width"]:
-        """A mask of the shrunk view at the view's own size, its stairs smoothed."""
+        """A mask of the reduced crop at the crop's own size, with smoothed edges."""
         size = self.columns.stop - self.columns.start, self.rows.stop - self.rows.start
         return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)) >= 0.5
 
-    def _seen(self, x: float, y: float) -> tuple[float, float]:
+    def _scaled(self, x: float, y: float) -> tuple[float, float]:
         return (x - self.columns.start) * self.scale[0], (y - self.rows.start) * self.scale[1]
 
 
-def _grab_cut(image: Image, labels: _Labels, iterations: int) -> Mask:
-    """The object's pixels; the box's interior and the positive discs where the cut has nothing to go by."""
+def _run_grab_cut(image: Image, labels: _Labels, iterations: int) -> Mask:
+    """The object's pixels. If GrabCut has nothing to compare, they are the box's interior and the positive discs."""
     inside: Mask = labels != _OFF
     if inside.all() or not inside.any():
         return inside
-    cut = labels.copy()
-    cv2.setRNGSeed(0)  # its colour clusters start from OpenCV's global random state
+    result = labels.copy()
+    cv2.setRNGSeed(0)  # the colour clusters are initialised from OpenCV's global random state
     try:
-        cv2.grabCut(image, cut, None, _no_model(), _no_model(), iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(image, result, None, _no_model(), _no_model(), iterations, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # fewer pixels than colour clusters
         return inside
-    kept: Mask = np.isin(cut, (_ON, _MAYBE))
-    return kept if np.count_nonzero(kept) >= _LEAST * np.count_nonzero(inside) else inside
+    object_pixels: Mask = np.isin(result, (_ON, _MAYBE))
+    return object_pixels if np.count_nonzero(object_pixels) >= _MIN_COVERED * np.count_nonzero(inside) else inside
 
 
 def _no_model() -> Float[np.ndarray, "1 65"]:
@@ -154,7 +155,7 @@ def _no_model() -> Float[np.ndarray, "1 65"]:
 
 
 def _keep_to(mask: Mask, box: Box, points: Sequence[Point], reach: float) -> None:
-    """Take back, in place, what enlarging spilled over the box, the places of positive clicks aside."""
+    """Clear, in place, what enlarging added outside the box, except around positive points."""
     allowed = np.zeros_like(mask)
     allowed[pixels(box, *mask.shape)] = True
     for point in points:
@@ -164,8 +165,8 @@ def _keep_to(mask: Mask, box: Box, points: Sequence[Point], reach: float) -> Non
     mask &= allowed
 
 
-def _holding_a_pixel(box: Box, height: int, width: int) -> Box:
-    """The box within a picture, widened to the nearest pixel along a side that holds no pixel's centre."""
+def _widen_to_a_pixel(box: Box, height: int, width: int) -> Box:
+    """The box clipped to the image. A side that contains no pixel centre is widened to the nearest pixel."""
     inside = box.clip(width, height)
     rows, columns = pixels(inside, height, width)
     x0, x1 = (inside.x0, inside.x1) if columns.start < columns.stop else _pixel_at(inside.x0, inside.x1, width)
@@ -174,6 +175,6 @@ def _holding_a_pixel(box: Box, height: int, width: int) -> Box:
 
 
 def _pixel_at(start: float, stop: float, side: int) -> tuple[float, float]:
-    """The pixel that holds the middle of an interval, or the last one."""
+    """The pixel that contains the middle of an interval, or the last pixel."""
     index = float(min(math.floor((start + stop) / 2), side - 1))
     return index, index + 1.0

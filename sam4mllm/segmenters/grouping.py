@@ -1,9 +1,8 @@
-"""Prompts as arrays in a SAM's own frame, in groups that one call of its decoder can take.
+"""Prompts as arrays in the frame of a SAM's input, in groups that one call of its decoder can process.
 
-A group holds prompts with equally many points: a decoder attends to padding points as well, so padded prompts would be
-drawn otherwise than alone. All SAMs add half a pixel of their input to every coordinate, as they expect the indices of
-pixels; a place x of the original is therefore handed over as x * scale - .5, and the model sees it exactly where it
-is. The edges of boxes are places like any other. Knows no model.
+All prompts of a group have the same number of points: a decoder also attends to padding points, so padding would
+change the masks. SAMs add half a pixel of their input to every coordinate, because they expect pixel indices. A place
+x of the original image is therefore passed as x * scale - .5, box edges included.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from sam4mllm.geometry.prompts import Prompt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Prompts with equally many points.
+    """Prompts with the same number of points.
 
     Attributes:
-        rows: where each stood among all prompts; what the arrays hold beyond them is filling.
-        boxes: x0, y0, x1, y1 in indices of the model's pixels.
-        points: x, y likewise.
+        rows: the index of each prompt among all prompts. Further rows of the arrays are padding.
+        boxes: x0, y0, x1, y1 as pixel indices of the model's input.
+        points: x, y as pixel indices of the model's input.
         labels: 1 on the object, 0 off it.
     """
 
@@ -35,22 +34,22 @@ class Group:
 
 
 def groups(prompts: Sequence[Prompt], scale: tuple[float, float], most: int, multiple: int = 1) -> Iterator[Group]:
-    """The prompts by their number of points, at most ``most`` at once; each in exactly one group.
+    """Split the prompts into groups with the same number of points. Each prompt is in exactly one group.
 
     Args:
         prompts: in pixels of the original image.
         scale: pixels of the model's input per original pixel, along x and y.
-        most: the bound on a group, and so on the memory that a call takes.
-        multiple: of which the number of rows in a group's arrays is to be; the last prompt fills them up.
+        most: the maximum size of a group, which bounds the memory of a call.
+        multiple: the number of rows in the arrays is padded to a multiple of this, with copies of the last prompt.
     """
-    alike: dict[int, list[int]] = {}
+    rows_by_count: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
-        alike.setdefault(len(prompt.points), []).append(row)
-    for count, rows in alike.items():
+        rows_by_count.setdefault(len(prompt.points), []).append(row)
+    for count, rows in rows_by_count.items():
         for start in range(0, len(rows), most):
-            part = rows[start : start + most]
-            filled = [*part, *part[-1:] * (-len(part) % multiple)]
-            yield _group([prompts[row] for row in filled], tuple(part), count, np.array(scale))
+            chunk = rows[start : start + most]
+            padded = [*chunk, *chunk[-1:] * (-len(chunk) % multiple)]
+            yield _group([prompts[row] for row in padded], tuple(chunk), count, np.array(scale))
 
 
 def _group(prompts: Sequence[Prompt], rows: tuple[int, ...], count: int, scale: Float[np.ndarray, "2"]) -> Group:

@@ -1,7 +1,7 @@
-"""Promptable segmenters of transformers, through the Auto classes: whatever takes boxes and signed points together.
+"""Promptable segmenters of transformers, through the Auto classes: any model that takes boxes and labelled points.
 
-What one model class does otherwise than another is read from its processor and from what it returns: how the picture
-is scaled, what an embedding consists of, which sizes its masks are cut back by. Knows no class by name.
+Differences between model classes are read from the processor and the outputs: how the image is scaled, what an
+embedding consists of, and the sizes that masks are cropped and resized by. No class is named here.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ class HfSegmenter:
     """A promptable segmenter of transformers.
 
     Args:
-        model: takes ``input_boxes``, ``input_points`` and ``input_labels`` over an image's embedding.
+        model: takes ``input_boxes``, ``input_points`` and ``input_labels`` with an image's embedding.
         processor: the model's own.
-        multimask: whether the best of the model's several masks is taken, by its own guess of their IoU, and not its
-            one mask.
-        most: how many prompts the decoder is given at once.
+        multimask: whether to predict several masks and use the one with the highest predicted IoU, instead of one mask.
+        most: the maximum number of prompts in one call of the decoder.
     """
 
     takes = Takes()
@@ -57,14 +56,13 @@ class HfSegmenter:
 
         Args:
             name: a folder, or a name on the hub.
-            device: as torch names it; CUDA if there is one by default.
+            device: a torch device; CUDA if available by default.
             dtype: of the weights, as torch names it, or ``auto`` for the checkpoint's own.
             multimask: see the class.
-            trust_remote_code: whether to run code that comes with the model.
+            trust_remote_code: whether to run code that ships with the model.
 
         Raises:
-            UserError: for a model that is not found, whose weights are not all there, or that takes no points; for an
-                unknown dtype or device.
+            UserError: if the model is not found, lacks weights or takes no points, or the dtype or device is unknown.
         """
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
@@ -74,47 +72,46 @@ class HfSegmenter:
             model, info = AutoModelForMaskGeneration.from_pretrained(
                 name, config=config, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
             )
-        # RuntimeError: weights of other shapes
+        # RuntimeError: weights with other shapes
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
             raise UserError(f"the segmenter {str(name)!r} does not load: {_first_line(error)}") from error
-        if info["missing_keys"]:  # they would be random, and so would every mask
-            raise UserError(f"the segmenter {str(name)!r} lacks weights: {min(info['missing_keys'])}, for one")
+        if info["missing_keys"]:  # they would be random, and every mask with them
+            raise UserError(f"the segmenter {str(name)!r} lacks weights, such as {min(info['missing_keys'])}")
         return cls(on_device(model, device), processor, multimask)
 
     def embed(self, image: Image) -> HfScene:
-        """Encode the picture, once for all prompts.
+        """Encode the image, once for all prompts.
 
         Raises:
-            UserError: for a picture that the processor cannot prepare, as one that is a line to a model that keeps its
-                proportions.
+            UserError: if the processor cannot resize the image, for example because it is too narrow.
         """
         height, width = image.shape[:2]
         try:
             inputs = self.processor(
                 images=image,
-                input_boxes=[[[0.0, 0.0, float(width), float(height)]]],  # it says by what the picture is scaled
+                input_boxes=[[[0.0, 0.0, float(width), float(height)]]],  # its scaled edges give the scale of the image
                 return_tensors="pt",
-                input_data_format="channels_last",  # a picture three pixels high would be taken for channels first
+                input_data_format="channels_last",  # an image three pixels high could be mistaken for channels first
             )
         except ValueError as error:
-            raise UserError(f"the segmenter cannot take a picture of {width} x {height} pixels") from error
+            raise UserError(f"the segmenter cannot process an image of {width} x {height} pixels") from error
         scale = (float(inputs["input_boxes"][0, 0, 2]) / width, float(inputs["input_boxes"][0, 0, 3]) / height)
         sizes = {key: inputs[key] for key in ("original_sizes", "reshaped_input_sizes") if key in inputs}
         pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
         with torch.inference_mode():
             embedding = self.model.get_image_embeddings(pixels)
-        return HfScene(self, _named(embedding), scale, (pixels.shape[-2], pixels.shape[-1]), sizes)
+        return HfScene(self, _embedding_arguments(embedding), scale, (pixels.shape[-2], pixels.shape[-1]), sizes)
 
 
 class HfScene:
-    """An encoded picture.
+    """An encoded image.
 
     Args:
-        segmenter: whose decoder draws.
-        embedding: what the decoder is given of the picture, by its names for it.
-        scale: pixels of the model's input per pixel of the picture, along x and y.
-        canvas: (height, width) of the model's input, padding too.
-        sizes: what the processor said of the picture's size, for enlarging masks.
+        segmenter: the model and its settings.
+        embedding: the arguments of the decoder that describe the image.
+        scale: pixels of the model's input per pixel of the image, along x and y.
+        canvas: (height, width) of the model's input, padding included.
+        sizes: the processor's sizes of the image, for enlarging masks.
     """
 
     def __init__(
@@ -129,11 +126,11 @@ class HfScene:
         self._canvas, self._sizes = canvas, sizes
 
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
-        """One mask per prompt, as if each were alone; its score is the model's own guess of its IoU."""
+        """One mask per prompt, independent of the other prompts. The score is the IoU that the model predicts."""
         return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
-        """One draft per prompt, at least one, each as if it were alone."""
+        """One draft per prompt, independent of the other prompts; at least one prompt."""
         return self._drafts(prompts, MULTIPLE)
 
     @torch.inference_mode()
@@ -145,11 +142,11 @@ class HfScene:
         logits, scores = in_order(outputs)
         height, width = self._sizes["original_sizes"][0].tolist()
         # a processor that does not pad resizes the image to the whole input
-        seen = (
+        image_size = (
             self._sizes["reshaped_input_sizes"][0].tolist() if "reshaped_input_sizes" in self._sizes else self._canvas
         )
-        shown = (seen[0] / self._canvas[0], seen[1] / self._canvas[1])
-        return LogitDrafts(logits, scores, shown, (height, width), self._enlarge)
+        image_share = (image_size[0] / self._canvas[0], image_size[1] / self._canvas[1])
+        return LogitDrafts(logits, scores, image_share, (height, width), self._enlarge)
 
     def _decode(self, group: Group) -> Any:
         model = self._segmenter.model
@@ -161,12 +158,12 @@ class HfScene:
 
     def _enlarge(self, logits: Float[Tensor, "n h w"]) -> Bool[Tensor, "n height width"]:
         [masks] = self._segmenter.processor.post_process_masks([logits[:, None]], **self._sizes)
-        cut: Tensor = masks[:, 0]
-        return cut
+        selected: Tensor = masks[:, 0]
+        return selected
 
 
-def _named(embedding: Any) -> dict[str, Any]:
-    """An image's embedding as the arguments that the model wants it back by: one, or two where it returns a pair."""
+def _embedding_arguments(embedding: Any) -> dict[str, Any]:
+    """An image's embedding as the decoder's arguments: one, or two if the model returns a pair."""
     if isinstance(embedding, tuple):
         return dict(zip(("image_embeddings", "intermediate_embeddings"), embedding, strict=True))
     return {"image_embeddings": embedding}
@@ -176,7 +173,7 @@ def _config(name: str | Path, trust: bool) -> Any:
     """The configuration of a model that takes boxes and points.
 
     Raises:
-        UserError: for another.
+        UserError: if the model is not found or does not take them.
     """
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
@@ -186,7 +183,7 @@ def _config(name: str | Path, trust: bool) -> Any:
     remote = trust and "AutoModelForMaskGeneration" in getattr(config, "auto_map", {})
     if type(config) not in MODEL_FOR_MASK_GENERATION_MAPPING and not remote:
         raise UserError(
-            f"the model {str(name)!r} is of type {config.model_type}, which does not take boxes with points; "
+            f"the model {str(name)!r} is of type {config.model_type}, which does not take boxes and points; "
             f"choose from {', '.join(MODEL_FOR_MASK_GENERATION_MAPPING_NAMES)}"
         )
     return config

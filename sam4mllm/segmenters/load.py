@@ -1,4 +1,4 @@
-"""From a name on a command line or in a recipe to the `Segmenter` it names; weights are read when one is built."""
+"""Loads the `Segmenter` that a name on the command line or in a recipe stands for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CHECKPOINT = ("vit_b", "vit_l", "vit_h")
 
 
 def check_segmenter(spec: str, single_mask: bool = False) -> None:
-    """Refuse what no `build_segmenter` can mean; a hub name is only seen to have the shape of one.
+    """Check the arguments of `build_segmenter` without reading weights. Only the form of a hub name is checked.
 
     Raises:
-        UserError: listing the choices, with the nearest.
+        UserError: if `build_segmenter` cannot use them; the message lists the choices and the nearest one.
     """
     kind, colon, path = spec.partition(":")
     if colon and kind in _CHECKPOINT:
@@ -26,36 +26,38 @@ def check_segmenter(spec: str, single_mask: bool = False) -> None:
     elif spec not in SEGMENTERS[:3] and not may_be_hub_or_folder(spec):
         raise unknown_name("segmenter", spec, (*SEGMENTERS, "a folder", "a hub name (owner/name)"))
     elif spec in SEGMENTERS[:2] and single_mask:
-        raise UserError(f"the segmenter {spec} gives one mask anyway: leave the single mask to models that give three")
+        raise UserError(
+            f"the segmenter {spec} always returns one mask: use the single-mask option with models that return three"
+        )
 
 
 def check_segmenter_alone(spec: str, device: str | None, dtype: str) -> None:
-    """Refuse a device or a dtype that a segmenter, asked without an MLLM, would not use.
+    """Check the device and dtype of a segmenter that is used without an MLLM.
 
     Raises:
-        UserError: for anything but the CPU where the segmenter has no weights, and for a dtype where it has none or
-            a checkpoint's own.
+        UserError: if a segmenter without weights is given a device other than the CPU, or a segmenter that has no
+            weights or only a checkpoint's own dtype is given a dtype.
     """
     if spec in SEGMENTERS[:2] and device not in (None, "cpu"):
-        raise UserError(f"the segmenter {spec} runs on the CPU alone: leave out --device {device}")
+        raise UserError(f"the segmenter {spec} runs only on the CPU: remove --device {device}")
     if dtype != "auto" and (spec in SEGMENTERS[:2] or spec.partition(":")[0] in _CHECKPOINT):
-        raise UserError(f"the segmenter {spec} is loaded in no other dtype: leave out --dtype {dtype}")
+        raise UserError(f"the segmenter {spec} does not support a dtype: remove --dtype {dtype}")
 
 
 def build_segmenter(
     spec: str, *, device: str | None = None, dtype: str = "auto", single_mask: bool = False
 ) -> Segmenter:
-    """The drawer that ``spec`` names.
+    """The segmenter that ``spec`` names, with its weights loaded.
 
     Args:
-        spec: ``box``, ``grabcut``, ``tiny``, ``vit_b:FILE`` and its like for a segment_anything checkpoint, else a
-            folder or hub name of a transformers model.
-        device: as torch names it; the best there is where None.
-        dtype: as torch names it, or ``auto`` for the checkpoint's own.
-        single_mask: the model's one mask, and not the best of three by predicted IoU.
+        spec: ``box``, ``grabcut``, ``tiny``; ``vit_b:FILE``, ``vit_l:FILE`` or ``vit_h:FILE`` for a segment_anything
+            checkpoint; else a folder or hub name of a transformers model.
+        device: a torch device; the best available one by default.
+        dtype: a torch dtype, or ``auto`` for the checkpoint's own.
+        single_mask: whether to predict one mask instead of the best of three by predicted IoU.
 
     Raises:
-        UserError: for a name that means nothing, or a model that cannot be used.
+        UserError: if the name is unknown or the model cannot be used.
     """
     check_segmenter(spec, single_mask)
     kind, _, path = spec.partition(":")

@@ -27,9 +27,8 @@ class SamSegmenter:
 
     Args:
         model: a built ``segment_anything.modeling.Sam``.
-        multimask: whether the best of the model's three masks is taken, by its own guess of their IoU, and not its one
-            mask.
-        most: how many prompts the decoder is given at once.
+        multimask: whether to predict three masks and use the one with the highest predicted IoU, instead of one mask.
+        most: the maximum number of prompts in one call of the decoder.
     """
 
     takes = Takes()
@@ -41,17 +40,17 @@ class SamSegmenter:
     def load(
         cls, checkpoint: str | Path, model: str = "vit_h", *, device: str | None = None, multimask: bool = True
     ) -> SamSegmenter:
-        """Build a model and read its weights; the file is read as tensors only, and runs no code.
+        """Build a model and load its weights. The file is read as tensors only; it cannot run code.
 
         Args:
             checkpoint: a ``.pth`` file with the model's weights.
             model: one of `MODELS`.
-            device: as torch names it; CUDA if there is one by default.
+            device: a torch device; CUDA if available by default.
             multimask: see the class.
 
         Raises:
-            UserError: for another model name, a file that is missing, no checkpoint or another model's, or a device
-                that is not there.
+            UserError: if the model name is unknown, the file is missing, is not a checkpoint or belongs to another
+                model, or the device is not available.
         """
         if model not in MODELS:
             raise UserError(f"unknown segment_anything model {model!r}: choose from {', '.join(MODELS)}")
@@ -59,35 +58,35 @@ class SamSegmenter:
         sam = sam_model_registry[model]()
         try:
             sam.load_state_dict(weights)
-        except RuntimeError as error:  # its message names every tensor, line by line
+        except RuntimeError as error:  # its message lists every tensor
             raise UserError(f"{checkpoint} does not hold the weights of a {model}") from error
         return cls(on_device(sam, device), multimask)
 
     def embed(self, image: Image) -> SamScene:
-        """Encode the picture, once for all prompts.
+        """Encode the image, once for all prompts.
 
         Raises:
-            UserError: for a picture so narrow that nothing is left of its shorter side at the model's size.
+            UserError: if the image is so narrow that its shorter side vanishes at the model's input size.
         """
         resize = ResizeLongestSide(self.model.image_encoder.img_size)
         height, width = image.shape[:2]
-        seen = resize.get_preprocess_shape(height, width, resize.target_length)
-        if 0 in seen:
-            raise UserError(f"a picture of {width} x {height} pixels is too narrow for the segmenter")
-        small = torch.from_numpy(np.ascontiguousarray(resize.apply_image(image))).to(self.model.device)
+        resized = resize.get_preprocess_shape(height, width, resize.target_length)
+        if 0 in resized:
+            raise UserError(f"an image of {width} x {height} pixels is too narrow for the segmenter")
+        pixels = torch.from_numpy(np.ascontiguousarray(resize.apply_image(image))).to(self.model.device)
         with torch.inference_mode():
-            features = self.model.image_encoder(self.model.preprocess(small.permute(2, 0, 1)[None].float()))
-        return SamScene(self, features, seen, (height, width))
+            features = self.model.image_encoder(self.model.preprocess(pixels.permute(2, 0, 1)[None].float()))
+        return SamScene(self, features, resized, (height, width))
 
 
 class SamScene:
-    """An encoded picture.
+    """An encoded image.
 
     Args:
-        segmenter: whose decoder draws.
-        features: the picture's embedding.
-        seen: (height, width) of the picture in the model's input, less padding.
-        size: (height, width) of the picture.
+        segmenter: the model and its settings.
+        features: the image's embedding.
+        seen: (height, width) of the image in the model's input, without padding.
+        size: (height, width) of the image.
     """
 
     def __init__(
@@ -96,11 +95,11 @@ class SamScene:
         self._segmenter, self._features, self._seen, self._size = segmenter, features, seen, size
 
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
-        """One mask per prompt, as if each were alone; its score is the model's own guess of its IoU."""
+        """One mask per prompt, independent of the other prompts. The score is the IoU that the model predicts."""
         return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
-        """One draft per prompt, at least one, each as if it were alone."""
+        """One draft per prompt, independent of the other prompts; at least one prompt."""
         return self._drafts(prompts, MULTIPLE)
 
     @torch.inference_mode()
@@ -112,7 +111,7 @@ class SamScene:
         return LogitDrafts(logits, scores, (self._seen[0] / side, self._seen[1] / side), self._size, self._enlarge)
 
     def _decode(self, group: Group) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
-        """The logits of each prompt's masks at the decoder's size, and the guesses of their IoU."""
+        """The logits of each prompt's masks at the decoder's size, and their predicted IoUs."""
         sam = self._segmenter.model
         boxes, points, labels = (
             torch.from_numpy(array).to(sam.device) for array in (group.boxes, group.points, group.labels)
@@ -139,14 +138,14 @@ def _weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint.
 
     Raises:
-        UserError: for a file that is missing or holds anything else.
+        UserError: if the file is missing or holds anything but tensors.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is no checkpoint breaks the reader in any way it likes
-        raise UserError(f"{path} is no checkpoint of tensors") from error
+    except Exception as error:  # another kind of file can raise anything in the reader
+        raise UserError(f"{path} is not a checkpoint") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"{path} is no checkpoint of tensors: it holds something else")
+        raise UserError(f"{path} is not a checkpoint: it does not hold only tensors")
     return weights

@@ -1,1 +1,1 @@
-"""From a mask to the prompts that redraw it best: the search, its resumable run, and the target shards."""
+"""Finds the prompts that reproduce a mask best: the search, its resumable run, and the Parquet shards of targets."""

@@ -1,7 +1,7 @@
-"""Targets: which prompts redraw a mask best, as a model should learn to say them; kept as Parquet shards.
+"""Targets: the prompts that reproduce a mask best, as Parquet shards for training.
 
-A targets folder holds shards and `targets.json`, which names them and says what they were made of. Numbers are kept,
-not sentences, so that wording and dialect can change without a segmenter. Knows nothing of how targets are found.
+A targets folder holds shards and `targets.json`, which lists the shards and the settings they were made with. Targets
+store numbers and no sentences, so wording and dialect can change without another search.
 
     >>> Target("refcoco-unc-5342-15215", 0, prompts=(Prompt(Box(281, 115, 552, 480), (Point(288.5, 293.5),)),),
     ...        ious=(0.91,), ceiling=0.91)
@@ -52,15 +52,15 @@ _KIND = Kind("targets", INDEX, VERSION, _SCHEMA, noted={"about": dict}, writer="
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a model should say of one mask.
+    """The prompts that a model is trained to generate for one mask.
 
     Attributes:
-        sample_id: the sample's.
-        index: which of the sample's masks, from 0.
-        prompts: those kept, best first, no two equal; in pixels of the picture. () where no candidate reached the
-            least IoU.
-        ious: of what the segmenter drew for each of them with the mask, 0..1.
-        ceiling: the best IoU that was found, also where it was too low to be kept; 0 for an empty mask.
+        sample_id: the sample's id.
+        index: the index of the mask in the sample, from 0.
+        prompts: the best prompts, best first, all different; in pixels of the image. Empty if no candidate reached the
+            minimum IoU.
+        ious: the IoU of the mask with the segmenter's mask for each prompt, 0..1.
+        ceiling: the best IoU of all candidates, even if it is below the minimum; 0 for an empty mask.
     """
 
     sample_id: str
@@ -71,51 +71,53 @@ class Target:
 
 
 def write_targets(targets: Iterable[Target], folder: Path, about: Mapping[str, Any]) -> None:
-    """Make ``folder`` hold exactly ``targets``; the same targets and ``about`` give the same bytes.
+    """Make ``folder`` hold exactly ``targets``. The same targets and ``about`` give the same bytes.
 
-    All are taken before anything is written; `sam4mllm.data.shards.new_shards` says how a folder changes.
+    All targets are read before anything is written. `sam4mllm.data.shards.new_shards` describes how a folder changes.
 
     Args:
-        targets: any number of them, also none.
-        folder: made if need be; samples in it are left alone.
-        about: what they were made of (settings, fingerprints), as JSON; kept in the index.
+        targets: any number of targets, including none.
+        folder: created if necessary. Samples in it are not changed.
+        about: the settings and fingerprints the targets were made with, as JSON; stored in the index.
 
     Raises:
-        UserError: for a mask that comes twice, or a folder that cannot be written.
+        UserError: if a mask occurs twice, or the folder cannot be written.
     """
     rows = list(targets)
-    doubles = [key for key, count in Counter((each.sample_id, each.index) for each in rows).items() if count > 1]
-    if doubles:
+    duplicates = [
+        key for key, count in Counter((target.sample_id, target.index) for target in rows).items() if count > 1
+    ]
+    if duplicates:
         raise UserError(
-            f"{len(doubles)} masks come more than once, the first is mask {doubles[0][1]} of {doubles[0][0]}"
+            f"{len(duplicates)} masks occur more than once, the first is mask {duplicates[0][1]} of {duplicates[0][0]}"
         )
     write_rows(map(json_of, rows), folder, about)
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], folder: Path, about: Mapping[str, Any]) -> None:
-    """As `write_targets`, for rows that `json_of` made and whose masks are known to be different; few are held at once.
+    """Like `write_targets`, for rows that `json_of` made from different masks. Few rows are in memory at once.
 
     Raises:
-        UserError: for a folder that cannot be written.
+        UserError: if the folder cannot be written.
     """
     with new_shards(_KIND, rows, folder, {"about": dict(about)}, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
 
 def about_of(folder: Path) -> dict[str, Any]:
-    """What the targets of a folder were made of, as it was noted; no shard is read.
+    """The settings that the targets of a folder were made with. No shard is read.
 
     Raises:
-        UserError: for a folder that holds no targets, or targets of a newer version.
+        UserError: if the folder holds no targets, or targets of a newer version.
     """
     return dict(read_index(_KIND, folder)["about"])
 
 
 def read_targets(folder: Path) -> dict[tuple[str, int], Target]:
-    """The targets of a folder by sample id and mask index, in the order in which they were written.
+    """The targets of a folder by sample id and mask index, in the order they were written.
 
     Raises:
-        UserError: for a folder that holds no targets, targets of a newer version of this package, or damage.
+        UserError: if the folder holds no targets, targets of a newer version of this package, or damaged shards.
     """
     _, targets = read_shards(_KIND, folder, target_of)
     return {(target.sample_id, target.index): target for target in targets}
@@ -135,19 +137,19 @@ def json_of(target: Target) -> dict[str, Any]:
 
 
 def target_of(row: dict[str, Any]) -> Target:
-    """The target that `json_of` wrote.
+    """The target that `json_of` converted.
 
     Raises:
-        UserError: for a box that is none.
+        UserError: if a box is invalid.
     """
     try:
-        prompts = tuple(_prompt(each) for each in row["prompts"])
-    except ValueError as error:  # sound pages of another writer can hold a box that is none
+        prompts = tuple(_prompt(prompt) for prompt in row["prompts"])
+    except ValueError as error:  # undamaged pages of another writer can hold an invalid box
         raise UserError(f"the target of mask {row['index']} of {row['sample_id']} is damaged: {error}") from error
-    ious = tuple(each["iou"] for each in row["prompts"])
+    ious = tuple(prompt["iou"] for prompt in row["prompts"])
     return Target(row["sample_id"], row["index"], prompts, ious, row["ceiling"])
 
 
-def _prompt(each: dict[str, Any]) -> Prompt:
-    points = tuple(Point(**point) for point in each["points"])
-    return Prompt(Box(each["x0"], each["y0"], each["x1"], each["y1"]), points)
+def _prompt(record: dict[str, Any]) -> Prompt:
+    points = tuple(Point(**point) for point in record["points"])
+    return Prompt(Box(record["x0"], record["y0"], record["x1"], record["y1"]), points)

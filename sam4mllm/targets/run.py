@@ -1,9 +1,9 @@
-"""A search for the targets of many pictures that can be killed at any moment, and goes on where it was.
+"""A resumable search for the targets of many images.
 
-The pictures are cut into parts of a fixed size in a fixed order. Each part that is done is one file below `parts` in
-the targets folder, there whole or not at all; when all are there the shards are made of them, in order, and `parts` is
-removed. What the parts belong to is noted beside them: they are never mixed with those of other settings, weights or
-samples. So the bytes at the end are the same however often a run was stopped, and whoever found the parts.
+Images are split into parts of a fixed size in a fixed order. Each finished part is one file in `parts` in the targets
+folder, written atomically. When all parts are finished, they are merged into shards in order, and `parts` is removed.
+The settings are stored with the parts: parts with other settings, weights or samples are never mixed. So the final
+bytes do not depend on how often a run was stopped, or on which worker finished a part.
 
     out/parts/about.json     {"search": {"candidates": 16, ...}, "segmenter": "tiny", "samples": "5f3a...", ...}
     out/parts/00012.json     [{"sample_id": "refcoco-unc-5342-15215", "index": 0, "prompts": [...], "ceiling": 0.91}]
@@ -35,25 +35,25 @@ from sam4mllm.targets.search import Search, make_targets, report
 
 PARTS = "parts"
 DONE = "[0-9]*.json"
-"""What the files of parts that are done are called."""
+"""The file names of finished parts."""
 PICTURES = 16
-"""In a part: what a killed worker loses at most, and has to be done for a file to be worth its while."""
+"""Images per part: at most this many are lost if a worker is killed, and each file must be worth its overhead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Searching:
-    """A search, as a worker is told of it.
+    """The work of a worker: builds a segmenter and searches parts.
 
     Attributes:
-        build: makes the segmenter; called with the one argument ``device``.
-        search: what is tried, and what is kept.
+        build: builds the segmenter; called with the one argument ``device``.
+        search: the settings of the search.
     """
 
     build: Callable[..., Segmenter]
     search: Search
 
     def begin(self, device: str | None) -> Callable[[SampleSet], list[Target]]:
-        """What finds the targets of a part, with a segmenter of its own."""
+        """A function that finds the targets of a part, with its own segmenter."""
         segmenter = self.build(device=device)
         return lambda part: list(make_targets(part, segmenter, self.search))
 
@@ -66,40 +66,40 @@ def find_targets(
     about: Mapping[str, Any],
     progress: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """Make ``out`` the targets folder of some samples, going on from what a stopped run left; returns the report.
+    """Make ``out`` the targets folder of the samples and return the report. A stopped run is resumed.
 
     Args:
-        samples: with pictures; those without masks have no targets.
+        samples: samples with images; those without masks have no targets.
         executor: runs the parts.
-        work: how.
-        out: made if need be; where it holds these targets already, nothing is done.
-        about: what the targets are made of, as JSON, beside the samples; kept in the index.
-        progress: told of how many masks are done, at the start and after each part.
+        work: builds the segmenter and searches parts.
+        out: created if necessary. If it holds these targets already, nothing is done.
+        about: the settings of the targets as JSON, apart from the samples; stored in the index.
+        progress: called with the number of finished masks, at the start and after each part.
 
     Raises:
-        UserError: for a folder that holds other targets, finished or begun, or is being written; for pictures that are
-            missing, before anything is drawn; as the executor does.
+        UserError: if the folder holds other targets, finished or not, or is being written; if images are missing,
+            before the search starts; as the executor does.
     """
     about = json.loads(json.dumps({**about, "samples": fingerprint(samples)}))
     parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
-    with _alone(out / PARTS):
+    with _locked_parts(out / PARTS):
         if (out / INDEX).is_file():
             _check_same(about_of(out), about, out, out / INDEX)
             shutil.rmtree(out / PARTS)
             return report(read_targets(out).values(), empty)
-        _begin(out / PARTS, about)
-        left = {number: part for number, part in parts.items() if not _file(out, number).is_file()}
-        _check_there(left.values())
-        progress(_masks(part for number, part in parts.items() if number not in left))
-        for number, found in executor.run(work, left):
-            write_text(_file(out, number), json.dumps([json_of(target) for target in found]))
-            progress(_masks([parts[number]]))
-        for stale in out.glob(".targets*.part.*"):  # of a run that was killed while it wrote the shards
+        _store_settings(out / PARTS, about)
+        remaining = {number: part for number, part in parts.items() if not _part_file(out, number).is_file()}
+        _check_images(remaining.values())
+        progress(_count_masks(part for number, part in parts.items() if number not in remaining))
+        for number, targets in executor.run(work, remaining):
+            write_text(_part_file(out, number), json.dumps([json_of(target) for target in targets]))
+            progress(_count_masks([parts[number]]))
+        for stale in out.glob(".targets*.part.*"):  # left by a run that was killed while writing shards
             stale.unlink()
-        write_rows((row for number in parts for row in _read(_file(out, number))), out, about)
-        said = report((target_of(row) for number in parts for row in _read(_file(out, number))), empty)
+        write_rows((row for number in parts for row in _read_json(_part_file(out, number))), out, about)
+        summary = report((target_of(row) for number in parts for row in _read_json(_part_file(out, number))), empty)
         shutil.rmtree(out / PARTS)
-    return said
+    return summary
 
 
 def search_targets(
@@ -112,121 +112,127 @@ def search_targets(
     single_mask: bool = False,
     dtype: str = "auto",
 ) -> str:
-    """Find the targets of some samples by a segmenter's name; returns the report.
+    """Find the targets of the samples with a named segmenter and return the report.
 
     Args:
-        samples: with pictures.
-        out: the targets folder, made if need be.
-        search: what is tried, and what is kept.
-        segmenter: as `build_segmenter` takes it.
+        samples: samples with images.
+        out: the targets folder, created if necessary.
+        search: the settings of the search.
+        segmenter: a name as for `build_segmenter`.
         executor: runs the parts.
-        progress: makes a progress bar of so many steps.
-        single_mask: the segmenter's one mask, and not its best of three.
-        dtype: of its weights, as torch names it.
+        progress: creates a progress bar with a given number of steps.
+        single_mask: whether the segmenter predicts one mask instead of the best of three.
+        dtype: of the segmenter's weights, as torch names it.
 
     Raises:
         UserError: as `find_targets` and `build_segmenter` do.
     """
-    made = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
-    about = {"search": asdict(search), **made, "weights": weights(segmenter, "sam"), "sam4mllm": __version__}
+    segmenter_settings = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
+    about = {
+        "search": asdict(search),
+        **segmenter_settings,
+        "weights": weights(segmenter, "sam"),
+        "sam4mllm": __version__,
+    }
     work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
     with progress(sum(len(sample.masks) for sample in samples), "searched") as advance:
         return find_targets(samples, executor, work, out, about, advance)
 
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:
-    """The samples that have masks, by the number of their part; all about one picture are in one part."""
-    pictures = samples.with_masks().by_picture()
+    """The samples with masks, by part number. All samples of one image are in one part."""
+    samples_by_image = samples.with_masks().by_picture()
     return {
         number: SampleSet(
-            tuple(sample for about in pictures[start : start + PICTURES] for sample in about), samples.images
+            tuple(sample for image_samples in samples_by_image[start : start + PICTURES] for sample in image_samples),
+            samples.images,
         )
-        for number, start in enumerate(range(0, len(pictures), PICTURES))
+        for number, start in enumerate(range(0, len(samples_by_image), PICTURES))
     }
 
 
 def fingerprint(samples: SampleSet) -> str:
-    """Of all that targets are made of but the pixels: ids, pictures' names, masks and their order."""
-    seen = hashlib.sha256()
+    """A hash of the samples without pixels: ids, names and sizes of images, masks and their order."""
+    digest = hashlib.sha256()
     for sample in samples:
         for text in (sample.id, sample.image, *map(str, (sample.height, sample.width, len(sample.masks)))):
-            seen.update(f"{len(text)} {text}".encode())
+            digest.update(f"{len(text)} {text}".encode())
         for rle in sample.masks:
-            seen.update(rle.counts.encode() + b" ")
-    return seen.hexdigest()
+            digest.update(rle.counts.encode() + b" ")
+    return digest.hexdigest()
 
 
-def _begin(folder: Path, about: Mapping[str, Any]) -> None:
-    """Note what the parts belong to, or refuse where some are there that belong to something else.
+def _store_settings(folder: Path, about: Mapping[str, Any]) -> None:
+    """Store the settings next to the parts, or refuse if existing parts have other settings.
 
-    Parts without a note are what is left of a clean-up that was killed: nobody knows what they belong to.
+    Parts without settings are left by a clean-up that was killed. Their settings are unknown, so they are deleted.
     """
-    noted = folder / "about.json"
-    if noted.is_file() and _any_done(folder):
-        before = _read(noted)
-        _check_same(before if isinstance(before, dict) else {}, about, folder.parent, folder)
+    settings_file = folder / "about.json"
+    if settings_file.is_file() and _has_parts(folder):
+        stored = _read_json(settings_file)
+        _check_same(stored if isinstance(stored, dict) else {}, about, folder.parent, folder)
         return
     for part in folder.glob(DONE):
         part.unlink()
-    write_text(noted, json.dumps(about, indent=2) + "\n")
+    write_text(settings_file, json.dumps(about, indent=2) + "\n")
 
 
-def _check_same(before: Mapping[str, Any], about: Mapping[str, Any], out: Path, kept: Path) -> None:
-    """Make sure that targets are of these settings; ``kept`` is what to remove where they are not wanted any more.
+def _check_same(stored: Mapping[str, Any], about: Mapping[str, Any], out: Path, removable: Path) -> None:
+    """Check that the existing targets have these settings; ``removable`` is the path to remove to discard them.
 
     Raises:
-        UserError: saying what differs.
+        UserError: if not; it names the settings that differ.
     """
-    if before != about:
-        differ = ", ".join(key for key in {**before, **about} if before.get(key) != about.get(key))
+    if stored != about:
+        differing = ", ".join(key for key in {**stored, **about} if stored.get(key) != about.get(key))
         raise UserError(
-            f"{out} holds targets of other settings ({differ}): give those, another folder, or remove {kept}"
+            f"{out} holds targets with other settings ({differing}): use those or another folder, or remove {removable}"
         )
 
 
-def _check_there(parts: Iterable[SampleSet]) -> None:
-    """Make sure that all pictures that will be read are there: hours of drawing are not to end at one that is not.
+def _check_images(parts: Iterable[SampleSet]) -> None:
+    """Check that all images exist, so that a search does not fail after hours because one is missing.
 
     Raises:
-        UserError: saying how many are not, and which is the first.
+        UserError: if not; it gives their number and the first one.
     """
-    pictures = list(dict.fromkeys(part.path(sample) for part in parts for sample in part))
-    missing = [path for path in pictures if not path.is_file()]
+    paths = list(dict.fromkeys(part.path(sample) for part in parts for sample in part))
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         raise UserError(
-            f"{len(missing):,} of {len(pictures):,} pictures are missing, the first is {missing[0]}: put them there, "
-            f"or name where they are with --images"
+            f"{len(missing):,} of {len(paths):,} images are missing, the first is {missing[0]}: add them, "
+            f"or set their folder with --images"
         )
 
 
-def _file(out: Path, number: int) -> Path:
+def _part_file(out: Path, number: int) -> Path:
     return out / PARTS / f"{number:05}.json"
 
 
-def _read(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: remove it, and run this again ({error})") from error
+        raise UserError(f"cannot read {path}: remove it and run this again ({error})") from error
 
 
-def _masks(parts: Sequence[SampleSet] | Iterator[SampleSet]) -> int:
+def _count_masks(parts: Sequence[SampleSet] | Iterator[SampleSet]) -> int:
     return sum(len(sample.masks) for part in parts for sample in part)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The block with the folder to itself, of which nothing is left where no part was done."""
+def _locked_parts(folder: Path) -> Iterator[None]:
+    """A context with exclusive access to the folder. The folder is removed if no part was finished."""
     new = not folder.parent.exists()
     with alone(folder):
         try:
             yield
         finally:
-            if folder.exists() and not _any_done(folder):
+            if folder.exists() and not _has_parts(folder):
                 shutil.rmtree(folder)
                 if new and not any(folder.parent.iterdir()):
                     folder.parent.rmdir()
 
 
-def _any_done(folder: Path) -> bool:
+def _has_parts(folder: Path) -> bool:
     return any(folder.glob(DONE))

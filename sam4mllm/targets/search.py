@@ -1,8 +1,8 @@
-"""From a true mask to the prompts that redraw it best: what a model should learn to say (SAM4MLLM, ECCV 2024).
+"""Finds the prompts that reproduce a ground truth mask best, as targets for training (SAM4MLLM, ECCV 2024).
 
-Random sets of clicks are tried on the segmenter and ranked by the IoU of its masks with the true one: first by an
-estimate at the decoder's own size, if it has one, then the best few exactly, at the size of the image. Knows nothing of
-language, of data sets, and of how targets are stored (`sam4mllm.targets.record`).
+Random sets of points are tried with the segmenter and ranked by the IoU of its masks with the ground truth. They are
+ranked first by an estimate at the decoder's size, if it has one. Then the best few are ranked exactly, at the size of
+the image. `sam4mllm.targets.record` stores the targets.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from sam4mllm.segmenters import DraftingScene, Scene, Segmenter, Takes
 from sam4mllm.targets.record import Target
 
 TOGETHER = 256
-"""How many prompts of an image are drafted before any is enlarged: 64 MiB of logits of the original SAM."""
+"""Prompts of an image that are drafted at once, before any is enlarged: 64 MiB of logits of the original SAM."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How prompts are looked for.
+    """The settings of a search for prompts.
 
     Attributes:
-        candidates: how many are tried for each mask, 1 or more; a first few are the same however many follow.
-        positive: clicks on the mask in each, 0 or more.
-        negative: clicks off the mask, inside the box, in each, 0 or more.
-        jitter: the share of the box's sides by which its edges are moved at most, 0 to less than 0.5; the first
+        candidates: candidates per mask, 1 or more. The first ones do not depend on this number.
+        positive: positive points per candidate, on the mask, 0 or more.
+        negative: negative points per candidate, off the mask and inside the box, 0 or more.
+        jitter: maximum displacement of the box's edges, as a fraction of its sides, 0 to less than 0.5. The first
             candidate always has the mask's own box.
-        keep: how many are kept at most, 1 or more; twice as many are compared at the size of the image.
-        least: the IoU below which none is kept, 0..1.
-        seed: of the clicks and edges, 0 or more.
-        fewer: how many clicks of each sign a candidate may lack, 0 or more; drawn anew for each, every number as
-            likely, and none left without a click on the mask that was to have one.
-        deep: how much likelier clicks are far from the edges (see `sampling.clicks`), 0 to 100.
-        lattice: clicks are at the centres of so many by so many cells of the box, at most 1000; 0 for any pixel.
+        keep: maximum number of prompts to keep, 1 or more. Twice as many are compared at the size of the image.
+        least: minimum IoU of the prompts to keep, 0..1.
+        seed: of the points and edges, 0 or more.
+        fewer: maximum number of points of each sign that a candidate may lack, 0 or more. The number is drawn uniformly
+            for each candidate; at least one positive point remains if ``positive`` is not 0.
+        deep: preference for points far from edges (see `sampling.clicks`), 0 to 100.
+        lattice: if not 0, points are at the centres of a lattice x lattice grid of the box, at most 1000; 0 for any
+            pixel.
 
     Raises:
-        UserError: for a value that is not allowed.
+        UserError: if a value is not allowed.
     """
 
     candidates: int = 16
@@ -59,7 +60,7 @@ class Search:
     lattice: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, sound, allowed in (
+        for name, value, is_valid, allowed in (
             ("candidates", self.candidates, self.candidates >= 1, "1 or more"),
             ("positive", self.positive, self.positive >= 0, "0 or more"),
             ("negative", self.negative, self.negative >= 0, "0 or more"),
@@ -71,38 +72,38 @@ class Search:
             ("deep", self.deep, 0 <= self.deep <= 100, "0 to 100"),
             ("lattice", self.lattice, 0 <= self.lattice <= 1000, "0 to 1000"),
         ):
-            if not sound:
-                raise UserError(f"a search's {name} is {allowed}, got {value}")
+            if not is_valid:
+                raise UserError(f"the search option {name} must be {allowed}, got {value}")
 
 
 def make_targets(
     samples: SampleSet, segmenter: Segmenter, search: Search, progress: Callable[[], None] = lambda: None
 ) -> Iterator[Target]:
-    """One target for each mask of each sample; a sample without masks has none, and its picture is not read for it.
+    """One target for each mask of each sample. A sample without masks has none, and its image is not read.
 
-    Pictures come in the order in which the samples name them first, and within a picture the samples and their masks
-    in order; each picture is read and embedded once, and one embedding is held at a time. A target depends on its
-    picture, its mask, its sample's id and the search alone, not on what else is there.
+    Targets are ordered by image, in the order the samples name them first, then by sample and mask. Each image is read
+    and embedded once, and one embedding is in memory at a time. A target depends only on its image, its mask, the
+    sample's id and the search.
 
     Args:
-        samples: with pictures.
-        segmenter: what draws the candidates.
-        search: what is tried, and what is kept.
+        samples: samples with images.
+        segmenter: segments the candidates.
+        search: the settings of the search.
         progress: called after each mask.
 
     Raises:
-        UserError: naming sample and picture, for a picture that cannot be read or has another size than its sample
-            says; and where the segmenter cannot take such prompts.
+        UserError: if an image cannot be read or its size differs from its sample's, naming both; if the segmenter does
+            not support such prompts.
     """
-    _check_takes(segmenter.takes, search)
-    for about in samples.with_masks().by_picture():
-        for target in picture_targets(about.picture(*about), about.samples, segmenter, search):
+    _check_points_supported(segmenter.takes, search)
+    for image_samples in samples.with_masks().by_picture():
+        for target in picture_targets(image_samples.picture(*image_samples), image_samples.samples, segmenter, search):
             progress()
             yield target
 
 
 def picture_targets(image: Image, samples: Sequence[Sample], segmenter: Segmenter, search: Search) -> Iterator[Target]:
-    """The targets of the samples of one image, in order; the scene ends with this generator."""
+    """The targets of the samples of one image, in order. The scene is freed with this generator."""
     scene = segmenter.embed(image)
     masks = [(sample.id, index, rle) for sample in samples for index, rle in enumerate(sample.masks)]
     size = max(1, TOGETHER // search.candidates) if isinstance(scene, DraftingScene) else 1
@@ -125,20 +126,20 @@ def candidates(
     deep: float = 0.0,
     lattice: int = 0,
 ) -> list[Prompt]:
-    """``k`` prompts of one object, each with its own random clicks on and off the mask inside its box.
+    """``k`` prompts for one object, each with its own random points on and off the mask inside its box.
 
     Args:
-        mask: the true mask.
-        k: how many prompts.
-        positive: clicks on the mask in each; fewer where the box holds fewer such pixels.
-        negative: clicks off the mask in each; likewise.
-        rng: where the clicks come from.
-        box: the box of them all; the mask's own where None.
-        jitter: the share of the box's sides, 0 to less than 0.5, by which the edges of all boxes but the first are
-            moved at most, within the picture.
-        fewer: how many clicks of each sign a prompt may lack (see `Search`).
-        deep: how much likelier clicks are far from the edges (see `sampling.clicks`).
-        lattice: of how many by how many cells of the box the centres are clicked on; 0 for any pixel.
+        mask: the ground truth mask.
+        k: the number of prompts.
+        positive: points on the mask per prompt; fewer if the box contains fewer such pixels.
+        negative: points off the mask per prompt; fewer if the box contains fewer such pixels.
+        rng: the source of randomness.
+        box: the box of all prompts; the mask's own by default.
+        jitter: maximum displacement of the edges of all boxes but the first, as a fraction of the box's sides, 0 to
+            less than 0.5. Boxes stay inside the image.
+        fewer: maximum number of points of each sign that a prompt may lack (see `Search`).
+        deep: preference for points far from edges (see `sampling.clicks`).
+        lattice: if not 0, points are at the centres of a lattice x lattice grid of the box; 0 for any pixel.
 
     Returns:
         The prompts; none for an empty mask without a box.
@@ -146,66 +147,71 @@ def candidates(
     box = box or box_of(mask)
     if box is None:
         return []
-    found = []
+    prompts = []
     for number in range(k):
-        around = _moved(box, jitter, mask, rng) if number and jitter else box
-        on, off = (_some_of(count, fewer, least, rng) for count, least in ((positive, 1), (negative, 0)))
-        found.append(Prompt(around, clicks(mask, around, on, off, rng, deep, lattice)))
-    return found
+        prompt_box = _jitter_box(box, jitter, mask, rng) if number and jitter else box
+        n_positive, n_negative = (
+            _draw_count(count, fewer, least, rng) for count, least in ((positive, 1), (negative, 0))
+        )
+        prompts.append(Prompt(prompt_box, clicks(mask, prompt_box, n_positive, n_negative, rng, deep, lattice)))
+    return prompts
 
 
 def best(
     scene: Scene, mask: Mask, candidates: Sequence[Prompt], keep: int = 1, least: float = 0.0
 ) -> list[tuple[Prompt, float]]:
-    """The candidates that redraw the mask best, with the IoU of what the segmenter drew, best first.
+    """The candidates that reproduce the mask best, with the IoU of the segmenter's mask, best first.
 
     Args:
-        scene: the picture, embedded.
-        mask: the true mask, of the picture's size.
-        candidates: the prompts to try, all in one call of the segmenter; equals keep their order.
-        keep: how many to return at most.
-        least: the IoU below which a candidate is dropped.
+        scene: the embedded image.
+        mask: the ground truth mask, of the image's size.
+        candidates: the prompts to try, all in one call of the segmenter. Ties keep their order.
+        keep: the maximum number of results.
+        least: minimum IoU of the results.
 
     Returns:
-        At most ``keep`` pairs; none where no candidate reaches ``least``.
+        At most ``keep`` pairs; none if no candidate reaches ``least``.
     """
-    drawn = [
-        (prompt, iou(scored.mask, mask)) for prompt, scored in zip(candidates, scene.segment(candidates), strict=True)
+    scored_prompts = [
+        (prompt, iou(segmented.mask, mask))
+        for prompt, segmented in zip(candidates, scene.segment(candidates), strict=True)
     ]
-    return sorted((pair for pair in drawn if pair[1] >= least), key=lambda pair: -pair[1])[:keep]
+    return sorted((pair for pair in scored_prompts if pair[1] >= least), key=lambda pair: -pair[1])[:keep]
 
 
 def report(targets: Iterable[Target], empty: int = 0) -> str:
-    """How a search went, in a few lines for a person; one where there are no targets.
+    """A summary of a search in a few lines of text; one line if there are no targets.
 
     Args:
-        targets: that were found.
-        empty: how many of them are of masks without a pixel.
+        targets: the targets that were found.
+        empty: how many of them belong to masks without pixels.
     """
-    found = list(targets)
-    if not found:
+    all_targets = list(targets)
+    if not all_targets:
         return "0 masks"
-    firsts = [target.ious[0] for target in found if target.prompts]
-    lost = len(found) - len(firsts) - empty
-    bare = f"\n{empty} masks ({empty / len(found):.1%}) have no pixel to redraw" if empty else ""
-    quality = f", the best of each with a mean IoU of {fmean(firsts):.3f}" if firsts else ""
+    best_ious = [target.ious[0] for target in all_targets if target.prompts]
+    n_unkept = len(all_targets) - len(best_ious) - empty
+    empty_line = f"\n{empty} masks ({empty / len(all_targets):.1%}) have no pixel to redraw" if empty else ""
+    quality = f", the best of each with a mean IoU of {fmean(best_ious):.3f}" if best_ious else ""
+    mean_ceiling = fmean(target.ceiling for target in all_targets)
     return (
-        f"{len(found)} masks, the best candidates with a mean IoU of {fmean(target.ceiling for target in found):.3f}\n"
-        f"{len(firsts)} masks keep prompts{quality}\n"
-        f"{lost} masks ({lost / len(found):.1%}) keep none: all candidates are below the least IoU{bare}"
+        f"{len(all_targets)} masks, the best candidates with a mean IoU of {mean_ceiling:.3f}\n"
+        f"{len(best_ious)} masks keep prompts{quality}\n"
+        f"{n_unkept} masks ({n_unkept / len(all_targets):.1%}) keep none: all candidates are below the least IoU"
+        f"{empty_line}"
     )
 
 
-def _check_takes(takes: Takes, search: Search) -> None:
-    """Refuse a search for what the segmenter cannot be given, before a picture is read."""
+def _check_points_supported(takes: Takes, search: Search) -> None:
+    """Refuse a search with points that the segmenter does not support, before an image is read."""
     if (search.positive or search.negative) and not takes.points:
-        raise UserError("the segmenter takes boxes only: search without points, --positive 0 --negative 0")
+        raise UserError("the segmenter takes boxes only: set --positive 0 --negative 0")
     if search.negative and not takes.negative_points:
-        raise UserError("the segmenter takes no points off the object: search without them, --negative 0")
+        raise UserError("the segmenter takes no negative points: set --negative 0")
 
 
 class _MaskSearch:
-    """One mask and the distinct prompts that are tried for it; a mask of few pixels has few."""
+    """One mask and the distinct prompts to try for it. A mask of few pixels has few."""
 
     def __init__(self, sample_id: str, index: int, mask: Mask, search: Search) -> None:
         self.sample_id, self.index, self.mask, self.search = sample_id, index, mask, search
@@ -225,7 +231,7 @@ class _MaskSearch:
         self.prompts = list(dict.fromkeys(prompts))
 
     def target(self, ranking: Sequence[tuple[Prompt, float]]) -> Target:
-        """The target, from the prompts and their IoUs, best first."""
+        """The target from the prompts and their IoUs, best first."""
         pairs = [pair for pair in ranking if pair[1] >= self.search.least][: self.search.keep]
         prompts, ious = tuple(prompt for prompt, _ in pairs), tuple(score for _, score in pairs)
         return Target(self.sample_id, self.index, prompts, ious, ranking[0][1] if ranking else 0.0)
@@ -234,9 +240,9 @@ class _MaskSearch:
 def _rank_prompts(
     scene: Scene, searches: Sequence[_MaskSearch], shortlist: int
 ) -> Iterator[list[tuple[Prompt, float]]]:
-    """For each mask its best prompts with their IoU at the size of the image, best first; equals keep their order.
+    """The best prompts of each mask with their IoU at the size of the image, best first. Ties keep their order.
 
-    If the scene has drafts, those of all masks are made together, and only the best ``shortlist`` of each are enlarged.
+    If the scene has drafts, those of all masks are made at once, and only the best ``shortlist`` of each are enlarged.
     """
     prompts = [prompt for search in searches for prompt in search.prompts]
     drafts = scene.draft(prompts) if isinstance(scene, DraftingScene) and prompts else None
@@ -249,18 +255,18 @@ def _rank_prompts(
             yield best(scene, search.mask, search.prompts, keep=len(rows))
         else:
             estimates = dict(zip(rows, drafts.approximate_ious(rows, search.mask), strict=True))
-            chosen = sorted(sorted(rows, key=lambda row: -estimates[row])[:shortlist])
-            ious = [iou(scored.mask, search.mask) for scored in drafts.masks(chosen)]
-            yield sorted(zip((prompts[row] for row in chosen), ious, strict=True), key=lambda pair: -pair[1])
+            shortlisted = sorted(sorted(rows, key=lambda row: -estimates[row])[:shortlist])
+            ious = [iou(scored.mask, search.mask) for scored in drafts.masks(shortlisted)]
+            yield sorted(zip((prompts[row] for row in shortlisted), ious, strict=True), key=lambda pair: -pair[1])
 
 
-def _some_of(count: int, fewer: int, least: int, rng: np.random.Generator) -> int:
-    """Between ``count`` less ``fewer`` and ``count``; nothing is drawn where there is no choice."""
+def _draw_count(count: int, fewer: int, least: int, rng: np.random.Generator) -> int:
+    """A random number from ``count`` - ``fewer`` to ``count``, but at least ``least``."""
     low = max(count - fewer, min(least, count))
     return int(rng.integers(low, count + 1)) if low < count else count
 
 
-def _moved(box: Box, jitter: float, mask: Mask, rng: np.random.Generator) -> Box:
+def _jitter_box(box: Box, jitter: float, mask: Mask, rng: np.random.Generator) -> Box:
     sides = np.array([box.width, box.height] * 2)
     x0, y0, x1, y1 = (np.array(box.xyxy) + rng.uniform(-jitter, jitter, 4) * sides).tolist()
     return Box(x0, y0, x1, y1).clip(mask.shape[1], mask.shape[0])

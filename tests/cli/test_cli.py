@@ -147,11 +147,11 @@ BAD = [
     pytest.param(["short.png", *BY_HAND], "cannot read short.png", id="truncated PNG"),
     pytest.param(["short.jpg", *BY_HAND], "cannot read short.jpg", id="truncated JPEG"),
     pytest.param(["huge.png", *BY_HAND], "cannot read huge.png: it has", id="20000 x 20000"),
-    pytest.param(["folder", *BY_HAND], "are for one picture", id="box for a folder"),
+    pytest.param(["folder", *BY_HAND], "need exactly one image", id="box for a folder"),
     pytest.param(["folder", "--phrase", "cup"], "no images in folder", id="folder without pictures"),
-    pytest.param(["photo.png", "--phrase", ""], "a phrase is empty", id="empty phrase"),
+    pytest.param(["photo.png", "--phrase", ""], "the phrase for photo.png is empty", id="empty phrase"),
     pytest.param(["photo.png", "short.png", "--phrase", "cup"], "cannot read short.png", id="the second is truncated"),
-    pytest.param(["photo.png", "--phrase", "cup"], "no MLLM is named", id="no model"),
+    pytest.param(["photo.png", "--phrase", "cup"], "no MLLM was set", id="no model"),
     pytest.param(["photo.png", "--phrase", "cup", "--mllm", "qwen"], "unknown model 'qwen'", id="unknown model"),
     pytest.param(
         ["photo.png", *BY_HAND[:2], "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"
@@ -160,9 +160,9 @@ BAD = [
     pytest.param(["photo.png", *BY_HAND, "--mllm", "a/b"], "do not use an MLLM", id="box and model"),
     pytest.param(["photo.png", *BY_HAND, "--click", "20,20,+"], "takes boxes only", id="clicks for box"),
     pytest.param(["photo.png", "--click", "20,20,+", "--segmenter", "grabcut"], "needs a --box", id="click alone"),
-    pytest.param(["photo.png", "--box", "1,2,3", "--segmenter", "box"], "a --box is x0,y0,x1,y1", id="box of three"),
+    pytest.param(["photo.png", "--box", "1,2,3", "--segmenter", "box"], "--box must be x0,y0,x1,y1", id="box of three"),
     pytest.param(["--pairs", "missing.csv"], "cannot read missing.csv", id="missing pairs"),
-    pytest.param([], "give pictures and a --phrase", id="nothing"),
+    pytest.param([], "give images and a --phrase", id="nothing"),
 ]
 
 
@@ -375,7 +375,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     words = ["--mllm", replay, "--segmenter", "grabcut", "--out", "p.jsonl", "--images", "moved"]
     code, _, err = run("predict", samples, *words)
     assert code == 0
-    assert "1 of 3 samples failed, and count as empty until --retry-failed asks them again; the first:" in err
+    assert "1 of 3 samples failed, and count as empty until --retry-failed predicts them again; the first:" in err
     assert [found.error is None for found in read_predictions(Path("p.jsonl"))] == [True, True, False]
 
 
@@ -383,7 +383,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     ("words", "says"),
     [
         (["predict", "missing", "--out", "p.jsonl"], "missing"),
-        (["predict", "set", "--out", "p.jsonl"], "no MLLM is named"),
+        (["predict", "set", "--out", "p.jsonl"], "no MLLM was set"),
         (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcat", "--out", "p.jsonl"], "unknown segmenter"),
         (
             ["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "photo.png/p.jsonl"],

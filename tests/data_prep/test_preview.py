@@ -271,7 +271,7 @@ def test_the_command_writes_the_page_of_a_split(tmp_path):
         pytest.param(["--targets", "targets", "--segmenter", "cut"], "unknown segmenter", id="no such segmenter"),
         pytest.param(["--targets", "points", "--segmenter", "box"], "takes boxes only", id="points for a box"),
         pytest.param(
-            ["--targets", "targets", "--segmenter", "grabcut", "--device", "cuda"], "on the CPU alone", id="no device"
+            ["--targets", "targets", "--segmenter", "grabcut", "--device", "cuda"], "only on the CPU", id="no device"
         ),
         pytest.param(["--out", "/proc/a.html"], "cannot write", id="unwritable"),
     ],

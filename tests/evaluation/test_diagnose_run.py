@@ -86,7 +86,7 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
     ("words", "says"),
     [
         (["set", "p.jsonl"], "the settings of p.jsonl do not name its segmenter: pass --segmenter"),
-        (["set", "noted.jsonl"], "noted.settings.json does not say what made the predictions"),
+        (["set", "noted.jsonl"], "noted.settings.json is not a JSON object of settings"),
         (["set", "p.jsonl", "--segmenter", "grabcat"], "did you mean grabcut"),
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
         (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),

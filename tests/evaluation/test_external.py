@@ -99,7 +99,7 @@ def test_a_list_is_known_whatever_comes_before_it(tmp_path, before):
 def test_a_file_without_a_list_is_no_list(tmp_path, text):
     path = tmp_path / "p.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"holds no predictions|something else than predictions"):
+    with pytest.raises(UserError, match=r"holds no predictions|something other than predictions"):
         count_at(SAMPLES, path, "lavt")
 
 
@@ -197,19 +197,19 @@ def test_a_doubled_id_names_the_second_one(tmp_path, make):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda line: line[:-2], "line 2: no prediction record"),
-        (lambda line: line.replace('"rle"', '"mask"'), "line 2: no prediction record: KeyError"),
+        (lambda line: line[:-2], "line 2: not a prediction record"),
+        (lambda line: line.replace('"rle"', '"mask"'), "line 2: not a prediction record: KeyError"),
         (lambda line: line.replace('"size": [6, 9]', '"size": [6]'), "line 2: a mask must be"),
         (lambda line: line.replace('"counts": "', '"counts": "é'), "line 2): invalid run-length counts"),
         (lambda line: line.replace('"counts": "', '"counts": "1'), "line 2): the run-length counts"),
         (lambda line: line.replace('"version": 1', '"version": 2'), "line 2: a prediction of version 2"),
-        (lambda line: line.replace('"prompts": []', '"prompts": [{"box": [1, 2, 0, 0]}]'), "line 2: no prediction"),
-        (lambda line: "null", "line 2: no prediction record"),
+        (lambda line: line.replace('"prompts": []', '"prompts": [{"box": [1, 2, 0, 0]}]'), "line 2: not a prediction"),
+        (lambda line: "null", "line 2: not a prediction record"),
         (
             lambda line: line.replace("[]", f'[{{"box": [1, 2, 3, {HUGE}]}}]', 1),
-            "line 2: no prediction record: Overflow",
+            "line 2: not a prediction record: Overflow",
         ),
-        (lambda line: "[" * 200_000, "line 2: no prediction record: RecursionError"),
+        (lambda line: "[" * 200_000, "line 2: not a prediction record: RecursionError"),
     ],
 )
 def test_a_corrupt_line_is_named(tmp_path, damage, says):

@@ -23,12 +23,12 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def talker(folder_of: Callable[[str], Path]) -> Callable[[str], HfMLLM]:
-    """A family's model, loaded; replies are cut at 8 tokens."""
+    """A family's loaded model; replies have at most 8 tokens."""
     return cache(lambda name: HfMLLM.load(folder_of(name), device="cpu", max_new_tokens=8))
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image]:
-    """Two pictures of different sizes and shapes."""
+def images() -> list[Image]:
+    """Two images of different sizes and shapes."""
     rng = np.random.default_rng(7)
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((60, 90, 3), (100, 70, 3))]

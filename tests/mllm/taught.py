@@ -1,4 +1,4 @@
-"""Lessons for every family's small model, and what it then says; as a program, what adapters say in a new process.
+"""Training examples for every family's small model and its output afterwards; as a program, adapters in a new process.
 
 python -m tests.mllm.taught FOLDER    # FOLDER/<family>/base and FOLDER/<family>/adapter to FOLDER/<family>/again.npz
 """
@@ -19,7 +19,7 @@ from sam4mllm.training.dataset.examples import ppg_turns, pqpp_turns
 
 PHRASE = "the left cat"
 PROMPT = Prompt(Box(10, 20, 50, 60), (Point(20, 30), Point(45, 55), Point(12, 58, False)))
-PICTURE = np.random.default_rng(7).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(7).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 
 
 def load(folder: Path, adapter: Path | None = None) -> HfMLLM:
@@ -27,21 +27,21 @@ def load(folder: Path, adapter: Path | None = None) -> HfMLLM:
 
 
 def lesson(mllm: HfMLLM, index: int) -> Conversation:
-    """PPG and PQPP by turns."""
-    [frame] = mllm.open([PICTURE]).frames
+    """A PQPP conversation for an odd index, else a PPG one."""
+    [frame] = mllm.open([IMAGE]).frames
     if index % 2:
-        return PICTURE, pqpp_turns(PHRASE, [PROMPT], mllm.dialect, frame, np.random.default_rng(index))
-    return PICTURE, ppg_turns(PHRASE, [PROMPT], 2, 1, mllm.dialect, frame)
+        return IMAGE, pqpp_turns(PHRASE, [PROMPT], mllm.dialect, frame, np.random.default_rng(index))
+    return IMAGE, ppg_turns(PHRASE, [PROMPT], 2, 1, mllm.dialect, frame)
 
 
 @torch.no_grad()
 def heard(mllm: HfMLLM) -> dict[str, np.ndarray]:
-    """Logits over a row of each lesson, a reply to PPG's question, and chances about PQPP's points."""
+    """The logits of one training row per task, a reply to the PPG question, and probabilities for the PQPP points."""
     mllm.model.eval()
     rows = [mllm.rows([lesson(mllm, index)]) for index in (0, 1)]
     for row in rows:
         del row["labels"]
-    chat = mllm.open([PICTURE])
+    chat = mllm.open([IMAGE])
     reply = chat.answer([ask_prompts(PHRASE, 2, 1, mllm.dialect)])[0].text
     asked = [ask_point(point, PHRASE, mllm.dialect, chat.frames[0]) for point in PROMPT.points]
     return {

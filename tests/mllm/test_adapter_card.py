@@ -1,4 +1,4 @@
-"""The card beside a model's weights: what is written is read, and what cannot be meant is refused."""
+"""The card of a trained model: writing, reading, and errors."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ CARDS = Card(
 )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_card_is_read_back(tmp_path: Path) -> None:
     assert Card.read(tmp_path) is None
     CARDS.write(tmp_path)
     assert Card.read(tmp_path) == CARDS
@@ -37,22 +37,22 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ('{"schema": 1, "base": "a", "dialect": "b"}', "schema 1; this version reads 2"),
     ],
 )
-def test_a_card_that_cannot_be_read_is_the_users_mistake(content: str, says: str, tmp_path: Path) -> None:
+def test_an_unreadable_card_is_a_user_error(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / CARD).write_text(content)
     with pytest.raises(UserError, match=says):
         Card.read(tmp_path)
 
 
 @pytest.mark.parametrize(("wording", "warned"), [(WORDING, False), (WORDING + 1, True)])
-def test_another_wording_is_warned_of_and_the_version_that_asks_it_is_named(wording, warned, tmp_path, caplog):
+def test_a_card_with_another_wording_logs_a_warning_that_names_the_version(wording, warned, tmp_path, caplog):
     card = Card("5f2c", "sam4mllm", wording=wording, versions={"sam4mllm": "9.9"})
     card.write(tmp_path)
     Card.read(tmp_path).warn_of_wording(tmp_path)
-    assert (f"was taught wording {wording}, and is asked in wording {WORDING}" in caplog.text) is warned
+    assert (f"was trained with wording {wording}; this version uses wording {WORDING}" in caplog.text) is warned
     assert ("use sam4mllm 9.9" in caplog.text) is warned
 
 
-def test_options_are_a_strategys_own() -> None:
+def test_options_are_those_of_the_named_prompter() -> None:
     assert CARDS.options("ppg") == {"positive": 2, "negative": 1}
     assert CARDS.options("pqpp") == CARDS.options("box") == {}
 
@@ -65,5 +65,5 @@ def test_options_are_a_strategys_own() -> None:
         (Card("5f2c", "tiny"), False),
     ],
 )
-def test_a_run_goes_on_for_the_same_base_and_dialect(other: Card, same: bool) -> None:
+def test_cards_match_if_base_and_dialect_are_the_same(other: Card, same: bool) -> None:
     assert CARDS.of_same_base(other) is same

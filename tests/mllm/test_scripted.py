@@ -22,7 +22,7 @@ def recorded(folder: Path, *records: object) -> Path:
     return path
 
 
-def test_it_is_a_model_and_its_chats_are_chats() -> None:
+def test_the_model_and_its_chats_satisfy_the_protocols() -> None:
     mllm = ScriptedMLLM(lambda key, image, turns: "none")
     assert isinstance(mllm, MLLM)
     assert isinstance(mllm.open([WIDE]), Chat)
@@ -30,39 +30,39 @@ def test_it_is_a_model_and_its_chats_are_chats() -> None:
     assert ScriptedMLLM(lambda key, image, turns: "", dialect=dialect("gemma")).dialect is dialect("gemma")
 
 
-def test_the_function_hears_the_whole_conversation() -> None:
-    heard: list[tuple[str, int, list[Turn]]] = []
+def test_the_function_gets_the_complete_conversation() -> None:
+    calls: list[tuple[str, int, list[Turn]]] = []
 
     def says(key: str, image: np.ndarray, turns: list[Turn]) -> str:
-        heard.append((key, image.shape[1], list(turns)))
+        calls.append((key, image.shape[1], list(turns)))
         return f"{key}{len(turns)}"
 
     chat = ScriptedMLLM(says).open([WIDE, TALL], ["a", "b"])
     assert chat.frames == [Frame.whole(4, 2), Frame.whole(3, 6)]
     assert chat.answer(["one", "two"]) == [Reply("a1"), Reply("b1")]
     assert chat.answer(["", "three"]) == [Reply(""), Reply("b3")]
-    assert heard == [
+    assert calls == [
         ("a", 4, [Turn("user", "one")]),
         ("b", 3, [Turn("user", "two")]),
         ("b", 3, [Turn("user", "two"), Turn("assistant", "b1"), Turn("user", "three")]),
     ]
 
 
-def test_choices_sum_to_one_and_are_not_remembered() -> None:
-    turns_heard = []
+def test_option_probabilities_sum_to_one_and_append_no_turns() -> None:
+    turn_counts = []
 
     def leans(key: str, image: np.ndarray, turns: list[Turn], question: str, options: list[str]) -> list[float]:
-        turns_heard.append(len(turns))
+        turn_counts.append(len(turns))
         return [len(question), 1.0, 1.0]
 
     chat = ScriptedMLLM(lambda key, image, turns: "", leans).open([WIDE, TALL])
-    found = chat.choose([["ab", "abcdef"], []], ("x", "y", "z"))
-    np.testing.assert_allclose(found[0], [[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]])
-    assert found[1].shape == (0, 3)
-    assert turns_heard == [0, 0]
+    probabilities = chat.choose([["ab", "abcdef"], []], ("x", "y", "z"))
+    np.testing.assert_allclose(probabilities[0], [[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]])
+    assert probabilities[1].shape == (0, 3)
+    assert turn_counts == [0, 0]
 
 
-def test_without_a_function_it_is_undecided() -> None:
+def test_without_a_function_options_are_equally_likely() -> None:
     chat = ScriptedMLLM(lambda key, image, turns: "").open([WIDE])
     np.testing.assert_array_equal(chat.choose([["?"]], ("Yes", "No"))[0], [[0.5, 0.5]])
 
@@ -81,7 +81,7 @@ def test_counts_that_do_not_match_are_refused(act) -> None:
         act(ScriptedMLLM(lambda key, image, turns: ""))
 
 
-def test_a_replay_says_what_was_recorded(tmp_path: Path) -> None:
+def test_a_replay_returns_the_recorded_replies(tmp_path: Path) -> None:
     path = recorded(
         tmp_path,
         {"id": "a", "replies": ["[1]", "[2]"], "asked": [[0, 1.5, 2.5, 0.75], [1, 3.0, 4.0, 0.125]], "iou": 1},
@@ -91,15 +91,15 @@ def test_a_replay_says_what_was_recorded(tmp_path: Path) -> None:
     assert mllm.dialect is dialect("qwen2-vl")
     chat = mllm.open([WIDE, TALL], ["b", "a"])
     assert chat.answer(["?", "?"]) == [Reply("none"), Reply("[1]")]
-    chances = chat.choose([[], ["(1,2)?", "(3,4)?"]], ("Yes", "No"))
-    np.testing.assert_allclose(chances[1], [[0.75, 0.25], [0.125, 0.875]])
+    probabilities = chat.choose([[], ["(1,2)?", "(3,4)?"]], ("Yes", "No"))
+    np.testing.assert_allclose(probabilities[1], [[0.75, 0.25], [0.125, 0.875]])
     assert chat.answer(["", "and?"]) == [Reply(""), Reply("[2]")]
-    again = mllm.open([TALL], ["a"])
-    assert again.answer(["?"]) == [Reply("[1]")]
-    np.testing.assert_allclose(again.choose([["(1,2)?"]], ("Yes", "No"))[0], [[0.75, 0.25]])
+    reopened = mllm.open([TALL], ["a"])
+    assert reopened.answer(["?"]) == [Reply("[1]")]
+    np.testing.assert_allclose(reopened.choose([["(1,2)?"]], ("Yes", "No"))[0], [[0.75, 0.25]])
 
 
-def test_what_was_not_recorded_is_the_users_mistake(tmp_path: Path) -> None:
+def test_a_missing_recording_is_a_user_error(tmp_path: Path) -> None:
     mllm = ScriptedMLLM.replay(recorded(tmp_path, {"id": "a", "replies": ["x"], "asked": []}))
     chat = mllm.open([WIDE], ["a"])
     chat.answer(["?"])
@@ -124,7 +124,7 @@ def test_a_damaged_recording_is_named_by_file_and_line(line: str, tmp_path: Path
         ScriptedMLLM.replay(path)
 
 
-def test_a_recording_that_cannot_be_read_is_the_users_mistake(tmp_path: Path) -> None:
+def test_an_unreadable_recording_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name in ("missing", "binary", "."):
         with pytest.raises(UserError, match="cannot read the recording"):

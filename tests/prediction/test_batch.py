@@ -31,7 +31,7 @@ REPLY = "[100,200,499,799]"
 
 
 class Fussy:
-    """Fills boxes, cannot stand white pictures, and counts what it embeds."""
+    """Fills boxes, fails on white images, and counts the images it embeds."""
 
     takes = BoxSegmenter.takes
 
@@ -84,11 +84,11 @@ def samples(tmp_path: Path) -> SampleSet:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_every_sample_has_one_record_in_order_and_a_failure_is_its_own(tmp_path, samples, batch_size):
+def test_every_sample_has_one_record_in_order_and_failures_stay_separate(tmp_path, samples, batch_size):
     predict(samples, pipeline(), tmp_path / "p.jsonl", batch_size=batch_size)
-    found = read_predictions(tmp_path / "p.jsonl")
-    assert [prediction.id for prediction in found] == [sample.id for sample in samples]
-    by_id = {prediction.id: prediction for prediction in found}
+    predictions = read_predictions(tmp_path / "p.jsonl")
+    assert [prediction.id for prediction in predictions] == [sample.id for sample in samples]
+    by_id = {prediction.id: prediction for prediction in predictions}
     for key in ("first", "last"):
         assert by_id[key].error is None
         assert by_id[key].mask.area > 0
@@ -101,15 +101,15 @@ def test_every_sample_has_one_record_in_order_and_a_failure_is_its_own(tmp_path,
         "text": by_id["text"].error,
         "white": "RuntimeError: too bright",
         "mute": "RuntimeError: out of memory",
-        "tall": "the picture is 20 x 10 pixels, its sample says 20 x 11",
+        "tall": "the image has 20 x 10 pixels, but its sample has 20 x 11",
         "wordless": "the phrase is empty",
     }
-    assert by_id["white"].prompts == by_id["first"].prompts  # what the model said is not lost with the mask
+    assert by_id["white"].prompts == by_id["first"].prompts  # the prompts survive the failure of the segmenter
     assert by_id["tall"].mask.size == (HEIGHT + 1, WIDTH)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_run_cut_anywhere_ends_in_the_same_bytes(tmp_path, samples, batch_size):
+def test_a_run_resumed_after_any_cut_ends_with_the_same_bytes(tmp_path, samples, batch_size):
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     predict(samples, pipeline(), whole, batch_size=batch_size)
     data = whole.read_bytes()
@@ -119,28 +119,28 @@ def test_a_run_cut_anywhere_ends_in_the_same_bytes(tmp_path, samples, batch_size
         assert cut.read_bytes() == data, place
 
 
-def test_a_finished_run_asks_nothing_again(tmp_path, samples):
+def test_a_finished_run_does_not_call_the_model(tmp_path, samples):
     predict(samples, pipeline(), tmp_path / "p.jsonl")
-    segmenter, told = Fussy(), []
-    predict(samples, pipeline(segmenter), tmp_path / "p.jsonl", progress=told.append)
+    segmenter, progress_calls = Fussy(), []
+    predict(samples, pipeline(segmenter), tmp_path / "p.jsonl", progress=progress_calls.append)
     assert segmenter.embedded == 0
-    assert told == read_predictions(tmp_path / "p.jsonl")
+    assert progress_calls == read_predictions(tmp_path / "p.jsonl")
 
 
-def test_samples_about_one_picture_embed_it_once(tmp_path, samples):
+def test_an_image_with_several_samples_is_embedded_once(tmp_path, samples):
     segmenter = Fussy()
     pair = SampleSet((samples.samples[0], samples.samples[-1]), samples.images)
     predict(pair, pipeline(segmenter), tmp_path / "p.jsonl")
     assert segmenter.embedded == 1
 
 
-def test_what_is_written_is_there_when_it_is_told(tmp_path, samples):
+def test_a_prediction_is_written_before_progress_is_called(tmp_path, samples):
     out, seen = tmp_path / "p.jsonl", []
     predict(samples, pipeline(), out, progress=lambda prediction: seen.append(out.read_bytes().count(b"\n")))
     assert seen == list(range(1, len(samples) + 1))
 
 
-def test_timings_lie_beside_and_survive_a_cut(tmp_path, samples):
+def test_timings_are_written_and_survive_a_cut(tmp_path, samples):
     out, times = tmp_path / "p.jsonl", tmp_path / "p.timings.jsonl"
     predict(samples, pipeline(), out)
     out.write_bytes(out.read_bytes()[:-200])
@@ -150,15 +150,15 @@ def test_timings_lie_beside_and_survive_a_cut(tmp_path, samples):
     seconds = {record["id"]: set(record["seconds"]) for record in records}
     assert seconds["first"] == {"first", "embed", "segment"}
     assert seconds["gone"] == set()
-    assert len(seconds) == len(records) >= len(samples) - 2  # 60 bytes are a part of two lines
+    assert len(seconds) == len(records) >= len(samples) - 2  # 60 bytes cover parts of two lines
 
 
-def test_settings_are_kept_and_two_runs_do_not_mix(tmp_path, samples):
+def test_settings_are_stored_and_runs_with_other_settings_are_refused(tmp_path, samples):
     out = tmp_path / "p.jsonl"
     predict(samples, pipeline(), out, settings={"mllm": "one"})
     assert json.loads((tmp_path / "p.settings.json").read_text()) == {"mllm": "one"}
     predict(samples, pipeline(), out, settings={"mllm": "one"})
-    with pytest.raises(UserError, match="begun with other settings"):
+    with pytest.raises(UserError, match="started with other settings"):
         predict(samples, pipeline(), out, settings={"mllm": "two"})
     out.unlink()
     predict(samples, pipeline(), out, settings={"mllm": "two"})
@@ -167,30 +167,30 @@ def test_settings_are_kept_and_two_runs_do_not_mix(tmp_path, samples):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"my notes", "something else", id="a note"),
+        pytest.param(b"my notes", "something other", id="a note"),
         pytest.param(b"my notes\n", "line 1", id="a line of notes"),
     ],
 )
-def test_a_file_of_another_kind_is_left_alone(tmp_path, samples, content, message):
+def test_a_file_of_another_kind_is_not_changed(tmp_path, samples, content, message):
     (tmp_path / "p.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=message):
         predict(samples, pipeline(), tmp_path / "p.jsonl")
     assert (tmp_path / "p.jsonl").read_bytes() == content
 
 
-def test_predictions_of_another_set_are_left_alone(tmp_path, samples):
+def test_predictions_of_other_samples_are_not_changed(tmp_path, samples):
     out = tmp_path / "p.jsonl"
     predict(samples, pipeline(), out)
     before = out.read_bytes()
-    with pytest.raises(UserError, match="of another set: it holds none, which is none of these 1 samples"):
+    with pytest.raises(UserError, match="belongs to other samples: none is not among these 1"):
         predict(SampleSet(samples.samples[:1], samples.images), pipeline(), out)
     assert out.read_bytes() == before
     out.write_bytes(before + before[: before.index(b"\n") + 1])
-    with pytest.raises(UserError, match="holds first twice"):
+    with pytest.raises(UserError, match="contains first twice"):
         predict(samples, pipeline(), out)
 
 
-def test_the_order_of_the_samples_changes_the_order_of_the_lines_alone(tmp_path, samples):
+def test_the_order_of_the_samples_changes_only_the_order_of_the_lines(tmp_path, samples):
     turned = SampleSet(samples.samples[::-1], samples.images)
     predict(samples, pipeline(), tmp_path / "one.jsonl", batch_size=3)
     predict(turned, pipeline(), tmp_path / "two.jsonl", batch_size=3)
@@ -206,7 +206,9 @@ def test_a_recording_of_a_run_replays_it(tmp_path, samples):
     again = Pipeline(BoxPrompter(ScriptedMLLM.replay(tmp_path / "one.jsonl")), BoxSegmenter())
     predict(answered, again, tmp_path / "two.jsonl")
     expected = [
-        each for each in read_predictions(tmp_path / "one.jsonl") if each.id in ("first", "none", "prose", "last")
+        prediction
+        for prediction in read_predictions(tmp_path / "one.jsonl")
+        if prediction.id in ("first", "none", "prose", "last")
     ]
     assert read_predictions(tmp_path / "two.jsonl") == expected
 
@@ -217,7 +219,7 @@ def test_a_recording_of_a_run_replays_it(tmp_path, samples):
     ids=["PQPP", "adaptive", "a survey"],
 )
 @pytest.mark.parametrize("nonsense", [math.nan, -0.5], ids=str)
-def test_an_answer_that_is_no_probability_is_its_samples_failure(tmp_path, samples, way, nonsense):
+def test_an_invalid_probability_fails_only_its_sample(tmp_path, samples, way, nonsense):
     def leans(key, *_):
         return [nonsense, 1 - nonsense] if key == "last" else [0.9, 0.1]
 
@@ -232,28 +234,28 @@ def test_an_answer_that_is_no_probability_is_its_samples_failure(tmp_path, sampl
         (),
     )
     before = (tmp_path / "p.jsonl").read_bytes()
-    predict(few, asking, tmp_path / "p.jsonl")  # goes on with what it reads
+    predict(few, asking, tmp_path / "p.jsonl")  # resumes from the file
     assert (tmp_path / "p.jsonl").read_bytes() == before
 
 
-def test_what_lies_beside_predictions_is_known(tmp_path, samples):
+def test_the_paths_of_settings_and_timings(tmp_path, samples):
     out = tmp_path / "out" / "p.jsonl"
     predict(samples, pipeline(), out, settings={"mllm": "one"})
     assert sorted(out.parent.iterdir()) == sorted(with_beside(out))
 
 
-def test_no_samples_make_an_empty_file(tmp_path):
+def test_no_samples_give_an_empty_file(tmp_path):
     predict(SampleSet((), tmp_path), pipeline(), tmp_path / "p.jsonl")
     assert read_predictions(tmp_path / "p.jsonl") == []
 
 
 @pytest.mark.parametrize("size", [0, -1])
-def test_a_batch_holds_at_least_one(tmp_path, samples, size):
-    with pytest.raises(UserError, match="batch size is 1 or more"):
+def test_a_batch_size_below_one_is_refused(tmp_path, samples, size):
+    with pytest.raises(UserError, match="batch size must be 1 or more"):
         predict(samples, pipeline(), tmp_path / "p.jsonl", batch_size=size)
 
 
-def test_the_box_that_is_said_is_drawn(tmp_path, samples):
+def test_the_predicted_box_is_segmented(tmp_path, samples):
     predict(samples, pipeline(), tmp_path / "p.jsonl")
     first = read_predictions(tmp_path / "p.jsonl")[0]
     (prompt,) = first.prompts
@@ -262,20 +264,20 @@ def test_the_box_that_is_said_is_drawn(tmp_path, samples):
 
 
 class Batched:
-    """A prompter that fills the box and says who was asked together."""
+    """A prompter that fills the box and replies with the keys of its batch."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
 
     def __call__(self, queries):
         self.batches.append([query.key for query in queries])
-        heard = Reply("+".join(self.batches[-1]))
-        return [Prompting((Prompt(Box(2, 2, 10, 8)),), (heard,)) for _ in queries]
+        reply = Reply("+".join(self.batches[-1]))
+        return [Prompting((Prompt(Box(2, 2, 10, 8)),), (reply,)) for _ in queries]
 
 
 @pytest.fixture
 def many(tmp_path: Path) -> SampleSet:
-    """Pictures of three sizes with 1 to 5 samples each, 27 in all, mingled."""
+    """27 shuffled samples: images of three sizes with 1 to 5 samples each."""
     samples = []
     for number in range(9):
         height = (HEIGHT, 2 * HEIGHT, 3 * HEIGHT)[number % 3]
@@ -283,11 +285,11 @@ def many(tmp_path: Path) -> SampleSet:
         samples += [
             Sample(f"{number}-{row}", f"{number}.png", WIDTH, height, "it", ()) for row in range(number % 5 + 1)
         ]
-    return SampleSet(tuple(sorted(samples, key=lambda one: one.id[::-1])), tmp_path)
+    return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id[::-1])), tmp_path)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_parts_hold_every_sample_once_whole_pictures_and_like_sizes(many, batch_size):
+def test_parts_hold_every_sample_once_complete_images_and_similar_sizes(many, batch_size):
     parts = parted(many, batch_size)
     assert list(parts) == list(range(len(parts)))
     samples = [sample for part in parts.values() for sample in part]
@@ -301,21 +303,21 @@ def test_parts_hold_every_sample_once_whole_pictures_and_like_sizes(many, batch_
     assert parted(SampleSet((), many.images), batch_size) == {}
 
 
-def test_batches_and_pictures_are_the_same_wherever_a_run_was_cut(many, tmp_path):
-    """Who is asked together is said in each reply, so equal bytes are equal batches."""
+def test_batches_and_images_do_not_depend_on_where_a_run_was_cut(many, tmp_path):
+    """Each reply contains the keys of its batch, so equal bytes mean equal batches."""
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     prompter, segmenter = Batched(), Fussy()
     predict(many, Pipeline(prompter, segmenter), whole, batch_size=2)
     assert max(map(len, prompter.batches)) == 2
     assert segmenter.embedded == 9
     lines = whole.read_bytes().splitlines(keepends=True)
-    for kept in (lines[::2], lines[20:], lines[:1], lines[5:9]):
-        cut.write_bytes(b"".join(kept))
+    for kept_lines in (lines[::2], lines[20:], lines[:1], lines[5:9]):
+        cut.write_bytes(b"".join(kept_lines))
         predict(many, Pipeline(Batched(), Fussy()), cut, batch_size=2)
         assert cut.read_bytes() == whole.read_bytes()
 
 
-def test_shards_in_any_order_and_their_joining_end_in_the_same_bytes(many, tmp_path):
+def test_merged_shards_in_any_order_end_with_the_same_bytes(many, tmp_path):
     predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
     out, seen = tmp_path / "shards.jsonl", []
     for number in (3, 1, 4, 2):
@@ -329,7 +331,7 @@ def test_shards_in_any_order_and_their_joining_end_in_the_same_bytes(many, tmp_p
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_what_shards_left_undone_is_done_by_who_joins_them(many, tmp_path):
+def test_the_merging_run_predicts_what_shards_left_out(many, tmp_path):
     predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
     out = tmp_path / "shards.jsonl"
     predict_parts(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), InProcess(), out, Shard(1, 3))

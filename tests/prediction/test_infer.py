@@ -39,11 +39,11 @@ def photos(tmp_path) -> Path:
 @pytest.fixture
 def recipe(tmp_path) -> Recipe:
     file = tmp_path / "said.jsonl"
-    file.write_text("".join(json.dumps({"id": key, "replies": said}) + "\n" for key, said in SAID.items()))
+    file.write_text("".join(json.dumps({"id": key, "replies": replies}) + "\n" for key, replies in SAID.items()))
     return Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box")
 
 
-def test_each_pair_leaves_an_overlay_a_mask_and_a_record(photos, recipe, tmp_path):
+def test_each_pair_gets_an_overlay_a_mask_and_a_record(photos, recipe, tmp_path):
     out = tmp_path / "new" / "out"
     records = list(infer(recipe, requested([photos], ["cup", "dog"]), out, 3))
     assert [record["id"] for record in records] == list(SAID)
@@ -59,7 +59,7 @@ def test_each_pair_leaves_an_overlay_a_mask_and_a_record(photos, recipe, tmp_pat
         assert read_image(out / f"{record['id']}.overlay.png").shape[1] == 480
 
 
-def test_a_record_says_what_was_found(photos, recipe):
+def test_a_record_describes_the_answer(photos, recipe):
     cup, dog, both, shy = infer(recipe, requested([photos], ["cup", "dog"]), None, 4)
     assert (cup["image"], cup["phrase"]) == (str(photos / "a.png"), "cup")
     assert cup["replies"] == SAID["a-cup"]
@@ -78,7 +78,7 @@ def test_the_batch_size_changes_nothing(photos, recipe, batch_size):
     assert list(infer(recipe, request, None, batch_size)) == list(infer(recipe, request, None, 3))
 
 
-def test_a_second_run_ends_in_the_same_bytes(photos, recipe, tmp_path):
+def test_a_second_run_ends_with_the_same_bytes(photos, recipe, tmp_path):
     for _ in infer(recipe, requested([photos], ["cup"]), tmp_path / "out", 1):
         pass
     first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -104,7 +104,7 @@ def test_records_are_predictions(photos, recipe, tmp_path):
     assert read[0].prompts == (Prompt(Box(4, 3, 12, 9)),)
 
 
-def test_a_picture_is_read_once_a_batch(photos, recipe, monkeypatch):
+def test_an_image_is_read_once_per_batch(photos, recipe, monkeypatch):
     request = requested([photos], ["cup", "dog"])
     read = []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path.name) or read_image(path))
@@ -127,14 +127,14 @@ def test_a_folder_that_cannot_be_written_is_found_before_a_model_is_loaded(photo
             infer(recipe, requested([photos], ["cup"]), out, 1)
 
 
-def test_a_slip_in_the_recipe_is_found_before_the_folder_is_made(photos, tmp_path):
+def test_a_recipe_error_is_found_before_the_folder_is_created(photos, tmp_path):
     with pytest.raises(UserError, match="unknown segmenter"):
         infer(Recipe(segmenter="grabcat"), requested([photos / "a.png"], boxes=["4,3,12,9"]), tmp_path / "out", 1)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("files_until_full", [0, 1, 2, 3, 4, 5])
-def test_a_full_disk_leaves_whole_answers_only(photos, recipe, tmp_path, monkeypatch, files_until_full):
+def test_a_full_disk_leaves_only_complete_answers(photos, recipe, tmp_path, monkeypatch, files_until_full):
     sync, left = os.fsync, [files_until_full]
 
     def fill(descriptor: int) -> None:
@@ -155,14 +155,14 @@ def test_a_full_disk_leaves_whole_answers_only(photos, recipe, tmp_path, monkeyp
     )
 
 
-def test_no_trace_is_left_of_looking_at_the_folder(photos, recipe, tmp_path):
+def test_checking_the_folder_leaves_no_files(photos, recipe, tmp_path):
     records = infer(recipe, requested([photos], ["cup"]), tmp_path / "out", 1)
     assert not (tmp_path / "out").exists()
     next(records)
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_prompts_are_drawn_by_the_segmenter_that_is_named(photos):
+def test_prompts_by_hand_use_the_named_segmenter(photos):
     request = requested([photos / "a.png"], boxes=["4,3,12,9"], clicks=["6,5,+", "1,1,-"])
     (record,) = infer(Recipe(segmenter="grabcut"), request, None, 1)
     assert record["prompts"][0]["points"] == [[6.0, 5.0, 1], [1.0, 1.0, 0]]

@@ -27,7 +27,7 @@ EMPTY = Prediction("b", (), Rle.empty(2, 2))
 
 
 @pytest.mark.parametrize("prediction", [FULL, EMPTY], ids=["full", "empty"])
-def test_a_prediction_is_the_same_there_and_back(prediction):
+def test_a_prediction_round_trips(prediction):
     line = prediction.to_line()
     assert Prediction.from_line(line) == prediction
     assert Prediction.from_line(line).to_line() == line
@@ -52,18 +52,18 @@ def test_the_record_is_as_documented():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"hello\n", "line 1: no prediction record", id="text"),
-        pytest.param(b"hello", "something else than predictions", id="text without a line end"),
+        pytest.param(b"hello\n", "line 1: not a prediction record", id="text"),
+        pytest.param(b"hello", "something other than predictions", id="text without a line end"),
         pytest.param(EMPTY.to_line().encode(), "ends within a record", id="no line end"),
         pytest.param(EMPTY.to_line().encode() + b'\n{"vers', "ends within a record", id="cut"),
         pytest.param(EMPTY.to_line().replace(": 1", ": 2").encode() + b"\n", "line 1: .* of version 2", id="newer"),
         pytest.param(EMPTY.to_line().replace('"4"', '"5"').encode() + b"\n", "do not fill", id="a broken mask"),
         pytest.param(EMPTY.to_line().replace('"error"', '"eror"').encode() + b"\n", "KeyError", id="a field missing"),
-        pytest.param(b"[]\n", "no prediction record", id="a list"),
-        pytest.param(b"\xff\xfe\n", "no prediction record", id="not text"),
+        pytest.param(b"[]\n", "not a prediction record", id="a list"),
+        pytest.param(b"\xff\xfe\n", "not a prediction record", id="not text"),
     ],
 )
-def test_a_file_that_holds_something_else_is_one_line(tmp_path, content, message):
+def test_a_file_that_holds_something_else_is_a_one_line_error(tmp_path, content, message):
     path = tmp_path / "p.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
@@ -80,26 +80,26 @@ def changed(**fields):
     [
         (
             {"asked": [[0, 1.0, 1.0, math.nan]]},
-            "asked about as [one of 1 objects, x, y, P(yes) of 0 to 1], got [0, 1.0",
+            "a point in asked is [object below 1, x, y, P(yes) of 0 to 1], got [0, 1.0",
         ),
         ({"asked": [[0, 1.0, 1.0, -3]]}, "P(yes) of 0 to 1], got [0, 1.0, 1.0, -3]"),
         ({"asked": [[0, 1.0, 1.0, 7]]}, "P(yes) of 0 to 1], got [0, 1.0, 1.0, 7]"),
         ({"asked": [[0, math.nan, 1.0, 0.5]]}, "got [0, nan, 1.0, 0.5]"),
         ({"asked": [[0, 1.0, math.inf, 0.5]]}, "got [0, 1.0, inf, 0.5]"),
-        ({"asked": [[1, 1.0, 1.0, 0.5]]}, "one of 1 objects"),
-        ({"asked": [[-1, 1.0, 1.0, 0.5]]}, "one of 1 objects"),
-        ({"asked": [[0.5, 1.0, 1.0, 0.5]]}, "one of 1 objects"),
-        ({"asked": [[0, 1.0, 1.0, 0.5]], "prompts": []}, "one of 0 objects"),
-        ({"asked": [[0, 1.0, 0.5]]}, "no prediction record: ValueError"),
-        ({"finished": [True]}, "2 replies, and of 1 it is said whether they were finished"),
-        ({"replies": []}, "0 replies, and of 2 it is said"),
-        ({"finished": [True, "no"]}, "finished is true or false, got 'no'"),
-        ({"readable": "no"}, "readable is true or false, got 'no'"),
-        ({"oracle": 0}, "oracle is true or false, got 0"),
+        ({"asked": [[1, 1.0, 1.0, 0.5]]}, "object below 1"),
+        ({"asked": [[-1, 1.0, 1.0, 0.5]]}, "object below 1"),
+        ({"asked": [[0.5, 1.0, 1.0, 0.5]]}, "object below 1"),
+        ({"asked": [[0, 1.0, 1.0, 0.5]], "prompts": []}, "object below 0"),
+        ({"asked": [[0, 1.0, 0.5]]}, "not a prediction record: ValueError"),
+        ({"finished": [True]}, "replies and finished must have the same length, got 2 and 1"),
+        ({"replies": []}, "replies and finished must have the same length, got 0 and 2"),
+        ({"finished": [True, "no"]}, "finished must be true or false, got 'no'"),
+        ({"readable": "no"}, "readable must be true or false, got 'no'"),
+        ({"oracle": 0}, "oracle must be true or false, got 0"),
     ],
     ids=str,
 )
-def test_a_record_that_says_what_cannot_be_is_named(tmp_path, fields, says):
+def test_an_invalid_record_is_an_error_that_names_its_line(tmp_path, fields, says):
     path = tmp_path / "p.jsonl"
     path.write_text(f"{EMPTY.to_line()}\n{changed(**fields)}\n")
     with pytest.raises(UserError) as refusal:
@@ -110,19 +110,19 @@ def test_a_record_that_says_what_cannot_be_is_named(tmp_path, fields, says):
 
 
 @pytest.mark.parametrize("fields", [{"readable": "no"}, {"oracle": 0}], ids=str)
-def test_scoring_alone_sees_words_in_place_of_true_and_false(tmp_path, fields):
+def test_scoring_also_refuses_other_values_than_true_and_false(tmp_path, fields):
     path = tmp_path / "p.jsonl"
     path.write_text(f"{EMPTY.to_line()}\n{changed(**fields)}\n")
-    with pytest.raises(UserError, match=r"line 2: (readable|oracle) is true or false"):
+    with pytest.raises(UserError, match=r"line 2: (readable|oracle) must be true or false"):
         list(read_outcomes(path))
 
 
-def test_a_missing_file_is_one_line(tmp_path):
+def test_a_missing_file_is_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*: No such file"):
         read_predictions(tmp_path / "p.jsonl")
 
 
-def test_lines_grow_after_what_is_kept(tmp_path):
+def test_lines_are_appended_after_the_retained_size(tmp_path):
     path = tmp_path / "new" / "p.jsonl"
     with Lines(path) as lines:
         lines.append("one")
@@ -133,12 +133,14 @@ def test_lines_grow_after_what_is_kept(tmp_path):
     assert path.read_text() == "one\nzwei\n"
 
 
-def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
+def test_a_disk_that_fills_within_a_line_leaves_complete_lines(tmp_path):
     resource = pytest.importorskip("resource")
     path, old = tmp_path / "p.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
     with Lines(path) as lines:
         lines.append("one")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10, old[1]))  # the system then writes a part, and refuses the rest
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (10, old[1])
+        )  # the system then writes a part of the line and refuses the rest
         try:
             with pytest.raises(UserError, match="cannot write"):
                 lines.append("two and more than the disk holds")
@@ -149,14 +151,14 @@ def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
     assert path.read_text() == "one\ntwo\n"
 
 
-def test_two_runs_do_not_write_one_file(tmp_path):
-    with Lines(tmp_path / "p.jsonl") as one:
+def test_two_runs_cannot_write_the_same_file(tmp_path):
+    with Lines(tmp_path / "p.jsonl") as lines:
         with pytest.raises(UserError, match="another run is writing it"):
             Lines(tmp_path / "p.jsonl")
-        one.append("{}")
+        lines.append("{}")
     assert (tmp_path / "p.jsonl").read_text() == "{}\n"
 
 
-def test_a_device_is_no_file_of_predictions():
+def test_a_device_is_not_a_file_of_predictions():
     with pytest.raises(UserError, match="not a file"):
         read_whole(Path("/dev/full"))

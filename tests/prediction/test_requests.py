@@ -12,7 +12,7 @@ from sam4mllm.prediction.requests import by_hand, pairs_of, read_pairs, requeste
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Two pictures of 20 x 10, and things that are none."""
+    """Two 20 x 10 images and files that are not images."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("b.png", "a.jpg"):
@@ -21,12 +21,12 @@ def folder(tmp_path) -> Path:
     return photos
 
 
-def told(request) -> list[tuple[str, str]]:
+def image_phrase_pairs(request) -> list[tuple[str, str]]:
     return [(pair.image.name, pair.phrase) for pair in request.pairs]
 
 
-def test_every_phrase_is_asked_about_every_picture_picture_by_picture(folder):
-    assert told(requested([folder], ["cup", "dog"])) == [
+def test_every_phrase_is_combined_with_every_image(folder):
+    assert image_phrase_pairs(requested([folder], ["cup", "dog"])) == [
         ("a.jpg", "cup"),
         ("a.jpg", "dog"),
         ("b.png", "cup"),
@@ -34,8 +34,8 @@ def test_every_phrase_is_asked_about_every_picture_picture_by_picture(folder):
     ]
 
 
-def test_a_picture_that_is_named_twice_is_asked_about_once(folder):
-    assert told(requested([folder / "b.png", folder], ["cup"])) == [("b.png", "cup"), ("a.jpg", "cup")]
+def test_a_repeated_image_is_used_once(folder):
+    assert image_phrase_pairs(requested([folder / "b.png", folder], ["cup"])) == [("b.png", "cup"), ("a.jpg", "cup")]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_pairs_are_read_from_a_file(folder, tmp_path, name, text, where):
     file = (folder if where == "beside the pictures" else tmp_path) / name
     file.write_bytes(text.encode())
     pictures = [] if where == "beside the pictures" else [folder]
-    assert told(requested(pictures, file=file)) == [("b.png", "a cup"), ("a.jpg", "the dog")]
+    assert image_phrase_pairs(requested(pictures, file=file)) == [("b.png", "a cup"), ("a.jpg", "the dog")]
 
 
-def test_a_phrase_may_hold_commas_quotes_and_line_ends(folder):
+def test_a_phrase_may_contain_commas_quotes_and_line_ends(folder):
     (folder / "p.csv").write_text('image,phrase\na.jpg,"the ""red"" cup,\nleft"\n')
     (folder / "p.jsonl").write_text(json.dumps({"image": "a.jpg", "phrase": "a\u2028b"}, ensure_ascii=False))
     assert read_pairs(folder / "p.csv")[0].phrase == 'the "red" cup,\nleft'
@@ -66,22 +66,22 @@ def test_a_phrase_may_hold_commas_quotes_and_line_ends(folder):
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("p.csv", b"image,phrase\na.jpg,ok\na.jpg, \n", "line 3: a phrase is empty"),
+        ("p.csv", b"image,phrase\na.jpg,ok\na.jpg, \n", "line 3: the phrase for .* is empty"),
         ("p.csv", b"image,phrase\nc.jpg,ok\n", "line 2: no such file"),
         ("p.csv", b"image,phrase\na.jpg\n", "line 2: .*phrase is missing"),
         ("p.csv", b"a.jpg,cup\na.jpg,dog\n", "line 2: .*image is missing"),
-        ("p.csv", b"image,phrase\n", "holds no pairs"),
-        ("p.csv", b"", "holds no pairs"),
+        ("p.csv", b"image,phrase\n", "contains no pairs"),
+        ("p.csv", b"", "contains no pairs"),
         ("p.csv", b"image,phrase\na.jpg,\xff\n", "not UTF-8"),
         ("p.csv", b"image,phrase\na.jpg," + b"x" * 200_000, "line 2: field larger"),
         ("p.jsonl", b'{"image": "a.jpg", "phrase": "cup"}\n{"image":', "line 2: not JSON"),
-        ("p.jsonl", b'["a.jpg", "cup"]', "line 1: a pair is an object"),
+        ("p.jsonl", b'["a.jpg", "cup"]', "line 1: a pair must be an object"),
         ("p.jsonl", b'{"image": "a.jpg", "phrase": 7}', "line 1: .*phrase is missing"),
         ("p.txt", b"a.jpg cup", r"\.csv or \.jsonl"),
         ("missing.csv", None, "cannot read .*missing.csv"),
     ],
 )
-def test_a_bad_file_of_pairs_is_refused_by_file_and_line(folder, name, data, says):
+def test_an_invalid_file_of_pairs_is_an_error_with_file_and_line(folder, name, data, says):
     if data is not None:
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match=says) as refusal:
@@ -89,7 +89,7 @@ def test_a_bad_file_of_pairs_is_refused_by_file_and_line(folder, name, data, say
     assert "\n" not in str(refusal.value)
 
 
-def test_what_does_not_go_together_is_refused(folder):
+def test_arguments_that_cannot_be_combined_are_refused(folder):
     (folder / "p.csv").write_text("image,phrase\na.jpg,cup\n")
     picture = folder / "a.jpg"
     for how in [
@@ -112,11 +112,11 @@ def test_what_does_not_go_together_is_refused(folder):
 
 @pytest.mark.parametrize("phrases", [[""], ["cup", " "]])
 def test_an_empty_phrase_is_refused(folder, phrases):
-    with pytest.raises(UserError, match="a phrase is empty"):
+    with pytest.raises(UserError, match=r"the phrase for .* is empty"):
         requested([folder], phrases)
 
 
-def test_a_picture_that_cannot_be_read_is_refused_before_any_is_answered(folder):
+def test_an_unreadable_image_is_refused_before_any_is_answered(folder):
     with pytest.raises(UserError, match="no such file"):
         requested([folder, folder / "c.jpg"], ["cup"])
     with pytest.raises(UserError, match=r"notes\.txt is not an image"):
@@ -141,11 +141,11 @@ def names(*pairs: tuple[str, str]) -> list[str]:
         ("a.png", "x" * 300, "a-" + "x" * 60),
     ],
 )
-def test_names_of_files_are_safe(image, phrase, name):
+def test_file_names_are_safe(image, phrase, name):
     assert names((image, phrase)) == [name]
 
 
-def test_names_of_files_are_told_apart_and_come_out_the_same_again():
+def test_file_names_are_unique_and_reproducible():
     pictures = [Path("a/k.jpg"), Path("b/k.png")]
     phrases = ["mug", "MUG!", "mug 2", "杯", "碗"]
     pairs = pairs_of(pictures, phrases)
@@ -154,12 +154,12 @@ def test_names_of_files_are_told_apart_and_come_out_the_same_again():
     assert pairs == pairs_of(pictures, phrases)
 
 
-def test_one_box_takes_all_clicks_and_an_edge_off_the_picture_is_cut():
+def test_one_box_gets_all_clicks_and_is_clipped_to_the_image():
     prompts = by_hand(["-5,1, 15.5,99"], ["3.5,4.5,+", "18,9,-"], 20, 10)
     assert prompts == (Prompt(Box(0, 1, 15.5, 10), (Point(3.5, 4.5), Point(18, 9, positive=False))),)
 
 
-def test_of_several_boxes_a_click_is_of_the_smallest_that_holds_it():
+def test_a_click_belongs_to_the_smallest_box_that_contains_it():
     prompts = by_hand(["0,0,20,10", "2,2,6,6", "6,2,9,9"], ["3,3,+", "6,3,-", "1,1,+"], 20, 10)
     assert [len(prompt.points) for prompt in prompts] == [1, 1, 1]
     assert [prompt.points[0].x for prompt in prompts] == [1, 3, 6]
@@ -168,28 +168,28 @@ def test_of_several_boxes_a_click_is_of_the_smallest_that_holds_it():
 @pytest.mark.parametrize(
     ("boxes", "clicks", "says"),
     [
-        (["1,2,3"], [], "a --box is x0,y0,x1,y1"),
-        (["1,2,3,4,5"], [], "a --box is"),
-        (["a,b,c,d"], [], "a --box is"),
-        (["1,2,nan,4"], [], "a --box is"),
+        (["1,2,3"], [], "--box must be x0,y0,x1,y1"),
+        (["1,2,3,4,5"], [], "--box must be"),
+        (["a,b,c,d"], [], "--box must be"),
+        (["1,2,nan,4"], [], "--box must be"),
         (["5,5,1,1"], [], "x0 <= x1"),
-        (["30,0,40,10"], [], "holds nothing of the picture of 20 x 10"),
-        (["5,5,5,9"], [], "holds nothing"),
-        ([], ["1,1,+"], "a --click needs a --box"),
-        (["0,0,5,5"], ["1,1"], "a --click is"),
-        (["0,0,5,5"], ["1,1,1"], "a --click is"),
-        (["0,0,5,5"], ["1,inf,+"], "a --click is"),
-        (["0,0,5,5"], ["1,1,+,-"], "a --click is"),
-        (["0,0,5,5"], ["20,1,+"], "lies off the picture"),
-        (["0,0,5,5", "9,9,10,10"], ["7,7,+"], "lies in none of the 2 boxes"),
+        (["30,0,40,10"], [], "does not overlap the image of 20 x 10"),
+        (["5,5,5,9"], [], "does not overlap"),
+        ([], ["1,1,+"], "--click needs a --box"),
+        (["0,0,5,5"], ["1,1"], "--click must be"),
+        (["0,0,5,5"], ["1,1,1"], "--click must be"),
+        (["0,0,5,5"], ["1,inf,+"], "--click must be"),
+        (["0,0,5,5"], ["1,1,+,-"], "--click must be"),
+        (["0,0,5,5"], ["20,1,+"], "is outside the image"),
+        (["0,0,5,5", "9,9,10,10"], ["7,7,+"], "is in none of the 2 boxes"),
     ],
 )
-def test_boxes_and_clicks_that_mean_nothing_are_refused(boxes, clicks, says):
+def test_invalid_boxes_and_clicks_are_refused(boxes, clicks, says):
     with pytest.raises(UserError, match=says):
         by_hand(boxes, clicks, 20, 10)
 
 
-def test_by_hand_a_phrase_is_a_caption(folder):
+def test_with_a_box_the_phrase_is_a_caption(folder):
     request = requested([folder / "a.jpg"], ["the cup"], boxes=["0,0,5,5"])
     assert request.by_hand == (Prompt(Box(0, 0, 5, 5)),)
     assert [(pair.phrase, pair.name) for pair in request.pairs] == [("the cup", "a-the-cup")]

@@ -1,4 +1,4 @@
-"""`sam4mllm predict` as a whole: whoever answers, and however often it is killed, the file is the same."""
+"""`sam4mllm predict` end to end: any executor and any number of kills give the same file."""
 
 import importlib.util
 import json
@@ -34,11 +34,11 @@ def samples(tmp_path_factory) -> SampleSet:
 
 @pytest.fixture(scope="module")
 def whole(samples, tmp_path_factory) -> bytes:
-    """What one undisturbed process writes."""
+    """The file that one uninterrupted process writes."""
     out = tmp_path_factory.mktemp("whole") / "p.jsonl"
     assert predict_set(TINY, samples, out, 2, progress) == []
-    found = read_predictions(out)
-    assert sum(bool(one.asked) for one in found) > len(found) / 2
+    answers = read_predictions(out)
+    assert sum(bool(prediction.asked) for prediction in answers) > len(answers) / 2
     return out.read_bytes()
 
 
@@ -57,7 +57,7 @@ def test_ray_writes_the_same_file(samples, whole, tmp_path, monkeypatch):
     assert (tmp_path / "p.jsonl").read_bytes() == whole
 
 
-def test_four_shards_and_their_joining_write_the_same_file(samples, whole, tmp_path, monkeypatch):
+def test_four_merged_shards_write_the_same_file(samples, whole, tmp_path, monkeypatch):
     for number in (2, 4, 1, 3):
         predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress, shard=Shard(number, 4))
     monkeypatch.setattr(Recipe, "build", lambda *_: pytest.fail("loaded"))
@@ -66,7 +66,7 @@ def test_four_shards_and_their_joining_write_the_same_file(samples, whole, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.jsonl", "p.settings.json", "p.timings.jsonl"]
 
 
-def test_the_oracles_points_do_not_depend_on_who_draws_them(samples, tmp_path):
+def test_the_oracles_points_do_not_depend_on_the_executor(samples, tmp_path):
     predict_set(ORACLE, samples, tmp_path / "here.jsonl", 2, progress)
     for number in (1, 2):
         predict_set(ORACLE, samples, tmp_path / "p.jsonl", 2, progress, shard=Shard(number, 2))
@@ -75,68 +75,68 @@ def test_the_oracles_points_do_not_depend_on_who_draws_them(samples, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:0,cuda:1"])
-def test_settings_say_what_answers_and_not_who(samples, device):
-    one, other = (settings_of(replace(TINY, device=each), samples, 4) for each in ("cuda", device))
-    assert one == other
-    assert one["device"] == "cuda"
-    assert one != settings_of(replace(TINY, device="cpu"), samples, 4)
-    assert one != settings_of(replace(TINY, device="cuda"), samples, 5)
+def test_settings_name_the_kind_of_device_only(samples, device):
+    settings, same_kind = (settings_of(replace(TINY, device=name), samples, 4) for name in ("cuda", device))
+    assert settings == same_kind
+    assert settings["device"] == "cuda"
+    assert settings != settings_of(replace(TINY, device="cpu"), samples, 4)
+    assert settings != settings_of(replace(TINY, device="cuda"), samples, 5)
 
 
-def test_an_adapter_that_was_trained_again_in_its_place_is_another(samples, tmp_path):
+def test_a_retrained_adapter_changes_the_settings(samples, tmp_path):
     recipe, weights = replace(TINY, adapter=str(tmp_path)), tmp_path / "adapter_model.safetensors"
-    made = []
+    all_settings = []
     for data in (b"one", b"two", b"one"):
         weights.write_bytes(data)
-        made.append(settings_of(recipe, samples, 4))
-    assert made[0] == made[2] != made[1]
+        all_settings.append(settings_of(recipe, samples, 4))
+    assert all_settings[0] == all_settings[2] != all_settings[1]
 
 
-def test_batches_of_another_size_are_not_mixed(samples, tmp_path):
+def test_another_batch_size_is_refused(samples, tmp_path):
     predict_set(ORACLE, samples, tmp_path / "p.jsonl", 2, progress, shard=Shard(1, 2))
-    with pytest.raises(UserError, match="begun with other settings"):
+    with pytest.raises(UserError, match="started with other settings"):
         predict_set(ORACLE, samples, tmp_path / "p.jsonl", 3, progress, shard=Shard(2, 2))
 
 
 @pytest.mark.parametrize("ways", [[[]], [["--shard", "1/2"], ["--shard", "2/2"], []]], ids=["alone", "shards"])
 @pytest.mark.parametrize("gone", ["one picture", "all"])
-def test_what_failed_is_asked_again_where_that_is_said(command, tmp_path, ways, gone):
-    """A passing fault: pictures that are elsewhere for a while."""
-    there = write_scenes(tmp_path, "test", 5, Level(objects=(1, 3)))
-    words = ["predict", tmp_path / "test", "--prompter", "oracle", "--segmenter", "grabcut", "--batch-size", 1]
-    assert command(*words, "--out", tmp_path / "whole.jsonl")[0] == 0
-    moved = there.images if gone == "all" else there.path(there.samples[0])
+def test_failed_samples_are_predicted_again_with_retry_failed(command, tmp_path, ways, gone):
+    """A temporary fault: images that are moved away for a while."""
+    scenes = write_scenes(tmp_path, "test", 5, Level(objects=(1, 3)))
+    arguments = ["predict", tmp_path / "test", "--prompter", "oracle", "--segmenter", "grabcut", "--batch-size", 1]
+    assert command(*arguments, "--out", tmp_path / "whole.jsonl")[0] == 0
+    moved = scenes.images if gone == "all" else scenes.path(scenes.samples[0])
     moved.rename(tmp_path / "away")
-    ends = [command(*words, "--out", tmp_path / "p.jsonl", *way) for way in ways]
+    ends = [command(*arguments, "--out", tmp_path / "p.jsonl", *way) for way in ways]
     assert [code for code, *_ in ends] == [0 if gone != "all" else 2] * len(ways)
-    assert "and count as empty until --retry-failed asks them again" in ends[-1][2].splitlines()[-1]
+    assert "and count as empty until --retry-failed predicts them again" in ends[-1][2].splitlines()[-1]
     assert ("error: all " in ends[-1][2]) == (gone == "all")
     (tmp_path / "away").rename(moved)
     before = (tmp_path / "p.jsonl").read_bytes()
-    assert command(*words, "--out", tmp_path / "p.jsonl")[0] == (0 if gone != "all" else 2)
+    assert command(*arguments, "--out", tmp_path / "p.jsonl")[0] == (0 if gone != "all" else 2)
     assert (tmp_path / "p.jsonl").read_bytes() == before
-    assert command(*words, "--out", tmp_path / "p.jsonl", "--retry-failed")[0] == 0
+    assert command(*arguments, "--out", tmp_path / "p.jsonl", "--retry-failed")[0] == 0
     assert (tmp_path / "p.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     times = [json.loads(line)["id"] for line in (tmp_path / "p.timings.jsonl").read_text().splitlines()]
-    assert sorted(times) == sorted(sample.id for sample in there)
+    assert sorted(times) == sorted(sample.id for sample in scenes)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         (["--shard", "5/4"], "there is no shard 5 of 4"),
-        (["--out", "whole.txt"], "in a file whose name ends with .jsonl, got whole.txt"),
-        (["--out", "whole"], "in a file whose name ends with .jsonl, got whole"),
-        (["--shard", "two"], "a shard is written NUMBER/COUNT"),
+        (["--out", "whole.txt"], "must end with .jsonl, got whole.txt"),
+        (["--out", "whole"], "must end with .jsonl, got whole"),
+        (["--shard", "two"], "a shard must be NUMBER/COUNT"),
         (["--device", "cpu,cpu"], "2 devices need as many workers"),
         (["--ray", "local", "--device", "cpu,cpu", "--workers", 2], "Ray deals its GPUs out itself"),
         (["--workers", 2, "--device", "nowhere"], "device"),
     ],
 )
-def test_a_mistake_about_who_answers_is_one_line(command, samples, tmp_path, words, says):
+def test_an_invalid_executor_is_a_one_line_error(command, samples, tmp_path, arguments, says):
     folder = samples.images.parent / "test"
-    given = ["predict", folder, "--prompter", "oracle", "--segmenter", "tiny", "--out", tmp_path / "p.jsonl"]
-    code, _, err = command(*given, *words)
+    base_arguments = ["predict", folder, "--prompter", "oracle", "--segmenter", "tiny", "--out", tmp_path / "p.jsonl"]
+    code, _, err = command(*base_arguments, *arguments)
     assert code == 2
     assert err.splitlines()[-1].startswith("error: ")
     assert says in err.splitlines()[-1]
@@ -150,44 +150,54 @@ BASELINES = {
 }
 
 
-def test_what_needs_no_training_goes_through_the_same_commands(command, samples, tmp_path):
-    folder, found, numbers = samples.images.parent / "test", {}, {}
-    for name, words in BASELINES.items():
+def test_prompters_without_training_run_with_the_same_commands(command, samples, tmp_path):
+    folder, answers, numbers = samples.images.parent / "test", {}, {}
+    for name, arguments in BASELINES.items():
         file = tmp_path / f"{name}.jsonl"
-        assert command("predict", folder, *words, "--segmenter", "tiny", "--device", "cpu", "--out", file)[0] == 0
-        found[name] = read_predictions(file)
+        assert command("predict", folder, *arguments, "--segmenter", "tiny", "--device", "cpu", "--out", file)[0] == 0
+        answers[name] = read_predictions(file)
         numbers[name] = json.loads(command("score", folder, file, "--profile", "rela", "--json")[1])
-    assert all(not prompt.points for name in ("zero-shot box", "oracle box") for prompt in prompts(found[name]))
-    verified = [one for one in found["verified points"] if one.prompts]
-    assert all(len(one.asked) == 9 * len(one.prompts) for one in verified)
+    assert all(not prompt.points for name in ("zero-shot box", "oracle box") for prompt in prompts(answers[name]))
+    verified = [prediction for prediction in answers["verified points"] if prediction.prompts]
+    assert all(len(prediction.asked) == 9 * len(prediction.prompts) for prediction in verified)
     assert all(prompt.points for prompt in prompts(verified))
-    boxes = {one.id: [prompt.box for prompt in one.prompts] for one in found["zero-shot box"]}
-    assert {one.id: [prompt.box for prompt in one.prompts] for one in found["verified points"]} == boxes
-    assert all(len(prompt.points) == 6 for prompt in prompts(found["oracle points"]))
+    boxes = {prediction.id: [prompt.box for prompt in prediction.prompts] for prediction in answers["zero-shot box"]}
+    assert {
+        prediction.id: [prompt.box for prompt in prediction.prompts] for prediction in answers["verified points"]
+    } == boxes
+    assert all(len(prompt.points) == 6 for prompt in prompts(answers["oracle points"]))
     assert [numbers[name]["oracle"] for name in BASELINES] == [0, 0, len(samples), len(samples)]
     gains = numbers["oracle points"]["metrics"]["cIoU"] - numbers["oracle box"]["metrics"]["cIoU"]
     assert gains > 0.05
 
 
 def prompts(predictions):
-    return [prompt for one in predictions for prompt in one.prompts]
+    return [prompt for prediction in predictions for prompt in prediction.prompts]
 
 
-def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(tmp_path):
-    """The command itself, with `kill -9`; the 20 kills of a longer run are `benchmarks/killed_predict.py`'s."""
+def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
+    """The command itself, with `kill -9`. `benchmarks/killed_predict.py` kills a longer run 20 times."""
     write_scenes(tmp_path / "scenes", "test", 60, Level(objects=(2, 3)))
-    words = [sys.executable, "-m", "sam4mllm.cli", "predict", str(tmp_path / "scenes" / "test"), "--batch-size", "1"]
-    words += ["--prompter", "oracle", "--segmenter", "grabcut", "--out"]
-    subprocess.run([*words, tmp_path / "whole.jsonl"], check=True, capture_output=True, cwd=ROOT)
+    arguments = [
+        sys.executable,
+        "-m",
+        "sam4mllm.cli",
+        "predict",
+        str(tmp_path / "scenes" / "test"),
+        "--batch-size",
+        "1",
+    ]
+    arguments += ["--prompter", "oracle", "--segmenter", "grabcut", "--out"]
+    subprocess.run([*arguments, tmp_path / "whole.jsonl"], check=True, capture_output=True, cwd=ROOT)
     moments, killed, out = random.Random(0), 0, tmp_path / "out.jsonl"
     for workers in ("1", "2", "1"):
         before = out.stat().st_size if out.exists() else 0
-        running = subprocess.Popen([*words, out, "--workers", workers], cwd=ROOT, stderr=subprocess.DEVNULL)
+        running = subprocess.Popen([*arguments, out, "--workers", workers], cwd=ROOT, stderr=subprocess.DEVNULL)
         while running.poll() is None and (not out.exists() or out.stat().st_size <= before):
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.2))
         running.kill()
         killed += running.wait() == -signal.SIGKILL
     assert killed
-    subprocess.run([*words, out], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([*arguments, out], check=True, capture_output=True, cwd=ROOT)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

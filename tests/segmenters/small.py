@@ -1,7 +1,7 @@
 """Small random models of the real classes of promptable segmenters, each with its own processor, built offline.
 
-64 pixels of input in cells of 4, so a picture of 16 x 16 has one pixel a cell. Random weights of the usual size give
-masks without an edge, and then no test of a mask can fail: `build` enlarges them.
+The input has 64 pixels in cells of 4, so a 16 x 16 image has one pixel per cell. Random weights of the usual size give
+masks without edges, on which no mask test could fail, so `build` enlarges the weights.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def build(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     model, processor = CLASSES[name]()
     enlarge(model)
-    with torch.no_grad():  # one matrix, which some classes save twice
+    with torch.no_grad():  # one matrix that some classes save twice
         model.prompt_encoder.shared_embedding.positional_embedding.copy_(
             model.shared_image_embedding.positional_embedding
         )
@@ -143,7 +143,7 @@ def build(name: str, folder: Path) -> Path:
 
 
 def enlarge(model: torch.nn.Module) -> None:
-    """Give the weights a spread at which masks have edges, whatever the class draws them from."""
+    """Scale random weights so that masks have edges, for every class's initialisation."""
     tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -154,7 +154,7 @@ def enlarge(model: torch.nn.Module) -> None:
 
 
 def slopes(logits: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
-    """In place of what `pick_best` returns: half-planes, each row's edge further from the top left corner."""
+    """A fake result of `pick_best`: half-planes whose edges move away from the top left corner."""
     n, _, height, width = logits.shape
     rows, columns = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
     return 1000 * (torch.linspace(0.3, 2.5, n)[:, None, None] - rows - 2 * columns), [1.0] * n

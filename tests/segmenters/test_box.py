@@ -9,20 +9,20 @@ from sam4mllm.segmenters import Scene, Segmenter
 from sam4mllm.segmenters.box import BoxSegmenter, fill
 
 
-def drawn(*boxes: Box, height: int = 6, width: int = 8):
+def segment_boxes(*boxes: Box, height: int = 6, width: int = 8):
     image = np.zeros((height, width, 3), dtype=np.uint8)
     return [scored.mask for scored in BoxSegmenter().embed(image).segment([Prompt(box) for box in boxes])]
 
 
-def test_it_is_a_segmenter():
+def test_the_segmenter_satisfies_the_protocol():
     assert isinstance(BoxSegmenter(), Segmenter)
     assert isinstance(BoxSegmenter().embed(np.zeros((2, 3, 3), dtype=np.uint8)), Scene)
 
 
 @given(st.integers(0, 7), st.integers(0, 5), st.integers(1, 8), st.integers(1, 6))
-def test_the_box_of_a_filled_box_of_whole_pixels_is_that_box(x, y, across, down):
+def test_a_filled_box_on_the_pixel_grid_has_the_same_box(x, y, across, down):
     box = Box(float(x), float(y), float(min(x + across, 8)), float(min(y + down, 6)))
-    assert box_of(drawn(box)[0]) == box
+    assert box_of(segment_boxes(box)[0]) == box
 
 
 @pytest.mark.parametrize(
@@ -36,17 +36,17 @@ def test_the_box_of_a_filled_box_of_whole_pixels_is_that_box(x, y, across, down)
         pytest.param(Box(20, 20, 30, 30), 0, id="off the picture"),
     ],
 )
-def test_pixels_are_inside_by_their_centres(box, pixels):
-    assert int(drawn(box)[0].sum()) == pixels == int(fill(box, 6, 8).sum())
+def test_a_pixel_is_inside_if_its_centre_is(box, pixels):
+    assert int(segment_boxes(box)[0].sum()) == pixels == int(fill(box, 6, 8).sum())
 
 
 def test_boxes_keep_their_order():
-    first, second = drawn(Box(0, 0, 1, 1), Box(7, 5, 8, 6))
+    first, second = segment_boxes(Box(0, 0, 1, 1), Box(7, 5, 8, 6))
     assert first[0, 0]
     assert second[5, 7]
 
 
-def test_points_are_refused_and_not_thinned():
+def test_points_are_refused_and_not_dropped():
     scene = BoxSegmenter().embed(np.zeros((6, 8, 3), dtype=np.uint8))
     with pytest.raises(UserError, match="boxes only"):
         scene.segment([Prompt(Box(0, 0, 2, 2)), Prompt(Box(0, 0, 2, 2), (Point(1, 1),))])

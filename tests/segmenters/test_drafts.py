@@ -23,7 +23,7 @@ def segmenter(request, tmp_path_factory):
 
 
 def case(height: int, width: int):
-    """An image of noise, a mask with a hole, and prompts for it with 0 to 3 clicks of each sign."""
+    """An image of noise, a mask with a hole, and prompts for it with 0 to 3 points of each sign."""
     rng = np.random.default_rng([height, width])
     mask = fill(Box(width * 0.2, height * 0.3, width * 0.7, height * 0.9), height, width)
     mask[height // 2 : height // 2 + 5, width // 3 : width // 2] = False
@@ -42,7 +42,7 @@ def test_estimates_are_close_to_the_ious_at_full_size(segmenter, size, monkeypat
     assert drafts.approximate_ious(rows, mask) == pytest.approx(exact, abs=0.02)
 
 
-def test_drafts_are_the_masks_that_the_scene_draws(segmenter):
+def test_enlarged_drafts_equal_the_masks_of_segment(segmenter):
     image, _, prompts = case(48, 80)
     scene = segmenter.embed(image)
     for draft, full in zip(scene.draft(prompts).masks(range(len(prompts))), scene.segment(prompts), strict=True):
@@ -50,7 +50,7 @@ def test_drafts_are_the_masks_that_the_scene_draws(segmenter):
         assert draft.score == pytest.approx(full.score, abs=1e-4)
 
 
-def test_a_draft_is_the_same_whatever_else_is_drawn(segmenter):
+def test_a_draft_does_not_depend_on_other_prompts(segmenter):
     image, mask, prompts = case(48, 80)
     scene = segmenter.embed(image)
     together = scene.draft(prompts)
@@ -60,7 +60,7 @@ def test_a_draft_is_the_same_whatever_else_is_drawn(segmenter):
         assert alone.approximate_ious([0], mask) == pytest.approx(together.approximate_ious([row], mask), abs=1e-3)
 
 
-def test_rows_can_be_asked_for_in_any_order(segmenter):
+def test_rows_can_be_selected_in_any_order(segmenter):
     image, mask, prompts = case(48, 80)
     drafts = segmenter.embed(image).draft(prompts)
     ious = drafts.approximate_ious(range(len(prompts)), mask)
@@ -68,7 +68,7 @@ def test_rows_can_be_asked_for_in_any_order(segmenter):
     assert [scored.score for scored in drafts.masks([5, 0])] == [drafts.masks([row])[0].score for row in (5, 0)]
 
 
-def test_half_of_the_candidates_hold_the_best_of_the_embedded_model_or_nearly_so():
+def test_the_better_half_by_estimate_contains_nearly_the_best_candidate():
     segmenter, rng, losses = build_segmenter("tiny", device="cpu"), np.random.default_rng(0), []
     for index in range(6):
         scene_image = draw_split("test", index)
@@ -95,7 +95,7 @@ def test_half_of_the_candidates_hold_the_best_of_the_embedded_model_or_nearly_so
     ],
 )
 def test_estimates_by_hand(drawn, true, shown, expected):
-    """One row of 4 cells over 8 pixels, or over fewer cells where some are padding."""
+    """One row of 4 cells over 8 pixels, or of fewer cells if some are padding."""
     logits = torch.full((1, 1, 4), -50.0)
     logits[..., slice(*drawn)] = 50.0
     mask = np.zeros((1, 8), dtype=bool)
@@ -104,7 +104,7 @@ def test_estimates_by_hand(drawn, true, shown, expected):
     assert drafts.approximate_ious([0], mask) == pytest.approx([expected], abs=1e-6)
 
 
-def test_only_scenes_that_draw_small_have_drafts(segmenter):
+def test_only_scenes_with_small_masks_have_drafts(segmenter):
     picture = np.zeros((8, 8, 3), np.uint8)
     assert isinstance(segmenter.embed(picture), DraftingScene)
     assert not isinstance(BoxSegmenter().embed(picture), DraftingScene)

@@ -27,25 +27,25 @@ def cut(image, box, *points, **options):
     return scored
 
 
-def test_it_is_a_segmenter():
+def test_the_segmenter_satisfies_the_protocol():
     assert isinstance(GrabCutSegmenter(), Segmenter)
     assert isinstance(GrabCutSegmenter().embed(disc()[0]), Scene)
 
 
 @pytest.mark.parametrize("size", [48, 192])
 @pytest.mark.parametrize(("x", "y"), [(80.0, 60.0), (30.0, 35.0), (150.0, 110.0)])
-def test_a_disc_is_cut_out_of_its_box(x, y, size):
+def test_a_disc_is_segmented_in_its_box(x, y, size):
     image, mask = disc(x=x, y=y)
-    found = cut(image, Box(x - 32, y - 32, x + 32, y + 32).clip(160, 120), size=size)
-    assert iou(found.mask, mask) > (0.9 if size == 48 else 0.97)
-    assert found.score > 0.8
+    result = cut(image, Box(x - 32, y - 32, x + 32, y + 32).clip(160, 120), size=size)
+    assert iou(result.mask, mask) > (0.9 if size == 48 else 0.97)
+    assert result.score > 0.8
 
 
-def test_large_crops_are_shrunk_and_still_cut():
+def test_large_crops_are_reduced_and_still_segmented():
     image, mask = disc()
     large = cv2.resize(image, (1600, 1200), interpolation=cv2.INTER_NEAREST)
-    truth = cv2.resize(mask.astype(np.uint8), (1600, 1200), interpolation=cv2.INTER_NEAREST).astype(bool)
-    assert iou(cut(large, Box(480, 280, 1120, 920)).mask, truth) > 0.95
+    ground_truth = cv2.resize(mask.astype(np.uint8), (1600, 1200), interpolation=cv2.INTER_NEAREST).astype(bool)
+    assert iou(cut(large, Box(480, 280, 1120, 920)).mask, ground_truth) > 0.95
 
 
 def two_halves():
@@ -56,7 +56,7 @@ def two_halves():
     return image, left, right
 
 
-def test_a_positive_click_adds_its_colour_and_a_negative_one_takes_it_away():
+def test_a_positive_point_adds_its_colour_and_a_negative_one_removes_it():
     image, left, right = two_halves()
     box, on_left, on_right = Box(38, 38, 122, 82), (60.0, 60.0), (100.0, 60.0)
     both = cut(image, box, Point(*on_left), Point(*on_right)).mask
@@ -67,27 +67,27 @@ def test_a_positive_click_adds_its_colour_and_a_negative_one_takes_it_away():
     assert iou(only_right, right) > 0.9
 
 
-def test_clicks_are_obeyed_and_the_negative_one_wins():
+def test_points_determine_the_mask_and_negative_ones_win():
     image, _ = disc()
     for clicks in ([Point(80.5, 60.5, positive=False)], [Point(80.5, 60.5), Point(80.5, 60.5, positive=False)]):
         assert not cut(image, Box(48, 28, 112, 92), *clicks).mask[60, 80]
     assert cut(image, Box(48, 28, 112, 92), Point(50.5, 30.5)).mask[30, 50]
 
 
-def test_a_positive_click_beyond_the_box_is_not_thinned():
+def test_a_positive_point_outside_the_box_is_not_dropped():
     image, _ = disc()
-    found = cut(image, Box(48, 28, 112, 92), Point(140.5, 100.5))
-    assert found.mask[100, 140]
-    assert not found.mask[100:, :130].any()
+    result = cut(image, Box(48, 28, 112, 92), Point(140.5, 100.5))
+    assert result.mask[100, 140]
+    assert not result.mask[100:, :130].any()
 
 
-def test_nothing_but_clicks_lies_outside_the_box():
+def test_the_mask_leaves_the_box_only_around_points():
     image, _ = disc()
     box = Box(60.3, 40.7, 90.2, 70.4)
     assert not (cut(image, box, Point(75.5, 55.5)).mask & ~fill(box, 120, 160)).any()
 
 
-def test_a_flat_picture_gives_the_boxs_interior():
+def test_a_flat_image_gives_the_interior_of_the_box():
     image = np.full((60, 80, 3), 128, dtype=np.uint8)
     box = Box(10, 10, 50, 40)
     assert np.array_equal(cut(image, box).mask, fill(box, 60, 80))
@@ -115,14 +115,14 @@ BOXES = [
 def test_any_box_on_any_picture_gives_a_mask(box, height, width, noise):
     image = np.random.default_rng(0).integers(0, noise + 1, (height, width, 3), dtype=np.uint8)
     for points in ((), (Point(width / 2, height / 2),), (Point(width * 3.0, -height * 3.0),)):
-        found = cut(image, box(width, height), *points)
-        assert found.mask.shape == (height, width)
-        assert found.mask.any()
-        assert 0 <= found.score <= 1
+        result = cut(image, box(width, height), *points)
+        assert result.mask.shape == (height, width)
+        assert result.mask.any()
+        assert 0 <= result.score <= 1
     cut(image, box(width, height), Point(width / 2, height / 2, positive=False))
 
 
-def test_equal_input_gives_equal_masks_whatever_came_before():
+def test_the_same_input_gives_the_same_masks():
     image = np.random.default_rng(1).integers(0, 256, (90, 90, 3), dtype=np.uint8)
     scene = GrabCutSegmenter().embed(image)
     prompts = [Prompt(Box(5, 5, 60, 70)), Prompt(Box(20, 20, 88, 88), (Point(40.5, 40.5),))]
@@ -134,13 +134,13 @@ def test_equal_input_gives_equal_masks_whatever_came_before():
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"iterations": 0}])
-def test_nonsense_options_are_refused(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UserError, match="1 or more"):
         GrabCutSegmenter(**options)
 
 
-def test_clicks_chosen_by_the_mask_help_on_real_photos(real_data):
-    """cIoU of the box alone, and with the best of 4 random sets of clicks, on twelve COCO masks."""
+def test_points_chosen_by_the_mask_help_on_real_photos(real_data):
+    """The cIoU of the box alone and with the best of 4 random sets of points, on twelve COCO masks."""
     instances = json.loads((real_data / "coco_real" / "instances.json").read_text())
     images = {image["id"]: image for image in instances["images"]}
     large = [annotation for annotation in instances["annotations"] if annotation["area"] >= 32 * 32]

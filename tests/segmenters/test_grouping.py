@@ -5,14 +5,16 @@ from hypothesis import strategies as st
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.segmenters.grouping import groups
 
-asked = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.lists(st.booleans(), max_size=3)), max_size=12)
+prompt_values = st.lists(
+    st.tuples(st.floats(0, 100), st.floats(0, 100), st.lists(st.booleans(), max_size=3)), max_size=12
+)
 
 
-@given(asked, st.integers(1, 5))
-def test_each_prompt_is_in_one_group_of_its_kind(asked, most):
+@given(prompt_values, st.integers(1, 5))
+def test_each_prompt_is_in_exactly_one_group(prompt_values, most):
     prompts = [
         Prompt(Box(x, y, x + 5, y + 3), tuple(Point(x + i, y, sign) for i, sign in enumerate(signs)))
-        for x, y, signs in asked
+        for x, y, signs in prompt_values
     ]
     rows = []
     for group in groups(prompts, (1.0, 1.0), most):
@@ -25,8 +27,8 @@ def test_each_prompt_is_in_one_group_of_its_kind(asked, most):
     assert sorted(rows) == list(range(len(prompts)))
 
 
-def test_places_become_indices_of_the_models_pixels():
-    """A picture of 10 x 20 seen at 40 x 20: an index is half a pixel of the model less than the place."""
+def test_places_become_pixel_indices_of_the_model():
+    """A 10 x 20 image at 40 x 20: a pixel index is the scaled place minus half a pixel of the model."""
     prompt = Prompt(Box(0, 0, 10, 20), (Point(0.5, 19.5), Point(2.0, 3.0, positive=False)))
     [group] = groups([prompt], (4.0, 1.0), 8)
     assert group.boxes.tolist() == [[-0.5, -0.5, 39.5, 19.5]]

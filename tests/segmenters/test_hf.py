@@ -36,44 +36,46 @@ def segmenter(folder):
 
 @pytest.fixture
 def calls(segmenter):
-    """What the model was given and what it gave, call by call."""
-    made = []
+    """The inputs and outputs of every call of the model."""
+    calls = []
     hook = segmenter.model.register_forward_hook(
-        lambda module, args, kwargs, out: made.append((kwargs, out)), with_kwargs=True
+        lambda module, args, kwargs, out: calls.append((kwargs, out)), with_kwargs=True
     )
-    yield made
+    yield calls
     hook.remove()
 
 
 def scale_of(segmenter, image=IMAGE):
-    """Pixels of the model's input per pixel of the picture, as its processor scales a box of ten pixels."""
+    """Pixels of the model's input per pixel of the image, from a box of ten pixels through the processor."""
     boxes = segmenter.processor(images=image, input_boxes=[[[0.0, 0.0, 10.0, 10.0]]], return_tensors="pt")
     return boxes["input_boxes"][0, 0, 2:].numpy() / 10
 
 
 def as_processed(segmenter, prompt):
-    """A prompt through the class's own processor, in the indices of pixels that the model expects."""
+    """A prompt through the class's own processor, as the pixel indices that the model expects."""
     back = 0.5 / scale_of(segmenter)
-    given = {"input_boxes": [[(np.array(prompt.box.xyxy) - np.tile(back, 2)).tolist()]]}
+    model_inputs = {"input_boxes": [[(np.array(prompt.box.xyxy) - np.tile(back, 2)).tolist()]]}
     if prompt.points:
-        given["input_points"] = [[[[point.x - float(back[0]), point.y - float(back[1])] for point in prompt.points]]]
-        given["input_labels"] = [[[int(point.positive) for point in prompt.points]]]
-    return segmenter.processor(images=IMAGE, return_tensors="pt", **given)
+        model_inputs["input_points"] = [
+            [[[point.x - float(back[0]), point.y - float(back[1])] for point in prompt.points]]
+        ]
+        model_inputs["input_labels"] = [[[int(point.positive) for point in prompt.points]]]
+    return segmenter.processor(images=IMAGE, return_tensors="pt", **model_inputs)
 
 
-def test_it_is_a_segmenter(segmenter):
+def test_the_segmenter_satisfies_the_protocol(segmenter):
     assert isinstance(segmenter, Segmenter)
     assert isinstance(segmenter.embed(IMAGE), Scene)
 
 
 @pytest.mark.parametrize("multimask", [True, False])
-def test_masks_are_those_of_the_class_used_by_its_own_manual(segmenter, multimask):
-    found = HfSegmenter(segmenter.model, segmenter.processor, multimask).embed(IMAGE).segment(PROMPTS)
-    for prompt, scored in zip(PROMPTS, found, strict=True):
+def test_masks_equal_those_of_the_documented_usage_of_the_class(segmenter, multimask):
+    results = HfSegmenter(segmenter.model, segmenter.processor, multimask).embed(IMAGE).segment(PROMPTS)
+    for prompt, scored in zip(PROMPTS, results, strict=True):
         inputs = as_processed(segmenter, prompt)
         with torch.no_grad():
-            given = {key: inputs[key] for key in inputs if key.startswith(("input", "pixel"))}
-            out = segmenter.model(**given, multimask_output=multimask)
+            model_inputs = {key: inputs[key] for key in inputs if key.startswith(("input", "pixel"))}
+            out = segmenter.model(**model_inputs, multimask_output=multimask)
         sizes = {key: inputs[key] for key in inputs if key.endswith("sizes")}
         masks = segmenter.processor.post_process_masks(out.pred_masks, **sizes)[0][0]
         best = int(out.iou_scores[0, 0].argmax())
@@ -85,16 +87,16 @@ def test_masks_are_those_of_the_class_used_by_its_own_manual(segmenter, multimas
 def test_random_masks_are_not_flat_and_follow_the_prompt(segmenter):
     masks = [scored.mask for scored in segmenter.embed(IMAGE).segment(PROMPTS)]
     assert all(mask.any() and not mask.all() for mask in masks[:3])
-    assert iou(masks[0], masks[1]) < 0.98  # far below what the other tests take for equal
+    assert iou(masks[0], masks[1]) < 0.98  # far below the equality threshold of the other tests
 
 
-def test_the_model_is_given_what_its_own_processor_makes_of_the_prompt(segmenter, calls):
+def test_the_model_gets_the_prompt_as_its_processor_converts_it(segmenter, calls):
     segmenter.embed(IMAGE).segment([PROMPTS[2]])
-    [(given, _)] = calls
+    [(model_inputs, _)] = calls
     expected = as_processed(segmenter, PROMPTS[2])
     for key in ("input_boxes", "input_points", "input_labels"):
-        assert given[key].shape == expected[key].shape
-        torch.testing.assert_close(given[key].double(), expected[key].double(), atol=1e-4, rtol=0)
+        assert model_inputs[key].shape == expected[key].shape
+        torch.testing.assert_close(model_inputs[key].double(), expected[key].double(), atol=1e-4, rtol=0)
 
 
 def test_the_picture_is_encoded_once_as_the_processor_prepares_it(segmenter):
@@ -110,33 +112,33 @@ def test_the_picture_is_encoded_once_as_the_processor_prepares_it(segmenter):
     torch.testing.assert_close(seen[0], segmenter.processor(images=IMAGE, return_tensors="pt")["pixel_values"])
 
 
-def test_together_is_as_alone(segmenter, calls):
+def test_batched_prompts_equal_single_prompts(segmenter, calls):
     scene = segmenter.embed(IMAGE)
-    together = scene.segment(PROMPTS)
+    batched_masks = scene.segment(PROMPTS)
     batched = torch.cat([out.pred_masks[0] for _, out in calls])
     calls.clear()
-    alone = [scene.segment([prompt])[0] for prompt in PROMPTS]
+    single_masks = [scene.segment([prompt])[0] for prompt in PROMPTS]
     order = sorted(range(len(PROMPTS)), key=lambda row: len(PROMPTS[row].points))
     single = torch.cat([calls[row][1].pred_masks[0] for row in order])
     torch.testing.assert_close(batched, single, atol=1e-4, rtol=1e-4)
-    for one, other in zip(together, alone, strict=True):
-        assert iou(one.mask, other.mask) > 0.999
-        assert one.score == pytest.approx(other.score, abs=1e-4)
+    for batched, other in zip(batched_masks, single_masks, strict=True):
+        assert iou(batched.mask, other.mask) > 0.999
+        assert batched.score == pytest.approx(other.score, abs=1e-4)
 
 
 def test_there_is_one_call_for_each_number_of_points(segmenter, calls):
     segmenter.embed(IMAGE).segment(PROMPTS)
-    assert [given["input_boxes"].shape[1] for given, _ in calls] == [2, 2, 1]
+    assert [model_inputs["input_boxes"].shape[1] for model_inputs, _ in calls] == [2, 2, 1]
 
 
-def test_a_large_group_is_cut_to_the_bound(segmenter, calls):
-    found = HfSegmenter(segmenter.model, segmenter.processor, most=2).embed(IMAGE).segment([PROMPTS[0]] * 5)
-    assert [given["input_boxes"].shape[1] for given, _ in calls] == [2, 2, 1]
-    assert all(iou(scored.mask, found[0].mask) > 0.999 for scored in found)
+def test_a_large_group_is_split_at_the_bound(segmenter, calls):
+    results = HfSegmenter(segmenter.model, segmenter.processor, most=2).embed(IMAGE).segment([PROMPTS[0]] * 5)
+    assert [model_inputs["input_boxes"].shape[1] for model_inputs, _ in calls] == [2, 2, 1]
+    assert all(iou(scored.mask, results[0].mask) > 0.999 for scored in results)
 
 
-def test_a_place_has_the_position_that_the_model_gives_to_that_place_of_the_picture(segmenter):
-    """A picture of one pixel a cell of the embedding: the centre of a pixel must be encoded as its cell is."""
+def test_a_place_gets_the_position_encoding_of_its_image_cell(segmenter):
+    """With one pixel per cell of the embedding, the centre of a pixel must be encoded like its cell."""
     coded = []
     embedding = segmenter.model.prompt_encoder.shared_embedding
     scene = segmenter.embed(np.zeros((CELLS, CELLS, 3), dtype=np.uint8))
@@ -145,15 +147,15 @@ def test_a_place_has_the_position_that_the_model_gives_to_that_place_of_the_pict
     scene.segment([Prompt(Box(4.5, 1.5, 14.5, 7.5), points)])
     hook.remove()
     cells = segmenter.model.get_image_wide_positional_embeddings()[0]
-    coded_points, coded_corners = (found[0] for found in coded if found.shape[:1] == (1,))
-    for found, (x, y) in zip(coded_points, [(0, 0), (3, 9), (15, 2)], strict=True):
-        torch.testing.assert_close(found, cells[:, y, x], atol=1e-4, rtol=0)
-    for found, (x, y) in zip(coded_corners, [(4, 1), (14, 7)], strict=False):
-        torch.testing.assert_close(found, cells[:, y, x], atol=1e-4, rtol=0)
+    coded_points, coded_corners = (encoding[0] for encoding in coded if encoding.shape[:1] == (1,))
+    for encoding, (x, y) in zip(coded_points, [(0, 0), (3, 9), (15, 2)], strict=True):
+        torch.testing.assert_close(encoding, cells[:, y, x], atol=1e-4, rtol=0)
+    for encoding, (x, y) in zip(coded_corners, [(4, 1), (14, 7)], strict=False):
+        torch.testing.assert_close(encoding, cells[:, y, x], atol=1e-4, rtol=0)
 
 
 def filling(side):
-    """A model that fills the box which it is given, seen through its own frame, and trusts the second mask most."""
+    """A model that fills its input box in its own frame and scores the second mask highest."""
 
     def forward(input_boxes, **others):
         centres = (torch.arange(4 * CELLS) + 0.5) / (4 * CELLS)
@@ -169,42 +171,44 @@ def filling(side):
 
 
 @pytest.mark.parametrize("size", [(48, 80), (80, 48), (200, 50), (64, 64)])
-def test_a_model_that_fills_its_box_gives_the_box_back(segmenter, monkeypatch, size):
+def test_a_model_that_fills_its_box_returns_the_box(segmenter, monkeypatch, size):
     height, width = size
     side = segmenter.model.config.prompt_encoder_config.image_size
     monkeypatch.setattr(segmenter.model, "forward", filling(side))
     box = Box(0.125 * width, 0.25 * height, 0.75 * width, 0.5 * height)
-    [found] = segmenter.embed(np.zeros((height, width, 3), dtype=np.uint8)).segment([Prompt(box)])
-    assert iou(found.mask, fill(box, height, width)) > 0.93
-    assert found.score == pytest.approx(0.9)
+    [result] = segmenter.embed(np.zeros((height, width, 3), dtype=np.uint8)).segment([Prompt(box)])
+    assert iou(result.mask, fill(box, height, width)) > 0.93
+    assert result.score == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (40, 3), (1, 60), (3, 3)])
-def test_a_tiny_or_narrow_picture_is_drawn_on(segmenter, size):
-    [found] = segmenter.embed(np.zeros((*size, 3), dtype=np.uint8)).segment(
+def test_a_tiny_or_narrow_image_is_segmented(segmenter, size):
+    [result] = segmenter.embed(np.zeros((*size, 3), dtype=np.uint8)).segment(
         [Prompt(Box(0, 0, 1, 1), (Point(0.5, 0.5),))]
     )
-    assert found.mask.shape == size
+    assert result.mask.shape == size
 
 
 @pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
-def test_a_line_is_drawn_on_or_refused(segmenter, size):
+def test_a_line_is_segmented_or_refused(segmenter, size):
     image = np.zeros((*size, 3), dtype=np.uint8)
-    if "reshaped_input_sizes" in segmenter.processor.model_input_names:  # it keeps proportions: nothing would be left
+    if (
+        "reshaped_input_sizes" in segmenter.processor.model_input_names
+    ):  # it keeps proportions, so one side would vanish
         with pytest.raises(UserError, match=f"{size[1]} x {size[0]} pixels"):
             segmenter.embed(image)
     else:
         assert segmenter.embed(image).segment([Prompt(Box(0, 0, 1, 1))])[0].mask.shape == size
 
 
-def test_no_prompts_are_no_masks(segmenter):
+def test_no_prompts_give_no_masks(segmenter):
     assert segmenter.embed(IMAGE).segment([]) == []
 
 
-def test_half_precision_draws(folder):
-    found = HfSegmenter.load(folder, device="cpu", dtype="bfloat16").embed(IMAGE).segment(PROMPTS)
-    assert [scored.mask.shape for scored in found] == [(HEIGHT, WIDTH)] * len(PROMPTS)
-    assert all(0 <= scored.score <= 1 for scored in found)
+def test_half_precision_works(folder):
+    results = HfSegmenter.load(folder, device="cpu", dtype="bfloat16").embed(IMAGE).segment(PROMPTS)
+    assert [scored.mask.shape for scored in results] == [(HEIGHT, WIDTH)] * len(PROMPTS)
+    assert all(0 <= scored.score <= 1 for scored in results)
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(folder, tmp_path):
@@ -213,13 +217,13 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folder, tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     lost = next(key for key in sorted(weights) if "mask_decoder" in key)
     save_file({key: value for key, value in weights.items() if key != lost}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match="lacks weights: mask_decoder"):
+    with pytest.raises(UserError, match="lacks weights, such as mask_decoder"):
         HfSegmenter.load(tmp_path)
 
 
 def test_a_model_that_takes_no_points_is_refused_with_the_choices(tmp_path):
     tf.Sam3Config().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"sam3, which does not take boxes with points; choose from .*sam2"):
+    with pytest.raises(UserError, match=r"sam3, which does not take boxes and points; choose from .*sam2"):
         HfSegmenter.load(tmp_path)
 
 

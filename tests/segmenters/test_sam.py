@@ -27,7 +27,7 @@ small_sam = partial(_build_sam, 32, 2, 4, [1])
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A small model of the package's own class, saved as its checkpoints are."""
+    """A small model of the original class, saved like its checkpoints."""
     torch.manual_seed(0)
     sam = small_sam()
     enlarge(sam)
@@ -55,15 +55,15 @@ def predictor(segmenter):
     return predictor
 
 
-def test_it_is_a_segmenter(segmenter, scene):
+def test_the_segmenter_satisfies_the_protocol(segmenter, scene):
     assert isinstance(segmenter, Segmenter)
     assert isinstance(scene, Scene)
 
 
 @pytest.mark.parametrize("multimask", [True, False])
-def test_masks_are_those_of_the_packages_own_predictor(segmenter, scene, predictor, multimask, monkeypatch):
+def test_masks_equal_those_of_the_original_predictor(segmenter, scene, predictor, multimask, monkeypatch):
     monkeypatch.setattr(segmenter, "multimask", multimask)
-    back = 0.5 / (1024 / WIDTH)  # the predictor wants indices of pixels, half a pixel of the input less
+    back = 0.5 / (1024 / WIDTH)  # the predictor expects pixel indices, which are half an input pixel smaller
     for prompt, scored in zip(PROMPTS, scene.segment(PROMPTS), strict=True):
         masks, scores, _ = predictor.predict(
             point_coords=np.array([(p.x - back, p.y - back) for p in prompt.points]) if prompt.points else None,
@@ -81,7 +81,7 @@ def test_random_masks_are_not_flat(scene):
     assert iou(masks[0], masks[1]) < 0.9
 
 
-def test_together_is_as_alone_and_the_picture_is_encoded_once(segmenter):
+def test_batched_prompts_equal_single_prompts_and_the_image_is_encoded_once(segmenter):
     runs = []
     hook = segmenter.model.image_encoder.register_forward_hook(lambda *_: runs.append(1))
     logits = []
@@ -92,14 +92,14 @@ def test_together_is_as_alone_and_the_picture_is_encoded_once(segmenter):
     hook.remove()
     watch.remove()
     assert len(runs) == 1
-    assert [len(found) for found in logits] == [2, 1, 1, 1, 1]
+    assert [len(result) for result in logits] == [2, 1, 1, 1, 1]
     batched, single = torch.cat(logits[:2]), torch.cat([logits[2], logits[4], logits[3]])
     torch.testing.assert_close(batched, single, atol=1e-4, rtol=1e-4)
-    assert all(iou(one.mask, other.mask) > 0.999 for one, other in zip(together, alone, strict=True))
+    assert all(iou(batched.mask, other.mask) > 0.999 for batched, other in zip(together, alone, strict=True))
 
 
-def test_a_place_has_the_position_that_the_model_gives_to_that_place_of_the_picture(segmenter, monkeypatch):
-    """A picture of one pixel a cell of the embedding: the centre of a pixel must be encoded as its cell is."""
+def test_a_place_gets_the_position_encoding_of_its_image_cell(segmenter, monkeypatch):
+    """With one pixel per cell of the embedding, the centre of a pixel must be encoded like its cell."""
     monkeypatch.setitem(segmenter.model._modules, "image_encoder", Unseen())
     layer, coded = segmenter.model.prompt_encoder.pe_layer, []
     encode = layer.forward_with_coords
@@ -107,12 +107,12 @@ def test_a_place_has_the_position_that_the_model_gives_to_that_place_of_the_pict
     scene = segmenter.embed(np.zeros((64, 64, 3), dtype=np.uint8))
     scene.segment([Prompt(Box(4.5, 1.5, 60.5, 7.5), (Point(0.5, 0.5), Point(63.5, 9.5, positive=False)))])
     cells = segmenter.model.prompt_encoder.get_dense_pe()[0]
-    for found, (x, y) in zip(torch.cat(coded, dim=1)[0], [(0, 0), (63, 9), (4, 1), (60, 7)], strict=True):
-        torch.testing.assert_close(found, cells[:, y, x], atol=1e-4, rtol=0)
+    for result, (x, y) in zip(torch.cat(coded, dim=1)[0], [(0, 0), (63, 9), (4, 1), (60, 7)], strict=True):
+        torch.testing.assert_close(result, cells[:, y, x], atol=1e-4, rtol=0)
 
 
 class Unseen(torch.nn.Module):
-    """An encoder that gives every picture one embedding, at once."""
+    """A fast encoder that returns the same embedding for every image."""
 
     img_size = 1024
 
@@ -121,7 +121,7 @@ class Unseen(torch.nn.Module):
 
 
 @pytest.mark.parametrize("size", [(48, 80), (80, 48), (200, 50)])
-def test_a_model_that_fills_its_box_gives_the_box_back(segmenter, monkeypatch, size):
+def test_a_model_that_fills_its_box_returns_the_box(segmenter, monkeypatch, size):
     height, width = size
     monkeypatch.setitem(segmenter.model._modules, "image_encoder", Unseen())
     monkeypatch.setattr(segmenter.model.prompt_encoder, "forward", lambda points, boxes, masks: (boxes, boxes))
@@ -136,9 +136,9 @@ def test_a_model_that_fills_its_box_gives_the_box_back(segmenter, monkeypatch, s
 
     monkeypatch.setattr(segmenter.model.mask_decoder, "forward", decode)
     box = Box(0.125 * width, 0.25 * height, 0.75 * width, 0.5 * height)
-    [found] = segmenter.embed(np.zeros((height, width, 3), dtype=np.uint8)).segment([Prompt(box)])
-    assert iou(found.mask, fill(box, height, width)) > 0.97
-    assert found.score == 1.0  # a guess beyond 1 is cut
+    [result] = segmenter.embed(np.zeros((height, width, 3), dtype=np.uint8)).segment([Prompt(box)])
+    assert iou(result.mask, fill(box, height, width)) > 0.97
+    assert result.score == 1.0  # a predicted IoU above 1 is clipped
 
 
 def test_estimates_of_drafts_are_close_to_the_ious_at_full_size(scene, monkeypatch):
@@ -150,17 +150,17 @@ def test_estimates_of_drafts_are_close_to_the_ious_at_full_size(scene, monkeypat
     assert drafts.approximate_ious(rows, mask) == pytest.approx(exact, abs=0.02)
 
 
-def test_no_prompts_are_no_masks(scene):
+def test_no_prompts_give_no_masks(scene):
     assert scene.segment([]) == []
 
 
-def test_a_picture_of_one_pixel_is_drawn_on(segmenter, monkeypatch):
+def test_an_image_of_one_pixel_is_segmented(segmenter, monkeypatch):
     monkeypatch.setitem(segmenter.model._modules, "image_encoder", Unseen())
-    [found] = segmenter.embed(np.zeros((1, 1, 3), dtype=np.uint8)).segment([Prompt(Box(0, 0, 1, 1))])
-    assert found.mask.shape == (1, 1)
+    [result] = segmenter.embed(np.zeros((1, 1, 3), dtype=np.uint8)).segment([Prompt(Box(0, 0, 1, 1))])
+    assert result.mask.shape == (1, 1)
 
 
-def test_a_picture_too_narrow_to_be_seen_is_refused(segmenter):
+def test_an_image_that_is_too_narrow_is_refused(segmenter):
     with pytest.raises(UserError, match="3000 x 1"):
         segmenter.embed(np.zeros((1, 3000, 3), dtype=np.uint8))
 
@@ -179,10 +179,10 @@ class Harmful:
         pytest.param(pickle.dumps({"a": 1}), id="no tensors"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(content, tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_checkpoint_is_refused_and_not_executed(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("bad.pth").write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.pth is no checkpoint"):
+    with pytest.raises(UserError, match=r"bad\.pth is not a checkpoint"):
         SamSegmenter.load("bad.pth", "vit_b")
     assert not Path("harmed").exists()
 
@@ -200,6 +200,6 @@ def test_another_models_weights_are_refused(checkpoint, monkeypatch):
         pytest.param("missing.pth", "vit_x", "vit_x.*choose from vit_b, vit_l, vit_h", id="unknown model"),
     ],
 )
-def test_a_slip_is_refused(path, model, message):
+def test_a_wrong_path_or_model_is_refused(path, model, message):
     with pytest.raises(UserError, match=message):
         SamSegmenter.load(path, model)

@@ -23,7 +23,7 @@ TARGETS = [
 ]
 ABOUT = {"search": {"keep": 4}, "segmenter": "grabcut", "samples": "5f3a"}
 
-# plain values: the type checks draw random numbers where values are made, which hypothesis allows in tests alone
+# plain values: the type checks draw random numbers when values are created, which hypothesis allows only in tests
 floats = st.floats(-1e6, 1e6)
 points = st.tuples(floats, floats, st.booleans())
 scored = st.tuples(st.tuples(*[floats] * 4), st.lists(points, max_size=3), st.floats(0, 1))
@@ -45,13 +45,13 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @settings(max_examples=30, deadline=None)
 @given(drafts)
-def test_targets_are_the_same_there_and_back_to_the_last_bit(drafts):
+def test_targets_round_trip_to_the_last_bit(drafts):
     targets = {(name, index): target_from(name, index, scored) for name, index, scored in drafts}
     with tempfile.TemporaryDirectory() as folder:
         write_targets(targets.values(), Path(folder), {})
-        found = read_targets(Path(folder))
-    assert list(found.items()) == list(targets.items())
-    assert repr(found) == repr(targets)  # also the sign of a zero
+        targets_read = read_targets(Path(folder))
+    assert list(targets_read.items()) == list(targets.items())
+    assert repr(targets_read) == repr(targets)  # including the sign of a zero
 
 
 def test_the_same_targets_give_the_same_bytes(tmp_path):
@@ -62,7 +62,7 @@ def test_the_same_targets_give_the_same_bytes(tmp_path):
     assert not set(content(tmp_path / "one").values()) & set(content(tmp_path / "two").values())
 
 
-def test_the_index_says_what_the_targets_were_made_of(tmp_path):
+def test_the_index_stores_the_settings_of_the_targets(tmp_path):
     write_targets(TARGETS, tmp_path, ABOUT)
     index = json.loads((tmp_path / INDEX).read_text())
     assert index.pop("shards") == [path.name for path in tmp_path.glob("*.parquet")]
@@ -87,13 +87,13 @@ def test_samples_and_targets_can_share_a_folder(tmp_path):
     assert len(list(tmp_path.glob("*.parquet"))) == 2
 
 
-def test_a_mask_that_comes_twice_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="1 masks come more than once, the first is mask 1 of a"):
+def test_a_repeated_mask_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="1 masks occur more than once, the first is mask 1 of a"):
         write_targets([*TARGETS, TARGETS[1]], tmp_path / "new", ABOUT)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_search_that_breaks_leaves_the_old_targets(tmp_path):
+def test_a_failing_search_keeps_the_old_targets(tmp_path):
     write_targets(TARGETS, tmp_path, ABOUT)
     before = content(tmp_path)
 
@@ -106,7 +106,7 @@ def test_a_search_that_breaks_leaves_the_old_targets(tmp_path):
     assert content(tmp_path) == before
 
 
-def test_a_damaged_shard_is_one_line_or_does_no_harm(tmp_path):
+def test_a_damaged_shard_is_a_one_line_error_or_harmless(tmp_path):
     write_targets(TARGETS, tmp_path, ABOUT)
     shard = next(tmp_path.glob("*.parquet"))
     data, refused = shard.read_bytes(), 0
@@ -123,7 +123,7 @@ def test_a_damaged_shard_is_one_line_or_does_no_harm(tmp_path):
         read_targets(tmp_path)
 
 
-def test_a_box_that_is_none_is_one_line(tmp_path):
+def test_an_invalid_box_is_a_one_line_error(tmp_path):
     write_targets(TARGETS, tmp_path, ABOUT)
     shard = next(tmp_path.glob("*.parquet"))
     table = pq.read_table(shard)
@@ -143,7 +143,7 @@ def test_a_box_that_is_none_is_one_line(tmp_path):
         pytest.param('{"version": 1, "about": {}, "count": 3, "shards": []}', "holds 0 targets", id="count"),
     ],
 )
-def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, index, message):
+def test_an_unreadable_folder_is_a_one_line_error(tmp_path, index, message):
     if index is not None:
         (tmp_path / INDEX).write_text(index)
     with pytest.raises(UserError, match=message) as caught:

@@ -28,26 +28,26 @@ MASK[5:12, 10:16] = False
 SCENE = BoxSegmenter().embed(np.zeros((40, 50, 3), dtype=np.uint8))
 
 
-def test_candidates_share_the_masks_box_and_differ_in_their_clicks():
-    found = candidates(MASK, 6, positive=2, negative=3, rng=np.random.default_rng(0))
-    assert len(set(found)) == 6
-    assert {prompt.box for prompt in found} == {Box(10, 5, 30, 25)}
-    assert {tuple(point.positive for point in prompt.points) for prompt in found} == {(True,) * 2 + (False,) * 3}
+def test_candidates_share_the_masks_box_and_differ_in_their_points():
+    results = candidates(MASK, 6, positive=2, negative=3, rng=np.random.default_rng(0))
+    assert len(set(results)) == 6
+    assert {prompt.box for prompt in results} == {Box(10, 5, 30, 25)}
+    assert {tuple(point.positive for point in prompt.points) for prompt in results} == {(True,) * 2 + (False,) * 3}
 
 
 def test_candidates_can_be_given_another_box():
-    found = candidates(MASK, 2, positive=1, negative=0, rng=np.random.default_rng(0), box=Box(20, 10, 22, 12))
-    assert {prompt.box for prompt in found} == {Box(20, 10, 22, 12)}
-    assert all(20 < prompt.points[0].x < 22 for prompt in found)
+    results = candidates(MASK, 2, positive=1, negative=0, rng=np.random.default_rng(0), box=Box(20, 10, 22, 12))
+    assert {prompt.box for prompt in results} == {Box(20, 10, 22, 12)}
+    assert all(20 < prompt.points[0].x < 22 for prompt in results)
 
 
 def test_candidates_follow_the_seed():
-    one, same = (candidates(MASK, 3, positive=2, negative=2, rng=np.random.default_rng(5)) for _ in range(2))
-    assert one == same
+    first, same = (candidates(MASK, 3, positive=2, negative=2, rng=np.random.default_rng(5)) for _ in range(2))
+    assert first == same
 
 
 @given(st.floats(0, 0.499), st.integers(0, 2**32), st.tuples(*[st.integers(1, 12)] * 2))
-def test_jitter_moves_the_edges_by_a_share_of_the_sides_and_not_off_the_picture(jitter, seed, sides):
+def test_jitter_moves_edges_by_a_fraction_of_the_sides_inside_the_image(jitter, seed, sides):
     width, height = sides
     mask = fill(Box(3, 2, 3 + width, 2 + height), 15, 15)
     first, *others = candidates(mask, 5, positive=2, negative=2, rng=np.random.default_rng(seed), jitter=jitter)
@@ -61,13 +61,13 @@ def test_jitter_moves_the_edges_by_a_share_of_the_sides_and_not_off_the_picture(
         )
 
 
-def test_every_jittered_box_is_another_one():
-    found = candidates(MASK, 6, positive=1, negative=1, rng=np.random.default_rng(0), jitter=0.1)
-    assert len({prompt.box for prompt in found}) == 6
+def test_every_jittered_box_is_different():
+    results = candidates(MASK, 6, positive=1, negative=1, rng=np.random.default_rng(0), jitter=0.1)
+    assert len({prompt.box for prompt in results}) == 6
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.2])
-def test_the_first_candidates_are_the_same_however_many_follow(jitter):
+def test_the_first_candidates_do_not_depend_on_their_number(jitter):
     few, many = (
         candidates(MASK, k, positive=2, negative=2, rng=np.random.default_rng(0), jitter=jitter) for k in (3, 8)
     )
@@ -91,13 +91,13 @@ RIGHT, WIDE, OFF = Prompt(Box(10, 5, 30, 25)), Prompt(Box(5, 5, 35, 25)), Prompt
         pytest.param({"keep": 9, "least": 0.99}, [], id="none above the threshold"),
     ],
 )
-def test_the_best_are_those_that_redraw_the_mask(options, kept):
-    found = best(SCENE, MASK, [WIDE, OFF, RIGHT], **options)
-    assert [prompt for prompt, _ in found] == kept
-    assert all(score == iou(fill(prompt.box, 40, 50), MASK) for prompt, score in found)
+def test_the_best_candidates_reproduce_the_mask(options, kept):
+    results = best(SCENE, MASK, [WIDE, OFF, RIGHT], **options)
+    assert [prompt for prompt, _ in results] == kept
+    assert all(score == iou(fill(prompt.box, 40, 50), MASK) for prompt, score in results)
 
 
-def test_equals_keep_their_order():
+def test_ties_keep_their_order():
     twins = [Prompt(RIGHT.box, (Point(float(x), 6.5),)) for x in range(4)]
 
     class Same:
@@ -107,11 +107,11 @@ def test_equals_keep_their_order():
     assert best(Same(), MASK, twins, keep=4) == [(twin, 1.0) for twin in twins]
 
 
-def test_no_candidates_are_no_targets():
+def test_no_candidates_give_no_results():
     assert best(SCENE, MASK, []) == []
 
 
-def test_the_best_of_several_sets_beats_the_first_on_a_real_segmenter():
+def test_the_best_candidate_beats_the_first_with_a_real_segmenter():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)
     mask = fill(Box(10, 10, 50, 50), 60, 60)
@@ -124,7 +124,7 @@ def test_the_best_of_several_sets_beats_the_first_on_a_real_segmenter():
 
 
 class Nearest:
-    """Fills the part of the box whose nearest click is positive; notes its calls and how many scenes are alive."""
+    """Fills the part of the box whose nearest point is positive; records its calls and the number of live scenes."""
 
     takes = Takes()
 
@@ -166,7 +166,7 @@ SEARCH = Search(candidates=8, positive=2, negative=2, jitter=0.1, keep=3, least=
 
 @pytest.fixture
 def samples(tmp_path: Path) -> SampleSet:
-    """Three pictures of noise, the third of them missing, and samples that go back and forth between them."""
+    """Three images of noise, the third one missing, with samples in mixed order."""
     for number in range(2):
         noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         write_png(tmp_path / f"{number}.png", noise)
@@ -183,9 +183,9 @@ def samples(tmp_path: Path) -> SampleSet:
     )
 
 
-def test_targets_come_by_picture_then_sample_then_mask(samples):
-    found = make_targets(samples, Nearest(), SEARCH)
-    assert [(target.sample_id, target.index) for target in found] == [
+def test_targets_are_ordered_by_image_sample_and_mask(samples):
+    results = make_targets(samples, Nearest(), SEARCH)
+    assert [(target.sample_id, target.index) for target in results] == [
         ("a", 0),
         ("a", 1),
         ("c", 0),
@@ -195,30 +195,30 @@ def test_targets_come_by_picture_then_sample_then_mask(samples):
     ]
 
 
-def test_a_target_does_not_depend_on_what_else_is_there(samples):
-    whole = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
+def test_a_target_does_not_depend_on_other_samples(samples):
+    expected = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
     for seed in range(5):
         shuffled = random.Random(seed).sample(samples.samples, len(samples))
-        found = list(make_targets(replace(samples, samples=tuple(shuffled)), Nearest(), SEARCH))
-        assert {(target.sample_id, target.index): target for target in found} == whole
-        assert len(found) == len(whole)
+        results = list(make_targets(replace(samples, samples=tuple(shuffled)), Nearest(), SEARCH))
+        assert {(target.sample_id, target.index): target for target in results} == expected
+        assert len(results) == len(expected)
     for sample in samples:
         alone = list(make_targets(replace(samples, samples=(sample,)), Nearest(), SEARCH))
-        assert alone == [target for target in whole.values() if target.sample_id == sample.id]
+        assert alone == [target for target in expected.values() if target.sample_id == sample.id]
 
 
-def test_each_mask_has_its_own_clicks(samples):
-    found = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
-    assert found["a", 0] != replace(found["c", 0], sample_id="a")  # one mask, one picture, two samples
+def test_each_mask_has_its_own_points(samples):
+    results = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
+    assert results["a", 0] != replace(results["c", 0], sample_id="a")  # one mask and one image, but two samples
     twice = replace(samples.samples[0], masks=(LEFT, LEFT))
     first, second = make_targets(replace(samples, samples=(twice,)), Nearest(), SEARCH)
     assert first != replace(second, index=0)
     other = dict(enumerate(make_targets(samples, Nearest(), replace(SEARCH, seed=1))))
-    assert other[0] != found["a", 0]
+    assert other[0] != results["a", 0]
 
 
 def test_another_process_finds_the_same_targets(samples, tmp_path):
-    """Python's own hash of a text would differ."""
+    """Python's own string hash would differ."""
     write_samples(samples, tmp_path / "data", samples.images)
     search = Search(positive=0, negative=0, jitter=0.2)
     code = (
@@ -231,7 +231,7 @@ def test_another_process_finds_the_same_targets(samples, tmp_path):
     assert done.stdout.splitlines() == [str(target) for target in make_targets(samples, BoxSegmenter(), search)]
 
 
-def test_each_picture_is_read_and_embedded_once_and_one_scene_lives_at_a_time(samples, monkeypatch):
+def test_each_image_is_read_and_embedded_once_with_one_scene_in_memory(samples, monkeypatch):
     segmenter, read = Nearest(), []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
     list(make_targets(samples, segmenter, SEARCH))
@@ -240,35 +240,35 @@ def test_each_picture_is_read_and_embedded_once_and_one_scene_lives_at_a_time(sa
     assert segmenter.most_alive == 1
 
 
-def test_all_candidates_of_a_mask_are_one_call_and_an_empty_mask_is_none(samples):
+def test_candidates_of_a_mask_are_segmented_in_one_call_and_empty_masks_in_none(samples):
     segmenter = Nearest()
     list(make_targets(samples, segmenter, SEARCH))
     assert segmenter.calls == [8] * 5
 
 
-def test_progress_is_told_of_each_mask_before_its_target_is_there(samples):
-    told = []
-    seen = [len(told) for _ in make_targets(samples, Nearest(), SEARCH, lambda: told.append(1))]
+def test_progress_is_called_before_each_target_is_yielded(samples):
+    progress_calls = []
+    seen = [len(progress_calls) for _ in make_targets(samples, Nearest(), SEARCH, lambda: progress_calls.append(1))]
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_ious_are_those_of_what_a_real_segmenter_draws_again(samples):
+def test_the_ious_are_reproduced_by_a_real_segmenter(samples):
     masks = {(sample.id, index): rle.mask for sample in samples for index, rle in enumerate(sample.masks)}
     images = {sample.id: samples.path(sample) for sample in samples}
-    found = list(make_targets(samples, GrabCutSegmenter(), replace(SEARCH, least=0.0)))
-    assert sum(len(target.prompts) for target in found) == 15
-    for target in found:
+    results = list(make_targets(samples, GrabCutSegmenter(), replace(SEARCH, least=0.0)))
+    assert sum(len(target.prompts) for target in results) == 15
+    for target in results:
         drawn = GrabCutSegmenter().embed(read_image(images[target.sample_id])).segment(target.prompts)
-        assert target.ious == tuple(iou(each.mask, masks[target.sample_id, target.index]) for each in drawn)
+        assert target.ious == tuple(iou(segmented.mask, masks[target.sample_id, target.index]) for segmented in drawn)
         assert list(target.ious) == sorted(target.ious, reverse=True)
 
 
 @pytest.mark.parametrize("least", [0.0, 0.6, 0.75, 1.0])
 @pytest.mark.parametrize("keep", [1, 4, 9])
-def test_the_search_keeps_the_best_that_reach_the_least_iou(samples, keep, least):
+def test_the_search_keeps_the_best_that_reach_the_minimum_iou(samples, keep, least):
     everything = list(make_targets(samples, Nearest(), replace(SEARCH, keep=8, least=0.0)))
-    found = list(make_targets(samples, Nearest(), replace(SEARCH, keep=keep, least=least)))
-    for target, all_of_it in zip(found, everything, strict=True):
+    results = list(make_targets(samples, Nearest(), replace(SEARCH, keep=keep, least=least)))
+    for target, all_of_it in zip(results, everything, strict=True):
         count = min(keep, sum(score >= least for score in all_of_it.ious))
         assert target.prompts == all_of_it.prompts[:count]
         assert target.ious == all_of_it.ious[:count]
@@ -276,14 +276,14 @@ def test_the_search_keeps_the_best_that_reach_the_least_iou(samples, keep, least
 
 
 def test_the_filter_above_drops_some_and_not_all(samples):
-    found = list(make_targets(samples, Nearest(), replace(SEARCH, keep=8, least=0.75)))
-    assert 0 < sum(len(target.prompts) for target in found) < 5 * 8
-    dropped = [target for target in found if target.ceiling > 0 and not target.prompts]
+    results = list(make_targets(samples, Nearest(), replace(SEARCH, keep=8, least=0.75)))
+    assert 0 < sum(len(target.prompts) for target in results) < 5 * 8
+    dropped = [target for target in results if target.ceiling > 0 and not target.prompts]
     assert all(target.ceiling < 0.75 for target in dropped)
 
 
 class Sketching(Nearest):
-    """Draws in full as `Nearest`; its drafts are told by a rank that is only nearly that of the masks in full."""
+    """Segments like `Nearest`, with drafts whose ranking differs slightly from that of the full masks."""
 
     def embed(self, image: Image) -> "SketchingScene":
         return SketchingScene(image.shape[:2], self.calls)
@@ -299,22 +299,22 @@ class Sketches:
         self.scene, self.prompts = scene, prompts
 
     def approximate_ious(self, rows: Sequence[int], mask: np.ndarray) -> list[float]:
-        """As in full, but the second half of the best four change places with the first."""
+        """The full ranking, with the two halves of the best four swapped."""
         full = [iou(self.scene.drawn(self.prompts[row]), mask) for row in rows]
-        order = sorted(range(len(full)), key=lambda one: -full[one])
+        order = sorted(range(len(full)), key=lambda row: -full[row])
         swapped = order[2:4] + order[:2] + order[4:]
-        return [1 - swapped.index(one) / 100 for one in range(len(full))]
+        return [1 - swapped.index(row) / 100 for row in range(len(full))]
 
     def masks(self, rows: Sequence[int]) -> list[ScoredMask]:
         return [ScoredMask(self.scene.drawn(self.prompts[row]), 0.5) for row in rows]
 
 
-def test_twice_as_many_drafts_as_are_kept_are_compared_in_full(samples):
+def test_twice_as_many_drafts_as_kept_prompts_are_enlarged(samples):
     search = replace(SEARCH, keep=2, least=0.0)
     assert isinstance(Sketching().embed(np.zeros((40, 50, 3), np.uint8)), DraftingScene)
     assert list(make_targets(samples, Sketching(), search)) == list(make_targets(samples, Nearest(), search))
-    one = replace(search, keep=1)  # the best is the third draft: two are too few to see it
-    pairs = zip(make_targets(samples, Sketching(), one), make_targets(samples, Nearest(), one), strict=True)
+    keep_one = replace(search, keep=1)  # the best is the third draft, which two enlarged drafts do not include
+    pairs = zip(make_targets(samples, Sketching(), keep_one), make_targets(samples, Nearest(), keep_one), strict=True)
     assert any(mine.ious < its.ious for mine, its in pairs)
 
 
@@ -338,23 +338,23 @@ def test_equal_candidates_are_kept_once(samples):
     assert target == Target("a", 0, (Prompt(Box(7, 7, 8, 8), (Point(7.5, 7.5),)),), (1.0,), 1.0)
 
 
-def test_a_segmenter_that_takes_no_clicks_searches_among_boxes_only(samples):
+def test_a_segmenter_without_points_searches_boxes_only(samples):
     with pytest.raises(UserError, match=r"the segmenter takes boxes only: .* --positive 0 --negative 0$"):
         list(make_targets(samples, BoxSegmenter(), SEARCH))
-    found = list(make_targets(samples, BoxSegmenter(), replace(SEARCH, positive=0, negative=0, least=0.0)))
-    assert {prompt.points for target in found for prompt in target.prompts} == {()}
+    results = list(make_targets(samples, BoxSegmenter(), replace(SEARCH, positive=0, negative=0, least=0.0)))
+    assert {prompt.points for target in results for prompt in target.prompts} == {()}
 
 
-def test_a_segmenter_without_points_off_the_object_is_searched_with_those_on_it(samples):
+def test_a_segmenter_without_negative_points_searches_positive_ones(samples):
     segmenter = Nearest()
     segmenter.takes = Takes(negative_points=False)
-    with pytest.raises(UserError, match=r"takes no points off the object: .* --negative 0$"):
+    with pytest.raises(UserError, match=r"takes no negative points: .* --negative 0$"):
         list(make_targets(samples, segmenter, SEARCH))
-    found = make_targets(samples, segmenter, replace(SEARCH, negative=0))
-    assert all(point.positive for target in found for prompt in target.prompts for point in prompt.points)
+    results = make_targets(samples, segmenter, replace(SEARCH, negative=0))
+    assert all(point.positive for target in results for prompt in target.prompts for point in prompt.points)
 
 
-def test_a_picture_that_cannot_be_used_is_one_line_with_its_sample(samples):
+def test_an_unusable_image_is_a_one_line_error_with_its_sample(samples):
     first = samples.samples[0]
     (samples.images / "text.png").write_text("no picture")
     size = {"width": 40, "height": 50, "masks": (Rle.empty(50, 40),)}
@@ -386,15 +386,15 @@ def test_a_picture_that_cannot_be_used_is_one_line_with_its_sample(samples):
         ("lattice", 10**9),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(name, value):
-    with pytest.raises(UserError, match=f"a search's {name} is .*, got {value}"):
+def test_an_invalid_search_is_refused(name, value):
+    with pytest.raises(UserError, match=f"the search option {name} must be .*, got {value}"):
         Search(**{name: value})
 
 
 KEPT = Target("a", 0, (RIGHT, WIDE), (0.9, 0.6), 0.9)
 
 
-def test_masks_without_a_pixel_are_not_said_to_be_below_the_least_iou():
+def test_masks_without_pixels_are_not_counted_as_below_the_minimum_iou():
     lines = report(
         [KEPT, Target("b", 0, (), (), 0.2), Target("c", 0, (), (), 0.0), Target("d", 0, (), (), 0.0)], empty=2
     )

@@ -60,7 +60,9 @@ def test_the_merged_model_says_what_the_adapter_says(family, tmp_path, command):
         pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
         pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "holds something", id="out is full"),
         pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown model", id="base is gone"),
-        pytest.param(lambda folder: build("llava", folder / "base", seed=1), "made for another base", id="other base"),
+        pytest.param(
+            lambda folder: build("llava", folder / "base", seed=1), "trained on another base", id="other base"
+        ),
     ],
 )
 def test_what_cannot_be_merged_is_refused_and_nothing_is_written(change, says, tmp_path):

@@ -246,10 +246,10 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
         pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
         pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
         pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
-        pytest.param(["set", "--device", "cuda"], "grabcut runs on the CPU alone", id="no device for grabcut"),
-        pytest.param(["set", "--keep", "0"], "a search's keep is 1 or more, got 0", id="keep"),
+        pytest.param(["set", "--device", "cuda"], "grabcut runs only on the CPU", id="no device for grabcut"),
+        pytest.param(["set", "--keep", "0"], "the search option keep must be 1 or more, got 0", id="keep"),
         pytest.param(
-            ["set", "--images", "nowhere"], "3 of 3 pictures are missing, the first is nowhere/0.png", id="no pictures"
+            ["set", "--images", "nowhere"], "3 of 3 images are missing, the first is nowhere/0.png", id="no pictures"
         ),
         pytest.param(["set", "--out", "images/0.png"], "cannot write into images/0.png", id="out is a file"),
     ],
@@ -272,7 +272,7 @@ def test_targets_note_the_segmenters_weights_and_are_refused_with_others(samples
     before = kept()
     code, out, err = command(*words, "--out", "targets")
     assert (code, out) == (2, "")
-    assert "error: targets holds targets of other settings (weights): " in err.splitlines()[-1]
+    assert "error: targets holds targets with other settings (weights): " in err.splitlines()[-1]
     assert kept() == before
 
 

@@ -1,1 +1,1 @@
-"""The `MLLM` over transformers: loading, chat, option probabilities, the shared prefix, training rows, adapters."""
+"""The `MLLM` for transformers: loading, chat, option probabilities, the KV cache, training rows and adapters."""

@@ -1,6 +1,6 @@
-"""An adapter on a base model: whether it was made for that base, and how it is laid into it.
+"""Loads an adapter into its base model, after checking that the adapter was trained on that base.
 
-The base is known by its fingerprint, which the adapter's card names (see `adapter_card`). Knows nothing of training.
+The adapter's card (see `adapter_card`) names the base by its fingerprint.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ VOLATILE = (
     "dtype",
     "implementation",
     "quantization",
-)  # a key that holds one of these tells how it was loaded
+)  # configuration keys with one of these in their name depend on how the model was loaded
 
 
 def fingerprint(model: Any) -> str:
-    """A name for a base model, in 64 hexadecimal digits.
+    """An identifier of a base model: 64 hexadecimal digits.
 
-    A hash of its configuration, less what tells of paths, versions and the way of loading; of its parameters' names
-    and shapes; and of the last matrix of its decoder, rounded to bfloat16. So it is the same wherever the folder lies,
-    and for a model of float32 or bfloat16 weights in whichever of the two it is loaded, or in 4 bits, which leave the
-    last matrix as it is (`quantized`); one of float16 weights must not be loaded as bfloat16 or the other way around
-    where its numbers are smaller than 6e-5.
+    It hashes the configuration without entries for paths, versions and loading options, the names and shapes of the
+    parameters, and the decoder's last matrix rounded to bfloat16. So it does not depend on the folder. It is the same
+    if float32 or bfloat16 weights are loaded as float32, as bfloat16 or in 4 bits, which leave the last matrix as it is
+    (`quantized`). float16 weights loaded as bfloat16, or the reverse, may differ if they have values below 6e-5.
     """
-    digest = hashlib.sha256(json.dumps(_lasting(model.config.to_dict()), sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(
+        json.dumps(_without_load_settings(model.config.to_dict()), sort_keys=True, default=str).encode()
+    )
     for name, shape in sorted(_shapes(model)):
         digest.update(f"{name} {shape}\n".encode())
     digest.update(
@@ -51,20 +52,20 @@ def fingerprint(model: Any) -> str:
 
 
 def last_matrix(model: Any) -> tuple[str, torch.Tensor]:
-    """The last matrix of a model's decoder, and its name in the model."""
+    """The name and the values of the last matrix of a model's decoder."""
     last = [parameter for parameter in model.get_decoder().parameters() if parameter.dim() == 2][-1]
     return next(name for name, parameter in model.named_parameters() if parameter is last), last
 
 
 def merged(model: Any, folder: Path) -> tuple[Any, Card]:
-    """The model with an adapter's weights added to its own, and the adapter's card.
+    """The model with an adapter merged into its weights, and the adapter's card.
 
     Raises:
-        UserError: as `adapted` does, and for an adapter without a card or with weights that are no numbers.
+        UserError: as `adapted` does; also if the adapter has no card or its weights are NaN or Inf.
     """
-    adapter, card = _laid(model, folder)
+    adapter, card = _load_adapter(model, folder)
     if card is None:
-        raise UserError(f"the adapter {str(folder)!r} has no {CARD}: it does not say what it was made for")
+        raise UserError(f"the adapter {str(folder)!r} has no {CARD}: its base model is unknown")
     try:
         return adapter.merge_and_unload(safe_merge=True), card
     except ValueError as error:
@@ -72,35 +73,35 @@ def merged(model: Any, folder: Path) -> tuple[Any, Card]:
 
 
 def adapted(model: Any, folder: Path) -> tuple[Any, Card | None]:
-    """The model with an adapter's layers inside, and the adapter's card.
+    """The model with the adapter's layers inserted, and the adapter's card or None.
 
     Raises:
-        UserError: for a folder without an adapter, and an adapter that was made for another base.
+        UserError: if the folder holds no adapter, or the adapter was trained on another base.
     """
-    adapter, card = _laid(model, folder)
+    adapter, card = _load_adapter(model, folder)
     return adapter.get_base_model(), card
 
 
-def _laid(model: Any, folder: Path) -> tuple[PeftModel, Card | None]:
-    """The model in an adapter, and the adapter's card.
+def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, Card | None]:
+    """The peft model of a base and an adapter, and the adapter's card or None.
 
     Raises:
-        UserError: for a folder without an adapter, and an adapter that was made for another base.
+        UserError: if the folder holds no adapter, or the adapter was trained on another base.
     """
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"no adapter at {str(folder)!r}: give a folder with adapter_config.json")
-    if not any((folder / name).is_file() for name in WEIGHTS):  # peft would look for them on the hub
+    if not any((folder / name).is_file() for name in WEIGHTS):  # peft would search the hub for them
         raise UserError(f"the adapter {str(folder)!r} has no weights: {WEIGHTS[0]} is missing")
     card = Card.read(folder)
     if card is None:
-        log.warning("The adapter %s has no %s: whether it was made for this base is not known.", folder, CARD)
+        log.warning("The adapter %s has no %s: cannot check that it was trained on this base.", folder, CARD)
     elif card.base != fingerprint(model):
-        raise UserError(f"the adapter {str(folder)!r} was made for another base than {model.config.model_type} given")
+        raise UserError(f"the adapter {str(folder)!r} was trained on another base than this {model.config.model_type}")
     else:
         card.warn_of_wording(folder)
     try:
         with warnings.catch_warnings():
-            # layers that the adapter holds nothing for would be left as they are, with no more than this
+            # peft only warns about layers without adapter weights, and leaves them untrained
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)), card
     except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
@@ -108,16 +109,18 @@ def _laid(model: Any, folder: Path) -> tuple[PeftModel, Card | None]:
 
 
 def _shapes(model: Any) -> list[tuple[str, tuple[int, ...]]]:
-    """The name and the shape of each parameter; a layer's weight may be packed, and its shape is then the layer's."""
-    layers = {f"{name}.weight": each for name, each in model.named_modules() if isinstance(each, nn.Linear)}
+    """The name and shape of each parameter. A quantized weight gets the shape of its layer."""
+    layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     return [
         (name, (layers[name].out_features, layers[name].in_features) if name in layers else tuple(parameter.shape))
         for name, parameter in model.named_parameters()
     ]
 
 
-def _lasting(value: Any) -> Any:
-    """A configuration without the entries that differ between one loading and the next."""
+def _without_load_settings(value: Any) -> Any:
+    """A configuration without the entries that depend on how the model was loaded."""
     if isinstance(value, dict):
-        return {k: _lasting(v) for k, v in value.items() if not any(word in str(k) for word in VOLATILE)}
-    return [_lasting(item) for item in value] if isinstance(value, list | tuple) else value
+        return {
+            key: _without_load_settings(v) for key, v in value.items() if not any(part in str(key) for part in VOLATILE)
+        }
+    return [_without_load_settings(item) for item in value] if isinstance(value, list | tuple) else value

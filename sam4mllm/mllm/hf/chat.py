@@ -1,7 +1,7 @@
-"""Conversations with a transformers model: each picture is encoded once, and its prefix is fed once.
+"""Conversations with a transformers model. Each image is encoded once, and its prefix is cached.
 
-The first question's prompt is the prefix (or, where `choose` comes first, all up to the end of the picture); all that
-is said later is fed to copies of it. Knows nothing of loading.
+The prefix is the prompt of the first question or, if `choose` comes first, everything up to the end of the image.
+Later turns are fed to copies of the prefix.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from sam4mllm.mllm.hf.template import PLACEHOLDERS, Template
 
 @dataclass(frozen=True)
 class Speaker:
-    """A model with its template, and the limits it is asked under.
+    """A model, its chat template and the limits for generation.
 
     Attributes:
         model: an image-text-to-text model.
         template: its chat template.
-        max_new_tokens: where a reply is cut.
-        bound: how many cached and new tokens one forward pass of `choose` may hold.
-        pack: whether the questions of `choose` may share a row where every layer attends to all it is given.
-        prefix_lm: whether the prompt's tokens attend to later ones, so that no part of a prompt can be reused.
+        max_new_tokens: the maximum length of a reply.
+        bound: the maximum number of cached and new tokens in one forward pass of `choose`.
+        pack: whether `choose` may pack questions into one row if every layer has full attention.
+        prefix_lm: whether prompt tokens attend to later ones, so that no part of a prompt can be reused.
     """
 
     model: Any
@@ -46,7 +46,7 @@ class Speaker:
 
 @dataclass
 class Row:
-    """One conversation: what the user said, the ids that came after its cached prefix, and which row of it that is."""
+    """One conversation: the user's texts, the ids after its cached prefix, the prefix, and its row in the prefix."""
 
     image: PilImage.Image
     texts: list[str] = field(default_factory=list)
@@ -59,9 +59,9 @@ class HfChat:
     """A `Chat` with a transformers model.
 
     Args:
-        speaker: who is talked to.
-        images: one per conversation, as the processor is given them.
-        frames: how the model sees each of them.
+        speaker: the model with its template and limits.
+        images: one per conversation, prepared for the processor.
+        frames: the frame of each image as the model sees it.
     """
 
     def __init__(self, speaker: Speaker, images: Sequence[PilImage.Image], frames: Sequence[Frame]) -> None:
@@ -74,42 +74,50 @@ class HfChat:
 
     @torch.inference_mode()
     def answer(self, texts: Sequence[str]) -> list[Reply]:
-        """Ask one text per picture, and append both turns; a picture with an empty text is not asked."""
+        """Send one text per image and append both turns. An image with an empty text is skipped."""
         if len(texts) != len(self._rows):
-            raise ValueError(f"{len(texts)} texts for {len(self._rows)} pictures")
-        said: dict[int, tuple[list[int], bool]] = {}
+            raise ValueError(f"{len(texts)} texts for {len(self._rows)} images")
+        generated: dict[int, tuple[list[int], bool]] = {}
         unopened = [index for index, text in enumerate(texts) if text and self._rows[index].prefix is None]
         if unopened:
             inputs = self._inputs(unopened, [texts[index] for index in unopened])
             prefix = self._prefill(unopened, inputs)
-            said.update(zip(unopened, self._greedy(prefix.rows(range(len(unopened)))), strict=True))
+            generated.update(zip(unopened, self._greedy(prefix.rows(range(len(unopened)))), strict=True))
         opened = {
             index: [*self._rows[index].tail, *self._next(self._rows[index], text)]
             for index, text in enumerate(texts)
-            if text and index not in said
+            if text and index not in generated
         }
-        for group in self._alike(opened):
+        for group in self._group_by_length(opened):
             prefix = self._copy(group)
             feed(self._speaker.model, prefix, self._tensor([opened[index] for index in group]))
-            said.update(zip(group, self._greedy(prefix), strict=True))
-        return [self._append(index, text, opened.get(index, []), said.get(index)) for index, text in enumerate(texts)]
+            generated.update(zip(group, self._greedy(prefix), strict=True))
+        return [
+            self._append(index, text, opened.get(index, []), generated.get(index)) for index, text in enumerate(texts)
+        ]
 
     @torch.inference_mode()
     def choose(
         self, questions: Sequence[Sequence[str]], options: Sequence[str]
     ) -> list[Float[np.ndarray, "questions options"]]:
-        """How likely each option is as the reply to each question, every question asked alone."""
+        """The probability of each option as the reply to each question, every question on its own."""
         if len(questions) != len(self._rows):
-            raise ValueError(f"questions about {len(questions)} pictures for {len(self._rows)} pictures")
+            raise ValueError(f"questions about {len(questions)} images for {len(self._rows)} images")
         if len(options) < 2:
             raise ValueError(f"choosing needs at least two options, got {list(options)}")
         template = self._speaker.template
-        # with its end token, no option is the beginning of another
+        # with an end token, no option is the start of another
         ids = [[*template.reply(option), template.end_id] for option in options]
-        self._open_pictures([i for i, asked in enumerate(questions) if asked and self._rows[i].prefix is None])
+        self._open_images(
+            [
+                index
+                for index, image_questions in enumerate(questions)
+                if image_questions and self._rows[index].prefix is None
+            ]
+        )
         return [
-            self._choose(index, asked, ids) if asked else np.zeros((0, len(options)))
-            for index, asked in enumerate(questions)
+            self._choose(index, image_questions, ids) if image_questions else np.zeros((0, len(options)))
+            for index, image_questions in enumerate(questions)
         ]
 
     def _choose(
@@ -117,20 +125,20 @@ class HfChat:
     ) -> Float[np.ndarray, "questions options"]:
         model, row = self._speaker.model, self._rows[index]
         if row.prefix is None:
-            opened = (prefill(model, self._inputs([index], [question])) for question in questions)
-            return np.stack([choose_next(model, prefix, options) for prefix in opened])
-        asked = [[*row.tail, *self._next(row, question)] for question in questions]
+            prefixes = (prefill(model, self._inputs([index], [question])) for question in questions)
+            return np.stack([choose_next(model, prefix, options) for prefix in prefixes])
+        question_ids = [[*row.tail, *self._next(row, question)] for question in questions]
         packed = self._speaker.pack and row.prefix.full_attention
-        return choose(model, row.prefix.rows([row.at]), asked, options, self._speaker.bound, packed)
+        return choose(model, row.prefix.rows([row.at]), question_ids, options, self._speaker.bound, packed)
 
-    def _open_pictures(self, indices: Sequence[int]) -> None:
-        """Make the prompt up to the end of the picture the prefix, where prompts begin alike and can be cut there."""
+    def _open_images(self, indices: Sequence[int]) -> None:
+        """Cache the prompt up to the end of the image, if prompts can be cut there."""
         if not indices or self._speaker.prefix_lm:
             return
         inputs = self._inputs(indices, [PLACEHOLDERS[0]] * len(indices))
-        rest = self._speaker.template.opening(PLACEHOLDERS[0])
-        if all(row[-len(rest) :] == rest for row in inputs["input_ids"].tolist()):
-            self._prefill(indices, inputs, len(rest))
+        ending = self._speaker.template.opening(PLACEHOLDERS[0])
+        if all(row[-len(ending) :] == ending for row in inputs["input_ids"].tolist()):
+            self._prefill(indices, inputs, len(ending))
 
     def _prefill(self, indices: Sequence[int], inputs: Mapping[str, Any], drop: int = 0) -> Prefix:
         prefix = prefill(self._speaker.model, inputs, drop)
@@ -141,15 +149,15 @@ class HfChat:
     def _inputs(self, indices: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
         model, images = self._speaker.model, [self._rows[index].image for index in indices]
         inputs = self._speaker.template.open(texts, images).to(model.device, dtype=model.dtype)
-        return {name: value for name, value in inputs.items() if name != "labels"}  # some processors make them
+        return {name: value for name, value in inputs.items() if name != "labels"}  # some processors add them
 
     def _next(self, row: Row, text: str) -> list[int]:
-        """The ids of the user's next turn, up to where the reply begins."""
+        """The ids of the user's next turn, up to the start of the reply."""
         template = self._speaker.template
         return template.between([*row.texts, text]) if row.texts else template.opening(text)
 
-    def _alike(self, tails: dict[int, list[int]]) -> list[list[int]]:
-        """Rows of one prefix with as many new tokens: these can be fed together with no padding between."""
+    def _group_by_length(self, tails: dict[int, list[int]]) -> list[list[int]]:
+        """Group rows with the same prefix and the same number of new tokens: they need no padding."""
         groups = defaultdict[tuple[int, int], list[int]](list)
         for index, tail in tails.items():
             groups[id(self._rows[index].prefix), len(tail)].append(index)
@@ -157,19 +165,19 @@ class HfChat:
 
     def _copy(self, group: Sequence[int]) -> Prefix:
         prefix = self._rows[group[0]].prefix
-        assert prefix is not None  # rows are grouped once they are opened
+        assert prefix is not None  # rows are grouped after they were opened
         return prefix.rows([self._rows[index].at for index in group])
 
     def _greedy(self, prefix: Prefix) -> list[tuple[list[int], bool]]:
         speaker = self._speaker
         return greedy(speaker.model, prefix, speaker.template.end_ids, speaker.max_new_tokens)
 
-    def _append(self, index: int, text: str, asked: list[int], said: tuple[list[int], bool] | None) -> Reply:
-        if said is None:
+    def _append(self, index: int, text: str, new_ids: list[int], generated: tuple[list[int], bool] | None) -> Reply:
+        if generated is None:
             return Reply("")
-        row, (ids, finished) = self._rows[index], said
+        row, (ids, finished) = self._rows[index], generated
         row.texts.append(text)
-        row.tail = [*asked, *ids]
+        row.tail = [*new_ids, *ids]
         return Reply(self._speaker.template.text(ids), finished)
 
     def _tensor(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:

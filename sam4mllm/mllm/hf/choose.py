@@ -1,8 +1,8 @@
-"""How likely each option is after each question: many questions over one cached prefix, each as if asked alone.
+"""The probability of each option after each question: many questions over one cached prefix, each scored on its own.
 
-What all questions begin with is fed once. Their rest is packed into one row where every layer attends to all it is
-given (a mask hides the questions from each other, and each begins at the same position), and laid in repeated rows
-otherwise. Chunked to a bound on the cached tokens that one forward pass holds.
+The tokens that all questions share at their start are fed once. If every layer has full attention, the remaining
+tokens are packed into one row: a mask hides the questions from each other, and each starts at the same position.
+Otherwise each question gets a copy of the row. The work is chunked to bound the cached tokens of one forward pass.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Ids = Sequence[int]
 
 
 def common_start(rows: Sequence[Ids]) -> int:
-    """How many ids all rows begin with."""
+    """The number of ids that all rows share at their start."""
     for index, column in enumerate(zip(*rows, strict=False)):
         if len(set(column)) > 1:
             return index
@@ -31,15 +31,15 @@ def common_start(rows: Sequence[Ids]) -> int:
 
 @dataclass(frozen=True)
 class Branch:
-    """One forward path: a question's own ids, and the ids of an option's beginning after them."""
+    """One forward path: the ids of a question, followed by the first ids of an option."""
 
     question: int
     ids: tuple[int, ...]
-    given: tuple[int, ...]
+    option_start: tuple[int, ...]
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        return (*self.ids, *self.given)
+        return (*self.ids, *self.option_start)
 
 
 def choose(
@@ -48,60 +48,68 @@ def choose(
     """The softmax over the options' summed token log-probabilities, one row per question.
 
     Args:
-        model: the model that the prefix was filled by.
-        prefix: one row; used up.
-        questions: the ids of each question, from the prefix to where the reply begins; at least one.
-        options: the ids of each option, none the beginning of another.
-        bound: how many cached and new tokens one forward pass may hold.
-        packed: whether questions may share a row.
+        model: the model that filled the prefix.
+        prefix: one row; it cannot be used afterwards.
+        questions: the ids of each question, from the prefix to the start of the reply; at least one.
+        options: the ids of each option; none may be the start of another.
+        bound: the maximum number of cached and new tokens in one forward pass.
+        packed: whether to pack questions into one row.
     """
-    shared = min(common_start(questions), min(map(len, questions)) - 1)
-    if shared:
-        feed(model, prefix, torch.tensor([questions[0][:shared]], device=prefix.mask.device))
-    told = [_telling(option, options) for option in options]
+    n_shared = min(common_start(questions), min(map(len, questions)) - 1)
+    if n_shared:
+        feed(model, prefix, torch.tensor([questions[0][:n_shared]], device=prefix.mask.device))
+    deciding_ids = [_deciding_ids(option, options) for option in options]
     branches = [
-        Branch(index, tuple(ids[shared:]), given)
-        for (index, ids), given in product(enumerate(questions), dict.fromkeys(option[:-1] for option in told))
+        Branch(index, tuple(ids[n_shared:]), option_start)
+        for (index, ids), option_start in product(
+            enumerate(questions), dict.fromkeys(option[:-1] for option in deciding_ids)
+        )
     ]
-    score = _score_packed if packed else _score_repeated
-    chunks = _packs(branches, prefix.width, bound) if packed else _batches(branches, prefix.width, bound)
-    logs = np.full((len(questions), len(options)), -np.inf)
+    score_chunk = _score_packed if packed else _score_repeated
+    chunks = (
+        _split_for_packing(branches, prefix.width, bound)
+        if packed
+        else _split_into_batches(branches, prefix.width, bound)
+    )
+    scores = np.full((len(questions), len(options)), -np.inf)
     for chunk in chunks:
-        for branch, found in zip(chunk, score(model, prefix, chunk), strict=True):
-            for column, option in enumerate(told):
-                if option[:-1] == branch.given:
-                    logs[branch.question, column] = found[range(len(option)), option].sum().item()
-    likely = np.exp(logs - logs.max(axis=1, keepdims=True))
-    chances: Float[np.ndarray, "questions options"] = likely / likely.sum(axis=1, keepdims=True)
-    return chances
+        for branch, log_probabilities in zip(chunk, score_chunk(model, prefix, chunk), strict=True):
+            for column, option in enumerate(deciding_ids):
+                if option[:-1] == branch.option_start:
+                    scores[branch.question, column] = log_probabilities[range(len(option)), option].sum().item()
+    likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: Float[np.ndarray, "questions options"] = likelihoods / likelihoods.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def choose_next(model: Any, prefix: Prefix, options: Sequence[Ids]) -> Float[np.ndarray, "options"]:
-    """The same for the reply that comes right after a prefix of one row, which is kept."""
-    first = prefix.logits[0].float().log_softmax(dim=-1)
-    logs = []
-    for option in (_telling(option, options) for option in options):
-        log = first[option[0]]
+    """The same as `choose` for a reply directly after a prefix of one row. The prefix is not changed."""
+    next_log_probabilities = prefix.logits[0].float().log_softmax(dim=-1)
+    scores = []
+    for option in (_deciding_ids(option, options) for option in options):
+        score = next_log_probabilities[option[0]]
         if option[1:]:
-            ids = torch.tensor([option[:-1]], device=first.device)
-            later = feed(model, prefix.rows([0]), ids, keep=torch.arange(ids.shape[1], device=first.device))
-            log = log + later[0].log_softmax(dim=-1)[range(len(option) - 1), option[1:]].sum()
-        logs.append(log.item())
-    likely = np.exp(np.array(logs) - max(logs))
-    chances: Float[np.ndarray, "options"] = likely / likely.sum()
-    return chances
+            ids = torch.tensor([option[:-1]], device=next_log_probabilities.device)
+            following_logits = feed(
+                model, prefix.rows([0]), ids, keep=torch.arange(ids.shape[1], device=next_log_probabilities.device)
+            )
+            score = score + following_logits[0].log_softmax(dim=-1)[range(len(option) - 1), option[1:]].sum()
+        scores.append(score.item())
+    likelihoods = np.exp(np.array(scores) - max(scores))
+    probabilities: Float[np.ndarray, "options"] = likelihoods / likelihoods.sum()
+    return probabilities
 
 
 def _score_packed(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list[Float[torch.Tensor, "n vocabulary"]]:
-    """The log-probabilities that follow each branch's question and each of its given tokens; all in one row."""
+    """The log-probabilities after each branch's question and each of its option tokens, all branches in one row."""
     device, lengths = prefix.mask.device, [len(branch.tokens) for branch in chunk]
     starts = [0, *accumulate(lengths)]
     owner = torch.repeat_interleave(torch.arange(len(chunk)), torch.tensor(lengths)).to(device)
     order = torch.arange(starts[-1], device=device)
-    own = (owner[:, None] == owner[None, :]) & (order[:, None] >= order[None, :])
-    sees = torch.cat([prefix.mask.bool().expand(len(order), -1), own], dim=1)
+    same_branch = (owner[:, None] == owner[None, :]) & (order[:, None] >= order[None, :])
+    visible = torch.cat([prefix.mask.bool().expand(len(order), -1), same_branch], dim=1)
     dtype = prefix.logits.dtype
-    attend = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill(~sees, torch.finfo(dtype).min)
+    attend = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill(~visible, torch.finfo(dtype).min)
     logits = feed(
         model,
         prefix.rows([0]),
@@ -109,15 +117,19 @@ def _score_packed(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list[F
         steps=torch.cat([torch.arange(length, device=device) for length in lengths]),
         attend=attend[None, None],
         keep=torch.tensor(
-            [start + i for start, b in zip(starts, chunk, strict=False) for i in range(len(b.ids) - 1, len(b.tokens))],
+            [
+                start + i
+                for start, branch in zip(starts, chunk, strict=False)
+                for i in range(len(branch.ids) - 1, len(branch.tokens))
+            ],
             device=device,
         ),
     )
-    return list(torch.split(logits[0].log_softmax(dim=-1), [len(branch.given) + 1 for branch in chunk]))
+    return list(torch.split(logits[0].log_softmax(dim=-1), [len(branch.option_start) + 1 for branch in chunk]))
 
 
 def _score_repeated(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list[Float[torch.Tensor, "n vocabulary"]]:
-    """The same with one row per branch, padded on the right."""
+    """The same as `_score_packed`, with one row per branch, padded on the right."""
     device, lengths = prefix.mask.device, [len(branch.tokens) for branch in chunk]
     longest, first = max(lengths), min(len(branch.ids) for branch in chunk) - 1
     ids = [[*branch.tokens, *[0] * (longest - len(branch.tokens))] for branch in chunk]
@@ -134,26 +146,29 @@ def _score_repeated(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list
     ]
 
 
-def _packs(branches: Sequence[Branch], width: int, bound: int) -> Iterator[list[Branch]]:
-    """Branches for one row each: no more new tokens than cached ones, as beyond that hiding costs more than copying."""
-    room = min(max(width, 1), bound - width)
-    pack: list[Branch] = []
+def _split_for_packing(branches: Sequence[Branch], width: int, bound: int) -> Iterator[list[Branch]]:
+    """Split branches into groups for one packed row each.
+
+    A row holds at most as many new tokens as cached ones: beyond that, masking costs more than copying.
+    """
+    capacity = min(max(width, 1), bound - width)
+    group: list[Branch] = []
     for branch in branches:
-        if pack and sum(len(other.tokens) for other in pack) + len(branch.tokens) > room:
-            yield pack
-            pack = []
-        pack.append(branch)
-    yield pack
+        if group and sum(len(member.tokens) for member in group) + len(branch.tokens) > capacity:
+            yield group
+            group = []
+        group.append(branch)
+    yield group
 
 
-def _batches(branches: Sequence[Branch], width: int, bound: int) -> Iterator[Sequence[Branch]]:
-    """Branches for one batch of rows each."""
+def _split_into_batches(branches: Sequence[Branch], width: int, bound: int) -> Iterator[Sequence[Branch]]:
+    """Split branches into groups for one batch each, with one row per branch."""
     rows = max(1, bound // (width + max(len(branch.tokens) for branch in branches)))
     for start in range(0, len(branches), rows):
         yield branches[start : start + rows]
 
 
-def _telling(option: Ids, options: Sequence[Ids]) -> tuple[int, ...]:
-    """An option's ids up to the one that tells it from all others."""
-    shared = max(common_start([option, other]) for other in options if other is not option)
-    return tuple(option[: shared + 1])
+def _deciding_ids(option: Ids, options: Sequence[Ids]) -> tuple[int, ...]:
+    """An option's ids up to the first one that distinguishes it from all other options."""
+    n_shared = max(common_start([option, other]) for other in options if other is not option)
+    return tuple(option[: n_shared + 1])

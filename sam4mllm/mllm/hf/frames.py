@@ -1,8 +1,8 @@
-"""How a model sees a picture, from the settings of its image processor alone.
+"""How a model sees an image, from the settings of its image processor.
 
-Three traits matter. A processor that keeps a centre crop would hide the picture's ends, so it is set to squash, and
-pictures are padded to a square before it. One that pads to a square itself is believed. All others squash, tile, or
-resize the picture, and speak of fractions of it; a dialect in pixels speaks of the resized picture's.
+Three cases matter. A processor that crops the centre would cut off the ends of the image, so it is set to resize, and
+images are first padded to a square. A processor that pads to a square itself is left as it is. All others stretch,
+tile or resize the image, and places are fractions of it. A dialect in pixels counts pixels of the resized image.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ log = logging.getLogger(__name__)
 
 
 class Sight:
-    """An image processor's way of looking.
+    """Prepares images for an image processor and computes their frames.
 
     Args:
-        image_processor: of transformers; where it would crop, its settings are changed, with a notice in the log.
-        pixels: whether places are said in pixels of the resized picture.
+        image_processor: of transformers. If it would crop, its settings are changed, with a warning in the log.
+        pixels: whether the dialect writes places in pixels of the resized image.
     """
 
     def __init__(self, image_processor: Any, pixels: bool) -> None:
         self._processor, self._pixels = image_processor, pixels
         settings = image_processor.to_dict()
-        tiles = bool(settings.get("image_grid_pinpoints"))  # such a one crops tiles out of a squashed whole
+        tiles = bool(settings.get("image_grid_pinpoints"))  # a tiling processor crops tiles out of the stretched image
         self._crops = bool(settings.get("do_center_crop")) and not tiles
         self._pads = (
             not tiles and bool(settings.get("do_pad")) and callable(getattr(image_processor, "pad_to_square", 0))
         )
         self._padding = tuple(round(255 * mean) for mean in settings.get("image_mean") or (0, 0, 0))
         if self._crops:
-            self._squash_to(settings["crop_size"])
+            self._resize_to(settings["crop_size"])
 
-    def _squash_to(self, size: dict[str, int]) -> None:
+    def _resize_to(self, size: dict[str, int]) -> None:
         log.warning(
-            "The image processor crops the centre out of pictures; they are padded to a square of %d x %d instead.",
+            "The image processor crops the centre of images; they are padded to a square of %d x %d instead.",
             size["width"],
             size["height"],
         )
         self._processor.size = {"height": size["height"], "width": size["width"]}
 
     def prepare(self, image: Image) -> PilImage.Image:
-        """The picture to hand to the processor: as it is, or in the middle of a square of the mean colour."""
+        """The image for the processor: unchanged, or centred on a square of the mean colour."""
         if not self._crops:
-            return PilImage.fromarray(image)  # an array of 1 x 1 or 3 x 3 pixels may be taken for channels first
+            return PilImage.fromarray(image)  # as an array, 1 x 1 or 3 x 3 pixels may be mistaken for channels first
         height, width = image.shape[:2]
         left, top = (int(offset) for offset in Frame.padded(width, height).offset)
         square = np.full((max(height, width), max(height, width), 3), self._padding, dtype=np.uint8)
@@ -59,11 +59,11 @@ class Sight:
         return PilImage.fromarray(square)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height) of what `prepare` makes of a picture of this size."""
+        """The (width, height) of what `prepare` returns for an image of this size."""
         return (max(width, height),) * 2 if self._crops else (width, height)
 
     def frames(self, images: Images) -> list[Frame]:
-        """The frame of each picture, in pixels of the original."""
+        """The frame of each image, in pixels of the original."""
         return [self._frame(image) for image in images]
 
     def _frame(self, image: Image) -> Frame:
@@ -71,19 +71,21 @@ class Sight:
         frame = Frame.padded(width, height) if self._crops or self._pads else Frame.whole(width, height)
         if not self._pixels:
             return frame
-        seen = self._resized(image)
-        across, down = seen[0] / frame.canvas[0], seen[1] / frame.canvas[1]
-        return Frame((width, height), seen, (across, down), (frame.offset[0] * across, frame.offset[1] * down))
+        resized = self._resized(image)
+        scale_x, scale_y = resized[0] / frame.canvas[0], resized[1] / frame.canvas[1]
+        return Frame(
+            (width, height), resized, (scale_x, scale_y), (frame.offset[0] * scale_x, frame.offset[1] * scale_y)
+        )
 
     def _resized(self, image: Image) -> tuple[float, float]:
-        """(width, height) of the picture that the model's encoder is given."""
+        """The (width, height) of the image at the input of the model's encoder."""
         try:
-            seen = self._processor(images=[self.prepare(image)], return_tensors="pt")
-        except ValueError as error:  # some resize no picture that is a line
+            inputs = self._processor(images=[self.prepare(image)], return_tensors="pt")
+        except ValueError as error:  # some processors cannot resize very narrow images
             size = f"{image.shape[1]} x {image.shape[0]}"
-            raise UserError(f"the model cannot take a picture of {size}: {' '.join(str(error).split())}") from error
-        if "image_grid_thw" in seen:
-            _, rows, columns = seen["image_grid_thw"][0].tolist()
+            raise UserError(f"the model cannot process an image of {size}: {' '.join(str(error).split())}") from error
+        if "image_grid_thw" in inputs:
+            _, rows, columns = inputs["image_grid_thw"][0].tolist()
             return columns * float(self._processor.patch_size), rows * float(self._processor.patch_size)
-        height, width = seen["pixel_values"].shape[-2:]
+        height, width = inputs["pixel_values"].shape[-2:]
         return float(width), float(height)

@@ -1,7 +1,7 @@
-"""An `MLLM` from transformers: any causal image-text-to-text model with a chat template, and a LoRA adapter on it.
+"""An `MLLM` for transformers: any causal image-text-to-text model with a chat template, optionally with a LoRA adapter.
 
-Decoding is greedy. What cannot work is refused in one line before any weights are read. Knows no family by name: what
-differs between them follows from their configuration, image processor, chat template and cache.
+Decoding is greedy. Unsupported models are refused before any weights are read. No model family is named here:
+differences follow from the configuration, image processor, chat template and cache.
 """
 
 from __future__ import annotations
@@ -36,20 +36,19 @@ log = logging.getLogger(__name__)
 
 
 class HfMLLM:
-    """A transformers model that can be talked to about pictures.
+    """A transformers model that answers questions about images.
 
     Args:
         model: a causal image-text-to-text model, in evaluation mode.
-        processor: its processor, with a chat template; a centre-cropping image processor is set to squash, and
-            pictures are padded for it.
-        dialect: how it writes places.
-        max_new_tokens: where a reply is cut.
-        kv_tokens: how many cached and new tokens one forward pass of `choose` may hold: its bound on memory.
-        pack: whether the questions of `choose` may share a row, where the attention allows it; the numbers are the
-            same.
+        processor: its processor, with a chat template. If its image processor crops the centre, it is set to resize
+            instead, and images are padded to a square.
+        dialect: the notation of places.
+        max_new_tokens: the maximum length of a reply.
+        kv_tokens: the maximum number of cached and new tokens in one forward pass of `choose`; it bounds memory.
+        pack: whether `choose` may pack questions into one row if the attention supports it. The results are the same.
 
     Raises:
-        UserError: for a model that is not causal, or a processor without a chat template.
+        UserError: if the model is not causal, or the processor has no chat template.
     """
 
     def __init__(
@@ -63,16 +62,16 @@ class HfMLLM:
     ) -> None:
         _refuse_encoder_decoder(model.config)
         self.model, self.processor, self._dialect = model, processor, dialect
-        ends = model.generation_config.eos_token_id
-        text = model.config.get_text_config(decoder=True)
+        end_ids = model.generation_config.eos_token_id
+        text_config = model.config.get_text_config(decoder=True)
         self._speaker = Speaker(
             model,
-            Template(processor, ends if isinstance(ends, list) else [ends]),
+            Template(processor, end_ids if isinstance(end_ids, list) else [end_ids]),
             max_new_tokens,
             kv_tokens,
-            # the others take no mask of our own
-            pack and text._attn_implementation in ("sdpa", "eager"),
-            text.to_dict().get("use_bidirectional_attention") is True,
+            # the other implementations accept no custom mask
+            pack and text_config._attn_implementation in ("sdpa", "eager"),
+            text_config.to_dict().get("use_bidirectional_attention") is True,
         )
         self._sight = Sight(processor.image_processor, dialect.pixels)
 
@@ -98,44 +97,45 @@ class HfMLLM:
 
         Args:
             name: a folder, or a name on the hub.
-            adapter: a folder with a peft LoRA; its card is checked against the base, and names the dialect.
-            dialect: how places are written; the adapter's or else the model type's own by default.
+            adapter: a folder with a peft LoRA. Its card is checked against the base and sets the dialect.
+            dialect: the notation of places; by default the adapter's, else that of the model type.
             dtype: of the weights, as transformers names it: auto, float32, bfloat16 ...
-            device: where to put the model; CUDA if there is one by default.
-            device_map: how to spread it over devices, in place of ``device``.
-            attention: the attention implementation, as transformers names it; its choice by default.
-            four_bits: packs the language model's weights, which a LoRA can be trained on; needs a GPU.
-            max_new_tokens: where a reply is cut.
-            kv_tokens: the bound on the tokens that one forward pass of `choose` may hold.
-            pack: whether the questions of `choose` may share a row.
-            trust_remote_code: whether to run code that comes with the model.
-            chat_template: a Jinja text in place of the model's own; the one that the adapter was taught by default.
+            device: a torch device; CUDA if available by default.
+            device_map: how to distribute the model over devices, instead of ``device``.
+            attention: the attention implementation, as transformers names it; by default transformers chooses.
+            four_bits: whether to quantize the language model's weights to 4 bits, for training a LoRA on a GPU.
+            max_new_tokens: the maximum length of a reply.
+            kv_tokens: the maximum number of tokens in one forward pass of `choose`.
+            pack: whether `choose` may pack questions into one row.
+            trust_remote_code: whether to run code that ships with the model.
+            chat_template: a Jinja template that replaces the model's own; by default the one the adapter was trained
+                with.
 
         Raises:
-            UserError: for a model that is not found, not causal, not image-text-to-text or without a chat template;
-                for an unknown dialect, dtype, device or attention, and an adapter that was made for another base.
+            UserError: if the model is not found, not causal, not image-text-to-text or has no chat template; if the
+                dialect, dtype, device or attention is unknown; if the adapter was trained on another base.
         """
-        place = _device(device)
+        target_device = _device(device)
         if four_bits:
             check_four_bits()
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
-        spoken = None if dialect is None else dialect_named(dialect)
+        parsed_dialect = None if dialect is None else dialect_named(dialect)
         config = _config(name, trust_remote_code)
         card = Card.read(Path(adapter or name))
         processor = _processor(name, trust_remote_code, chat_template or (card.chat_template if card else None))
-        packed = {"quantization_config": four_bit_config(config, trust_remote_code)} if four_bits else {}
-        spread = device_map or ({"": place} if four_bits else None)
-        model = _model(name, config, dtype, spread, attention, trust_remote_code, **packed)
-        if spread is None:
-            model.to(place)
+        quantization = {"quantization_config": four_bit_config(config, trust_remote_code)} if four_bits else {}
+        distribution = device_map or ({"": target_device} if four_bits else None)
+        model = _model(name, config, dtype, distribution, attention, trust_remote_code, **quantization)
+        if distribution is None:
+            model.to(target_device)
         if adapter is not None:
             model, card = adapted(model, Path(adapter))
-            spoken = spoken or (dialect_named(card.dialect) if card else None)
+            parsed_dialect = parsed_dialect or (dialect_named(card.dialect) if card else None)
         elif card is not None:
             card.warn_of_wording(Path(name))
-        spoken = spoken or _own_dialect(config)
-        return cls(model.eval(), processor, spoken, max_new_tokens, kv_tokens, pack)
+        parsed_dialect = parsed_dialect or _default_dialect(config)
+        return cls(model.eval(), processor, parsed_dialect, max_new_tokens, kv_tokens, pack)
 
     @classmethod
     def outline(
@@ -148,32 +148,34 @@ class HfMLLM:
         trust_remote_code: bool = False,
         chat_template: str | None = None,
     ) -> HfMLLM:
-        """A model without its weights, for which its configuration and its processor are enough: it tells how it sees
-        pictures and how long texts are, and its parameters have names, shapes and types, but it cannot be asked.
+        """The model without its weights, from its configuration and processor alone.
+
+        It gives the frames of images, the lengths of texts, and the names, shapes and types of parameters. It cannot
+        generate replies.
 
         Args:
-            name: as for `load`, and so the others.
-            dialect: how places are written.
+            name: as for `load`, like the other arguments.
+            dialect: the notation of places.
             dtype: of the weights.
-            attention: what matters is only whether it is eager: no other one need be installed here.
-            trust_remote_code: whether to run code that comes with the model.
-            chat_template: a Jinja text in place of the model's own.
+            attention: only whether it is eager matters; another implementation need not be installed here.
+            trust_remote_code: whether to run code that ships with the model.
+            chat_template: a Jinja template that replaces the model's own.
 
         Raises:
             UserError: as `load` does.
         """
-        spoken = None if dialect is None else dialect_named(dialect)
+        parsed_dialect = None if dialect is None else dialect_named(dialect)
         config = _config(name, trust_remote_code)
         processor = _processor(name, trust_remote_code, chat_template)
-        held = (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
-        how = {"attn_implementation": "eager"} if attention == "eager" else {}
+        weight_dtype = (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
+        attention_option = {"attn_implementation": "eager"} if attention == "eager" else {}
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(
-                config, dtype=held, trust_remote_code=trust_remote_code, **how
+                config, dtype=weight_dtype, trust_remote_code=trust_remote_code, **attention_option
             )
-        with suppress(OSError):  # which need not come with a model
+        with suppress(OSError):  # a model need not ship one
             model.generation_config = GenerationConfig.from_pretrained(name)
-        return cls(model.eval(), processor, spoken or _own_dialect(config))
+        return cls(model.eval(), processor, parsed_dialect or _default_dialect(config))
 
     @property
     def dialect(self) -> Dialect:
@@ -181,52 +183,52 @@ class HfMLLM:
 
     @property
     def lengths(self) -> TemplateLengths:
-        """How many tokens texts, conversations and pictures are."""
+        """The token counts of texts, conversations and images."""
         return TemplateLengths(self._speaker.template, self._sight)
 
-    def open(self, images: Images, keys: Sequence[str] = ()) -> HfChat:  # noqa: ARG002  the protocol's
-        """Begin one conversation per picture; each is encoded at its first question. ``keys`` do not matter."""
+    def open(self, images: Images, keys: Sequence[str] = ()) -> HfChat:  # noqa: ARG002  required by the protocol
+        """Start one conversation per image. Images are encoded at their first question; ``keys`` is ignored."""
         return HfChat(self._speaker, [self._sight.prepare(image) for image in images], self._sight.frames(images))
 
     def rows(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
-        """A batch to train on: the model's inputs for pictures and what is said of each, with ``labels``.
+        """A training batch: the model's inputs for images with their conversations, and ``labels``.
 
-        Every row holds the very tokens that asking would produce, padded on the right; labels are those of the replies
-        and their ends, and -100 elsewhere.
+        Rows are padded on the right and hold exactly the tokens that a chat would produce. Labels are the tokens of the
+        replies and their end tokens, and -100 elsewhere.
 
         Raises:
-            UserError: unless in each conversation user and assistant take turns, the assistant last.
+            UserError: unless user and assistant alternate in each conversation, with the assistant last.
         """
-        pictures = [self._sight.prepare(image) for image, _ in conversations]
+        images = [self._sight.prepare(image) for image, _ in conversations]
         turns = [turns for _, turns in conversations]
-        return rows(self._speaker.template, pictures, turns, self._speaker.prefix_lm)
+        return rows(self._speaker.template, images, turns, self._speaker.prefix_lm)
 
 
-def _own_dialect(config: Any) -> Dialect:
-    """The dialect that a configuration names as ``sam4mllm_dialect``, else that of its model type."""
-    named = config.to_dict().get("sam4mllm_dialect")
-    return dialect_for(config.model_type) if named is None else dialect_named(named)
+def _default_dialect(config: Any) -> Dialect:
+    """The dialect that the configuration sets as ``sam4mllm_dialect``, else that of its model type."""
+    dialect_name = config.to_dict().get("sam4mllm_dialect")
+    return dialect_for(config.model_type) if dialect_name is None else dialect_named(dialect_name)
 
 
 def _device(name: str | None) -> torch.device:
     try:
-        # of processes that train together each has its own GPU, by the launcher's number
-        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        device = torch.device(name or (own if torch.cuda.is_available() else "cpu"))
+        # in distributed training the launcher assigns one GPU to each process
+        local_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        device = torch.device(name or (local_gpu if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"unknown device {name!r}: give cpu, cuda, cuda:1 ...") from error
     if device.type == "meta":
-        raise UserError("the device meta holds no weights: give cpu, cuda, cuda:1 ...")
+        raise UserError("the device 'meta' holds no weights: give cpu, cuda, cuda:1 ...")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"no device {name!r} on this machine: torch finds no CUDA")
     return device
 
 
 def _config(name: str | Path, trust: bool) -> Any:
-    """The configuration of a model that can work.
+    """The configuration of a model of a supported kind.
 
     Raises:
-        UserError: for one that cannot.
+        UserError: if the model is not found or not supported.
     """
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
@@ -235,29 +237,29 @@ def _config(name: str | Path, trust: bool) -> Any:
     _refuse_encoder_decoder(config)
     remote = trust and "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not remote:
-        raise UserError(f"the model {str(name)!r} ({config.model_type}) does not turn images and text to text")
+        raise UserError(f"the model {str(name)!r} ({config.model_type}) is not an image-text-to-text model")
     return config
 
 
 def _refuse_encoder_decoder(config: Any) -> None:
     if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
-        raise UserError(f"a model of type {config.model_type} is an encoder-decoder: only causal models can be asked")
+        raise UserError(f"a model of type {config.model_type} is an encoder-decoder: choose a causal model")
 
 
 def _processor(name: str | Path, trust: bool, chat_template: str | None) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust)
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"the model {str(name)!r} has no processor that loads: {_first_line(error)}") from error
+        raise UserError(f"the model {str(name)!r} has a processor that does not load: {_first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):
-        raise UserError(f"the model {str(name)!r} has no processor of images, only a {type(processor).__name__}")
+        raise UserError(f"the model {str(name)!r} has no image processor, only a {type(processor).__name__}")
     if chat_template:
         processor.chat_template = chat_template
     return processor
 
 
 def _model(
-    name: str | Path, config: Any, dtype: str, device_map: Any, attention: str | None, trust: bool, **packed: Any
+    name: str | Path, config: Any, dtype: str, device_map: Any, attention: str | None, trust: bool, **quantization: Any
 ) -> Any:
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
@@ -268,13 +270,13 @@ def _model(
             attn_implementation=attention,
             trust_remote_code=trust,
             output_loading_info=True,
-            **packed,
+            **quantization,
         )
-    # no weights, an attention that is unknown or missing; weights of other shapes; damaged ones
+    # missing, mismatched or damaged weights, or an attention that is unknown or not installed
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model {str(name)!r} does not load: {_first_line(error)}") from error
-    if info["missing_keys"]:  # they would be random, and so would every reply
-        raise UserError(f"the model {str(name)!r} lacks weights: {min(info['missing_keys'])}, for one")
+    if info["missing_keys"]:  # they would be random, and every reply with them
+        raise UserError(f"the model {str(name)!r} lacks weights, such as {min(info['missing_keys'])}")
     return model
 
 

@@ -1,7 +1,7 @@
-"""The settings under which a base is loaded in 4 bits for a LoRA (QLoRA, Dettmers et al., 2023).
+"""Settings for loading a base model in 4 bits and training a LoRA on it (QLoRA, Dettmers et al., 2023).
 
-Only linear layers of the language model are packed: the image encoder and the projector are small beside them, and the
-last matrix stays as it is, for the base is known by it.
+Only linear layers of the language model are quantized: the image encoder and the projector are small in comparison.
+The last matrix keeps its precision, because the fingerprint of the base is computed from it.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from sam4mllm.mllm.hf.adapter import last_matrix
 
 
 def check_four_bits() -> None:
-    """Refuse a machine on which nothing is loaded in 4 bits.
+    """Check that this machine can load a model in 4 bits.
 
     Raises:
-        UserError: where bitsandbytes or a GPU is missing.
+        UserError: if bitsandbytes or a GPU is missing.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError("4 bits need bitsandbytes: pip install sam4mllm[qlora]")
     if not torch.cuda.is_available():
-        raise UserError("4 bits need a GPU, and torch finds no CUDA: leave training.quantize out, or set it to null")
+        raise UserError("4 bits need a GPU, and torch finds no CUDA: remove training.quantize, or set it to null")
 
 
 def four_bit_config(config: Any, trust_remote_code: bool) -> BitsAndBytesConfig:
-    """NF4 with double quantization, computing in bfloat16, for a model of this configuration."""
+    """NF4 with double quantization and bfloat16 arithmetic, for a model with this configuration."""
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
     decoder = set(model.get_decoder().modules())
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    kept = [name for name, module in linear.items() if module not in decoder]
+    skipped = [name for name, module in linear.items() if module not in decoder]
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=[*kept, last_matrix(model)[0].removesuffix(".weight")],
+        llm_int8_skip_modules=[*skipped, last_matrix(model)[0].removesuffix(".weight")],
     )

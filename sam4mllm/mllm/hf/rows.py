@@ -1,8 +1,7 @@
-"""Training rows: the token sequences that chats would produce, supervised on the replies and their ends only.
+"""Training rows: the token sequences that chats produce, with labels on the replies and their end tokens only.
 
-A row is the opened prompt as the processor makes it, then reply, end of turn, next question and so on, cut from the
-template just as a chat cuts them (`template`), so that training and asking are one function. Knows nothing of
-training.
+A row is the opened prompt as the processor renders it, then reply, end of turn, next question and so on. It is cut from
+the chat template by the same code as in a chat (`template`), so training and inference see the same tokens.
 """
 
 from __future__ import annotations
@@ -23,115 +22,117 @@ from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.frames import Sight
 from sam4mllm.mllm.hf.template import Template
 
-IGNORED = -100  # the label that torch's cross-entropy passes over
-AT_ONCE = 1000  # texts in one call of a tokenizer, which makes lists of all their ids
+IGNORED = -100  # the label that torch's cross-entropy ignores
+TOKENIZER_BATCH = 1000  # texts per call of a tokenizer, which keeps lists of all their ids
 
 
 @dataclass(frozen=True)
 class Tail:
-    """What follows an opened prompt: token ids, and whether each is a reply's or its end."""
+    """The tokens after an opened prompt, and whether each belongs to a reply or its end token."""
 
     ids: list[int]
     supervised: list[bool]
 
 
 def tail(template: Template, turns: Sequence[Turn]) -> Tail:
-    """All that a conversation holds after its opened prompt, up to the end of the last reply.
+    """The tokens of a conversation after its opened prompt, up to the end of the last reply.
 
     Raises:
-        UserError: unless user and assistant take turns, the user first and the assistant last.
+        UserError: unless user and assistant alternate, with the user first and the assistant last.
     """
     roles = [turn.role for turn in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
-        raise UserError(f"a conversation is user, assistant, user, assistant ..., got {', '.join(roles) or 'nothing'}")
-    asked = [turn.text for turn in turns[::2]]
+        raise UserError(f"user and assistant must alternate, assistant last; got {', '.join(roles) or 'no turns'}")
+    user_texts = [turn.text for turn in turns[::2]]
     ids: list[int] = []
     supervised: list[bool] = []
     for number, turn in enumerate(turns[1::2], start=1):
-        said = template.reply(turn.text)
-        later = template.between([*asked, "?"][: number + 1])
-        end = next(at for at, token in enumerate(later) if token in template.end_ids) + 1
-        rest = later[end:] if number < len(asked) else []
-        ids += [*said, *later[:end], *rest]
-        supervised += [True] * (len(said) + end) + [False] * len(rest)
+        reply_ids = template.reply(turn.text)
+        following_ids = template.between([*user_texts, "?"][: number + 1])
+        end = next(position for position, token in enumerate(following_ids) if token in template.end_ids) + 1
+        next_prompt = following_ids[end:] if number < len(user_texts) else []
+        ids += [*reply_ids, *following_ids[:end], *next_prompt]
+        supervised += [True] * (len(reply_ids) + end) + [False] * len(next_prompt)
     return Tail(ids, supervised)
 
 
 @dataclass(frozen=True)
 class TemplateLengths:
-    """How many tokens texts and conversations are, without a picture's own and what else comes before its text."""
+    """Counts the tokens of texts, conversations and images."""
 
     template: Template
     sight: Sight
 
     def texts(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text by itself."""
-        different, found = list(dict.fromkeys(texts)), dict[str, int]()
-        for start in range(0, len(different), AT_ONCE):
-            some = different[start : start + AT_ONCE]
-            ids = self.template.tokenizer(some, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-            found.update(zip(some, map(len, ids), strict=True))
-        return [found[text] for text in texts]
+        """The number of tokens of each text on its own."""
+        distinct, counts = list(dict.fromkeys(texts)), dict[str, int]()
+        for start in range(0, len(distinct), TOKENIZER_BATCH):
+            chunk = distinct[start : start + TOKENIZER_BATCH]
+            ids = self.template.tokenizer(chunk, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            counts.update(zip(chunk, map(len, ids), strict=True))
+        return [counts[text] for text in texts]
 
     def mark_in(self, text: str) -> str | None:
-        """The first of the model's special tokens that a text holds, or what else would break its input."""
+        """The first string in a text that the model treats specially, such as a token; None if there is none."""
         return self.template.mark_in(text)
 
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
-        """The tokens of a conversation from the user's first word on, and how many of them are learned from.
+        """The number of tokens from the user's first text on, and how many of them are supervised.
+
+        The tokens of the image and of everything else before the first text are not counted.
 
         Raises:
             UserError: as `tail` does.
         """
-        after = tail(self.template, turns)
-        return len(self.template.opening(turns[0].text)) + len(after.ids), sum(after.supervised)
+        following = tail(self.template, turns)
+        return len(self.template.opening(turns[0].text)) + len(following.ids), sum(following.supervised)
 
     def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
-        """The tokens of all that comes before the user's first word, for a picture of each (width, height).
+        """The number of tokens before the user's first text, for an image of each (width, height).
 
-        Most processors tell by the size how many tokens a picture takes; one that does not is shown a blank of each
-        shape, the largest of those that come, for most of them scale pictures to one size.
+        Most processors compute the number of image tokens from the size. For the others a blank image is processed for
+        each aspect ratio, at the largest of the given sizes, because most of them scale all images to one size.
 
         Raises:
-            UserError: for a size that the model cannot take.
+            UserError: if the model cannot process an image of a given size.
         """
-        different = sorted(set(sizes), key=lambda size: size[0] * size[1])
-        told = _teller(self.template.processor)
-        if told is None:
-            largest = {_shape(*size): size for size in different}
+        distinct = sorted(set(sizes), key=lambda size: size[0] * size[1])
+        count_tokens = _token_counter(self.template.processor)
+        if count_tokens is None:
+            largest = {_aspect_class(*size): size for size in distinct}
             by_shape = {shape: self.picture(*size) for shape, size in largest.items()}
-            return [by_shape[_shape(*size)] for size in sizes]
-        own = {size: _told(told, *self.sight.size(*size)) for size in different}
-        around = self.picture(*different[0]) - own[different[0]] if different else 0
-        return [own[size] + around for size in sizes]
+            return [by_shape[_aspect_class(*size)] for size in sizes]
+        image_tokens = {size: _image_tokens(count_tokens, *self.sight.size(*size)) for size in distinct}
+        other_tokens = self.picture(*distinct[0]) - image_tokens[distinct[0]] if distinct else 0
+        return [image_tokens[size] + other_tokens for size in sizes]
 
     def picture(self, width: int, height: int) -> int:
-        """As `pictures` for one, counted on a blank of this size, which takes the time of a picture."""
+        """The same as `pictures` for one size, counted on a blank image, which takes as long as processing an image."""
         blank = self.sight.prepare(np.zeros((height, width, 3), dtype=np.uint8))
         opened = self.template.open(["?"], [blank])["input_ids"]
         return int(opened.shape[1]) - len(self.template.opening("?"))
 
 
-def _shape(width: int, height: int) -> int:
-    """A picture's shape, in eighths of an octave of its width over its height."""
+def _aspect_class(width: int, height: int) -> int:
+    """The width-to-height ratio of an image, in eighths of an octave."""
     return round(8 * log2(width / height))
 
 
-def _teller(processor: Any) -> Callable[..., Any] | None:
-    """What tells the tokens of pictures by their sizes; None where nothing does."""
-    told: Callable[..., Any] | None = getattr(processor, "_get_num_multimodal_tokens", None)
+def _token_counter(processor: Any) -> Callable[..., Any] | None:
+    """The processor's function that computes image tokens from sizes; None if it has none."""
+    count_tokens: Callable[..., Any] | None = getattr(processor, "_get_num_multimodal_tokens", None)
     try:
-        return told if told and told(image_sizes=[(224, 224)]) else None
-    except TypeError:  # some ask to what size pictures are cropped, which not every image processor does
+        return count_tokens if count_tokens and count_tokens(image_sizes=[(224, 224)]) else None
+    except TypeError:  # some need a crop size, which not every image processor has
         return None
 
 
-def _told(told: Callable[..., Any], width: int, height: int) -> int:
+def _image_tokens(count_tokens: Callable[..., Any], width: int, height: int) -> int:
     try:
-        return int(told(image_sizes=[(height, width)]).num_image_tokens[0])
-    except ValueError as error:  # some resize no picture that is a line
+        return int(count_tokens(image_sizes=[(height, width)]).num_image_tokens[0])
+    except ValueError as error:  # some processors cannot resize very narrow images
         size = f"{width} x {height}"
-        raise UserError(f"the model cannot take a picture of {size}: {' '.join(str(error).split())}") from error
+        raise UserError(f"the model cannot process an image of {size}: {' '.join(str(error).split())}") from error
 
 
 def rows(
@@ -140,39 +141,39 @@ def rows(
     conversations: Sequence[Sequence[Turn]],
     prefix_lm: bool,
 ) -> dict[str, Tensor]:
-    """A batch for training, padded on the right: the model's inputs, and ``labels``.
+    """A training batch, padded on the right: the model's inputs and ``labels``.
 
     Args:
         template: of the model.
-        images: one per conversation, as the processor is given them.
-        conversations: user and assistant by turns.
-        prefix_lm: whether the prompt's tokens attend to later ones of their type: replies are then given type 1.
+        images: one per conversation, prepared for the processor.
+        conversations: alternating turns of user and assistant.
+        prefix_lm: whether prompt tokens attend to later ones of their token type. Replies then get type 1.
     """
     tails = [tail(template, turns) for turns in conversations]
     inputs = dict(template.open([turns[0].text for turns in conversations], images))
     opened = inputs["attention_mask"].bool()
     per_token = [name for name, value in inputs.items() if value.shape == opened.shape and name != "labels"]
-    kept = {name: [row[mask] for row, mask in zip(inputs[name], opened, strict=True)] for name in per_token}
-    new = {"input_ids": [torch.tensor(each.ids) for each in tails]}
+    unpadded = {name: [row[mask] for row, mask in zip(inputs[name], opened, strict=True)] for name in per_token}
+    reply_ids = {"input_ids": [torch.tensor(row_tail.ids) for row_tail in tails]}
     for name in per_token:
         fill = int(name == "attention_mask" or (prefix_lm and name == "token_type_ids"))
-        after = new.get(name) or [torch.full((len(each.ids),), fill) for each in tails]
+        following = reply_ids.get(name) or [torch.full((len(row_tail.ids),), fill) for row_tail in tails]
         pad = template.tokenizer.pad_token_id if name == "input_ids" else 0
-        inputs[name] = _stacked([torch.cat(pair) for pair in zip(kept[name], after, strict=True)], pad)
-    inputs["labels"] = _stacked(
+        inputs[name] = _pad_right([torch.cat(pair) for pair in zip(unpadded[name], following, strict=True)], pad)
+    inputs["labels"] = _pad_right(
         [
-            torch.cat([torch.full((int(mask.sum()),), IGNORED), _labels(each)])
-            for mask, each in zip(opened, tails, strict=True)
+            torch.cat([torch.full((int(mask.sum()),), IGNORED), _labels(row_tail)])
+            for mask, row_tail in zip(opened, tails, strict=True)
         ],
         IGNORED,
     )
     return inputs
 
 
-def _labels(each: Tail) -> Int[Tensor, "n"]:
-    return torch.tensor(each.ids).masked_fill(~torch.tensor(each.supervised), IGNORED)
+def _labels(row_tail: Tail) -> Int[Tensor, "n"]:
+    return torch.tensor(row_tail.ids).masked_fill(~torch.tensor(row_tail.supervised), IGNORED)
 
 
-def _stacked(sequences: Sequence[Int[Tensor, "_"]], pad: int) -> Int[Tensor, "rows n"]:
+def _pad_right(sequences: Sequence[Int[Tensor, "_"]], pad: int) -> Int[Tensor, "rows n"]:
     stacked: Tensor = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_value=pad)
     return stacked

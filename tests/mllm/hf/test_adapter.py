@@ -22,7 +22,7 @@ from tests.families import build
 FAMILY = "llava_onevision"
 FolderOf = Callable[[str], Path]
 
-# peft asks transformers for a property by the name that it deprecates
+# peft uses a deprecated name of a transformers property
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
@@ -32,7 +32,7 @@ def load(folder: Path, dtype: str = "auto") -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def adapter(folder_of: FolderOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA with weights of its own on the family's decoder, and its card."""
+    """A LoRA with random weights on the family's decoder, and its card."""
     base, folder = load(folder_of(FAMILY)), tmp_path_factory.mktemp("adapter")
     card = Card(fingerprint(base), "gemma")
     model = get_peft_model(base, LoraConfig(r=4, target_modules=r".*language_model.*q_proj"))
@@ -44,16 +44,16 @@ def adapter(folder_of: FolderOf, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def chances(mllm: HfMLLM, pictures: list[Image]) -> np.ndarray:
-    return np.concatenate(mllm.open(pictures).choose([["Is it?"]] * 2, ("Yes", "No")))
+def chances(mllm: HfMLLM, images: list[Image]) -> np.ndarray:
+    return np.concatenate(mllm.open(images).choose([["Is it?"]] * 2, ("Yes", "No")))
 
 
-def test_an_adapter_changes_what_is_said_and_names_the_dialect(
-    folder_of: FolderOf, adapter: Path, pictures: list[Image]
+def test_an_adapter_changes_the_output_and_sets_the_dialect(
+    folder_of: FolderOf, adapter: Path, images: list[Image]
 ) -> None:
     base = HfMLLM.load(folder_of(FAMILY), device="cpu")
     mllm = HfMLLM.load(folder_of(FAMILY), device="cpu", adapter=adapter)
-    assert np.abs(chances(base, pictures) - chances(mllm, pictures)).max() > 1e-3
+    assert np.abs(chances(base, images) - chances(mllm, images)).max() > 1e-3
     assert mllm.dialect is dialect("gemma")
     assert HfMLLM.load(folder_of(FAMILY), device="cpu", adapter=adapter, dialect="sam4mllm").dialect.name == "sam4mllm"
     assert base.dialect is not dialect("gemma")
@@ -75,11 +75,11 @@ def test_a_base_loaded_in_another_dtype_is_the_same_base(folder_of: FolderOf, ad
 @pytest.mark.parametrize("other", ["weights", "class"])
 def test_another_base_is_refused(other: str, folder_of: FolderOf, adapter: Path, tmp_path: Path) -> None:
     folder = build(FAMILY, tmp_path, seed=1) if other == "weights" else folder_of("internvl")
-    with pytest.raises(UserError, match="made for another base"):
+    with pytest.raises(UserError, match="trained on another base"):
         HfMLLM.load(folder, device="cpu", adapter=adapter)
 
 
-def test_without_a_card_it_is_taken_with_a_notice_if_it_fits(
+def test_an_adapter_without_a_card_is_loaded_with_a_warning_if_it_fits(
     folder_of: FolderOf, adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = shutil.copytree(adapter, tmp_path / "bare", ignore=shutil.ignore_patterns("sam4mllm.json"))
@@ -100,7 +100,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["gone", "cut short"])
-def test_an_adapter_whose_weights_are_not_there_is_refused(
+def test_an_adapter_with_missing_or_damaged_weights_is_refused(
     kind: str, folder_of: FolderOf, adapter: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "adapter"

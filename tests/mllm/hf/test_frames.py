@@ -1,4 +1,4 @@
-"""A bright mark on a picture is found where the frame says that the model sees it."""
+"""A bright mark on an image appears where its frame predicts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIZES = [(300, 120), (90, 200), (150, 150), (101, 100)]
 
 
 def centre_of_mark(view: torch.Tensor) -> tuple[float, float]:
-    """Where the brightest thing of a (3, h, w) view is, as fractions of its width and height."""
+    """The position of the brightest spot of a (3, h, w) view, as fractions of its width and height."""
     weight = (view.mean(dim=0) - view.mean(dim=0).min()).clamp(min=0).numpy()
     weight = np.where(weight > 0.5 * weight.max(), weight, 0)
     y, x = (np.arange(n) + 0.5 for n in weight.shape)
@@ -45,36 +45,36 @@ def centre_of_mark(view: torch.Tensor) -> tuple[float, float]:
 
 
 def marked(width: int, height: int) -> tuple[np.ndarray, float, float]:
-    """A black picture with a white square near its upper left corner, and that square's centre."""
-    picture = np.zeros((height, width, 3), np.uint8)
+    """A black image with a white square near its upper left corner, and that square's centre."""
+    image = np.zeros((height, width, 3), np.uint8)
     x, y, half = round(0.15 * width), round(0.2 * height), 8
-    picture[y - half : y + half, x - half : x + half] = 255
-    return picture, float(x), float(y)
+    image[y - half : y + half, x - half : x + half] = 255
+    return image, float(x), float(y)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("pixels", [False, True], ids=["fractions", "pixels"])
 def test_the_mark_is_where_the_frame_says(pixels: bool, name: str, size: tuple[int, int]) -> None:
-    picture, x, y = marked(*size)
+    image, x, y = marked(*size)
     processor = PROCESSORS[name]()
     sight = Sight(processor, pixels=pixels)
-    values = processor(images=[sight.prepare(picture)], return_tensors="pt")["pixel_values"]
-    found = centre_of_mark(values.reshape(-1, 3, *values.shape[-2:])[0])
-    frame = sight.frames([picture])[0]
-    seen = frame.seen(x, y)
+    values = processor(images=[sight.prepare(image)], return_tensors="pt")["pixel_values"]
+    position = centre_of_mark(values.reshape(-1, 3, *values.shape[-2:])[0])
+    frame = sight.frames([image])[0]
+    expected = frame.seen(x, y)
     assert not pixels or frame.canvas == (values.shape[-1], values.shape[-2])
     step = 1.5 / min(values.shape[-2:])
-    assert found == pytest.approx((seen[0] / frame.canvas[0], seen[1] / frame.canvas[1]), abs=step)
+    assert position == pytest.approx((expected[0] / frame.canvas[0], expected[1] / frame.canvas[1]), abs=step)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("patch", [14, 16])
-def test_pixels_are_those_of_the_resized_picture(patch: int, size: tuple[int, int]) -> None:
-    picture, x, y = marked(*size)
+def test_pixels_are_those_of_the_resized_image(patch: int, size: tuple[int, int]) -> None:
+    image, x, y = marked(*size)
     processor = tf.Qwen2VLImageProcessor(patch_size=patch, size=PIXELS)
-    frame = Sight(processor, pixels=True).frames([picture])[0]
-    seen = processor(images=[picture], return_tensors="pt")
+    frame = Sight(processor, pixels=True).frames([image])[0]
+    seen = processor(images=[image], return_tensors="pt")
     _, rows, columns = seen["image_grid_thw"][0].tolist()
     # patches come in blocks of 2 x 2, each as (channel, time, y, x)
     blocks = seen["pixel_values"].reshape(rows // 2, columns // 2, 2, 2, 3, 2, patch, patch)
@@ -82,27 +82,27 @@ def test_pixels_are_those_of_the_resized_picture(patch: int, size: tuple[int, in
     found = centre_of_mark(view)
     assert frame.canvas == (columns * patch, rows * patch)
     assert (found[0] * frame.canvas[0], found[1] * frame.canvas[1]) == pytest.approx(frame.seen(x, y), abs=1.5)
-    assert Sight(processor, pixels=False).frames([picture]) == [Frame.whole(*size)]
+    assert Sight(processor, pixels=False).frames([image]) == [Frame.whole(*size)]
 
 
-def test_pixels_of_a_squashed_picture_are_those_of_its_encoder() -> None:
-    picture, _, _ = marked(300, 120)
+def test_pixels_of_a_squashed_image_are_those_of_its_encoder() -> None:
+    image, _, _ = marked(300, 120)
     sight = Sight(tf.SiglipImageProcessor(size={"height": 56, "width": 84}), pixels=True)
-    assert sight.frames([picture]) == [Frame.resized(300, 120, (84, 56))]
+    assert sight.frames([image]) == [Frame.resized(300, 120, (84, 56))]
 
 
-def test_a_crop_that_would_hide_something_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crop_that_would_hide_part_of_the_image_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     Sight(tf.SiglipImageProcessor(), pixels=False)
     Sight(tf.LlavaNextImageProcessor(), pixels=False)
     assert caplog.messages == []
     Sight(tf.CLIPImageProcessor(**CROP), pixels=False)
     assert caplog.messages == [
-        "The image processor crops the centre out of pictures; they are padded to a square of 224 x 224 instead."
+        "The image processor crops the centre of images; they are padded to a square of 224 x 224 instead."
     ]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (3, 1), (1, 40), (200, 2)], ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("family", ["qwen2_vl", "llava", "llava_next", "internvl", "idefics3", "molmo2"])
-def test_the_smallest_pictures_just_work(family: str, size: tuple[int, int], talker: Callable[[str], HfMLLM]) -> None:
-    picture = np.full((size[1], size[0], 3), 200, np.uint8)
-    assert len(talker(family).open([picture]).answer(["Where?"])) == 1
+def test_very_small_images_work(family: str, size: tuple[int, int], talker: Callable[[str], HfMLLM]) -> None:
+    image = np.full((size[1], size[0], 3), 200, np.uint8)
+    assert len(talker(family).open([image]).answer(["Where?"])) == 1

@@ -23,9 +23,9 @@ FolderOf = Callable[[str], Path]
 OPTIONS = ("Yes", "No")
 
 
-def test_it_is_a_model_and_its_chats_are_chats(talker: Talker, pictures: list[Image]) -> None:
+def test_the_model_and_its_chats_satisfy_the_protocols(talker: Talker, images: list[Image]) -> None:
     assert isinstance(talker("llava"), MLLM)
-    assert isinstance(talker("llava").open(pictures), Chat)
+    assert isinstance(talker("llava").open(images), Chat)
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def test_it_is_a_model_and_its_chats_are_chats(talker: Talker, pictures: list[Im
     [
         (tf.T5Config(), "encoder-decoder"),
         (tf.Florence2Config(), "encoder-decoder"),
-        (tf.Qwen2Config(), "does not turn images and text to text"),
-        (tf.CLIPConfig(), "does not turn images and text to text"),
+        (tf.Qwen2Config(), "is not an image-text-to-text model"),
+        (tf.CLIPConfig(), "is not an image-text-to-text model"),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
-def test_what_cannot_work_is_refused_by_its_configuration(config: object, says: str, tmp_path: Path) -> None:
+def test_an_unsupported_model_is_refused_by_its_configuration(config: object, says: str, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=says) as error:
         HfMLLM.load(tmp_path)
@@ -81,11 +81,11 @@ def test_an_unknown_choice_is_refused(change: dict[str, str], says: str, folder_
     ("missing", "says"),
     [
         ("model.safetensors", "does not load"),
-        ("tokenizer.json", "no processor"),
-        ("processor_config.json", "no processor"),
+        ("tokenizer.json", "has a processor that does not load|has no image processor"),
+        ("processor_config.json", "has a processor that does not load|has no image processor"),
     ],
 )
-def test_a_folder_without_a_part_is_refused(missing: str, says: str, folder_of: FolderOf, tmp_path: Path) -> None:
+def test_a_folder_with_a_missing_file_is_refused(missing: str, says: str, folder_of: FolderOf, tmp_path: Path) -> None:
     folder = shutil.copytree(folder_of("llava"), tmp_path / "model")
     (folder / missing).unlink()
     with pytest.raises(UserError, match=says) as error:
@@ -108,51 +108,49 @@ def test_a_model_without_a_chat_template_is_refused(folder_of: FolderOf, tmp_pat
         ("qwen2_vl", "sam4mllm", "sam4mllm"),
     ],
 )
-def test_the_dialect_is_the_model_types_unless_one_is_given(
+def test_the_dialect_follows_from_the_model_type_by_default(
     family: str, given: str | None, name: str, folder_of: FolderOf
 ) -> None:
     assert HfMLLM.load(folder_of(family), dialect=given, device="cpu").dialect is dialect(name)
 
 
-def test_choices_of_loading_reach_the_model(folder_of: FolderOf, pictures: list[Image]) -> None:
+def test_load_options_reach_the_model(folder_of: FolderOf, images: list[Image]) -> None:
     mllm = HfMLLM.load(
         folder_of("qwen2_vl"), dtype="bfloat16", device="cpu", attention="eager", max_new_tokens=2, pack=False
     )
     assert mllm.model.dtype == torch.bfloat16
     assert mllm.model.config._attn_implementation == "eager"
     assert not mllm._speaker.pack
-    assert mllm.open(pictures).answer(["a", "b"]) != []
+    assert mllm.open(images).answer(["a", "b"]) != []
     mapped = HfMLLM.load(folder_of("qwen2_vl"), device_map="cpu")
     assert mapped.model.dtype == torch.float32
-    assert mapped.open(pictures[:1]).answer(["a"]) == HfMLLM.load(folder_of("qwen2_vl")).open(pictures[:1]).answer(
-        ["a"]
-    )
+    assert mapped.open(images[:1]).answer(["a"]) == HfMLLM.load(folder_of("qwen2_vl")).open(images[:1]).answer(["a"])
 
 
-def test_eager_and_sdpa_choose_alike_packed_or_not(folder_of: FolderOf, pictures: list[Image]) -> None:
-    found = []
+def test_eager_and_sdpa_choose_the_same_packed_or_not(folder_of: FolderOf, images: list[Image]) -> None:
+    results = []
     for attention in ("eager", "sdpa"):
         for pack in (True, False):
             mllm = HfMLLM.load(folder_of("qwen2_vl"), attention=attention, device="cpu", pack=pack, max_new_tokens=4)
-            chat = mllm.open(pictures)
+            chat = mllm.open(images)
             chat.answer(["Where?", "Where is the cat?"])
-            found.append(np.concatenate(chat.choose([["(1,2)?", "Is the point (3,4) on it?"]] * 2, OPTIONS)))
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], atol=1e-4)
+            results.append(np.concatenate(chat.choose([["(1,2)?", "Is the point (3,4) on it?"]] * 2, OPTIONS)))
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], atol=1e-4)
 
 
-def test_a_reply_is_finished_where_it_ends_by_itself(folder_of: FolderOf, pictures: list[Image]) -> None:
-    short = HfMLLM.load(folder_of("qwen2_vl"), device="cpu", max_new_tokens=1).open(pictures).answer(["a", "b"])
-    long = HfMLLM.load(folder_of("qwen2_vl"), device="cpu", max_new_tokens=300).open(pictures).answer(["a", "b"])
+def test_a_reply_is_finished_if_it_ends_before_the_limit(folder_of: FolderOf, images: list[Image]) -> None:
+    short = HfMLLM.load(folder_of("qwen2_vl"), device="cpu", max_new_tokens=1).open(images).answer(["a", "b"])
+    long = HfMLLM.load(folder_of("qwen2_vl"), device="cpu", max_new_tokens=300).open(images).answer(["a", "b"])
     assert not any(reply.finished for reply in short)
     assert all(reply.finished for reply in long)
-    for cut, whole in zip(short, long, strict=True):
-        assert whole.text.startswith(cut.text)
+    for cut, complete in zip(short, long, strict=True):
+        assert complete.text.startswith(cut.text)
 
 
-def test_rows_with_as_many_new_tokens_are_fed_together(folder_of: FolderOf, pictures: list[Image]) -> None:
+def test_rows_with_the_same_number_of_new_tokens_are_fed_together(folder_of: FolderOf, images: list[Image]) -> None:
     mllm = HfMLLM.load(folder_of("llava_onevision"), device="cpu", max_new_tokens=1)
-    many = [*pictures, pictures[0][::2], pictures[1][:, ::2]]
+    many = [*images, images[0][::2], images[1][:, ::2]]
     chat = mllm.open(many)
     chat.answer(["Where?"] * 4)
     lengths = {len(row.tail) for row in chat._rows}
@@ -161,35 +159,35 @@ def test_rows_with_as_many_new_tokens_are_fed_together(folder_of: FolderOf, pict
     replies = chat.answer(["And?"] * 4)
     hook.remove()
     assert len(calls) == len(lengths) < 4
-    for picture, reply in zip(many, replies, strict=True):
-        alone = mllm.open([picture])
-        alone.answer(["Where?"])
-        assert alone.answer(["And?"]) == [reply]
+    for image, reply in zip(many, replies, strict=True):
+        single = mllm.open([image])
+        single.answer(["Where?"])
+        assert single.answer(["And?"]) == [reply]
 
 
-def test_no_forward_pass_holds_more_than_its_bound(folder_of: FolderOf, pictures: list[Image]) -> None:
+def test_no_forward_pass_exceeds_the_token_bound(folder_of: FolderOf, images: list[Image]) -> None:
     for pack in (True, False):
         mllm = HfMLLM.load(folder_of("qwen2_vl"), device="cpu", max_new_tokens=2, kv_tokens=200, pack=pack)
-        chat = mllm.open(pictures[:1])
+        chat = mllm.open(images[:1])
         chat.answer(["Where?"])
-        held: list[int] = []
+        token_counts: list[int] = []
         hook = mllm.model.get_decoder().register_forward_hook(
-            lambda module, args, out, held=held: held.append(
+            lambda module, args, out, token_counts=token_counts: token_counts.append(
                 out.last_hidden_state.shape[0] * out.past_key_values.get_seq_length()
             )
         )
-        chances = chat.choose([[f"Is the point ({i},{i}) on it?" for i in range(30)]], OPTIONS)[0]
+        probabilities = chat.choose([[f"Is the point ({i},{i}) on it?" for i in range(30)]], OPTIONS)[0]
         hook.remove()
-        assert chances.shape == (30, 2)
-        assert max(held) <= 200
-        assert len(held) > 3
+        assert probabilities.shape == (30, 2)
+        assert max(token_counts) <= 200
+        assert len(token_counts) > 3
 
 
-def test_the_empty_cases(talker: Talker, pictures: list[Image]) -> None:
+def test_the_empty_cases(talker: Talker, images: list[Image]) -> None:
     mllm = talker("llava")
     assert mllm.open([]).answer([]) == []
     assert mllm.open([]).choose([], OPTIONS) == []
-    chat = mllm.open(pictures)
+    chat = mllm.open(images)
     assert chat.answer(["", ""]) == [Reply(""), Reply("")]
     assert [chances.shape for chances in chat.choose([[], ["?"]], OPTIONS)] == [(0, 2), (1, 2)]
 
@@ -202,9 +200,9 @@ def test_the_empty_cases(talker: Talker, pictures: list[Image]) -> None:
         pytest.param(lambda chat: chat.choose([["?"], []], ("Yes",)), id="options"),
     ],
 )
-def test_counts_that_do_not_match_are_refused(act, talker: Talker, pictures: list[Image]) -> None:
+def test_counts_that_do_not_match_are_refused(act, talker: Talker, images: list[Image]) -> None:
     with pytest.raises(ValueError, match=r"texts|questions|options"):
-        act(talker("llava").open(pictures))
+        act(talker("llava").open(images))
 
 
 def test_random_models_are_the_same_every_time(tmp_path: Path) -> None:
@@ -239,6 +237,6 @@ def test_weights_that_are_not_all_there_are_refused(kind: str, folder_of: Folder
     assert "\n" not in str(error.value)
 
 
-def test_a_picture_that_is_a_line_is_refused_by_its_size(talker: Talker) -> None:
+def test_an_image_that_is_too_narrow_is_refused(talker: Talker) -> None:
     with pytest.raises(UserError, match="3000 x 3"):
         talker("qwen2_vl").open([np.zeros((3, 3000, 3), dtype=np.uint8)]).answer(["Where is it?"])

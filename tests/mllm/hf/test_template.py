@@ -11,46 +11,44 @@ from sam4mllm.mllm.hf.template import PLACEHOLDERS, Template, _reply_prefix
 from tests.families import FAMILIES, llava, qwen2_vl
 
 Talker = Callable[[str], HfMLLM]
-# their earlier turns are not rendered as they were opened: no end token, a thinking block, a changed prompt
+# they render earlier turns differently: no end token, a thinking block, a changed prompt
 UNLIKE = {"llava", "qwen3_5", "paligemma"}
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
-def opened(mllm: HfMLLM, picture: Image, text: str) -> list[int]:
-    ids: list[int] = mllm._speaker.template.open([text], [mllm._sight.prepare(picture)])["input_ids"][0].tolist()
+def opened(mllm: HfMLLM, image: Image, text: str) -> list[int]:
+    ids: list[int] = mllm._speaker.template.open([text], [mllm._sight.prepare(image)])["input_ids"][0].tolist()
     return ids
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - UNLIKE))
-def test_a_conversation_put_together_is_the_one_that_the_template_renders(
-    family: str, talker: Talker, pictures: list[Image]
+def test_a_conversation_assembled_from_parts_equals_the_rendered_template(
+    family: str, talker: Talker, images: list[Image]
 ) -> None:
     mllm = talker(family)
-    template, said = mllm._speaker.template, ["Yes, it is", "[281,240,863,999]"]
+    template, replies = mllm._speaker.template, ["Yes, it is", "[281,240,863,999]"]
     texts = ["Where is the cat?", "Is it?", "And (1,2)?"]
-    ids = opened(mllm, pictures[0], texts[0])
-    for index, reply in enumerate(said):
+    ids = opened(mllm, images[0], texts[0])
+    for index, reply in enumerate(replies):
         ids += template.reply(reply) + template.between(texts[: index + 2])
-    chat = [{"role": "user", "content": [{"type": "image", "image": mllm._sight.prepare(pictures[0])}]}]
+    chat = [{"role": "user", "content": [{"type": "image", "image": mllm._sight.prepare(images[0])}]}]
     chat[0]["content"].append({"type": "text", "text": texts[0]})
-    for reply, text in zip(said, texts[1:], strict=True):
+    for reply, text in zip(replies, texts[1:], strict=True):
         chat.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
         chat.append({"role": "user", "content": [{"type": "text", "text": text}]})
-    whole = mllm.processor.apply_chat_template(
+    rendered = mllm.processor.apply_chat_template(
         [chat], tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
     )
-    assert whole["input_ids"][0].tolist() == ids
+    assert rendered["input_ids"][0].tolist() == ids
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"paligemma"}))
 @pytest.mark.parametrize("text", ["Where?", " spaced", "\n\nbroken", "7", "é", "<b>"])
-def test_prompts_differ_from_where_the_text_begins(
-    family: str, text: str, talker: Talker, pictures: list[Image]
-) -> None:
+def test_prompts_differ_from_where_the_text_begins(family: str, text: str, talker: Talker, images: list[Image]) -> None:
     mllm = talker(family)
-    placeholder = opened(mllm, pictures[0], PLACEHOLDERS[0])
+    placeholder = opened(mllm, images[0], PLACEHOLDERS[0])
     head = placeholder[: -len(mllm._speaker.template.opening(PLACEHOLDERS[0]))]
-    assert opened(mllm, pictures[0], text) == head + mllm._speaker.template.opening(text)
+    assert opened(mllm, images[0], text) == head + mllm._speaker.template.opening(text)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,7 @@ def test_a_reply_is_as_the_template_renders_it(family: str, reply: str, talker: 
         ("A<think>", "A ", " "),
     ],
 )
-def test_what_stands_before_a_reply(prompt: str, head: str, prefix: str) -> None:
+def test_the_text_before_a_reply(prompt: str, head: str, prefix: str) -> None:
     assert _reply_prefix(prompt, head) == prefix
 
 
@@ -88,22 +86,20 @@ def test_what_stands_before_a_reply(prompt: str, head: str, prefix: str) -> None
     ("family", "token"),
     [("llava", "<image>"), ("llava", "</s>"), ("glm4v", "<|user|>"), ("gemma3", "<end_of_turn>"), ("llava", "@@0@@")],
 )
-def test_a_text_may_not_hold_what_marks_the_input(
-    family: str, token: str, talker: Talker, pictures: list[Image]
-) -> None:
+def test_a_text_with_a_special_token_is_refused(family: str, token: str, talker: Talker, images: list[Image]) -> None:
     mllm = talker(family)
     assert mllm.lengths.mark_in(f"the {token} cat") == token
-    chat = mllm.open(pictures[:1])
+    chat = mllm.open(images[:1])
     for act in (lambda text: chat.answer([text]), lambda text: chat.choose([[text]], ("Yes", "No"))):
-        with pytest.raises(UserError, match=r"holds .*, by which the model's input is marked"):
+        with pytest.raises(UserError, match=r"contains .*, which is special in the model's input"):
             act(f"the {token} cat")
     chat.answer(["fine"])
-    with pytest.raises(UserError, match="by which the model's input is marked"):
+    with pytest.raises(UserError, match="is special in the model's input"):
         chat.answer([f"the {token} cat"])
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_every_special_token_is_a_mark_and_words_are_none(family: str, talker: Talker) -> None:
+def test_special_tokens_are_found_in_texts_and_plain_words_are_not(family: str, talker: Talker) -> None:
     mllm = talker(family)
     tokenizer, lengths = mllm.processor.tokenizer, mllm.lengths
     for token in tokenizer.all_special_tokens:

@@ -1,4 +1,4 @@
-"""Every family's real class learns PPG and PQPP by TRL's plain cross-entropy, and says the same in a new process."""
+"""Every family's real class trains PPG and PQPP with TRL's cross-entropy, and reloads in a new process."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ TRAINING = Training(
 )
 
 pytestmark = [
-    # peft and trl ask transformers for properties by names that it deprecates
+    # peft and trl use deprecated names of transformers properties
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-    # a processor of transformers calls np.array on a tensor, and torch's tensors do not know numpy's new keyword
+    # a transformers processor calls np.array on a tensor, which does not support numpy's new keyword
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
 
 def cross_entropy(mllm, conversations) -> float:
-    """The mean over supervised tokens, by the model's own logits."""
+    """The mean over supervised tokens, from the model's logits."""
     row = mllm.rows(conversations)
     labels = row.pop("labels")[:, 1:]
     with torch.no_grad():
@@ -39,7 +39,7 @@ def cross_entropy(mllm, conversations) -> float:
 
 
 class Taught:
-    """A family's model after two steps, in a folder of its own."""
+    """A family's model after two training steps, in its own folder."""
 
     def __init__(self, family: str, place: Path) -> None:
         mllm = load(build(family, place / "base"))
@@ -68,7 +68,7 @@ def taught(places):
 
 @pytest.fixture(scope="module")
 def again(places, taught):
-    """What all adapters say in one new process."""
+    """The output of all adapters in one new process."""
     for family in FAMILIES:
         taught(family)
     subprocess.run([sys.executable, "-m", "tests.mllm.taught", str(places)], check=True, capture_output=True)
@@ -76,16 +76,16 @@ def again(places, taught):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_two_steps_change_what_is_said_by_the_loss_that_the_logits_give(family, taught):
-    one = taught(family)
-    assert one.loss == pytest.approx(one.expected, abs=1e-3)
+def test_two_steps_change_the_logits_and_the_logged_loss_is_the_cross_entropy(family, taught):
+    trained = taught(family)
+    assert trained.loss == pytest.approx(trained.expected, abs=1e-3)
     for name in ("ppg", "pqpp"):
-        assert np.abs(one.after[name] - one.before[name]).max() > 1e-2
+        assert np.abs(trained.after[name] - trained.before[name]).max() > 1e-2
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_new_process_says_what_the_training_process_says(family, taught, again):
-    one, two = taught(family).after, again(family)
+def test_a_new_process_gives_the_same_output_as_the_training_process(family, taught, again):
+    expected, actual = taught(family).after, again(family)
     for name in ("ppg", "pqpp", "chances"):
-        np.testing.assert_allclose(two[name], one[name], atol=1e-5)
-    assert two["reply"] == one["reply"]
+        np.testing.assert_allclose(actual[name], expected[name], atol=1e-5)
+    assert actual["reply"] == expected["reply"]
