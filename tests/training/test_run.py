@@ -139,15 +139,13 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?", id="deep key"),
         pytest.param("data.0.samples=nowhere", "nowhere is no samples folder", id="no samples"),
         pytest.param("data.0.targets=nowhere", "nowhere is no targets folder", id="no targets"),
-        pytest.param("data.0.targets=others", "the targets are of other samples", id="other samples"),
-        pytest.param(
-            "data.0.targets=lost", "there are no targets for set: their folder holds none", id="empty targets"
-        ),
+        pytest.param("data.0.targets=others", "the targets belong to other samples", id="other samples"),
+        pytest.param("data.0.targets=lost", "no targets for set: the targets folder is empty", id="empty targets"),
         pytest.param("data.0.images=nowhere", "no such file: nowhere/", id="no pictures"),
         pytest.param("data.1.talks=nowhere", "nowhere is no talks folder", id="no talks"),
         pytest.param("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry", id="no such source"),
         pytest.param("data.0.weight=0", "no source whose weight is above 0", id="no source"),
-        pytest.param("data.0.talks=set", "a source is a folder of samples or one of talks", id="two in one"),
+        pytest.param("data.0.talks=set", "a source needs either samples or talks", id="two in one"),
         pytest.param(
             "data.0.sampels=set", "unknown recipe key data.0.sampels: did you mean samples?", id="a key of data"
         ),
