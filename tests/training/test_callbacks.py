@@ -110,8 +110,8 @@ def test_a_figure_that_is_nan_is_no_best():
     ("before", "saved", "says"),
     [
         pytest.param({"segmenter": "a", "count": 2}, [5], "", id="the same"),
-        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "last checkpoint (segmenter): the best", id="another"),
-        pytest.param(None, [2, 5], "last checkpoint (count, segmenter): the best", id="not known"),
+        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "settings changed (segmenter): scores", id="another"),
+        pytest.param(None, [2, 5], "settings changed (count, segmenter): scores", id="not known"),
     ],
 )
 def test_scores_that_were_measured_otherwise_are_not_compared_and_it_is_said(before, saved, says, caplog):

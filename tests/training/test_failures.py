@@ -63,7 +63,7 @@ def test_beside_the_main_thread_nothing_is_listened_to():
     ],
 )
 def test_lack_of_memory_is_one_line_that_says_what_to_change(error):
-    says = r"out of memory.*train_batch_size.*accumulation.*gradient_checkpointing.* another out.*per_image.*quantize"
+    says = r"out of memory.*train_batch_size.*accumulation.*gradient_checkpointing.* new out.*per_image.*quantize"
     with pytest.raises(UserError, match=says) as raised, enough_memory():
         raise error
     assert "\n" not in str(raised.value)
@@ -92,7 +92,7 @@ def small_files():
     ],
 )
 def test_a_disk_without_room_is_one_line_whoever_writes(small_files, tmp_path, write):
-    says = r"cannot write into checkpoints: .*(File too large|to its end); make room"
+    says = r"cannot write into checkpoints: .*(File too large|to its end); free some space"
     with pytest.raises(UserError, match=says) as raised, enough_disk(Path("checkpoints")):
         write(tmp_path / "file")
     assert "\n" not in str(raised.value)

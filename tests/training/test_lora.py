@@ -82,10 +82,12 @@ def test_only_what_the_recipe_says_asks_for_a_gradient(family, projector):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        pytest.param({"r": 0}, "r and lora_alpha of 1 or more", id="rank"),
+        pytest.param({"r": 0}, "r and lora_alpha must be 1 or more", id="rank"),
         pytest.param({"target_modules": ()}, "or null for all of them", id="no pattern"),
         pytest.param(
-            {"target_modules": ("*.qq_proj",)}, r"called '\*.qq_proj'; one of them is model.language_model", id="none"
+            {"target_modules": ("*.qq_proj",)},
+            r"matches '\*.qq_proj': use names such as model.language_model",
+            id="none",
         ),
     ],
 )

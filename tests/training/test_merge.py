@@ -58,7 +58,7 @@ def test_the_merged_model_says_what_the_adapter_says(family, tmp_path, command):
     ("change", "says"),
     [
         pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
-        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "holds something", id="out is full"),
+        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "is not empty", id="out is full"),
         pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown model", id="base is gone"),
         pytest.param(lambda folder: build("llava", folder / "base", seed=1), "made for another base", id="other base"),
     ],
@@ -74,9 +74,9 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_written(change, says, t
 @pytest.mark.parametrize(
     ("place", "out", "says"),
     [
-        pytest.param("adapter", ".", "holds something already: give a new folder", id="the adapter's own"),
-        pytest.param("new", "../adapter", "holds something already", id="the adapter's by another name"),
-        pytest.param("new", ".", r"\. is the folder that this runs in: give a new one", id="an empty one, from within"),
+        pytest.param("adapter", ".", "is not empty: give a new folder", id="the adapter's own"),
+        pytest.param("new", "../adapter", "is not empty", id="the adapter's by another name"),
+        pytest.param("new", ".", r"\. is the working folder: give a new folder", id="an empty one, from within"),
     ],
 )
 def test_a_folder_that_cannot_be_put_in_place_is_refused_before_the_base_is_read(

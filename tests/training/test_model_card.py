@@ -53,7 +53,7 @@ def test_figures_that_were_asked_otherwise_are_not_the_highest():
 @pytest.mark.parametrize(("base", "name"), [("/home/me/models/my-model", "my-model"), ("tiny", "tiny")])
 def test_a_base_that_is_not_on_the_hub_is_called_by_its_own_name(base, name):
     text = model_card(Card("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)
-    assert f"# `{name}`, taught to say masks in words" in text
+    assert f"# `{name}` for referring expression segmentation" in text
     assert "base_model" not in text
     assert "/home" not in text
 
@@ -61,6 +61,6 @@ def test_a_base_that_is_not_on_the_hub_is_called_by_its_own_name(base, name):
 def test_what_is_not_known_is_not_said():
     text = model_card(Card("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
     assert "base_model" not in text
-    assert "Figures" not in text
-    assert "Data" not in text
+    assert "Training log" not in text
+    assert "Training data" not in text
     assert "recipe.yaml" not in text

@@ -129,7 +129,7 @@ def test_where_no_checkpoint_was_written_the_same_run_and_another_begin_and_resu
     check_begun(out, identity("rows.seed=1"), resume=False)
     assert not caplog.text
     check_begun(out, identity(), resume=True)
-    assert "No checkpoint was written in out: the run starts anew." in caplog.text
+    assert "out has no checkpoint: the run starts from the first step." in caplog.text
     with pytest.raises(UserError, match=r"rows\.seed 0, now 1"):
         check_begun(out, identity("rows.seed=1"), resume=True)
 
@@ -163,7 +163,7 @@ def test_checkpoints_that_nothing_is_noted_of_are_not_gone_on_with(out):
 @pytest.mark.parametrize("text", ["{", "[1]", "\x80"])
 def test_a_damaged_note_is_named(out, text):
     (out / CHECKPOINTS / NOTE).write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"run\.json does not say of what run"):
+    with pytest.raises(UserError, match=r"cannot read .*run\.json, the record of the run"):
         check_begun(out, identity(), resume=False)
 
 
@@ -175,7 +175,9 @@ def test_weights_beside_which_there_is_no_checkpoint_are_not_written_over(out, n
     (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
     if not noted:
         (out / CHECKPOINTS / NOTE).unlink()
-    with pytest.raises(UserError, match=f"out holds {name} already, and no checkpoint to resume from: set another out"):
+    with pytest.raises(
+        UserError, match=f"out already contains {name} but no checkpoint to resume from: set another out"
+    ):
         check_begun(out, identity(), resume=False)
 
 
