@@ -96,7 +96,7 @@ def test_more_points_are_given_where_more_are_asked_for(monkeypatch):
 )
 def test_a_run_is_not_gone_on_with_another_recipe(tmp_path, change):
     train(recipe_of(tmp_path, loop=Loop(1, 0)))
-    with pytest.raises(UserError, match="was begun with another recipe"):
+    with pytest.raises(UserError, match="was started with another recipe"):
         train(recipe_of(tmp_path, **{"loop": Loop(1, 0), **change}))
     train(recipe_of(tmp_path, loop=Loop(1, 0, every=7)))
 
