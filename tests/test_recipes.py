@@ -1,4 +1,4 @@
-"""No recipe rots: each is loaded, its commands too, and trained for two steps on a small random model of its class."""
+"""Each recipe and its commands load, and each trains a small random model of its class for two steps."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from sam4mllm.training.config.finetune import FinetuneConfig
 from tests import families
 from tests.paths import ROOT
 
-# peft and trl ask transformers for properties by names that it deprecates
+# peft and trl use deprecated property names of transformers
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     # a processor of transformers calls np.array on a tensor, and torch's tensors do not know numpy's new keyword
@@ -56,42 +56,42 @@ def path(name: str) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
-def test_every_recipe_has_its_test():
-    there = {file.stem for file in RECIPES.glob("*.yaml")}
-    assert there == {*CLASSES, *ELSEWHERE}
+def test_every_recipe_is_tested():
+    names = {file.stem for file in RECIPES.glob("*.yaml")}
+    assert names == {*CLASSES, *ELSEWHERE}
 
 
 def commands(name: str) -> list[list[str]]:
-    """The commands that a recipe's story names; a line that is set in goes on with the one before."""
-    story = re.sub(r"\n#   ", " ", path(name).read_text(encoding="utf-8").split("\n\n")[0])
-    found = re.findall(r"(?:sam4mllm|-m sam4mllm\.cli) finetune (recipes/\S+\.yaml[^;\n]*)", story)
-    return [[word for word in shlex.split(one) if not word.startswith("--")] for one in found]
+    """The commands in a recipe's head comment; an indented line continues the one before."""
+    head = re.sub(r"\n#   ", " ", path(name).read_text(encoding="utf-8").split("\n\n")[0])
+    lines = re.findall(r"(?:sam4mllm|-m sam4mllm\.cli) finetune (recipes/\S+\.yaml[^;\n]*)", head)
+    return [[argument for argument in shlex.split(line) if not argument.startswith("--")] for line in lines]
 
 
 @pytest.mark.parametrize("name", TUNING)
-def test_the_commands_of_its_story_load(name, monkeypatch):
+def test_the_commands_of_a_recipe_load(name, monkeypatch):
     monkeypatch.chdir(RECIPES.parent)
-    said = commands(name)
-    assert [f"recipes/{name}.yaml"] in said
-    assert any(len(words) > 1 for words in said), "no override is shown"
-    for file, *overrides in said:
+    recipe_commands = commands(name)
+    assert [f"recipes/{name}.yaml"] in recipe_commands
+    assert any(len(arguments) > 1 for arguments in recipe_commands), "no command has an override"
+    for file, *overrides in recipe_commands:
         assert load(Path(file), FinetuneConfig, overrides)
 
 
 @pytest.mark.parametrize("name", TUNING)
-def test_it_names_targets_only_where_something_says_them(name):
+def test_a_recipe_has_targets_only_if_it_trains_ppg(name):
     recipe = load(path(name), FinetuneConfig)
     assert recipe.rows.mixture.ppg or not any(source.targets for source in recipe.data)
 
 
 @pytest.mark.parametrize("name", sorted({*CLASSES} - {"lora"}))
-def test_it_says_that_the_weights_of_that_name_were_not_run(name):
-    assert "were not run here" in path(name).read_text(encoding="utf-8")
+def test_a_recipe_says_that_its_weights_were_not_run(name):
+    assert "Not run with these weights" in path(name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder of samples, and of each class a model that is built once."""
+    """A folder of samples, and a function that builds a model of each class once."""
     root = tmp_path_factory.mktemp("built")
     samples = []
     for index in range(2):
@@ -108,7 +108,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def beside(built, tmp_path, monkeypatch):
-    """A working folder with the samples, the recipes, and the model of a class as ``model``."""
+    """Makes a working folder with the samples, the recipes, and a model of a class as ``model``."""
     root, model = built
 
     def placed(family: str) -> None:
@@ -125,7 +125,7 @@ def beside(built, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TUNING)
-def test_it_trains_a_small_model_of_its_class(name, beside, command):
+def test_a_recipe_trains_a_small_model_of_its_class(name, beside, command):
     beside(CLASSES[name])
     code, out, err = command("finetune", path(name), *SMALL)
     assert (code, out.splitlines()[-1:]) == (0, ["written to out"]), err
@@ -135,7 +135,7 @@ def test_it_trains_a_small_model_of_its_class(name, beside, command):
     assert card["prompters"]["pqpp"] == load(path(name), FinetuneConfig).pqpp.given
 
 
-def test_a_model_without_a_chat_template_is_taught_and_asked_with_the_recipes(beside, command):
+def test_a_model_without_a_chat_template_is_trained_and_run_with_that_of_the_recipe(beside, command):
     beside("paligemma")
     Path("bare").mkdir()
     for file in Path("model").iterdir():
@@ -152,7 +152,7 @@ def test_a_model_without_a_chat_template_is_taught_and_asked_with_the_recipes(be
     assert code == 0
     assert command("merge", "out", "--out", "merged")[0] == 0
     assert command(*asked, "--mllm", "merged")[:2] == (0, out)
-    # its own template in the tests is of the same shape
+    # in the tests, the model has a template of the same form
     assert command(*asked, "--mllm", "model", "--adapter", "out")[:2] == (0, out)
 
 

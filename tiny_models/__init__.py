@@ -1,1 +1,1 @@
-"""How the embedded `tiny` models were trained: run from a checkout, not part of the package."""
+"""Training code of the embedded `tiny` models; runs from a checkout and is not part of the package."""

@@ -1,4 +1,4 @@
-"""What ``python -m tiny_models.X RECIPE [key=value …]`` has in common. Knows no recipe."""
+"""The command line of ``python -m tiny_models.X RECIPE [key=value …]``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 def command(kind: type[T], do: Callable[[T], None]) -> None:
-    """Load the recipe that the command line names and do it; a user's mistake is one line and exit code 2."""
+    """Load the recipe named on the command line and run ``do`` on it; a `UserError` gives one line and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     with told():
         if len(sys.argv) < 2:
-            raise UserError("give a recipe, and then key=value for what is to be otherwise")
+            raise UserError("no recipe given: pass a recipe file, then key=value to override its values")
         do(load(Path(sys.argv[1]), kind, sys.argv[2:]))

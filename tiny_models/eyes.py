@@ -1,8 +1,8 @@
-"""What the tiny MLLM's eyes are taught: each patch says in words where it is, which figure lies there, and its box.
+"""Auxiliary loss for the tiny MLLM's image encoder: each patch predicts its position, its figure and the figure's box.
 
-From random weights words and pictures must be learned at once, and boxes stay random for tens of thousands of scenes;
-eyes that see figures already shorten that to a few thousand. The words are those of the language model's own table, so
-that a patch lies near the words for what it shows. Knows nothing of phrases.
+With random weights, language and images are learned at the same time, and boxes stay random for tens of thousands of
+scenes. Training the encoder first reduces this to a few thousand. Patches are classified by their similarity to the
+language model's token embeddings, so that a patch is embedded near the words for its content.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from sam4mllm.synthetic import COLOURS, SHAPES, SIZES, Drawing
 from tiny_models.model import PATCH, SIDE
 
 CELLS = SIDE // PATCH
-COVERED = 0.06  # of a patch, from where on it belongs to a figure
-SHARP = 3.0  # the factor of a patch's likeness to a word
+COVERED = 0.06  # the least share of a patch that a figure must cover
+SHARP = 3.0  # scale of the similarity between a patch and a word
 NAMES = tuple(("ground", *(f"Ġ{word}" for word in words)) for words in (SHAPES, COLOURS, SIZES))
 PLACES = tuple(f"<p{place:03d}>" for place in range(SIDE + 1))
-NEAR = 2.0  # pixels: the standard deviation about a true edge that counts as right
+NEAR = 2.0  # pixels: standard deviation of the soft labels around an edge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """What each patch should say.
+    """The labels of each patch.
 
     Attributes:
-        kinds: shape, colour and size of its figure, counted from 1; 0 for none.
-        boxes: of what is seen of its figure, xyxy in shares of the picture.
-        parts: its own pixels, 1 where they are the figure's.
-        figured: whether a figure lies on it.
+        kinds: shape, colour and size of its figure, starting at 1; 0 without a figure.
+        boxes: the box of the figure's visible part, xyxy, as shares of the image's size.
+        parts: the patch's pixels: 1 on the figure, otherwise 0.
+        figured: whether the patch belongs to a figure.
     """
 
     kinds: Int64[np.ndarray, "patches 3"]
@@ -64,11 +64,11 @@ def dense(drawing: Drawing) -> Dense:
 
 
 class Eyes(nn.Module):
-    """The heads that read the labels off what the language model is shown of each patch; thrown away at the end.
+    """Heads that predict the labels from the projected patches; they are not saved with the model.
 
     Args:
-        width: numbers for each patch.
-        token: from a token to its row in the table of words.
+        width: length of a projected patch.
+        token: returns the id of a token.
     """
 
     def __init__(self, width: int, token: Callable[[str], int]) -> None:
@@ -84,16 +84,16 @@ class Eyes(nn.Module):
     def loss(
         self, shown: Float[Tensor, "scenes patches width"], table: Float[Tensor, "words width"], labels: Sequence[Dense]
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropies of the kinds, most of all the shape, and of the edges as places; L1 of the boxes; the parts.
+        """Cross-entropies of kinds (mostly the shape), edges, positions and parts, and the L1 loss of the boxes.
 
         Args:
-            shown: what the language model is shown of each patch.
-            table: its embeddings of words.
-            labels: of each scene.
+            shown: the projected patches, as the language model receives them.
+            table: the language model's token embeddings.
+            labels: the labels of each scene.
 
         Returns:
-            The loss, and figures for the log: the share of figures' patches whose shape is right, and the boxes' L1
-            in shares of the picture.
+            The loss, and for the log the share of figure patches with the correct shape, and the L1 loss of the boxes
+            as a share of the image's size.
         """
         kinds, boxes, parts, figured = (
             torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in Dense.__slots__
@@ -102,33 +102,35 @@ class Eyes(nn.Module):
         shapes, colours, sizes = (SHARP * likeness @ table[names].T for names in self.names)
         everywhere = functional.cross_entropy(shapes.flatten(0, 1), kinds[..., 0].flatten())
         named = [
-            functional.cross_entropy(found[figured], kinds[..., index][figured])
-            for index, found in enumerate((shapes, colours, sizes))
+            functional.cross_entropy(logits[figured], kinds[..., index][figured])
+            for index, logits in enumerate((shapes, colours, sizes))
         ]
         placed, pixels = torch.split(self.rest(shown), [4, PATCH**2], dim=-1)
         off = (placed - boxes).abs()[figured].mean()
-        drawn = functional.binary_cross_entropy_with_logits(pixels, parts)
-        said = self._said(self.edges(likeness[figured]), SIDE * boxes[figured], table, NEAR)
-        own = self._said(self.own(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4)
+        part_loss = functional.binary_cross_entropy_with_logits(pixels, parts)
+        edges = self._place_loss(self.edges(likeness[figured]), SIDE * boxes[figured], table, NEAR)
+        positions = self._place_loss(self.own(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4)
         right = (shapes.argmax(-1) == kinds[..., 0])[figured].float().mean()
-        total = everywhere + named[0] + 0.5 * (named[1] + named[2]) + 10 * off + 0.5 * drawn + 0.2 * (said + own)
+        total = (
+            everywhere + named[0] + 0.5 * (named[1] + named[2]) + 10 * off + 0.5 * part_loss + 0.2 * (edges + positions)
+        )
         return total, {"shape": right.item(), "box": off.item()}
 
-    def _said(
+    def _place_loss(
         self,
-        said: Float[Tensor, "*n said"],
+        vectors: Float[Tensor, "*n vectors"],
         true: Float[Tensor, "*n places"],
         table: Float[Tensor, "words width"],
         deviation: float,
     ) -> Tensor:
-        """Cross-entropy of places said in the table's words against true ones in pixels."""
-        words = said.reshape(true.numel(), -1)
-        words = SHARP * functional.rms_norm(words, words.shape[-1:]) @ table[self.places].T
-        return functional.cross_entropy(words, near(true.flatten(), deviation))
+        """Cross-entropy of places, predicted as similarities to the place tokens, against true ones in pixels."""
+        queries = vectors.reshape(true.numel(), -1)
+        logits = SHARP * functional.rms_norm(queries, queries.shape[-1:]) @ table[self.places].T
+        return functional.cross_entropy(logits, near(true.flatten(), deviation))
 
 
 def near(places: Float[Tensor, "n"], deviation: float) -> Float[Tensor, "n places"]:
-    """For true places in pixels, how much each pixel's place token counts as right: a normal distribution about it."""
-    apart = torch.arange(SIDE + 1)[None] - places[:, None]
-    weights = torch.exp(-0.5 * (apart / deviation) ** 2)
+    """Soft labels over the place tokens for places in pixels: a normal distribution around each place."""
+    distance = torch.arange(SIDE + 1)[None] - places[:, None]
+    weights = torch.exp(-0.5 * (distance / deviation) ** 2)
     return weights / weights.sum(dim=1, keepdim=True)

@@ -1,7 +1,4 @@
-"""What the tiny MLLM is taught on scenes: conversations about all that is said of a scene, and what is at a place.
-
-Knows nothing of models and tokens.
-"""
+"""Training conversations of the tiny MLLM: boxes of a scene's expressions, and the figures at places."""
 
 from __future__ import annotations
 
@@ -20,25 +17,25 @@ from sam4mllm.training.dataset.examples import box_turns
 
 
 def ask_name(point: Point, dialect: Dialect, frame: Frame) -> str:
-    """Ask what is at a place: the base's other skill, which shows whether a later lesson made it forget."""
+    """The question about the figure at a place; also used to check whether fine-tuning makes the base forget."""
     return f"What is at {dialect.write_point(point, frame)}?"
 
 
 def ask_there(phrase: str) -> str:
-    """Ask whether a scene holds what a phrase means: the base's third skill, by which it knows yes and no."""
+    """The yes/no question whether a scene contains what a phrase describes."""
     return f'Is there "{phrase}"?'
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How much is asked of a scene, beside the boxes of each of its expressions.
+    """The numbers of questions per scene, besides one about the boxes of each expression.
 
     Attributes:
-        names: places for which it is asked what is there.
-        there: expressions for which it is asked whether there is such a thing.
-        kinds: places in figures' boxes for which it is asked whether a thing of such a kind is there.
-        most: conversations that are kept in all, chosen at random.
-        longer: the share of conversations that have a second turn, another's.
+        names: questions about the figure at a place.
+        there: questions whether an expression has a target.
+        kinds: questions whether a kind of figure is at a place inside a figure's box.
+        most: the most conversations per scene, selected at random.
+        longer: the share of conversations that continue with the question and reply of another one.
     """
 
     names: int = 2
@@ -49,9 +46,9 @@ class Asked:
 
 
 def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.random.Generator) -> list[list[Turn]]:
-    """Short conversations: the boxes of each expression of a scene, what is at places, and whether some are there.
+    """Short conversations: boxes of a scene's expressions, figures at places, and yes/no questions.
 
-    No question is about points on what an expression means, and no reply holds a point.
+    No question is about a point of an expression's target, and no reply contains a point.
     """
     frame = _frame(drawing)
     parts = [
@@ -80,14 +77,14 @@ def _prompts(drawing: Drawing, expression: Expression) -> list[Prompt]:
 
 
 def naming(drawing: Drawing, dialect: Dialect, rng: np.random.Generator) -> list[Turn]:
-    """What is at a place, mostly one on a figure: a question and its reply."""
+    """The question and reply about what is at a place, which is mostly on a figure."""
     point, figure = _place(drawing, rng)
-    said = f"{figure.size} {figure.colour} {figure.shape}" if figure else "ground"
-    return [Turn("user", ask_name(point, dialect, _frame(drawing))), Turn("assistant", said)]
+    name = f"{figure.size} {figure.colour} {figure.shape}" if figure else "ground"
+    return [Turn("user", ask_name(point, dialect, _frame(drawing))), Turn("assistant", name)]
 
 
 def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
-    """Whether a thing of a figure's kind is at a place in that figure's box: half of the places lie on the figure."""
+    """The question whether a figure's kind is at a place in that figure's box; half of the places are on the figure."""
     model = drawing.figures[int(rng.integers(len(drawing.figures)))]
     shape, colour = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
     noun = Noun(model.shape if shape else None, model.colour if colour else None)
@@ -96,28 +93,28 @@ def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Ge
     window[y0:y1, x0:x1] = True
     off = window & ~model.mask
     point = _deep(off if rng.random() < 0.5 and off.any() else model.mask, rng)
-    there = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
+    figures = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
     text = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
-    return [Turn("user", text), Turn("assistant", say_label(bool(noun.matches(there))))]
+    return [Turn("user", text), Turn("assistant", say_label(bool(noun.matches(figures))))]
 
 
 def _place(drawing: Drawing, rng: np.random.Generator) -> tuple[Point, Figure | None]:
-    """A place, mostly one on a figure, and the figure that is there."""
+    """A random place, mostly on a figure, and the figure at that place, if any."""
     mask = drawing.figures[int(rng.integers(len(drawing.figures)))].mask
     point = _somewhere(mask if rng.random() < 0.85 else np.ones_like(mask), rng)
-    found = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
-    return point, found[0] if found else None
+    figures = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
+    return point, figures[0] if figures else None
 
 
 def _deep(mask: Mask, rng: np.random.Generator) -> Point:
-    """The centre of a pixel of a mask, the likelier the further from the mask's edge."""
+    """The centre of a random pixel of a mask; pixels far from its edge are more likely."""
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5).astype(np.float64)
     y, x = divmod(int(rng.choice(mask.size, p=(depth / depth.sum()).ravel())), mask.shape[1])
     return Point(x + 0.5, y + 0.5)
 
 
 def _somewhere(mask: Mask, rng: np.random.Generator) -> Point:
-    """The centre of a pixel of a mask."""
+    """The centre of a random pixel of a mask."""
     rows, columns = np.nonzero(mask)
-    at = int(rng.integers(len(rows)))
-    return Point(float(columns[at]) + 0.5, float(rows[at]) + 0.5)
+    index = int(rng.integers(len(rows)))
+    return Point(float(columns[index]) + 0.5, float(rows[index]) + 0.5)

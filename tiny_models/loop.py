@@ -1,7 +1,4 @@
-"""A training loop for the embedded models: Muon and AdamW, one schedule, checkpoints that a stopped run goes on from.
-
-Knows neither models nor lessons.
-"""
+"""A training loop for the embedded models: Muon and AdamW, one schedule, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -27,16 +24,16 @@ WARMUP = 60  # steps
 
 @dataclass(frozen=True)
 class Loop:
-    """How to train.
+    """The settings of the loop.
 
     Attributes:
-        eyes: steps of the first part, in which the picture's encoder is taught alone, at one learning rate.
-        steps: of the second part, with a cosine to a thirtieth of the learning rate.
-        learning_rate: of both optimizers.
+        eyes: steps of the first part, which trains the image encoder alone with a constant learning rate.
+        steps: steps of the second part, with a cosine schedule down to 0.03 of the learning rate.
+        learning_rate: the highest learning rate of both optimizers.
         every: steps between checkpoints.
 
     Raises:
-        UserError: for numbers that are none of these.
+        UserError: if a value is out of range.
     """
 
     eyes: int
@@ -47,19 +44,18 @@ class Loop:
     def __post_init__(self) -> None:
         if min(self.eyes, self.steps) < 0 or self.every < 1 or not self.learning_rate > 0:
             raise UserError(
-                f"a loop has 0 or more steps of each part, a learning rate above 0 and checkpoints every 1 or more "
-                f"steps, got {self}"
+                f"loop: eyes and steps must be 0 or more, learning_rate above 0 and every 1 or more, got {self}"
             )
 
 
 def about(recipe: Any) -> str:
-    """What decides the weights: all of a recipe but where its model goes, and how often it is saved."""
+    """The values of a recipe that determine the weights: all but the output folder and the checkpoint interval."""
     values = {name: value for name, value in asdict(recipe).items() if name != "out"}
     return str(values | {"loop": {name: value for name, value in values["loop"].items() if name != "every"}})
 
 
 def share(step: int, loop: Loop) -> float:
-    """The learning rate of a step, as a share of the highest: each part begins with a short rise."""
+    """The learning rate of a step as a share of the highest; each part starts with a short warmup."""
     if step < loop.eyes:
         return min(1.0, (step + 1) / WARMUP)
     step -= loop.eyes
@@ -67,7 +63,7 @@ def share(step: int, loop: Loop) -> float:
 
 
 def optimizers(modules: Sequence[nn.Module], learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for the matrices of linear layers, AdamW for all other weights, tied ones once."""
+    """Muon (Jordan et al., 2024) for the matrices of linear layers, AdamW for all others; tied weights occur once."""
     inner = {
         layer.weight
         for module in modules
@@ -76,10 +72,10 @@ def optimizers(modules: Sequence[nn.Module], learning_rate: float) -> list[torch
     }
     every = dict.fromkeys(weight for module in modules for weight in module.parameters())
     matrices = [weight for weight in every if weight in inner]
-    others = [weight for weight in every if weight not in inner]
+    remaining = [weight for weight in every if weight not in inner]
     return [
         torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(remaining, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
@@ -91,23 +87,23 @@ def train(
     saved: Callable[[int], None],
     about: str = "",
 ) -> None:
-    """Train, or go on from the checkpoint of a run that was stopped, to the same weights.
+    """Train, or resume a stopped run, with the same resulting weights.
 
     Args:
-        modules: by name, whose weights are trained in place.
-        loss: of a step, the same for the same step, and figures for the log.
-        loop: how.
+        modules: the modules by name; their weights are trained in place.
+        loss: returns the loss of a step, which must depend on the step only, and figures for the log.
+        loop: the settings.
         out: the folder for the checkpoint.
-        saved: called after each checkpoint, and where nothing is left to do, with the number of steps done, to write
-            the model and to measure it.
-        about: what decides the weights; a run is not gone on with another.
+        saved: called with the number of finished steps after each checkpoint, and if there are no steps left; it
+            writes and measures the model.
+        about: the values that determine the weights; a run only resumes if they are equal.
 
     Raises:
-        UserError: where ``out`` holds a run of something else.
+        UserError: if ``out`` contains another run.
     """
-    torch.manual_seed(0)  # of what the modules draw while they train, if anything
+    torch.manual_seed(0)  # for random draws of the modules during training
     steppers = optimizers(list(modules.values()), loop.learning_rate)
-    parts: dict[str, Any] = modules | {f"optimizer {index}": each for index, each in enumerate(steppers)}
+    parts: dict[str, Any] = modules | {f"optimizer {index}": stepper for index, stepper in enumerate(steppers)}
     weights = [weight for module in modules.values() for weight in module.parameters()]
     sums: dict[str, list[float]] = {}
     first, last = _restore(parts, out, about), loop.eyes + loop.steps
@@ -154,16 +150,16 @@ def _store(parts: dict[str, Any], out: Path, step: int, about: str) -> None:
 
 
 def _restore(parts: dict[str, Any], out: Path, about: str) -> int:
-    """Bring back the last checkpoint's weights and optimizers; returns the steps that are done.
+    """Load the last checkpoint's weights and optimizers, and return the number of finished steps.
 
     Raises:
-        UserError: for a checkpoint of something else.
+        UserError: if the checkpoint belongs to another run.
     """
     if not (out / CHECKPOINT).exists():
         return 0
     stored = torch.load(out / CHECKPOINT, weights_only=True)
     if stored["about"] != about:
-        raise UserError(f"{out} was begun with another recipe ({stored['about']}): give another out")
+        raise UserError(f"{out} was started with another recipe ({stored['about']}): set another out")
     for name, part in parts.items():
         part.load_state_dict(stored[name])
     return int(stored["step"])

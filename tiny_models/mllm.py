@@ -1,8 +1,8 @@
-"""The tiny MLLM, from random weights: its eyes first, then boxes and names in conversations.
+"""Trains the tiny MLLM from random weights: first its image encoder, then boxes and names in conversations.
 
-Run as ``python -m tiny_models.mllm RECIPE [key=value …]``; a run that was stopped goes on. When it is done it can
-say what is at a place, and whether a thing of some kind is. It has never said a point, nor been asked the questions of
-PPG and PQPP: those are for a LoRA to teach.
+Run as ``python -m tiny_models.mllm RECIPE [key=value …]``; a stopped run resumes. The trained model finds boxes, names
+the figure at a place, and answers whether a kind of figure is at a place. It is trained neither on replies with points
+nor on the questions of PPG and PQPP, which are left to a LoRA.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tiny_models.model import PATCH, ROW, SIDE, build, unmet
 from tiny_models.packing import Packer
 
 log = logging.getLogger(__name__)
-NEVER = -1e4  # the logit of a token that is not to be learned from; an infinite one times 0 is not 0
-BLURRED = 1.0  # pixels: the standard deviation about a true coordinate that counts as right
+NEVER = -1e4  # the logit of masked tokens; not -inf, because -inf times 0 is NaN
+BLURRED = 1.0  # pixels: standard deviation of the soft labels around a coordinate
 
 
 @dataclass(frozen=True)
 class MllmTraining:
-    """A training run of the tiny MLLM; the recipe says what each value is for."""
+    """The values of a training run of the tiny MLLM; comments in the recipe explain them."""
 
     out: str
     loop: Loop
@@ -54,15 +54,15 @@ class MllmTraining:
 
     def __post_init__(self) -> None:
         Level(objects=self.objects)
-        if self.seed < 0 or self.scenes < 1 or not self.twins or not all(0 <= each <= 0.85 for each in self.twins):
+        if self.seed < 0 or self.scenes < 1 or not self.twins or not all(0 <= share <= 0.85 for share in self.twins):
             raise UserError(
-                f"a training has a seed of 0 or more, 1 or more scenes a step, and twins of 0 to .85, got {self.seed}, "
-                f"{self.scenes} and {self.twins}"
+                f"seed must be 0 or more, scenes 1 or more and twins 0 to 0.85, got seed {self.seed}, "
+                f"scenes {self.scenes} and twins {self.twins}"
             )
 
 
 class Lessons:
-    """The loss of each step, over a model that is trained elsewhere."""
+    """The loss of each step, for a model that `loop.train` trains."""
 
     def __init__(self, model: Any, tokenizer: Any, recipe: MllmTraining) -> None:
         self.model, self.recipe = model, recipe
@@ -73,35 +73,35 @@ class Lessons:
         self.unmet = unmet(tokenizer)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Of what the eyes say of a step's scenes and, after the first part, of what is said in conversations."""
+        """The encoder's auxiliary loss on a step's scenes and, after the first part, the loss of the replies."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, 1, step])
         levels = [Level(objects=recipe.objects, twins=twins) for twins in recipe.twins]
         drawings = [
             draw_split("train", int(rng.integers(2**40)), levels[index % len(levels)]) for index in range(recipe.scenes)
         ]
-        table, shown = self.model.get_input_embeddings().weight, self.shown(drawings)
-        value, figures = self.eyes.loss(shown, table, [dense(drawing) for drawing in drawings])
+        table, patches = self.model.get_input_embeddings().weight, self.shown(drawings)
+        value, figures = self.eyes.loss(patches, table, [dense(drawing) for drawing in drawings])
         if step < recipe.loop.eyes:
             return value, figures
-        said, more = self.said(drawings, shown, rng)
-        return said + recipe.sight * value, figures | more
+        reply_loss, reply_figures = self.said(drawings, patches, rng)
+        return reply_loss + recipe.sight * value, figures | reply_figures
 
     def shown(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
-        """What the language model is shown of each patch: the last layer before the closing norm, projected."""
+        """The patches for the language model: the encoder's last layer before the final norm, projected."""
         pixels = torch.from_numpy(np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2))
         seen = self.model.model.vision_tower(pixels.float() / 127.5 - 1, output_hidden_states=True).hidden_states[-1]
-        shown: Tensor = self.model.model.multi_modal_projector(seen)
-        return shown
+        patches: Tensor = self.model.model.multi_modal_projector(seen)
+        return patches
 
     def said(
-        self, drawings: Sequence[Drawing], shown: Float[Tensor, "scenes patches width"], rng: np.random.Generator
+        self, drawings: Sequence[Drawing], patches: Float[Tensor, "scenes patches width"], rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy of the replies; a coordinate's neighbours are right, too, by their nearness."""
+        """Cross-entropy of the replies, with soft labels for coordinates."""
         recipe = self.recipe
         packed = self.packer.pack([boxes_lessons(drawing, recipe.asked, ROW, rng) for drawing in drawings])
         embedded = self.model.get_input_embeddings()(packed.ids).clone()
-        embedded[packed.ids == self.image] = shown.flatten(0, 1)
+        embedded[packed.ids == self.image] = patches.flatten(0, 1)
         states = self.model.model.language_model(
             inputs_embeds=embedded,
             attention_mask=torch.where(packed.mask, 0.0, torch.finfo(torch.float32).min),
@@ -113,17 +113,17 @@ class Lessons:
         logits[:, self.unmet] = NEVER
         places = labels - self.first_place
         placed = (places >= 0) & (places <= SIDE)
-        wanted = torch.zeros(int(placed.sum()), logits.shape[1])
-        wanted[:, self.first_place : self.first_place + SIDE + 1] = near(places[placed].float(), BLURRED)
-        words = functional.cross_entropy(logits[~placed], labels[~placed], reduction="sum")
-        numbers = functional.cross_entropy(logits[placed], wanted, reduction="sum")
+        soft_labels = torch.zeros(int(placed.sum()), logits.shape[1])
+        soft_labels[:, self.first_place : self.first_place + SIDE + 1] = near(places[placed].float(), BLURRED)
+        text_loss = functional.cross_entropy(logits[~placed], labels[~placed], reduction="sum")
+        place_loss = functional.cross_entropy(logits[placed], soft_labels, reduction="sum")
         off = (logits[placed].argmax(-1) - labels[placed]).abs().float().mean()
-        figures = {"words": words.item() / int((~placed).sum()), "off": off.item()}
-        return (words + numbers) / len(labels), figures
+        figures = {"words": text_loss.item() / int((~placed).sum()), "off": off.item()}
+        return (text_loss + place_loss) / len(labels), figures
 
 
 def make(recipe: MllmTraining) -> Path:
-    """Train what is not trained yet, and return the model's folder."""
+    """Train, or resume a stopped run, and return the model's folder."""
     out = Path(recipe.out)
     model, processor = build(recipe.seed)
     if recipe.start is not None:
@@ -142,27 +142,27 @@ def make(recipe: MllmTraining) -> Path:
 
 
 def measure(mllm: HfMLLM, split: Split, count: int) -> dict[str, float]:
-    """The share of boxes found among ``count`` expressions of one target each, by the number of figures in a scene."""
+    """The share of boxes found among ``count`` expressions with one target, by number of figures in the scene."""
     levels = {f"{most} figures": Level(objects=(most, most), kinds=("res",)) for most in (1, 2, 3, 4)}
-    levels["2 apart"] = Level(objects=(2, 2), kinds=("res",), twins=0, nested=0)  # no box is right for both
+    levels["2 apart"] = Level(objects=(2, 2), kinds=("res",), twins=0, nested=0)  # no box fits both figures
     return {name: found(mllm, split, level, count) for name, level in levels.items()}
 
 
 def found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
-    """The share of ``count`` expressions of one target whose box is found with an IoU of .5 or more."""
-    queries, truths, index = list[Query](), [], 0
+    """The share of ``count`` expressions of one target whose box is found with an IoU of 0.5 or more."""
+    queries, boxes, index = list[Query](), [], 0
     while len(queries) < count:
         drawing = draw_split(split, index, level)
         index += 1
         for expression in drawing.expressions:
             if len(expression.targets) == 1:
                 queries.append(Query(drawing.image, expression.text))
-                truths.append(drawing.figures[expression.targets[0]].seen_box)
+                boxes.append(drawing.figures[expression.targets[0]].seen_box)
     hits = 0
     for start in range(0, count, 50):
         promptings = BoxPrompter(mllm)(queries[start : min(start + 50, count)])
-        for prompting, truth in zip(promptings, truths[start:], strict=False):
-            hits += len(prompting.prompts) == 1 and box_iou(prompting.prompts[0].box, truth) >= 0.5
+        for prompting, box in zip(promptings, boxes[start:], strict=False):
+            hits += len(prompting.prompts) == 1 and box_iou(prompting.prompts[0].box, box) >= 0.5
     return hits / count
 
 

@@ -1,7 +1,7 @@
-"""The tiny MLLM: a mainstream class at one and a half million parameters, with its own words, places and chat template.
+"""The tiny MLLM: a standard transformers class with 1.5 million parameters, and its tokenizer and chat template.
 
-Its tokenizer has a token for every word of the synthetic scenes, for every pixel of a 112 x 112 picture along an axis,
-and for each constant piece of our questions, so that a turn is a dozen tokens; all else is spelled in bytes.
+The tokenizer has a token for every word of the synthetic scenes, for every pixel position along an axis of a 112 x 112
+image, and for each constant part of the prompts, so that a turn has about a dozen tokens. Other text is in bytes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tiny_models.lessons import ask_name, ask_there
 
 SIDE, PATCH = 112, 8
 ROW = dialect("tiny")
-EMBEDDED = 3.0  # times the usual size, initial embeddings of words are as large as trained ones
+EMBEDDED = 3.0  # scales initial token embeddings to the size of trained ones
 SIDES = ("inside", "outside")
-LATTICE = 9  # points at most, of either side, that the recipes beside this package ask of PPG
+LATTICE = 9  # the most positive or negative points that the tiny recipes ask PPG for
 SPECIAL = ("<pad>", "<image>", "<user>", "<reply>", "<end>")
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<user>{% for c in m['content'] %}"
@@ -36,8 +36,12 @@ TEMPLATE = (
 )
 
 _FRAME, _MARK, _BOX, _POINT = Frame.whole(SIDE, SIDE), "@@", Box(1, 2, 3, 4), Point(5, 6)
-_BASE = (ask_boxes(_MARK, ROW), ask_name(_POINT, ROW, _FRAME), ask_there(_MARK))  # the base's own questions
-_POINTS = (  # PPG's and PQPP's
+_BASE = (
+    ask_boxes(_MARK, ROW),
+    ask_name(_POINT, ROW, _FRAME),
+    ask_there(_MARK),
+)  # the questions that the base is trained on
+_POINTS = (  # the questions of PPG and PQPP
     ask_prompts(_MARK, LATTICE, LATTICE, ROW),
     ask_point(_POINT, _MARK, ROW, _FRAME),
     ask_point(_POINT, _MARK, ROW, _FRAME, _BOX),
@@ -56,7 +60,7 @@ def build(seed: int) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     model = tf.AutoModelForImageTextToText.from_config(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight.mul_(EMBEDDED)  # what is never met keeps the size of what is
+        model.get_input_embeddings().weight.mul_(EMBEDDED)  # tokens that never occur keep the size of those that do
     model.generation_config = tf.GenerationConfig(**ends)
     processor = PROCESSOR_MAPPING[type(config)](
         image_processor=tf.SiglipImageProcessor(size={"height": SIDE, "width": SIDE}),
@@ -94,18 +98,18 @@ def _tokenizer() -> Any:
 
 
 def unmet(tokenizer: Any) -> list[int]:
-    """The tokens that only PPG and PQPP ask or say: a LoRA is to find them as they were made.
+    """The tokens that occur only in questions and replies of PPG and PQPP; their embeddings keep their initial values.
 
-    Left among the words that a base could say, each lesson would press all of them away along one direction, until
-    they are all but the same to whoever reads them.
+    If the loss included them as possible outputs, training would push all of them in the same direction, until their
+    embeddings were almost equal.
     """
-    asked = _pieces(_POINTS) - _pieces(_BASE)
-    said = {form for word in SIDES for form in (word, f"Ġ{word}")}
-    return sorted(tokenizer.convert_tokens_to_ids([*asked, *said]))
+    question_pieces = _pieces(_POINTS) - _pieces(_BASE)
+    side_words = {form for word in SIDES for form in (word, f"Ġ{word}")}
+    return sorted(tokenizer.convert_tokens_to_ids([*question_pieces, *side_words]))
 
 
-def _pieces(asked: Sequence[str]) -> set[str]:
-    """What questions say around the phrase and the places in them."""
+def _pieces(questions: Sequence[str]) -> set[str]:
+    """The constant parts of questions, around the phrase and the places."""
     for place in (ROW.write_box(_BOX, _FRAME), ROW.write_point(_POINT, _FRAME)):
-        asked = [text.replace(place, _MARK) for text in asked]
-    return {piece for text in asked for piece in text.split(_MARK) if piece}
+        questions = [text.replace(place, _MARK) for text in questions]
+    return {piece for text in questions for piece in text.split(_MARK) if piece}

@@ -1,7 +1,7 @@
-"""Many short conversations about one picture in one row, none of which sees another: the picture is encoded once.
+"""Packs short conversations about one image into one row, so that the image is encoded once.
 
-Each has the tokens and positions that it would have alone, so that all of them are the first thing that is asked.
-Holds for models whose pictures are a fixed run of tokens before the text, as the tiny one's.
+The conversations do not attend to each other, and each has the tokens and positions that it would have alone. This
+works for models with a fixed number of image tokens before the text, such as the tiny MLLM.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Packed:
     """A batch of rows, padded on the right.
 
     Attributes:
-        ids: tokens.
-        labels: the tokens of replies and of their ends; `IGNORED` elsewhere.
-        positions: of each token in its own conversation.
-        mask: whether a token (second last axis) sees another one (last axis).
+        ids: token ids.
+        labels: the tokens of replies with their end tokens; `IGNORED` elsewhere.
+        positions: each token's position in its conversation.
+        mask: whether a token (second last axis) attends to another token (last axis).
     """
 
     ids: Int64[Tensor, "rows n"]
@@ -36,11 +36,11 @@ class Packed:
 
 
 class Packer:
-    """Packs for a tokenizer whose template is that of `tiny_models.model`.
+    """Packs conversations with the tokenizer and the chat template of `tiny_models.model`.
 
     Args:
-        tokenizer: of the model.
-        image_tokens: how many a picture takes.
+        tokenizer: the model's tokenizer.
+        image_tokens: number of tokens per image.
     """
 
     def __init__(self, tokenizer: Any, image_tokens: int) -> None:
@@ -51,7 +51,7 @@ class Packer:
         self.opening = [self.user, *[image] * image_tokens]
 
     def pack(self, scenes: Sequence[Sequence[Sequence[Turn]]]) -> Packed:
-        """A row for each scene's conversations."""
+        """A batch with one row per scene."""
         rows = [self._row(conversations) for conversations in scenes]
         longest = max(len(row[0]) for row in rows)
         fills = (self.tokenizer.pad_token_id, IGNORED, 0, -1)
@@ -64,14 +64,14 @@ class Packer:
         return Packed(ids, labels, positions, (earlier & same)[:, None])
 
     def _row(self, conversations: Sequence[Sequence[Turn]]) -> tuple[list[int], list[int], list[int], list[int]]:
-        """Tokens, labels, positions and owners; the picture's tokens belong to nobody: 0."""
+        """Tokens, labels, positions, and the conversation number of each token; image tokens have number 0."""
         start = len(self.opening)
         ids, labels = list(self.opening), [IGNORED] * start
         positions, owners = list(range(start)), [0] * start
         for owner, turns in enumerate(conversations, start=1):
-            tokens, said = self._tokens(turns)
+            tokens, token_labels = self._tokens(turns)
             ids += tokens
-            labels += said
+            labels += token_labels
             positions += range(start, start + len(tokens))
             owners += [owner] * len(tokens)
         return ids, labels, positions, owners
@@ -79,9 +79,9 @@ class Packer:
     def _tokens(self, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
         tokens: list[int] = []
         labels: list[int] = []
-        for asked, said in zip(turns[::2], turns[1::2], strict=True):
-            question = [*([self.user] if tokens else []), *self._ids(asked.text), self.reply]
-            answer = [*self._ids(said.text), self.end]
+        for user, assistant in zip(turns[::2], turns[1::2], strict=True):
+            question = [*([self.user] if tokens else []), *self._ids(user.text), self.reply]
+            answer = [*self._ids(assistant.text), self.end]
             tokens += question + answer
             labels += [IGNORED] * len(question) + answer
         return tokens, labels

@@ -1,7 +1,6 @@
-"""What the tiny SAM's encoder is taught beside drawing: each patch says whose colour each of its pixels has, and a box.
+"""Auxiliary loss for the tiny SAM's encoder: each patch predicts the colours of its pixels and a box.
 
-Without it points go unread: the decoder cannot tell figures apart by what lies at a point before the encoder tells
-them apart. Knows nothing of prompts.
+Without this loss, points have no effect: the decoder cannot tell the figures at points apart until the encoder does.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from torch.nn import functional
 
 from sam4mllm.synthetic import COLOURS, Drawing
 
-SEEN = 4  # pixels of a figure in a patch, from where on the patch belongs to it
+SEEN = 4  # the least number of a figure's pixels in a patch that belongs to it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grain:
-    """What each patch should say.
+    """The labels of each patch.
 
     Attributes:
-        colours: of its pixels' figures, counted from 1; 0 for the ground. Figures that touch differ in colour.
-        boxes: of what is seen of the figure with the most pixels there, xyxy in shares of the picture.
-        figured: whether a figure lies on it.
+        colours: the colour of each pixel's figure, starting at 1; 0 for the background. Touching figures differ.
+        boxes: the visible box of the figure with the most pixels in the patch, xyxy, as shares of the image's size.
+        figured: whether the patch belongs to a figure.
     """
 
     colours: Int64[np.ndarray, "patches pixels"]
@@ -49,7 +48,7 @@ def grain(drawing: Drawing, patch: int) -> Grain:
 
 
 def coloured(drawing: Drawing) -> Int64[np.ndarray, "h w"]:
-    """Each pixel's figure's colour, counted from 1; 0 for the ground."""
+    """The colour of each pixel's figure, starting at 1; 0 for the background."""
     plane = np.zeros(drawing.image.shape[:2], dtype=np.int64)
     for figure in drawing.figures:
         plane[figure.mask] = COLOURS.index(figure.colour) + 1
@@ -57,7 +56,7 @@ def coloured(drawing: Drawing) -> Int64[np.ndarray, "h w"]:
 
 
 class Pixels(nn.Module):
-    """The head that reads the labels off an embedding; thrown away at the end."""
+    """A head that predicts the labels from an embedding; it is not saved with the model."""
 
     def __init__(self, channels: int, patch: int) -> None:
         super().__init__()
@@ -67,11 +66,11 @@ class Pixels(nn.Module):
     def loss(
         self, embedding: Float[Tensor, "scenes channels h w"], drawings: Sequence[Drawing]
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy of the pixels' colours + 5 x L1 of the boxes; both for the log."""
+        """Cross-entropy of the pixel colours + 5 x L1 of the boxes, and both terms for the log."""
         labels = [grain(drawing, self.patch) for drawing in drawings]
-        colours, boxes, figured = (_stacked([getattr(one, name) for one in labels]) for name in Grain.__slots__)
-        said, placed = torch.split(self.head(embedding.flatten(2).mT), [self.patch**2 * self.kinds, 4], dim=-1)
-        named = functional.cross_entropy(said.reshape(-1, self.kinds), colours.flatten())
+        colours, boxes, figured = (_stacked([getattr(label, name) for label in labels]) for name in Grain.__slots__)
+        colour_logits, placed = torch.split(self.head(embedding.flatten(2).mT), [self.patch**2 * self.kinds, 4], dim=-1)
+        named = functional.cross_entropy(colour_logits.reshape(-1, self.kinds), colours.flatten())
         off = (placed - boxes).abs()[figured].mean()
         return named + 5 * off, {"pixels": named.item(), "box": off.item()}
 

@@ -1,6 +1,6 @@
-"""The tiny SAM: a `SamModel` of half a million parameters, and its training on synthetic scenes from random weights.
+"""The tiny SAM: a `SamModel` with half a million parameters, trained on synthetic scenes from random weights.
 
-Run as ``python -m tiny_models.sam RECIPE [key=value …]``. Knows nothing of language.
+Run as ``python -m tiny_models.sam RECIPE [key=value …]``; a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from tiny_models.reading import Reading
 
 log = logging.getLogger(__name__)
 SIDE, PATCH, WIDTH, DEPTH = 112, 7, 96, 4
-WEIGHTS = 0.12  # standard deviation of layers this narrow; with the usual .02 the first masks' gradients are nothing
+WEIGHTS = 0.12  # initial standard deviation; with the usual 0.02, gradients vanish in such narrow layers
 TWINS = Level(objects=(2, 2), twins=1.0, nested=0.0)
 
 
 @dataclass(frozen=True)
 class SamTraining:
-    """A training run of the tiny SAM; the recipe says what each value is for."""
+    """The values of a training run of the tiny SAM; comments in the recipe explain them."""
 
     out: str
     loop: Loop
@@ -65,13 +65,14 @@ class SamTraining:
         Level(objects=self.objects, twins=self.twins)
         if self.seed < 0 or min(self.scenes, self.prompts, self.points) < 1 or not 0 <= self.boxless < 1:
             raise UserError(
-                f"a training has a seed of 0 or more, 1 or more scenes, prompts and points, and boxless of 0 to less "
-                f"than 1, got {self.seed}, {self.scenes}, {self.prompts}, {self.points} and {self.boxless}"
+                f"seed must be 0 or more, scenes, prompts and points 1 or more, and boxless 0 to less than 1, got seed "
+                f"{self.seed}, scenes {self.scenes}, prompts {self.prompts}, points {self.points} "
+                f"and boxless {self.boxless}"
             )
 
 
 def build(seed: int) -> tuple[SamModel, SamProcessor]:
-    """The model with random weights, and its processor; pictures are scaled to 112 pixels on their longer side."""
+    """The model with random weights, and its processor; images are scaled to 112 pixels on their longer side."""
     torch.manual_seed(seed)
     sizes = {"image_size": SIDE, "patch_size": PATCH}
     vision = SamVisionConfig(
@@ -83,16 +84,16 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
         num_pos_feats=32,
         window_size=0,
         global_attn_indexes=list(range(DEPTH)),
-        initializer_range=WEIGHTS,  # 1e-10 by default: the weights are meant to be loaded
-        use_rel_pos=False,  # half the time of attention, for places that the absolute ones tell, too
-        scale=1.0,  # by default random position features are so fine that nothing is learned from them
+        initializer_range=WEIGHTS,  # the default of 1e-10 is for weights that are loaded afterwards
+        use_rel_pos=False,  # saves half the time of attention; absolute positions are enough
+        scale=1.0,  # the default gives position features of too high a frequency to learn from
         **sizes,
     )
     prompts = SamPromptEncoderConfig(hidden_size=64, mask_input_channels=16, **sizes)
     decoder = SamMaskDecoderConfig(
         hidden_size=64,
         mlp_dim=256,
-        num_attention_heads=2,  # more heads of this width would have too few numbers each to find a point by
+        num_attention_heads=2,  # with more heads, each would be too narrow to locate a point
         iou_head_hidden_dim=64,
     )
     side = {"height": SIDE, "width": SIDE}
@@ -110,7 +111,7 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
 
 
 def jittered(box: Box, share: float, rng: np.random.Generator) -> Box:
-    """The box with each edge moved by up to ``share`` of its size, inside the picture."""
+    """The box with each edge moved by up to ``share`` of its size, clipped to the image."""
     moved = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height] + box.xyxy
     x0, y0, x1, y1 = (float(edge) for edge in moved)
     return Box(x0, y0, x1, y1).clip(SIDE, SIDE)
@@ -119,9 +120,9 @@ def jittered(box: Box, share: float, rng: np.random.Generator) -> Box:
 def examples(
     drawing: Drawing, recipe: SamTraining, count: int, boxed: bool, rng: np.random.Generator
 ) -> list[tuple[Prompt, Mask]]:
-    """Prompts of random figures of a scene with the masks they mean, ``count`` points each, drawn with replacement.
+    """Prompts with ``count`` points for random figures of a scene, drawn with replacement, and the figures' masks.
 
-    Points lie in the box also where the box is not shown; one of them is then on the figure.
+    Points are inside the box even if the prompt has no box; at least one of them is then on the figure.
     """
     chosen = []
     for figure in rng.choice(len(drawing.figures), recipe.prompts):
@@ -129,7 +130,7 @@ def examples(
         box = jittered(drawing.figures[figure].seen_box, recipe.jitter, rng)
         positive = int(rng.integers(0 if boxed else 1, count + 1)) if count else 0
         points = clicks(mask, box, positive, count - positive, rng)
-        points += clicks(mask, box, count - len(points), 0, rng)  # a box may hold nothing but the figure
+        points += clicks(mask, box, count - len(points), 0, rng)  # the figure may fill its box
         chosen.append((Prompt(box, points), mask))
     return chosen
 
@@ -140,35 +141,35 @@ def loss(
     truth: Tensor,
     certain: bool,
 ) -> Tensor:
-    """Cross-entropy x 5 + dice, and the squared error of every mask's predicted IoU.
+    """Cross-entropy x 5 + dice, and the squared error of each mask's predicted IoU.
 
-    Of the best of the masks where the prompt may mean several things, as in Segment Anything (appendix A, "Losses",
-    with cross-entropy in the place of focal loss); of all of them where it is ``certain``, or they would go on being
-    alternatives and points would be left unread.
+    For ambiguous prompts only the best mask counts, as in Segment Anything (appendix A, "Losses", with cross-entropy
+    instead of focal loss). For ``certain`` prompts all masks count; otherwise they would stay alternatives and points
+    would have no effect.
     """
     truth = truth[:, :, None].expand_as(logits)
     crossed = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-1, -2))
     likely = logits.sigmoid()
     dice = 1 - (2 * (likely * truth).sum((-1, -2)) + 1) / (likely.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
-    drawn, true = logits > 0, truth > 0.5
-    ious = (drawn & true).sum((-1, -2)) / (drawn | true).sum((-1, -2)).clamp(min=1)
-    each = 5 * crossed + dice
-    return (each if certain else each.amin(-1)).mean() + functional.mse_loss(scores, ious)
+    predicted, true = logits > 0, truth > 0.5
+    ious = (predicted & true).sum((-1, -2)) / (predicted | true).sum((-1, -2)).clamp(min=1)
+    losses = 5 * crossed + dice
+    return (losses if certain else losses.amin(-1)).mean() + functional.mse_loss(scores, ious)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What a step is about.
+    """The inputs and labels of a step.
 
     Attributes:
         drawings: the scenes.
-        pixels: of them, as the processor makes them.
-        prompts: the model's inputs beside the picture.
-        masks: that are meant, at the pictures' size.
-        truth: those at the decoder's size.
-        points: the colours at the prompts' points, counted from 1, 0 for the ground; None without points.
-        meant: the colours of the figures.
-        certain: whether the prompts should leave one mask to mean: two points or more, or points without a box.
+        pixels: the preprocessed images.
+        prompts: the model's other inputs.
+        masks: the target masks at image size.
+        truth: the target masks at the decoder's size.
+        points: the colours at the points, starting at 1, 0 for the background; None without points.
+        meant: the colours of the target figures.
+        certain: whether the prompts are unambiguous: two or more points, or points without a box.
     """
 
     drawings: list[Drawing]
@@ -182,7 +183,7 @@ class Batch:
 
 
 def batch(recipe: SamTraining, step: int) -> Batch:
-    """The batch of a step; the same for the same step and seed."""
+    """The batch of a step; it depends only on the step and the recipe."""
     rng = np.random.default_rng([recipe.seed, step])
     level = Level(objects=recipe.objects, kinds=("res",), twins=recipe.twins)
     boxed = bool(rng.random() >= recipe.boxless)
@@ -192,7 +193,7 @@ def batch(recipe: SamTraining, step: int) -> Batch:
     while len(drawings) < recipe.scenes:
         drawing = draw_split("train", int(rng.integers(2**40)), level)
         rows = examples(drawing, recipe, count, boxed, rng)
-        if all(len(prompt.points) == count for prompt, _ in rows):  # a figure of few pixels may lack them
+        if all(len(prompt.points) == count for prompt, _ in rows):  # a small figure may have too few pixels
             drawings.append(drawing)
             chosen.append(rows)
     prompts = {}
@@ -206,7 +207,7 @@ def batch(recipe: SamTraining, step: int) -> Batch:
     masks = torch.tensor(np.array([[mask for _, mask in rows] for rows in chosen]), dtype=torch.float32)
     truth = functional.interpolate(masks, size=(64, 64), mode="area").round()
     colours = [coloured(drawing) for drawing in drawings]
-    there = [
+    point_colours = [
         [[plane[int(p.y), int(p.x)] for p in prompt.points] for prompt, _ in rows]
         for rows, plane in zip(chosen, colours, strict=True)
     ]
@@ -216,7 +217,7 @@ def batch(recipe: SamTraining, step: int) -> Batch:
         _pixels(drawings),
         prompts,
         masks,
-        torch.tensor(np.array(there)) if count else None,
+        torch.tensor(np.array(point_colours)) if count else None,
         torch.tensor(np.array(meant)),
         truth,
         count > 1 or not boxed,
@@ -230,7 +231,7 @@ def _pixels(drawings: Sequence[Drawing]) -> Float[Tensor, "scenes 3 h w"]:
 
 
 def measure(model: SamModel, processor: SamProcessor, scenes: int, level: Level | None = None) -> dict[int, float]:
-    """cIoU in percent on val with the true box and 0, 1 (positive) or 3 + 3 clicks of each sign, by that number."""
+    """cIoU in percent on val by clicks: with the true box and no click, 1 positive, or 3 positive and 3 negative."""
     segmenter, sums = HfSegmenter(model, processor), {number: [0, 0] for number in (0, 1, 3)}
     for index in range(scenes):
         drawing = draw_split("val", index, level)
@@ -239,14 +240,14 @@ def measure(model: SamModel, processor: SamProcessor, scenes: int, level: Level 
             rng = np.random.default_rng([index, figure, number])
             mask, box = drawing.figures[figure].mask, drawing.figures[figure].seen_box
             prompt = Prompt(box, clicks(mask, box, number, number if number > 1 else 0, rng))
-            [drawn] = scene.segment([prompt])
-            sums[number][0] += int((drawn.mask & mask).sum())
-            sums[number][1] += int((drawn.mask | mask).sum())
-    return {number: round(100 * crossed / whole, 1) for number, (crossed, whole) in sums.items()}
+            [segmented] = scene.segment([prompt])
+            sums[number][0] += int((segmented.mask & mask).sum())
+            sums[number][1] += int((segmented.mask | mask).sum())
+    return {number: round(100 * intersection / union, 1) for number, (intersection, union) in sums.items()}
 
 
 def train(recipe: SamTraining) -> Path:
-    """Train, or go on from the checkpoint of a run that was stopped; returns the model's folder."""
+    """Train, or resume a stopped run, and return the model's folder."""
     out = Path(recipe.out)
     model, processor = build(recipe.seed)
     if recipe.start is not None:
@@ -259,13 +260,13 @@ def train(recipe: SamTraining) -> Path:
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         chosen = batch(recipe, step)
-        # not get_image_embeddings, which keeps no gradients
+        # get_image_embeddings would not keep gradients
         embedding = model.vision_encoder(chosen.pixels).last_hidden_state
         seen, figures = pixels.loss(embedding, chosen.drawings)
         if step < recipe.loop.eyes:
             return seen, figures
-        found = model(image_embeddings=embedding, **chosen.prompts, multimask_output=True)
-        value = loss(found.pred_masks, found.iou_scores, chosen.truth, chosen.certain)
+        output = model(image_embeddings=embedding, **chosen.prompts, multimask_output=True)
+        value = loss(output.pred_masks, output.iou_scores, chosen.truth, chosen.certain)
         figures["drawn"] = value.item()
         value = value + recipe.grain * seen
         if not chosen.certain:

@@ -1,4 +1,4 @@
-"""The demonstration: the whole method in minutes on the embedded models, by `sam4mllm demo`.
+"""The demo of `sam4mllm demo`: the complete method on the embedded models, in minutes.
 
-`recipe` has its values, `run` its steps, and `tables` what it shows. Knows no command line.
+`recipe` has the values of its recipe, `run` the steps, and `tables` the results.
 """

@@ -1,4 +1,4 @@
-"""The values of a demonstration, checked."""
+"""The values of the demo's recipe, checked."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ BASE, LONGER = "base-", "longer-"
 
 @dataclass(frozen=True)
 class Longer:
-    """Adapters that were taught one way each, and for longer; ``tiny`` for the package's own, None for none."""
+    """Adapters that were trained longer, one per prompter; ``tiny`` selects an embedded adapter, None no adapter."""
 
     ppg: str | None = None
     pqpp: str | None = None
 
     @property
     def folders(self) -> dict[str, str]:
-        """Where each lies, by the way that it was taught."""
-        given = {"ppg": self.ppg, "pqpp": self.pqpp}
-        return {way: str(EMBEDDED / way) if spec == TINY else spec for way, spec in given.items() if spec is not None}
+        """The adapters' folders by prompter."""
+        adapters = {"ppg": self.ppg, "pqpp": self.pqpp}
+        return {
+            way: str(EMBEDDED / way) if spec == TINY else spec for way, spec in adapters.items() if spec is not None
+        }
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A demonstration; the recipe says what each value is for."""
+    """The values of a demo; comments in the recipe explain them."""
 
     out: str
     training: Training
@@ -62,13 +64,13 @@ class Demo:
         Level(objects=self.objects)
         if min(self.train_scenes, self.test_scenes, self.pictures) < 1 or self.seed < 0:
             raise UserError(
-                f"a demonstration has 1 or more scenes to learn from, to be tested on and to be shown, and a seed of 0 "
-                f"or more, got {self.train_scenes}, {self.test_scenes}, {self.pictures} and {self.seed}"
+                f"train_scenes, test_scenes and pictures must be 1 or more, and seed 0 or more, got "
+                f"{self.train_scenes}, {self.test_scenes}, {self.pictures} and {self.seed}"
             )
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:
-        """How each way asks."""
+        """The options of each prompter."""
         return {
             "box": {},
             "ppg": {"positive": self.rows.positive, "negative": self.rows.negative},
@@ -76,51 +78,50 @@ class Demo:
         }
 
     def check(self) -> None:
-        """Refuse what cannot be built, before anything is written.
+        """Check that all models and prompters can be built, before anything is written.
 
         Raises:
-            UserError: for the first slip.
+            UserError: for the first value that is not valid.
         """
         if TINY in (self.longer.ppg, self.longer.pqpp) and self.mllm != TINY:
             raise UserError(
-                f"the adapters that come with the package are of tiny, and not of {self.mllm}: "
-                f"longer.ppg=null longer.pqpp=null"
+                f"the embedded adapters belong to tiny and not to {self.mllm}: set longer.ppg=null longer.pqpp=null"
             )
         for way in self.asked_by:
             if way not in WAYS:
-                raise UserError(f"a demonstration asks by {', '.join(WAYS)}, got {way!r}")
+                raise UserError(f"unknown prompter {way!r} in asked_by: choose from {', '.join(WAYS)}")
             Recipe(self.segmenter, self.mllm, way, self.options[way]).check()
         for way, adapter in self.longer.folders.items():
             Recipe(self.segmenter, self.mllm, way, adapter=adapter).check()
         check_folder(Path(self.out))
 
     def note(self, file: Path) -> None:
-        """Note what the folder of a file is made of.
+        """Record the recipe and the weights in a file of the output folder.
 
         Raises:
-            UserError: for a folder that was made of something else.
+            UserError: if the folder was made with another recipe or other weights.
         """
         files = [*weights(self.mllm, "mllm"), *weights(self.segmenter, "sam")]
         recipe = {**asdict(self), "training": self.training.to_yaml()}
-        note = yaml.safe_dump({"recipe": _plain(recipe), "weights": files}, sort_keys=False)
-        if file.exists() and file.read_text(encoding="utf-8") != note:
+        record = yaml.safe_dump({"recipe": _plain(recipe), "weights": files}, sort_keys=False)
+        if file.exists() and file.read_text(encoding="utf-8") != record:
             raise UserError(
-                f"{file.parent} was begun with another recipe or other weights, see {file}: give another out"
+                f"{file.parent} was started with another recipe or other weights, see {file}: set another out"
             )
-        write_text(file, note)
+        write_text(file, record)
 
     @property
     def seeded_search(self) -> Search:
-        """The search for targets, with the seed of the demonstration."""
+        """The settings of the target search, with the demo's seed."""
         return replace(self.search, seed=self.seed)
 
     def finetuning(self, samples: Path, targets: Path, adapter: Path) -> FinetuneConfig:
-        """The training of a LoRA on the base.
+        """The recipe to train a LoRA on the base.
 
         Args:
-            samples: what it is taught from.
-            targets: of these samples.
-            adapter: the folder that it is written to.
+            samples: folder of the training samples.
+            targets: folder of their targets.
+            adapter: output folder.
         """
         return FinetuneConfig(
             str(adapter),
@@ -132,20 +133,20 @@ class Demo:
         )
 
     def ways(self, adapter: Path) -> dict[str, Recipe]:
-        """The base and an adapter, each asked in every way, what was taught for longer, and the oracle."""
-        asked = Recipe(self.segmenter, self.mllm, device="cpu")
+        """The pipelines by name: base and adapter with each prompter, the longer trained adapters, and the oracle."""
+        pipeline = Recipe(self.segmenter, self.mllm, device="cpu")
         ways = {
-            f"{name}{way}": replace(asked, prompter=way, options=self.options[way], adapter=folder)
+            f"{name}{way}": replace(pipeline, prompter=way, options=self.options[way], adapter=folder)
             for name, folder in ((BASE, None), ("", str(adapter)))
             for way in self.asked_by
         }
         for way, folder in self.longer.folders.items():
-            ways[f"{LONGER}{way}"] = replace(asked, prompter=way, adapter=folder)
-        return {**ways, "oracle": replace(asked, mllm="", prompter="oracle", options={"seed": self.seed})}
+            ways[f"{LONGER}{way}"] = replace(pipeline, prompter=way, adapter=folder)
+        return {**ways, "oracle": replace(pipeline, mllm="", prompter="oracle", options={"seed": self.seed})}
 
 
 def _plain(value: object) -> object:
-    """Values as YAML has them: lists in the place of tuples."""
+    """The value with lists instead of tuples, for YAML."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,6 +1,6 @@
-"""The steps of a demonstration: scenes, targets, a LoRA, predictions, tables; what is done already is kept.
+"""The steps of the demo: scenes, targets, a LoRA, predictions and tables; finished steps are not repeated.
 
-It takes the way of the commands targets, finetune, predict and score.
+The steps are those of the commands targets, finetune, predict and score.
 """
 
 from __future__ import annotations
@@ -27,33 +27,35 @@ BATCH = 32
 
 
 def run(recipe: Demo) -> str:
-    """All of it; leaves predictions, ``table.md`` and ``sheet.png``, and returns the tables.
+    """Run all steps, write predictions, ``table.md`` and ``sheet.png``, and return the tables.
 
     Raises:
-        UserError: for what cannot be built, and a folder in which another recipe was begun.
+        UserError: if a value is not valid, or the folder was started with another recipe.
     """
     recipe.check()
     out, level = Path(recipe.out), Level(objects=recipe.objects)
     recipe.note(out / "demo.yaml")
     train = write_scenes(out / "shapes", "train", recipe.train_scenes, level)
     test = write_scenes(out / "shapes", "test", recipe.test_scenes, level)
-    adapter = _teach(recipe, train, out)
+    adapter = _train_adapter(recipe, train, out)
     predictions = {}
     for name, way in recipe.ways(adapter).items():
         file = out / f"{name}.jsonl"
         errors = predict_set(way, test, file, BATCH, progress)
         predictions[name] = read_predictions(file)
         log.info("%s: done%s", name, f", {len(errors)} failed, {FAILED}; the first: {errors[0]}" if errors else "")
-    shown = summary(list(test), predictions)
-    write_text(out / "table.md", shown)
+    tables = summary(list(test), predictions)
+    write_text(out / "table.md", tables)
     write_png(out / "sheet.png", sheet(test, predictions, recipe.pictures))
-    return shown
+    return tables
 
 
-def _teach(recipe: Demo, samples: SampleSet, out: Path) -> Path:
-    """Targets for the samples, and a LoRA on the base that teaches them; returns its folder."""
-    said = search_targets(samples, out / "targets", recipe.seeded_search, recipe.segmenter, InProcess("cpu"), progress)
-    log.info("targets: %s", said)
+def _train_adapter(recipe: Demo, samples: SampleSet, out: Path) -> Path:
+    """Search targets for the samples, train a LoRA on them, and return its folder."""
+    summary_line = search_targets(
+        samples, out / "targets", recipe.seeded_search, recipe.segmenter, InProcess("cpu"), progress
+    )
+    log.info("targets: %s", summary_line)
     adapter = out / "adapter"
     if not (adapter / "sam4mllm.json").exists():
         finetune(recipe.finetuning(out / "shapes" / "train", out / "targets", adapter))

@@ -1,4 +1,4 @@
-"""What a demonstration shows: tables of numbers, and a sheet of masks."""
+"""The demo's results: tables of scores, and a contact sheet of masks."""
 
 from __future__ import annotations
 
@@ -14,41 +14,49 @@ from sam4mllm.synthetic.shards import AMBIGUOUS
 
 
 def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) -> str:
-    """The tables of all expressions and of the ambiguous ones, and what points are worth on the latter."""
+    """The tables of all expressions and of ambiguous ones, with the differences that points make on the latter."""
     parts = ["## All expressions", table(samples, predictions)]
     ambiguous = [sample for sample in samples if sample.id.endswith(AMBIGUOUS)]
     if ambiguous:
         ids = {sample.id for sample in ambiguous}
-        found = {name: [one for one in each if one.id in ids] for name, each in predictions.items()}
-        parts += ["## Expressions whose target shares its box with another figure (IoU >= .6)", table(ambiguous, found)]
+        subset = {
+            name: [prediction for prediction in entries if prediction.id in ids]
+            for name, entries in predictions.items()
+        }
+        parts += [
+            "## Expressions whose target shares its box with another figure (IoU >= .6)",
+            table(ambiguous, subset),
+        ]
         parts.append(
-            f"Differences of cIoU, with the 95% interval over the {len({one.image for one in ambiguous})} pictures of "
-            f"the test (one training each):"
+            f"Differences of cIoU, with the 95% interval over the "
+            f"{len({sample.image for sample in ambiguous})} test images (one training run each):"
         )
-        for better, worse in pairs(found):
-            apart, low, high = difference(ambiguous, found[better], found[worse])
-            parts.append(f"- {better} less {worse}: {apart:+.1f} ({low:+.1f} to {high:+.1f})")
+        for better, worse in pairs(subset):
+            gain, low, high = difference(ambiguous, subset[better], subset[worse])
+            parts.append(f"- {better} minus {worse}: {gain:+.1f} ({low:+.1f} to {high:+.1f})")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def pairs(found: Iterable[str]) -> list[tuple[str, str]]:
-    """Which ways are held against each other: points against the base's own box, and PQPP against PPG."""
-    names = [f"{taught}{way}" for taught in ("", LONGER) for way in ("ppg", "pqpp")]
-    against = [(name, f"{BASE}box") for name in names] + [("pqpp", "ppg"), (f"{LONGER}pqpp", f"{LONGER}ppg")]
-    return [pair for pair in against if set(pair) <= set(found)]
+def pairs(available: Iterable[str]) -> list[tuple[str, str]]:
+    """The pairs of pipelines to compare: points with the base's box, and PQPP with PPG."""
+    names = [f"{prefix}{way}" for prefix in ("", LONGER) for way in ("ppg", "pqpp")]
+    candidates = [(name, f"{BASE}box") for name in names] + [("pqpp", "ppg"), (f"{LONGER}pqpp", f"{LONGER}ppg")]
+    return [pair for pair in candidates if set(pair) <= set(available)]
 
 
 def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictures: int) -> AnySize:
-    """A contact sheet: one sample of each picture that has targets, ambiguous ones first, a column for each way.
+    """A contact sheet with a row per image and a column per prompter; images of ambiguous samples come first.
 
-    Of what was taught for longer, where it was asked.
+    A longer trained adapter replaces the demo's adapter if it has predictions. Samples without masks are not shown.
     """
-    there = [[name for name in (LONGER + way, way) if name in predictions] for way in WAYS]
-    columns = [*(names[0] for names in there if names), "oracle"]
-    by_id = {name: {one.id: one for one in predictions[name]} for name in columns}
-    targeted = sorted((one for one in samples if one.masks), key=lambda one: not one.id.endswith(AMBIGUOUS))
-    shown = {sample.image: sample for sample in reversed(targeted)}  # the first of each picture
-    targeted = [sample for sample in targeted if sample is shown[sample.image]]
+    alternatives = [[name for name in (LONGER + way, way) if name in predictions] for way in WAYS]
+    columns = [*(names[0] for names in alternatives if names), "oracle"]
+    by_id = {name: {prediction.id: prediction for prediction in predictions[name]} for name in columns}
+    targeted = sorted(
+        (sample for sample in samples if sample.masks), key=lambda sample: not sample.id.endswith(AMBIGUOUS)
+    )
+    first = {sample.image: sample for sample in reversed(targeted)}  # the first sample of each image
+    targeted = [sample for sample in targeted if sample is first[sample.image]]
     tiles = [
         overlay(
             read_image(samples.path(sample)),

@@ -1,1 +1,1 @@
-"""LoRA fine-tuning through TRL: the recipe, the run, its checkpoints and validation, and merging."""
+"""LoRA fine-tuning with TRL: recipe, training run, checkpoints, validation and merging."""

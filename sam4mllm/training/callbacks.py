@@ -1,6 +1,6 @@
-"""Callbacks of the trainer: progress, validation, Ctrl-C, and weights that are NaN or Inf.
+"""Trainer callbacks: progress, validation, Ctrl-C, and weights that are NaN or Inf.
 
-Knows nothing of models, rows and samples: validation scores come from a function.
+Lines on standard error:
 
     step 200 of 3000 | loss 0.412 | 0:41:10 left
     step 200 of 3000 | validation: cIoU 0.613, box 0.750, unreadable 0.000
@@ -35,10 +35,10 @@ ScoreFn: TypeAlias = Callable[[int], Mapping[str, float]]
 
 
 class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not typed
-    """The Trainer's progress bar on a terminal, and on standard error a line for each loss and each validation.
+    """Shows the Trainer's progress bar on a terminal, and writes each loss and validation to standard error.
 
     Args:
-        hidden: whether there is no bar on a terminal either.
+        hidden: hide the bar on a terminal too.
     """
 
     def __init__(self, hidden: bool = False) -> None:
@@ -47,7 +47,7 @@ class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not t
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Start the bar and the clock at the step that the run starts or resumes from."""
-        hidden = True if self.hidden or not state.is_world_process_zero else None  # None: unless on a terminal
+        hidden = True if self.hidden or not state.is_world_process_zero else None  # None: hidden unless on a terminal
         self.training_bar = tqdm(
             total=state.max_steps, initial=state.global_step, dynamic_ncols=True, unit="step", disable=hidden
         )
@@ -55,7 +55,7 @@ class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not t
         self.started = perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Advance the bar, and have the last step's loss logged."""
+        """Advance the bar, and log the loss of the last step."""
         super().on_step_end(args, state, control, **options)
         control.should_log |= state.global_step == state.max_steps
 
@@ -73,27 +73,27 @@ class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not t
             tqdm.write(f"step {state.global_step} of {state.max_steps} | {text}", file=sys.stderr)
 
     def close(self) -> None:
-        """Take the bar away, if the training ended in an error."""
+        """Remove the bar if the training ended with an error."""
         if self.training_bar is not None:
             self.training_bar.close()
 
     def _time_left(self, state: Any) -> timedelta:
-        """The time for the steps that are left, at the pace of this process."""
+        """The estimated time for the remaining steps, from the mean time per step of this process."""
         per_step = (perf_counter() - self.started) / max(state.global_step - self.first_step, 1)
         return timedelta(seconds=round(per_step * (state.max_steps - state.global_step)))
 
 
 class ValidationRounds(TrainerCallback):  # type: ignore[misc]
-    """Scores the validation samples every so many steps and after the last, and saves a checkpoint of the best step.
+    """Scores the validation samples every ``every`` steps and after the last, and saves a checkpoint of each new best.
 
     The Trainer's own evaluation needs a data set and a loss; its `metric_for_best_model` also compares scores that
     were measured with different samples or prompters.
 
     Args:
-        score: a step to its scores; called in evaluation mode, by the first process.
+        score: returns the scores of a step; the first process calls it with the model in evaluation mode.
         every: steps between validations.
-        log: takes the scores, their names prefixed by `VALIDATION`; NaN is left out.
-        measured_by: samples, segmenter, prompter and options; only scores measured by the same are compared.
+        log: receives the scores, without NaN; their names have the prefix `VALIDATION`.
+        measured_by: samples, segmenter, prompter and options; scores are compared only if these are equal.
     """
 
     def __init__(
@@ -106,15 +106,18 @@ class ValidationRounds(TrainerCallback):  # type: ignore[misc]
         self.score, self.every, self.log, self.measured_by = score, every, log, measured_by
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Warn if a resumed run validated with other samples, prompter or segmenter before."""
-        before = [entry.get(MEASURED_BY) for entry in state.log_history if BEST_BY in entry]
-        if state.is_world_process_zero and before and before[-1] != self.measured_by:
-            old, new = before[-1] or {}, self.measured_by or {}
+        """Warn if a resumed run used other validation samples, or another prompter or segmenter, before."""
+        previous = [entry.get(MEASURED_BY) for entry in state.log_history if BEST_BY in entry]
+        if state.is_world_process_zero and previous and previous[-1] != self.measured_by:
+            old, new = previous[-1] or {}, self.measured_by or {}
             changed = ", ".join(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
-            log.warning("Validation changed since the last checkpoint (%s): the best step is chosen anew.", changed)
+            log.warning(
+                "Validation settings changed (%s): scores before the last checkpoint do not count for the best step.",
+                changed,
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        """Validate if it is time."""
+        """Validate after every ``every``-th step and after the last."""
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
         entries = [entry for entry in state.log_history if entry.get(MEASURED_BY) == self.measured_by]
@@ -125,19 +128,21 @@ class ValidationRounds(TrainerCallback):  # type: ignore[misc]
             broadcast_object_list(scores)
         figures = {VALIDATION + name: value for name, value in scores[0].items() if not math.isnan(value)}
         should_log = control.should_log
-        self.log(dict(figures))  # the trainer adds to them
-        state.log_history[-1][MEASURED_BY] = self.measured_by  # only here: reports take no words
-        control.should_log = should_log  # the trainer took this for the step's own log
+        self.log(dict(figures))  # a copy, because the trainer adds entries
+        state.log_history[-1][MEASURED_BY] = (
+            self.measured_by
+        )  # set here, because reporting integrations accept numbers only
+        control.should_log = should_log  # the trainer reset it, as if the loss of this step were logged
         model.train()
         if figures.get(BEST_BY, -math.inf) > best:
             control.should_save = True
 
 
 class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Ends the training with a checkpoint after the step in which Ctrl-C was pressed; a second one ends it at once.
+    """Saves a checkpoint and stops after the current step if Ctrl-C is pressed; a second Ctrl-C stops immediately.
 
     Attributes:
-        requested: whether it was pressed.
+        requested: whether Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
@@ -145,18 +150,18 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle interrupts while the block runs; outside the main thread, where none arrive, do nothing."""
+        """Handle Ctrl-C while the block runs. Only the main thread receives it, so other threads do nothing here."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._interrupted)
+        previous = signal.signal(signal.SIGINT, self._interrupted)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, previous)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
-        """Save and stop, in all processes if any was interrupted."""
+        """Save and stop in all processes if any of them was interrupted."""
         self.requested = any(gather_object([self.requested]))
         if self.requested:
             control.should_save = control.should_training_stop = True
@@ -168,19 +173,19 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
 
 class Diverged(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Ends the training after a step that left NaN or Inf in the weights, before they are validated or saved."""
+    """Stops the training when a weight is NaN or Inf, before the weights are validated or saved."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:  # noqa: ARG002
-        """A NaN gradient makes the weights NaN within the same step, by AdamW.
+        """Check the weights; with AdamW a NaN gradient makes them NaN in the same step.
 
         Raises:
-            UserError: in all processes, whichever holds the weights.
+            UserError: if a weight is not finite; in all processes, even if only one holds that weight.
         """
         if not all(gather_object([is_finite(model)])):
             raise UserError(
                 f"training diverged at step {state.global_step}: weights are NaN or Inf; the checkpoint was not saved: "
                 f"set a lower training.learning_rate than {args.learning_rate:g}, or more training.warmup_steps, and "
-                "another out"
+                "a new out"
             )
 
 
@@ -191,5 +196,5 @@ def is_finite(model: Any) -> bool:
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's shard of a tensor: a maximum over all processes would skip NaN."""
+    """This process's shard of a tensor; a maximum over the shards of all processes would ignore NaN."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

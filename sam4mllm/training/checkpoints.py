@@ -1,11 +1,11 @@
 """Seals complete checkpoints, and removes old ones.
 
-The trainer writes a checkpoint file by file. Once all are on the disk, ``whole.json`` lists them with their sizes; a
-folder without it is what a kill left, and is removed. A complete checkpoint is removed ``whole.json`` first. Files that
-a run does not resume from, such as the card, may change. Knows nothing of models.
+The trainer writes a checkpoint file by file. Once all files are on disk, ``whole.json`` lists them with their sizes. A
+folder without ``whole.json`` was left by a killed process and is removed. When a complete checkpoint is removed,
+``whole.json`` goes first. Files that are not needed to resume, such as the card, may change.
 
-The Trainer's own `save_total_limit` is not used: it removes the older checkpoint before the newer one is sealed, so
-that a kill in between would leave none, and goes by modification times, which calibrating a checkpoint changes.
+The Trainer's `save_total_limit` is not used. It removes the older checkpoint before the newer one is sealed, so a kill
+in between would leave none. It also sorts by modification time, which calibrating a checkpoint changes.
 
     out/checkpoints/checkpoint-200/whole.json: {"adapter_model.safetensors": 20214, "optimizer.pt": 41310, ...}
 """
@@ -33,7 +33,7 @@ WHOLE = "whole.json"
 READ = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
 """The files that a run resumes from: weights, optimizer, schedule, random states, and the trainer's log."""
 MEASURED_BY = "asked"
-"""In an entry of the trainer's log: the samples, segmenter and prompter of its scores. Others are not compared."""
+"""The log entry's key for the samples, segmenter and prompter of its scores; only equal ones are compared."""
 VALIDATION = "validation_"
 """The prefix of validation scores in the trainer's log."""
 BEST_BY = VALIDATION + "cIoU"
@@ -52,8 +52,8 @@ def seal(checkpoint: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was sealed, and all files that a run resumes from are unchanged in size."""
-    return _is_sealed(checkpoint) and not _spoilt(checkpoint)
+    """Whether a checkpoint was sealed and the files needed to resume still have the same sizes."""
+    return _is_sealed(checkpoint) and not _changed_files(checkpoint)
 
 
 def whole_ones(folder: Path) -> dict[int, Path]:
@@ -65,19 +65,19 @@ def last_whole(folder: Path) -> Path | None:
     """The last complete checkpoint, to resume from; None if there is none.
 
     Raises:
-        UserError: if the last sealed one has changed since; resuming from an earlier one would overwrite it.
+        UserError: if the last sealed checkpoint has changed. Resuming from an earlier one would overwrite it.
     """
     last = next((path for path in reversed(_by_step(folder).values()) if _is_sealed(path)), None)
-    if last is not None and (spoilt := _spoilt(last)):
+    if last is not None and (changed_files := _changed_files(last)):
         raise UserError(
-            f"{last} was complete, but {spoilt[0]} has changed since: restore it, or move the folder away to "
-            "resume from the checkpoint before"
+            f"{last} was complete, but {changed_files[0]} has changed since: restore it, or move the folder away to "
+            "resume from the previous checkpoint"
         )
     return last
 
 
 def is_of_last_step(checkpoint: Path) -> bool:
-    """Whether a checkpoint is of the run's last step."""
+    """Whether a checkpoint was saved after the run's last step."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return bool(state["global_step"] >= state["max_steps"])
 
@@ -91,7 +91,7 @@ def sweep(folder: Path) -> None:
 
 
 def prune(folder: Path, keep: int | None, best: int | None) -> None:
-    """Remove complete checkpoints except the last ``keep`` and that of step ``best``; none if ``keep`` is None."""
+    """Remove complete checkpoints except the last ``keep`` and step ``best``; if ``keep`` is None, remove nothing."""
     steps = whole_ones(folder)
     for step in list(steps)[: -keep if keep else 0]:
         if step != best:
@@ -99,25 +99,25 @@ def prune(folder: Path, keep: int | None, best: int | None) -> None:
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Seals each checkpoint when it is written, and removes old ones, but for the one with the best validation score.
+    """Seals each new checkpoint and removes old ones, except the one with the best validation score.
 
     Args:
         keep: the number of latest checkpoints to keep; None keeps all.
-        add_files: adds files to a checkpoint before it is sealed.
+        add_files: called with the folder before it is sealed, to add files.
     """
 
     def __init__(self, keep: int | None, add_files: Callable[[Path], None]) -> None:
         self.keep, self.add_files = keep, add_files
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Take intervals from the present arguments, not the resumed state, and name its scores as now."""
+        """Use the current intervals instead of those of the resumed state, and rename the scores of version 0.1."""
         state.compute_steps(args, state.max_steps)
         for entry in state.log_history:
             for name in [name for name in entry if name.startswith(BEFORE)]:
                 entry[VALIDATION + name.removeprefix(BEFORE)] = entry.pop(name)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
-        """Seal the checkpoint, once each process has written its files."""
+        """Seal the checkpoint after all processes have written their files."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir)
@@ -128,7 +128,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
 
 
 def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
-    """The first step with the highest score, of those measured as the last one was; None if it was never logged."""
+    """The first step with the highest score, among scores measured like the last one; None if there are no scores."""
     scored = [entry for entry in history if figure in entry]
     steps = {entry["step"]: entry[figure] for entry in scored if entry.get(MEASURED_BY) == scored[-1].get(MEASURED_BY)}
     return max(steps, key=lambda step: steps[step]) if steps else None
@@ -138,17 +138,17 @@ def _is_sealed(checkpoint: Path) -> bool:
     return (checkpoint / WHOLE).is_file()
 
 
-def _spoilt(checkpoint: Path) -> list[str]:
-    """The files to resume from that are missing or have another size than when the checkpoint was sealed."""
+def _changed_files(checkpoint: Path) -> list[str]:
+    """The files needed to resume that are missing, or whose size changed after the checkpoint was sealed."""
     sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
-    read = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in READ)}
-    return [name for name, file in read.items() if not file.is_file() or file.stat().st_size != sizes[name]]
+    files = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in READ)}
+    return [name for name, file in files.items() if not file.is_file() or file.stat().st_size != sizes[name]]
 
 
 def _by_step(folder: Path) -> dict[int, Path]:
-    """The folders named as a trainer's checkpoints, by step in ascending order."""
-    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*") if path.is_dir()]
-    return dict(sorted((int(name[1]), path) for name, path in named if name))
+    """The trainer's checkpoint folders by step, in ascending order."""
+    matches = [(_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*") if path.is_dir()]
+    return dict(sorted((int(name[1]), path) for name, path in matches if name))
 
 
 def _remove(checkpoint: Path) -> None:

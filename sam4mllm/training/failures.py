@@ -1,7 +1,4 @@
-"""Failures during a training: rows that cannot be made, and memory or a disk that runs out.
-
-Knows nothing of models and rows.
-"""
+"""Failures during training: rows that cannot be made, and too little memory or disk space."""
 
 from __future__ import annotations
 
@@ -22,18 +19,18 @@ from sam4mllm.training.checkpoints import whole_ones
 
 LESS_MEMORY = (
     "halve training.per_device_train_batch_size and double training.gradient_accumulation_steps, or set "
-    "training.gradient_checkpointing to true, and resume from the checkpoints, which are kept; into another out, lower "
-    "rows.per_image or load the base in 4 bits (training.quantize: 4bit)"
+    "training.gradient_checkpointing to true, and resume from the last checkpoint; or start with a new out and a lower "
+    "rows.per_image or a 4-bit base (training.quantize: 4bit)"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def steps_kept(trainer: Any) -> Iterator[None]:
-    """Save a checkpoint if the block ends in a `UserError`, such as one about a row: rows are read between steps.
+    """Save a checkpoint if the block raises a `UserError`, for example about a row; rows are read between steps.
 
-    Not if memory runs out, which may be in the middle of a step, and only in a run of one process: the others do not
-    know of the error, and a save waits for all of them.
+    Nothing is saved if memory runs out, which may happen in the middle of a step, or if there are several processes: a
+    save waits for all of them, and the others do not know of the error.
     """
     try:
         yield
@@ -41,17 +38,17 @@ def steps_kept(trainer: Any) -> Iterator[None]:
         step = trainer.state.global_step
         unsaved = step > 0 and step not in whole_ones(Path(trainer.args.output_dir))
         if unsaved and trainer.args.world_size == 1 and is_finite(trainer.model):
-            trainer._save_checkpoint(trainer.model, trial=None)  # for which it has no public name
+            trainer._save_checkpoint(trainer.model, trial=None)  # there is no public method
             trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
         raise
 
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turn an out-of-memory error of the block into a `UserError` that names options which need less.
+    """Turn an out-of-memory error of the block into a `UserError` that names options to reduce memory.
 
     Raises:
-        UserError: for errors about memory, torch's and Python's; others pass.
+        UserError: for out-of-memory errors of torch and Python; other errors pass unchanged.
     """
     try:
         yield
@@ -59,7 +56,7 @@ def enough_memory() -> Iterator[None]:
         raise UserError(f"out of memory on the device: {LESS_MEMORY}") from error
     except MemoryError as error:
         raise UserError(f"out of memory: {LESS_MEMORY}") from error
-    except RuntimeError as error:  # the CPU's allocator has no error of its own
+    except RuntimeError as error:  # the CPU allocator has no error class
         if "DefaultCPUAllocator" not in str(error):
             raise
         raise UserError(f"out of memory: {LESS_MEMORY}") from error
@@ -70,27 +67,27 @@ def enough_disk(folder: Path) -> Iterator[None]:
     """Turn a full disk into a `UserError` that names the folder.
 
     Raises:
-        UserError: if Python, safetensors or torch found no room for a file; other errors pass.
+        UserError: if Python, safetensors or torch had no space for a file; other errors pass unchanged.
     """
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = _no_room(error)
+        reason = _disk_full_reason(error)
         if reason is None:
             raise
         raise UserError(
-            f"cannot write into {folder}: {reason}; make room and run the same command, which resumes from the last "
+            f"cannot write into {folder}: {reason}; free some space and run the same command to resume from the last "
             "complete checkpoint"
         ) from error
 
 
-def _no_room(error: Exception) -> str | None:
-    """The system's message if there is no room, else None."""
+def _disk_full_reason(error: Exception) -> str | None:
+    """The system's message if the disk is full, otherwise None."""
     if isinstance(error, OSError):
         return error.strerror if error.errno in FULL else None
-    number = re.search(r"\(os error (\d+)\)", str(error))  # safetensors'
+    number = re.search(r"\(os error (\d+)\)", str(error))  # the format of safetensors
     if number:
         return os.strerror(int(number[1])) if int(number[1]) in FULL else None
-    # torch's writer says where it stood and not why
+    # torch reports the position and not the reason
     written = "inline_container" in str(error) and re.search("unexpected pos|PytorchStreamWriter", str(error))
     return "a file could not be written to its end" if written else None

@@ -1,14 +1,14 @@
 """Attaches a LoRA to a model's language model and to its projector.
 
-Both are found from the model's structure. The projector is
+Both are found from the model's structure, without model names. The projector is
 
-- the linear layers outside decoder and image encoder, less the output layer;
-- or, if there is a bare matrix instead, the module that owns it, of which a copy is trained in full: a LoRA needs a
-  layer;
-- or, if there is neither, the linear layers of those parts of the image encoder that are outside its blocks and reach
-  the language model's width: its mergers.
+- the linear layers outside the decoder and the image encoder, except the output layer;
+- or, if the projector is a bare matrix, the module that owns it; a LoRA needs a layer, so a copy of the module is
+  trained in full;
+- or, if there is neither, the image encoder's mergers: the linear layers outside its blocks, in parts whose output has
+  the language model's width.
 
-All else keeps its weights. Knows no model by name.
+All other weights are frozen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Parts:
     Attributes:
         language: the language model's linear layers.
         projector: linear layers between the image encoder's blocks and the language model.
-        bare: modules there that own a matrix and are no layer.
+        bare: modules in the same place that own a matrix and are not layers.
     """
 
     language: tuple[str, ...]
@@ -64,25 +64,25 @@ def parts_of(model: Any) -> Parts:
 
 
 def check_targets(model: Any, lora: Lora) -> None:
-    """Check that the target modules are layers of the language model, and what else `LoraConfig` checks.
+    """Check that all target modules are layers of the language model, and that `LoraConfig` accepts the arguments.
 
     Raises:
-        UserError: for the first target that is no layer, or an argument that peft refuses.
+        UserError: if a target matches no layer, or peft refuses an argument.
     """
     lora_config(parts_of(model), lora)
 
 
 def lora_config(parts: Parts, lora: Lora) -> LoraConfig:
-    """The LoRA's arguments, with the modules of this model.
+    """The `LoraConfig` for the modules of this model.
 
     Raises:
-        UserError: for a target that is no layer of the language model, or an argument that peft refuses.
+        UserError: if a target matches no layer of the language model, or peft refuses an argument.
     """
-    layers = _matching(parts.language, lora.target_modules)
+    layers = _matching_layers(parts.language, lora.target_modules)
     try:
         return LoraConfig(
             target_modules=[*layers, *(parts.projector if lora.projector == "lora" else ())],
-            modules_to_save=[*_copied(parts, lora.projector), *(lora.modules_to_save or ())] or None,
+            modules_to_save=[*_full_copies(parts, lora.projector), *(lora.modules_to_save or ())] or None,
             **lora.library_arguments(),
         )
     except (TypeError, ValueError, ImportError) as error:
@@ -90,38 +90,38 @@ def lora_config(parts: Parts, lora: Lora) -> LoraConfig:
 
 
 def attach_lora(model: Any, lora: Lora, mixed: bool) -> Any:
-    """The model with fresh adapters; nothing else of it is trained.
+    """The model with new adapters; all other weights are frozen.
 
     Args:
-        model: the base; it is changed in place, but keeps its own weights.
+        model: the base; it is changed in place, but its weights keep their values.
         lora: rank, layers and the other arguments.
-        mixed: whether training computes in bfloat16; trained weights are then held in float32.
+        mixed: whether training computes in bfloat16; the trained weights are then kept in float32.
 
     Raises:
-        UserError: for arguments that do not fit the model.
+        UserError: if the arguments do not fit the model.
     """
     config = lora_config(parts_of(model), lora)
     try:
         adapted = get_peft_model(model, config)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"peft cannot attach this training.lora: {' '.join(str(error).split())}") from error
-    if mixed:  # peft does so for a LoRA's weights, and steps this small would be lost in bfloat16
+    if mixed:  # bfloat16 would round small updates away; peft keeps LoRA weights in float32 itself
         _cast(adapted, torch.float32)
     return adapted
 
 
 def merge_into_eval(adapted: Any) -> None:
-    """Cast fully trained copies to the base's dtype, as they are when the adapter is loaded."""
+    """Cast fully trained copies to the base's dtype, as loading the adapter does."""
     _cast(adapted, adapted.get_base_model().dtype)
 
 
-def _matching(layers: tuple[str, ...], patterns: tuple[str, ...] | None) -> list[str]:
-    """The layers that a pattern matches, or, as peft has it, whose name ends with it; all if there are no patterns."""
+def _matching_layers(layers: tuple[str, ...], patterns: tuple[str, ...] | None) -> list[str]:
+    """The layers that match a pattern or, as in peft, end with its name; all layers if ``patterns`` is None."""
     if patterns is None:
         return list(layers)
     for pattern in patterns:
         if not any(_matches(layer, pattern) for layer in layers):
-            raise UserError(f"no linear layer of the language model is called {pattern!r}; one of them is {layers[0]}")
+            raise UserError(f"no linear layer of the language model matches {pattern!r}: use names such as {layers[0]}")
     return [layer for layer in layers if any(_matches(layer, pattern) for pattern in patterns)]
 
 
@@ -129,23 +129,23 @@ def _matches(layer: str, pattern: str) -> bool:
     return fnmatchcase(layer, pattern) or layer.endswith(f".{pattern}")
 
 
-def _copied(parts: Parts, projector: str) -> list[str]:
-    """The modules of which a copy is trained in full."""
+def _full_copies(parts: Parts, projector: str) -> list[str]:
+    """The modules whose copies are trained in full."""
     return {"lora": [*parts.bare], "full": [*parts.projector, *parts.bare], "frozen": []}[projector]
 
 
 def _owns_a_matrix(module: nn.Module) -> bool:
-    """Whether a module owns a matrix itself, and is none of torch's layers."""
-    known = type(module).__module__.startswith("torch.nn")
-    return not known and any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    """Whether a module owns a matrix and is not one of torch's layers."""
+    from_torch = type(module).__module__.startswith("torch.nn")
+    return not from_torch and any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
 
 
 def _mergers(encoder: nn.Module, width: int) -> list[nn.Linear]:
-    """The linear layers of the encoder's parts beside its blocks, of those parts that reach the decoder's width."""
+    """The linear layers of encoder parts outside its blocks whose output has the decoder's width."""
     lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
-    blocks = max(lists, key=len, default=None)  # several mergers may be a list too, but never the longest
-    beside = [part for part in encoder.children() if blocks not in set(part.modules())]
-    linear = [[module for module in part.modules() if isinstance(module, nn.Linear)] for part in beside]
+    blocks = max(lists, key=len, default=None)  # mergers may be a list too, but a shorter one
+    other_parts = [part for part in encoder.children() if blocks not in set(part.modules())]
+    linear = [[module for module in part.modules() if isinstance(module, nn.Linear)] for part in other_parts]
     return [
         layer for part in linear if any(linear_layer.out_features == width for linear_layer in part) for layer in part
     ]

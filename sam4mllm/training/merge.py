@@ -1,4 +1,4 @@
-"""What `sam4mllm merge` does: an adapter and its base to one model, which needs neither peft nor the base."""
+"""Merges an adapter into its base, for `sam4mllm merge`; the result needs neither peft nor the base."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from sam4mllm.runtime.specs import check_dtype
 
 
 def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trust_remote_code: bool = False) -> Path:
-    """Write the base with the adapter's weights added, its processor and the adapter's card, whole or not at all.
+    """Write the merged model with its processor and the adapter's card; on an error, write nothing.
 
-    The configuration names the dialect, and the card what the adapter's did, so that the folder is asked like the
-    adapter.
+    The configuration contains the dialect, and the card the adapter's options, so the merged model is prompted like
+    the adapter.
 
     Args:
-        adapter: its folder.
-        out: must be new, or empty.
-        mllm: the base; the one that the card names where empty.
-        dtype: of the merged weights; in bfloat16 the sums are rounded, which float32 avoids.
+        adapter: the adapter's folder.
+        out: the output folder; it must be new or empty.
+        mllm: the base; if empty, the base that the card names.
+        dtype: dtype of the merged weights; bfloat16 rounds the sums, float32 does not.
         trust_remote_code: whether code that comes with the base may run.
 
     Returns:
         ``out``.
 
     Raises:
-        UserError: for an adapter without a card or of another base, a base that cannot be loaded, and an ``out`` that
-            holds something or is the working folder.
+        UserError: if the adapter has no card or belongs to another base, the base cannot be loaded, or ``out`` is not
+            empty or is the working folder.
     """
     card = Card.read(adapter)
     if card is None:
-        raise UserError(f"{adapter} is no adapter of sam4mllm: it has no {CARD}")
+        raise UserError(f"{adapter} is not a sam4mllm adapter: it has no {CARD}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} holds something already: give a new folder")
-    if out.resolve() == Path.cwd():  # which is put in its place whole, and would leave a shell nowhere
-        raise UserError(f"{out} is the folder that this runs in: give a new one")
+        raise UserError(f"{out} is not empty: give a new folder")
+    if out.resolve() == Path.cwd():  # the folder is replaced, which would remove the working folder of the shell
+        raise UserError(f"{out} is the working folder: give a new folder")
     check_folder(out)
     check_dtype(dtype)
     check_mllm(mllm or card.base_name, str(adapter))
@@ -52,7 +52,7 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
         chat_template=card.chat_template,
     )
     if not isinstance(base, HfMLLM):
-        raise UserError(f"{mllm} is no model, and nothing can be merged into it")
+        raise UserError(f"{mllm or card.base_name} is not a transformers model: an adapter cannot be merged into it")
     model, card = merged(base.model, adapter)
     model.config.sam4mllm_dialect = card.dialect
     part = out.with_name(f".{out.name}.part")

@@ -1,6 +1,6 @@
-"""The model card beside what was learned: ``README.md``, with the front matter that the Hugging Face hub reads.
+"""The model card ``README.md`` of a trained model, with front matter for the Hugging Face hub.
 
-Only what is known is said: figures are those of the training's own log.
+All figures come from the training log.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, An
     """Write ``README.md`` into a trained model's folder.
 
     Args:
-        folder: of the model; its recipe, where it was trained by one, lies there as ``recipe.yaml``.
-        card: of the model.
+        folder: the model's folder, which contains ``recipe.yaml`` if the model was trained by a recipe.
+        card: the model's card.
         history: the trainer's log.
-        adapter: whether the folder holds an adapter, and not all weights.
+        adapter: whether the folder contains an adapter instead of all weights.
     """
     recipe = (folder / "recipe.yaml").is_file()
     write_text(folder / "README.md", model_card(card, history, adapter, recipe))
 
 
 def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, recipe: bool) -> str:
-    """The card's text; ``recipe`` is whether one lies beside it."""
-    local = Path(card.base_name).is_absolute()  # a folder, which is nobody else's: its own name will do
+    """The card's text; ``recipe`` is whether the folder contains ``recipe.yaml``."""
+    local = Path(card.base_name).is_absolute()  # a local folder: only its name means something to others
     front = {
         **({"base_model": card.base_name} if "/" in card.base_name and not local else {}),
         "library_name": "peft" if adapter else "transformers",
@@ -39,25 +39,25 @@ def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, 
         "tags": ["sam4mllm", "referring-expression-segmentation", *(["lora"] if adapter else [])],
     }
     option = "--adapter" if adapter else "--mllm"
-    taught = f"`{Path(card.base_name).name if local else card.base_name}`" if card.base_name else "its base"
+    base = f"`{Path(card.base_name).name if local else card.base_name}`" if card.base_name else "its base"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# {taught}, taught to say masks in words",
-        f"A {'LoRA' if adapter else 'model'} of {taught} that answers a referring expression with boxes and signed "
-        f"points, which a segmenter draws as a mask (SAM4MLLM, ECCV 2024). Places are written in the dialect "
-        f"`{card.dialect}`, questions are asked in wording {card.wording}.",
+        f"# {base} for referring expression segmentation",
+        f"A {'LoRA' if adapter else 'fine-tuned version'} of {base} that answers a referring expression with boxes and "
+        f"positive and negative points, which a segmenter turns into a mask (SAM4MLLM, ECCV 2024). Coordinates are "
+        f"written in the dialect `{card.dialect}`; the prompts have wording version {card.wording}.",
         '## Use\n\n```bash\nsam4mllm infer kitchen.jpg --phrase "the mug" '
         f"{option} THIS_FOLDER --segmenter facebook/sam-vit-huge --out out\n```",
         "## Training\n\n```bash\nsam4mllm finetune THIS_FOLDER/recipe.yaml out=ANOTHER_FOLDER\n```" if recipe else "",
-        _table("Figures of the training's own log", _figures(history)),
-        _table("Data, and its SHA-256", card.data),
+        _table("Training log", _figures(history)),
+        _table("Training data (SHA-256)", card.data),
         _table("Libraries", card.versions),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last loss, the last validation scores, and the best step of those that were measured alike."""
+    """The last loss, the last validation scores, and the best step among scores measured like the last one."""
     losses = [entry for entry in history if "loss" in entry]
     validations = [entry for entry in history if any(name.startswith(VALIDATION) for name in entry)]
     figures = {f"loss, step {entry['step']}": f"{entry['loss']:.4f}" for entry in losses[-1:]}

@@ -24,7 +24,7 @@ from sam4mllm.training.memory import Shape, shape_of
 from sam4mllm.training.prepare import read_chat_template, read_corpus
 from sam4mllm.training.validation import choose_samples
 
-COUNTED = 1000  # rows that are written out, which takes about a second; more change no share by a hundredth
+COUNTED = 1000  # rows whose tokens are counted, in about a second; more rows change no share by 0.01
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class TrainingPlan:
 
     Attributes:
         mllm: the model, as the recipe names it.
-        dialect: how it will write places.
+        dialect: the notation for places.
         rows: the rows of the first epoch.
-        budget: the most tokens of a conversation beside its image.
+        budget: the most tokens of a row without its image.
         shape: what is trained, and the memory of a step on the longest row.
-        steps: optimizer steps of the whole training.
-        rows_per_step: of all processes together.
+        steps: number of optimizer steps.
+        rows_per_step: rows per step over all processes.
         epochs: passes over the data.
         validation: the number of validation samples.
-        known: the ids of those of them that use training images.
+        known: the ids of validation samples that use training images.
     """
 
     mllm: str
@@ -56,20 +56,20 @@ class TrainingPlan:
     known: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All values, with the peak of a step's memory."""
+        """All values as JSON, with the peak memory of a step."""
         values = asdict(self)
         values["shape"]["memory"]["peak"] = self.shape.memory.peak
         return values
 
 
 def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
-    """The plan of a recipe; a training that needs a GPU can be planned without one.
+    """The plan of a recipe; no GPU is needed.
 
     Raises:
-        UserError: for a value that cannot be used.
+        UserError: if a value of the recipe is not valid.
     """
     if recipe.mllm.startswith("replay:"):
-        raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
+        raise UserError(f"{recipe.mllm} is not a transformers model and cannot be trained")
     corpus = read_corpus(recipe, plan_only=True)
     samples = choose_samples(recipe.validation) if recipe.validation else None
     mllm = HfMLLM.outline(
@@ -84,7 +84,7 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
     rows = row_plan(conversations, mllm.lengths, COUNTED)
     processes = process_count()
     training = recipe.training.in_steps(conversations.rows_in, processes)
-    assert training.max_steps is not None  # epochs are converted
+    assert training.max_steps is not None  # in_steps converts epochs
     longest = max(row.tokens + row.picture for row in rows.longest)
     rows_per_step = training.rows_per_step(processes)
     return TrainingPlan(
@@ -103,7 +103,7 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class RowCount:
-    """How many rows of the first epoch are of one source and kind, and how many expressions or talks are in them."""
+    """The number of rows of a source and kind in the first epoch, and of the expressions or conversations in them."""
 
     source: str
     kind: str
@@ -113,7 +113,7 @@ class RowCount:
 
 @dataclass(frozen=True, slots=True)
 class LongRow:
-    """A row by its number, its tokens with those of its picture, and the ids of what is in it."""
+    """A row's number, the tokens of its text and of its image, and the ids of its items."""
 
     index: int
     tokens: int
@@ -123,15 +123,15 @@ class LongRow:
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """What a training will be shown.
+    """The rows of the first epoch and their tokens.
 
     Attributes:
-        rows: of the first epoch, by source and kind, as the sources and `KINDS` are ordered.
-        tokens: of each row that was counted, from the user's first word on, of which there is a budget.
-        pictures: the tokens of each of these rows' picture, and what else comes before that word.
-        supervised: how many of all these tokens are learned from.
-        longest: of the epoch with their pictures, the longest first; chosen by what was planned of their text.
-        left_out: what is not used, and why.
+        rows: number of rows by source and kind, in the order of the sources and `KINDS`.
+        tokens: for each counted row, the tokens from the first user text on, which the budget limits.
+        pictures: for each counted row, the tokens before the first user text, which are mainly those of the image.
+        supervised: the number of supervised tokens in the counted rows.
+        longest: the longest rows including image tokens, the longest first; selected by their planned tokens.
+        left_out: items that are not used, and the reasons.
     """
 
     rows: tuple[RowCount, ...]
@@ -147,10 +147,10 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
 
     Args:
         conversations: the rows.
-        lengths: of texts in the model's tokens.
-        counted: how many rows are written out and their tokens counted, the first ones (they come in random order);
-            all where None.
-        longest: how many are named: those that were planned as the longest, by the tokens that they really take.
+        lengths: counts the model's tokens.
+        counted: the number of rows, from the first on, whose tokens are counted; rows are in random order. None counts
+            all rows.
+        longest: the number of longest rows to report; they are selected by planned tokens and sorted by real ones.
     """
     counted_rows = range(len(conversations) if counted is None else min(counted, len(conversations)))
     sizes = [lengths.conversation(conversations.turns(index)) for index in counted_rows]
@@ -159,7 +159,7 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
         _counts(conversations),
         tuple(total for total, _ in sizes),
         tuple(pictures[index] for index in counted_rows),
-        sum(learned for _, learned in sizes),
+        sum(supervised for _, supervised in sizes),
         _longest(conversations, lengths, pictures, longest),
         conversations.corpus.left_out,
     )
@@ -171,13 +171,13 @@ def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
     return tuple(
         RowCount(part.name, kind, int(chosen.sum()), int(sizes[chosen].sum()))
         for number, part in enumerate(corpus.parts)
-        for at, kind in enumerate(KINDS)
-        if (chosen := (source == number) & (epoch.kind == at)).any()
+        for index, kind in enumerate(KINDS)
+        if (chosen := (source == number) & (epoch.kind == index)).any()
     )
 
 
 def _sizes(conversations: Conversations) -> list[tuple[int, int]]:
-    """The width and the height of each row's picture."""
+    """The (width, height) of each row's image."""
     epoch, items = conversations.epoch(0), conversations.corpus.items
     first = [items[number] for number in epoch.items[epoch.starts[:-1]].tolist()]
     return [(item.width, item.height) for item in first]

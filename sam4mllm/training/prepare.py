@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "transformers", "peft", "trl")
 def make_card(recipe: FinetuneConfig) -> Card:
     """The card of the recipe's adapter; training adds the base's fingerprint and the dialect.
 
-    PQPP's thresholds are on it only if the recipe sets them: others are not known before they are measured.
+    The card contains PQPP's thresholds only if the recipe sets them; otherwise they are unknown until calibration.
     """
     local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
     folders = (folder for part in recipe.data for folder in (part.samples, part.targets, part.talks) if folder)
@@ -45,10 +45,10 @@ def make_card(recipe: FinetuneConfig) -> Card:
 
 
 def read_chat_template(recipe: FinetuneConfig) -> str | None:
-    """The text of the recipe's chat template, if it names one.
+    """The text of the recipe's chat template; None if the recipe has none.
 
     Raises:
-        UserError: for a file that cannot be read.
+        UserError: if the file cannot be read.
     """
     if recipe.chat_template is None:
         return None
@@ -60,14 +60,14 @@ def read_chat_template(recipe: FinetuneConfig) -> str | None:
 
 
 def read_corpus(recipe: FinetuneConfig, plan_only: bool = False) -> Corpus:
-    """The training data, once the recipe's names are checked, and that its files exist.
+    """Check the recipe's names and files, and return the training data.
 
     Args:
         recipe: the recipe.
         plan_only: whether nothing will be trained, so that no GPU is needed.
 
     Raises:
-        UserError: for a value that cannot be used.
+        UserError: if a value of the recipe is not valid.
     """
     if recipe.training.quantize is not None and not plan_only:
         check_four_bits()
@@ -81,14 +81,14 @@ def read_corpus(recipe: FinetuneConfig, plan_only: bool = False) -> Corpus:
 
 
 def check_reports(names: Sequence[str]) -> None:
-    """Refuse reporting integrations that transformers does not have, or whose package is missing.
+    """Check that transformers has these reporting integrations and that their packages are installed.
 
     Raises:
-        UserError: with the known names, or the pip command.
+        UserError: if an integration is unknown (the message lists the known names) or its package is missing.
     """
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
             raise UserError(f"unknown training.report_to {name!r}: choose from {', '.join(INTEGRATION_TO_CALLBACK)}")
         if importlib.util.find_spec(name) is None:
             extra = "sam4mllm[tensorboard]" if name == "tensorboard" else name
-            raise UserError(f"training.report_to {name} needs its package: pip install {extra}")
+            raise UserError(f"training.report_to {name} needs a package: pip install {extra}")

@@ -1,7 +1,7 @@
 """Records which run a checkpoint folder belongs to, and checks it before resuming.
 
-What determines rows, weights and schedule is compared: batches by the rows of a step, data by its contents and not by
-its place, arguments of TRL and peft if they differ from the libraries' defaults. Knows nothing of models.
+A run resumes only if all settings that determine rows, weights and schedule are equal. Batches are compared by the
+rows per step, data by its contents instead of its path, and arguments of TRL and peft if they differ from the defaults.
 
     out/checkpoints/run.json: {"rows a step": 32, "data.0.samples": "sha256:9a41b2c3d4e5", "mllm": "owner/name",
                                "training.max_steps": 2000, "training.learning_rate": 0.0001, ...}
@@ -34,7 +34,7 @@ FREE = (
     "device",
     "attention",
     "trust_remote_code",
-    "chat_template",  # a place; its text is the card's, which is compared once the base is there
+    "chat_template",  # a path; the card contains its text, which is compared once the base is loaded
     "data.*.images",
     "pqpp*",
     "validation*",
@@ -61,29 +61,29 @@ FREE = (
     "training.fsdp*",
     "training.deepspeed*",
 )
-"""Keys of a recipe that may change while a run is stopped, as patterns; no other may."""
+"""Patterns of the recipe keys that may change when a run resumes; no other key may."""
 FOLDERS = ("data.*.samples", "data.*.targets", "data.*.talks")
-MODEL = ("*.safetensors", "*.bin", CARD, "README.md")  # what a training overwrites at its end
-SHOWN = 3  # differences in an error
+MODEL = ("*.safetensors", "*.bin", CARD, "README.md")  # the files that a training overwrites at its end
+SHOWN = 3  # differences in an error message
 DEFAULTS = {
     **{f"training.{field.name}": field.default for field in fields(SftArguments)},
     **{f"training.lora.{field.name}": field.default for field in fields(LoraArguments)},
     "training.lora.init_lora_weights": True,  # version 0.1 had no such key
 }
-"""The values of keys that a note leaves out."""
+"""The values of keys that are not in the record."""
 RENAMED = {
     **{f"training.{old}": f"training.{new}" for old, new in TRAINING_RENAMED.items()},
     **{f"training.lora.{old}": f"training.lora.{new}" for old, new in LORA_RENAMED.items()},
 }
-"""Keys of notes that version 0.1 wrote, and the present ones."""
+"""The keys in records of version 0.1, and their current names."""
 
 
 def identity_of(recipe: Mapping[str, Any], rows_per_step: int) -> dict[str, Any]:
-    """What determines rows, weights and schedule: plain values by the recipe's keys.
+    """The values that determine rows, weights and schedule, by the recipe's keys.
 
     Args:
-        recipe: its values, nested.
-        rows_per_step: of all processes together.
+        recipe: the recipe's nested values.
+        rows_per_step: rows per step over all processes.
     """
     values = {key: value for key, value in _flatten(recipe).items() if not _is_among(key, FREE)}
     digests = {key: _digest(path) for key, path in values.items() if path is not None and _is_among(key, FOLDERS)}
@@ -91,9 +91,9 @@ def identity_of(recipe: Mapping[str, Any], rows_per_step: int) -> dict[str, Any]
 
 
 def check_begun(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
-    """Refuse a folder in which a run of this identity can neither start nor resume; write nothing.
+    """Check that a run of this identity can start or resume in a folder; write nothing.
 
-    A run that left no complete checkpoint does not count: another may start in its place.
+    If the folder has no complete checkpoint, another run may start in it.
 
     Args:
         out: the run's folder.
@@ -101,40 +101,41 @@ def check_begun(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
         resume: whether a run must have been started there.
 
     Raises:
-        UserError: for checkpoints of another run, weights that would be overwritten, and nothing to resume.
+        UserError: if the folder has checkpoints of another run, weights would be overwritten, or there is no run to
+            resume.
     """
     note, has_checkpoint = _read_note(out / CHECKPOINTS / NOTE), last_whole(out / CHECKPOINTS) is not None
     if not has_checkpoint:
-        _check_nothing_is_lost(out)
+        _check_no_weights(out)
     if note is None and has_checkpoint:
-        raise UserError(f"{out / CHECKPOINTS} has no {NOTE}, which names the run of its checkpoints: set another out")
+        raise UserError(f"{out / CHECKPOINTS} has no {NOTE}, so the run of its checkpoints is unknown: set another out")
     if note is None and resume:
         raise UserError(f"nothing to resume: no run was started in {out}")
     if note is not None and note != identity and (has_checkpoint or resume):
         changes = _format_changes(note, identity)
         raise UserError(f"{out} was started with {changes}: use the values it was started with, or set another out")
     if resume and not has_checkpoint:
-        log.warning("No checkpoint was written in %s: the run starts anew.", out)
+        log.warning("%s has no checkpoint: the run starts from the first step.", out)
 
 
 def write_note(out: Path, identity: Mapping[str, Any]) -> None:
-    """Record the run whose checkpoints will be in a folder."""
+    """Write the record of a run to its checkpoint folder."""
     write_text(out / CHECKPOINTS / NOTE, json.dumps(identity, indent=1) + "\n")
 
 
 def _read_note(file: Path) -> dict[str, Any] | None:
-    """A run's identity, by the present names of its keys."""
+    """The recorded identity with the current key names; None if there is no record."""
     if not file.is_file():
         return None
     try:
         note = dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file} does not say of what run the checkpoints are: {error}") from error
-    return _without_defaults({_present_name(key): value for key, value in note.items()})
+        raise UserError(f"cannot read {file}, the record of the run: {error}; set another out") from error
+    return _without_defaults({_current_name(key): value for key, value in note.items()})
 
 
-def _present_name(key: str) -> str:
-    """A key by its present name; ``training.lora.targets.0`` has a number in a list after it."""
+def _current_name(key: str) -> str:
+    """The current name of a key; a list index may follow it, as in ``training.lora.targets.0``."""
     name, dot, number = key.rpartition(".")
     return RENAMED.get(key) or (f"{RENAMED[name]}{dot}{number}" if name in RENAMED else key)
 
@@ -143,10 +144,10 @@ def _without_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in DEFAULTS or value != DEFAULTS[key]}
 
 
-def _check_nothing_is_lost(out: Path) -> None:
+def _check_no_weights(out: Path) -> None:
     files = [path.name for pattern in MODEL for path in sorted(out.glob(pattern))]
     if files:
-        raise UserError(f"{out} holds {files[0]} already, and no checkpoint to resume from: set another out")
+        raise UserError(f"{out} already contains {files[0]} but no checkpoint to resume from: set another out")
 
 
 def _format_changes(note: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
@@ -164,16 +165,16 @@ def _format(value: Any) -> str:
 
 
 def _digest(folder: str) -> str:
-    """A short digest of the indices in a folder of data: two differ by chance in all but one of 10^14 pairs."""
+    """A short digest of the index files in a data folder; two folders collide with a probability of about 10^-14."""
     return " ".join(f"sha256:{digest[:12]}" for digest in data([folder]).values())
 
 
-def _flatten(values: Any, where: str = "") -> dict[str, Any]:
-    """Nested values by their dotted keys, with numbers for the entries of lists, as overrides name them."""
+def _flatten(values: Any, path: str = "") -> dict[str, Any]:
+    """Nested values by dotted keys, with numbers for list entries, as in overrides."""
     if not isinstance(values, Mapping | list | tuple):
-        return {where: values}
+        return {path: values}
     pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
-    prefix = f"{where}." if where else ""
+    prefix = f"{path}." if path else ""
     return {key: leaf for name, value in pairs for key, leaf in _flatten(value, f"{prefix}{name}").items()}
 
 

@@ -1,6 +1,6 @@
-"""What `sam4mllm finetune` does: a recipe to an adapter. Knows no model and no data set.
+"""Trains an adapter by a recipe, for `sam4mllm finetune`.
 
-The recipe is written beside the weights as ``recipe.yaml``, and can be run again:
+The recipe is saved with the weights as ``recipe.yaml``, which can be run again:
 
     out: out/lora
     mllm: owner/name
@@ -38,18 +38,18 @@ RECIPE = "recipe.yaml"
 
 
 def run(recipe: FinetuneConfig, resume: bool = False) -> Path:
-    """Train, or resume the same run if it was stopped; return the adapter's folder, which is locked meanwhile.
+    """Train, or resume the same run if it was stopped, and return the adapter's folder, which is locked meanwhile.
 
-    Names, folders and image files are checked before the model is loaded. Which images are used depends on the tokens
-    of its texts; they are read once it is loaded, before anything is written.
+    Names, folders and image files are checked before the model is loaded. The images in use depend on the model's
+    tokens; they are read after the model is loaded and before anything is written.
 
     Args:
         recipe: the recipe.
-        resume: whether a run must have been started there.
+        resume: whether the folder must contain a run to resume.
 
     Raises:
-        UserError: for a value that cannot be used, a folder that another run writes or was started in, or whose
-            weights would be overwritten; and for whatever ends the training early.
+        UserError: if a value is not valid, the folder belongs to another run or its weights would be overwritten, or
+            the training ends early.
     """
     check_folder(Path(recipe.out))
     with enough_memory(), alone(Path(recipe.out)) if first_process() else nullcontext():
@@ -62,7 +62,7 @@ def _run(recipe: FinetuneConfig, resume: bool) -> Path:
     if first_process():
         check_begun(out, identity, resume)
     if is_finished(out):
-        log.warning("All steps are done: %s holds the adapter, and is left as it is.", out)
+        log.warning("All steps are done: the adapter in %s is not changed.", out)
         return out
     samples = choose_samples(recipe.validation) if recipe.validation else None
     if samples is not None:
@@ -92,7 +92,7 @@ def _run(recipe: FinetuneConfig, resume: bool) -> Path:
 
 
 def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
-    """The base, once it is known that the LoRA fits it."""
+    """Load the base, and check that the LoRA fits it."""
     mllm = build_mllm(
         recipe.mllm,
         dialect=recipe.dialect,
@@ -104,7 +104,7 @@ def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
         chat_template=read_chat_template(recipe),
     )
     if not isinstance(mllm, HfMLLM):
-        raise UserError(f"{recipe.mllm} is no model, and cannot be trained")
+        raise UserError(f"{recipe.mllm} is not a transformers model and cannot be trained")
     if recipe.training.lora is not None:
         check_targets(mllm.model, recipe.training.lora)
     return mllm

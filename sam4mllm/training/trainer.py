@@ -1,6 +1,6 @@
-"""Trains a LoRA, or all weights, by cross-entropy through TRL's `SFTTrainer`. Knows no model and no data set.
+"""Trains a LoRA, or all weights, by cross-entropy with TRL's `SFTTrainer`.
 
-`lora` finds the layers to train; `callbacks`, `checkpoints` and `failures` show, save and stop a run.
+`lora` finds the layers to train; `callbacks`, `checkpoints` and `failures` report, save and stop a run.
 """
 
 from __future__ import annotations
@@ -51,22 +51,23 @@ def finetune(
 
     Args:
         mllm: the base; a LoRA is attached to it, and its own weights keep their values.
-        row: the image and the turns of row 0, 1, 2 ...; always the same for a number, so that a run can resume.
+        row: returns the image and the turns of row 0, 1, 2 ...; they must depend on the number only, so that a run can
+            resume.
         training: the arguments of TRL and peft.
-        out: receives the adapter or, if all weights are trained, the whole model, with its card and ``README.md``;
-            checkpoints are in ``out/checkpoints``, and are adapters themselves.
-        card: the adapter's card; the base's fingerprint and its dialect are filled in here.
-        score: from a step to validation scores, such as ``cIoU``.
+        out: the folder for the adapter or, if all weights are trained, the complete model, with its card and
+            ``README.md``; checkpoints are in ``out/checkpoints``, and are adapters too.
+        card: the adapter's card; the base's fingerprint and the dialect are added.
+        score: returns the validation scores of a step, such as ``cIoU``.
         score_every: steps between validations.
-        measured_by: samples, segmenter and prompter of the validation; only scores measured by the same are compared.
+        measured_by: samples, segmenter and prompter of the validation; scores are compared only if these are equal.
 
     Returns:
         ``out``.
 
     Raises:
-        UserError: if ``out`` holds a run of another base, epochs are not converted to steps, TRL or peft refuses an
-            argument, memory or the disk runs out, or weights become NaN; and whatever ``row`` raises, after a
-            checkpoint of the steps before.
+        UserError: if ``out`` contains a run of another base, epochs are not converted to steps, TRL or peft refuses an
+            argument, memory or disk space runs out, or weights become NaN. An error of ``row`` is raised after a
+            checkpoint of the previous steps.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
     if training.max_steps is None:
@@ -75,7 +76,7 @@ def finetune(
     card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
     args = sft_config(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
     _use_one_gpu(args, mllm.model.device)
-    count = training.max_steps * training.rows_per_step(args.world_size)  # which finds the other processes
+    count = training.max_steps * training.rows_per_step(args.world_size)  # SFTConfig has found the other processes
     with PartialState().main_process_first():
         _check_base(card, out / CHECKPOINTS)
         sweep(out / CHECKPOINTS)
@@ -88,7 +89,9 @@ def finetune(
         processing_class=mllm.processor,
         callbacks=[Diverged(), progress, stop, SealCheckpoints(training.save_total_limit, card.write)],
     )
-    trainer.model_accepts_loss_kwargs = True  # TRL's loss takes the step's tokens, also of models whose own does not
+    trainer.model_accepts_loss_kwargs = (
+        True  # TRL's loss uses the step's token count, even if the model's loss does not
+    )
     trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     if score is not None:
         _refuse_sharded(trainer)
@@ -100,7 +103,7 @@ def finetune(
 
 
 def sft_config(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
-    """The training's arguments, and those that the package sets itself; `refused` says why.
+    """The arguments of the recipe, and those that the package sets itself; `config.refused` gives the reasons.
 
     Raises:
         UserError: if `SFTConfig` refuses one of them.
@@ -110,13 +113,13 @@ def sft_config(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         "output_dir": str(out),
         "use_cpu": on_cpu,
         "logging_nan_inf_filter": False,
-        "disable_tqdm": True,  # `Progress` has the bar
-        "save_total_limit": None,  # `SealCheckpoints` removes old ones, once the newer one is complete
+        "disable_tqdm": True,  # `Progress` shows the bar
+        "save_total_limit": None,  # `SealCheckpoints` removes old checkpoints after the new one is complete
         "max_length": None,  # TRL's default of 1024 would cut image tokens
         "remove_unused_columns": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "dataloader_multiprocessing_context": "fork" if workers else None,  # the collator is a closure
-        "train_sampling_strategy": "sequential",  # the rows are shuffled epoch by epoch where they are made
+        "train_sampling_strategy": "sequential",  # the sampler of the training rows has shuffled them
     }
     try:
         return SFTConfig(**{**training.library_arguments(), **fixed})
@@ -125,31 +128,31 @@ def sft_config(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
 
 
 def _model_to_train(model: Any, training: Training) -> Any:
-    """The model with its adapter, the same for the same seed."""
+    """The model with its adapter; its initial weights depend only on the seed."""
     torch.manual_seed(training.seed)
     return model if training.lora is None else attach_lora(model, training.lora, training.bf16)
 
 
 def _use_one_gpu(args: SFTConfig, device: torch.device) -> None:
-    """Use one of several GPUs per process: TRL refuses to split a batch within a process."""
+    """Use one GPU per process, because TRL cannot split a batch within a process."""
     if args.n_gpu < 2:
         return
     if device.index:
-        raise UserError(f"training uses the first visible GPU: in place of {device} set CUDA_VISIBLE_DEVICES")
-    log.warning("One of %d GPUs is used: `accelerate launch -m sam4mllm.cli finetune …` uses all.", args.n_gpu)
-    args._n_gpu = 1  # as the Trainer itself does where a model is spread over devices
+        raise UserError(f"training uses the first visible GPU, got device {device}: set CUDA_VISIBLE_DEVICES instead")
+    log.warning("Using one of %d GPUs: `accelerate launch -m sam4mllm.cli finetune …` uses all of them.", args.n_gpu)
+    args._n_gpu = 1  # the Trainer does the same if a model is spread over devices
 
 
 def _refuse_sharded(trainer: SFTTrainer) -> None:
     if trainer.is_fsdp_enabled:
-        raise UserError("FSDP spreads the weights, so nothing can be predicted meanwhile: set validation to null")
+        raise UserError("validation is not possible with FSDP, which shards the weights: set validation to null")
 
 
 def _check_base(card: Card, checkpoints: Path) -> None:
-    """Write the card to the folder of checkpoints, and refuse complete checkpoints of another base."""
-    before = Card.read(checkpoints) if last_whole(checkpoints) else None
-    if before is not None and not before.of_same_base(card):
-        raise UserError(f"{checkpoints} are of another base, or of another dialect: set another out")
+    """Refuse complete checkpoints of another base, and write the card to the checkpoint folder."""
+    old_card = Card.read(checkpoints) if last_whole(checkpoints) else None
+    if old_card is not None and not old_card.of_same_base(card):
+        raise UserError(f"the checkpoints in {checkpoints} belong to another base or dialect: set another out")
     checkpoints.mkdir(parents=True, exist_ok=True)
     card.write(checkpoints)
 
@@ -159,37 +162,37 @@ def _train(trainer: SFTTrainer, stop: Stop, progress: Progress) -> None:
 
     Raises:
         UserError: as `finetune` does.
-        KeyboardInterrupt: if the training was interrupted.
+        KeyboardInterrupt: if the training was interrupted by Ctrl-C.
     """
     folder = Path(trainer.args.output_dir)
     checkpoint = last_whole(folder)
-    with ExitStack() as during:
+    with ExitStack() as stack:
         for context in (enough_disk(folder), enough_memory(), stop.listening(), _optimizer_errors(trainer)):
-            during.enter_context(context)
-        during.enter_context(_worker_errors())
-        during.enter_context(steps_kept(trainer))
-        during.callback(progress.close)
+            stack.enter_context(context)
+        stack.enter_context(_worker_errors())
+        stack.enter_context(steps_kept(trainer))
+        stack.callback(progress.close)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.requested and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
-        log.warning("Stopped after %s, which is saved: the same command resumes from there.", done)
+        log.warning("Stopped after %s; the checkpoint is saved, and the same command resumes from it.", done)
         raise KeyboardInterrupt
 
 
 @contextmanager
 def _optimizer_errors(trainer: SFTTrainer) -> Iterator[None]:
-    """Turn what transformers says of an optimizer or a schedule that it cannot build into a `UserError`."""
+    """Turn an error of transformers about an optimizer or schedule that it cannot build into a `UserError`."""
     try:
         yield
     except (ImportError, TypeError, ValueError) as error:
-        if trainer.lr_scheduler is not None:  # they were built: the error is another's
+        if trainer.lr_scheduler is not None:  # both were built, so the error has another cause
             raise
         raise UserError(f"cannot build training.optim or its schedule: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
 def _worker_errors() -> Iterator[None]:
-    """Keep only the message of a `UserError` in a worker, which torch wraps in the worker's traceback."""
+    """Extract the message of a worker's `UserError`, which torch wraps in a traceback."""
     try:
         yield
     except UserError as error:
@@ -198,27 +201,27 @@ def _worker_errors() -> Iterator[None]:
 
 
 def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:
-    """Write an adapter with its card, or a whole model; the model is in evaluation mode afterwards."""
+    """Write the adapter or the complete model, with its card; the model is in evaluation mode afterwards."""
     model = trainer.model.eval()
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered, where devices share them
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered from all devices if sharded
     if PartialState().is_main_process:
         write_model_card(out, card, trainer.state.log_history, adapter)
     if PartialState().is_main_process and is_finished(out):
-        log.warning("%s holds these weights already: its %s is left as it is.", out, CARD)
+        log.warning("%s already contains these weights: its %s is not changed.", out, CARD)
     elif PartialState().is_main_process:
         _remove_card(out, card)
         if not adapter:
             model.config.sam4mllm_dialect = card.dialect
             mllm.processor.save_pretrained(out)
         model.save_pretrained(out, state_dict=weights)
-        card.write(out)  # the last, so that it is never beside other weights than its own
+        card.write(out)  # last, so that a card is never next to the weights of another run
     PartialState().wait_for_everyone()
     if adapter:
         merge_into_eval(model)
 
 
 def is_finished(out: Path) -> bool:
-    """Whether a folder holds the weights of its run's last step, and a card, which may have been calibrated since."""
+    """Whether a folder contains a card and the weights of its run's last step; the card may be calibrated."""
     last = last_whole(out / CHECKPOINTS)
     if last is None or not is_of_last_step(last) or not (out / CARD).is_file():
         return False
@@ -228,9 +231,9 @@ def is_finished(out: Path) -> bool:
 
 def _remove_card(out: Path, card: Card) -> None:
     """Remove the card of weights that are overwritten, and warn of options that the new card does not have."""
-    before = Card.read(out)
-    for name, options in before.prompters.items() if before else ():
+    old_card = Card.read(out)
+    for name, options in old_card.prompters.items() if old_card else ():
         if options and options != card.options(name):
             dropped = ", ".join(f"{option} {value}" for option, value in options.items())
-            log.warning("%s receives other weights: options of %s are dropped (%s).", out, name, dropped)
+            log.warning("New weights in %s: the options of %s on the old card are dropped (%s).", out, name, dropped)
     (out / CARD).unlink(missing_ok=True)

@@ -1,9 +1,7 @@
-"""Scores validation samples while a model trains: metrics, and a contact sheet of the first samples.
+"""Scores validation samples during training: metrics, and a contact sheet of the first samples.
 
-    out/validation/step-000200.jsonl   predictions
-    out/validation/step-000200.png     the first samples with their predicted masks, the same ones at every step
-
-Knows nothing of training: the function that it makes is called with a step.
+out/validation/step-000200.jsonl   predictions
+out/validation/step-000200.png     the predicted masks of the first samples, which are the same at every step
 """
 
 from __future__ import annotations
@@ -35,11 +33,10 @@ COLUMNS = 4
 
 
 def choose_samples(validation: Validation) -> SampleSet:
-    """The samples to validate on, once the names are checked, and that the image files exist.
+    """Check the names and the image files, and return the validation samples.
 
     Raises:
-        UserError: for a prompter or a segmenter that cannot be built, a folder without samples, and the first sample
-            whose image is missing.
+        UserError: if the prompter or segmenter cannot be built, the folder has no samples, or an image is missing.
     """
     if validation.prompter == ORACLE:
         choices = ", ".join(name for name in PROMPTERS if name != ORACLE)
@@ -47,12 +44,12 @@ def choose_samples(validation: Validation) -> SampleSet:
     check_segmenter(validation.segmenter)
     check_prompter(validation.prompter, {})
     check_together(validation.segmenter, validation.prompter, {})
-    everything = read_samples(Path(validation.samples), Path(validation.images) if validation.images else None)
-    if not len(everything):
-        raise UserError(f"validation.samples {validation.samples} holds no samples")
-    number = min(validation.count, len(everything))
-    spread = tuple(everything.samples[index * len(everything) // number] for index in range(number))
-    samples = SampleSet(spread, everything.images)
+    all_samples = read_samples(Path(validation.samples), Path(validation.images) if validation.images else None)
+    if not len(all_samples):
+        raise UserError(f"validation.samples {validation.samples} contains no samples")
+    number = min(validation.count, len(all_samples))
+    spread = tuple(all_samples.samples[index * len(all_samples) // number] for index in range(number))
+    samples = SampleSet(spread, all_samples.images)
     for sample in samples:
         if not samples.path(sample).exists():
             raise UserError(f"validation sample {sample.id}: no such file: {samples.path(sample)}")
@@ -60,22 +57,23 @@ def choose_samples(validation: Validation) -> SampleSet:
 
 
 def check_images(samples: SampleSet) -> None:
-    """Read the images of the validation samples, so that a damaged one is found before the training.
+    """Read the images of the validation samples, so that a damaged image is found before the training.
 
     Raises:
-        UserError: with sample and image, for the first that cannot be read or has another size than its samples.
+        UserError: if an image cannot be read or its size differs from the one its samples record; the message names
+            the sample and the image.
     """
     for of_image in samples.by_picture():
         read_shown(of_image.path(of_image.samples[0]), "validation sample", of_image.samples)
 
 
 def describe(validation: Validation, samples: SampleSet, options: Mapping[str, Option]) -> dict[str, Any]:
-    """What scores depend on beside the model; scores are compared only if this is equal.
+    """The settings that scores depend on besides the model; scores are compared only if these are equal.
 
     Args:
         validation: segmenter and prompter.
         samples: as `choose_samples` returns them.
-        options: the prompter's.
+        options: the options of the prompter.
     """
     names = {"segmenter": validation.segmenter, "prompter": validation.prompter, "options": dict(options)}
     return {"samples": fingerprint(samples.samples), **names}
@@ -84,25 +82,25 @@ def describe(validation: Validation, samples: SampleSet, options: Mapping[str, O
 def make_scorer(
     validation: Validation, samples: SampleSet, mllm: MLLM, options: Mapping[str, Option], out: Path, device: str | None
 ) -> Callable[[int], Mapping[str, float]]:
-    """A function from a step to scores, which predicts the samples and writes files to ``out``.
+    """A function that predicts the samples at a step, writes files to ``out`` and returns the scores.
 
-    The scores are cIoU and gIoU (as gRefCOCO's evaluator counts them), the share of first boxes with an IoU of .5 or
-    more, and the shares of unreadable replies and of failed samples.
+    The scores are cIoU and gIoU (as in gRefCOCO's evaluator), the share of first boxes with an IoU of 0.5 or more, and
+    the shares of unreadable replies and failed samples.
 
     Args:
         validation: segmenter, prompter and batch size.
         samples: as `choose_samples` returns them.
         mllm: the model in training.
-        options: the prompter's, as the adapter's card has them.
+        options: the prompter's options on the adapter's card.
         out: the folder for the files.
-        device: the segmenter's.
+        device: the device of the segmenter.
     """
     prompter = build_prompter(validation.prompter, mllm, options)
     pipeline = Pipeline(prompter, build_segmenter(validation.segmenter, device=device))
 
     def score_step(step: int) -> Mapping[str, float]:
         file = out / f"step-{step:06d}.jsonl"
-        file.unlink(missing_ok=True)  # of a run that was stopped after an earlier checkpoint
+        file.unlink(missing_ok=True)  # left by a run that was stopped after an earlier checkpoint
         predict(samples, pipeline, file, batch_size=validation.batch)
         predictions = list(read_predictions(file))
         write_png(file.with_suffix(".png"), make_sheet(samples, predictions))
@@ -129,7 +127,7 @@ def make_sheet(samples: SampleSet, predictions: list[Prediction]) -> AnySize:
 
 
 def _read_image(samples: SampleSet, sample: Sample) -> Image:
-    """A sample's image, or a blank if its file was damaged since the training began, which must not end it."""
+    """A sample's image; blank if the file was damaged after the training started, which must not stop it."""
     try:
         return samples.picture(sample)
     except UserError:

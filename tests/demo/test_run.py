@@ -1,4 +1,4 @@
-"""The demonstration runs from end to end on the models that come with the package, and every recipe loads."""
+"""The demo runs from end to end on the embedded models, and its recipes load."""
 
 import shutil
 from dataclasses import replace
@@ -26,9 +26,9 @@ def test_every_recipe_loads(file):
     assert load(file, KINDS[file.stem])
 
 
-# peft and trl ask transformers for properties by names that it deprecates
+# peft and trl use deprecated property names of transformers
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
+def test_the_demo_writes_tables_and_images_and_repeats_no_step(tmp_path):
     for name in ("mllm", "sam"):
         shutil.copytree(EMBEDDED / name, tmp_path / name)
     places = [f"out={tmp_path / 'out'}", f"mllm={tmp_path / 'mllm'}", f"segmenter={tmp_path / 'sam'}"]
@@ -46,12 +46,12 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     assert all(
         shown.count(f"| {name} |") == 2 for name in ("base-ppg", "ppg", "pqpp", "longer-ppg", "longer-pqpp", "oracle")
     )
-    assert all(f"- {pair}: " in shown for pair in ("pqpp less ppg", "longer-ppg less base-box"))
+    assert all(f"- {pair}: " in shown for pair in ("pqpp minus ppg", "longer-ppg minus base-box"))
     assert read_image(tmp_path / "out" / "sheet.png").shape[1] > 1000
     before = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
     assert run(recipe) == shown
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="was begun with another recipe"):
+    with pytest.raises(UserError, match="was started with another recipe"):
         run(replace(recipe, seed=1))
     for file in (tmp_path / "mllm").glob("*.safetensors"):
         file.write_bytes(file.read_bytes() + b" ")
@@ -63,17 +63,17 @@ def test_it_leaves_tables_and_pictures_and_does_nothing_twice(tmp_path):
     ("slip", "says"),
     [
         ("points=5", "points"),
-        ("test_scenes=0", "1 or more scenes"),
+        ("test_scenes=0", "must be 1 or more"),
         ("mllm=nix longer.ppg=null longer.pqpp=null", "unknown model 'nix'"),
         ("mllm=nix", "longer.ppg=null longer.pqpp=null"),
         ("longer.ppg=nix", "no such folder: nix"),
-        ("asked_by=[box,nix]", "asks by box, ppg, pqpp"),
+        ("asked_by=[box,nix]", "unknown prompter 'nix' in asked_by: choose from box, ppg, pqpp"),
         ("segmenter=nix", "unknown segmenter 'nix'"),
-        ("training.max_steps=0", "max_steps is 1 or more"),
+        ("training.max_steps=0", "max_steps must be 1 or more"),
         ("seeds=1", "did you mean seed?"),
     ],
 )
-def test_a_slip_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, slip, says):
+def test_a_wrong_value_gives_one_error_line_and_writes_nothing(tmp_path, monkeypatch, capsys, slip, says):
     with pytest.raises(SystemExit) as end:
         main(["demo", f"out={tmp_path / 'out'}", *slip.split()])
     assert end.value.code == 2

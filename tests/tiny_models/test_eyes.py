@@ -24,7 +24,7 @@ def test_a_patch_is_named_after_the_figure_that_covers_it_most():
         assert np.array_equal(labels.parts[patch].reshape(PATCH, PATCH) > 0, tiles[most])
 
 
-def test_saying_the_labels_costs_less_than_saying_nothing():
+def test_predicting_the_labels_lowers_the_loss():
     """Heads and a table of words that say exactly what the labels are."""
     labels = [dense(draw_split("train", 1))]
     tokens = {
@@ -40,13 +40,13 @@ def test_saying_the_labels_costs_less_than_saying_nothing():
     assert said < mute
 
 
-def test_a_place_near_the_truth_is_nearly_right():
+def test_a_place_near_the_true_one_has_a_high_weight():
     [weights] = near(torch.tensor([50.0]), 2.0)
     assert weights.sum().item() == pytest.approx(1)
     assert weights[50] > weights[51] == weights[49] > weights[55] > 0
 
 
-def test_the_words_of_the_eyes_are_tokens_of_the_model():
+def test_the_label_words_are_tokens_of_the_model():
     _, processor = build(0)
     unknown = processor.tokenizer.unk_token_id
     ids = processor.tokenizer.convert_tokens_to_ids([*PLACES, *(name for names in NAMES for name in names)])

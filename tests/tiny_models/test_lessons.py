@@ -21,7 +21,7 @@ def flat(drawing, names, there, kinds=0):
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS[:5])
-def test_a_lesson_says_the_boxes_of_its_scene_and_holds_no_points(drawing):
+def test_replies_contain_the_boxes_of_the_scene_and_no_points(drawing):
     turns = flat(drawing, 0, 0)
     assert len(turns) == 2 * len(drawing.expressions)
     for expression in drawing.expressions:
@@ -58,7 +58,7 @@ def test_a_longer_conversation_has_the_turns_of_another():
     assert boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 3, 0.0), ROW, rng()) == short[:3]
 
 
-def test_what_is_there_is_said_to_be_there():
+def test_existing_figures_are_answered_with_yes():
     said = {}
     for drawing in DRAWINGS:
         turns = flat(drawing, 0, 99)

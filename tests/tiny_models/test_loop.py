@@ -33,7 +33,7 @@ def test_it_learns(tmp_path, caplog):
     assert errors[-1] < 0.2 * errors[0]
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
     loop = Loop(10, 20, every=8)
     whole, done = learn(tmp_path / "whole", loop)
     assert done == [8, 16, 24, 30]
@@ -46,7 +46,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     assert (tmp_path / "parts" / CHECKPOINT).exists()
 
 
-def test_every_weight_is_stepped_once():
+def test_every_weight_has_one_optimizer():
     modules = parts()
     modules["tied"] = modules["head"]
     stepped = [

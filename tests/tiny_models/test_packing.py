@@ -33,7 +33,7 @@ def logits_of_rows(model, processor, index):
 
 
 @torch.no_grad()
-def test_a_packed_conversation_has_the_logits_it_would_have_alone(parts):
+def test_packing_does_not_change_the_logits_of_a_conversation(parts):
     model, processor = parts
     drawings = [draw_split("train", index) for index in range(2)]
     packed = Packer(processor.tokenizer, PATCHES).pack([conversations(index) for index in range(2)])
@@ -56,7 +56,7 @@ def test_a_packed_conversation_has_the_logits_it_would_have_alone(parts):
     )
 
 
-def test_a_conversation_sees_the_picture_and_itself_alone(parts):
+def test_a_conversation_attends_only_to_the_image_and_itself(parts):
     packed, first = Packer(parts[1].tokenizer, PATCHES).pack([conversations(0)]), PATCHES + 1
     starts = [at for at in range(first, packed.ids.shape[1]) if packed.positions[0, at] == first]
     mask = packed.mask[0, 0]

@@ -24,7 +24,7 @@ def test_patches_are_in_the_order_of_the_embedding():
         assert labels.figured[side * row + column] or (there > 0).sum() < 4 * len(DRAWING.figures)
 
 
-def test_a_patch_says_the_box_of_the_figure_with_most_of_it():
+def test_a_patch_has_the_box_of_the_figure_that_covers_it_most():
     labels, side = grain(DRAWING, PATCH), 112 // PATCH
     figure = max(DRAWING.figures, key=lambda figure: figure.mask.sum())
     tiles = figure.mask.reshape(side, PATCH, side, PATCH).mean(axis=(1, 3)).ravel() > 0.6
@@ -32,7 +32,7 @@ def test_a_patch_says_the_box_of_the_figure_with_most_of_it():
     assert (abs(labels.boxes[tiles] * 112 - figure.seen_box.xyxy) < 1e-4).all()
 
 
-def test_the_loss_is_less_where_the_head_says_the_labels():
+def test_predicting_the_labels_gives_a_lower_loss():
     head, labels = Pixels(PATCH**2 * 7 + 4, PATCH), grain(DRAWING, PATCH)
     said = torch.nn.functional.one_hot(torch.tensor(labels.colours), 7).flatten(1) * 20.0
     right = torch.cat([said, torch.tensor(labels.boxes)], dim=1).T.reshape(1, -1, 16, 16)
@@ -49,7 +49,7 @@ def certain() -> Batch:
     return next(one for one in (batch(recipe, step) for step in range(30)) if one.certain and len(one.prompts) == 3)
 
 
-def test_the_decoder_is_told_apart_by_what_its_tokens_say():
+def test_correct_tokens_lower_the_loss_of_the_decoder():
     """Tokens that say the colours and a picture that says the masks cost nothing; others do."""
     chosen, width = certain(), 64
     reading = Reading(build(0)[0].mask_decoder, width, PATCH)

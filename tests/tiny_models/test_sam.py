@@ -58,7 +58,7 @@ def test_the_best_mask_counts_alone_unless_the_prompt_is_certain():
     assert loss(logits, scores, truth, certain=True) > 10
 
 
-def test_drawing_teaches_the_encoder(tmp_path):
+def test_the_mask_loss_trains_the_encoder(tmp_path):
     """Asking the model for an embedding by its own method would cut the gradient."""
     before = build(0)[0].vision_encoder.patch_embed.projection.weight
     train(recipe_of(tmp_path, loop=Loop(0, 2), grain=0.0, reading=0.0))
@@ -66,7 +66,7 @@ def test_drawing_teaches_the_encoder(tmp_path):
     assert (before - after).abs().max() > 1e-5
 
 
-def test_more_points_are_given_where_more_are_asked_for(monkeypatch):
+def test_the_measure_uses_the_requested_number_of_points(monkeypatch):
     """The measure is of the right prompts: a segmenter that draws clicks alone draws what they lie on."""
     given = []
 
@@ -94,14 +94,14 @@ def test_more_points_are_given_where_more_are_asked_for(monkeypatch):
     [{"seed": 1}, {"loop": Loop(1, 1)}, {"loop": Loop(1, 0, learning_rate=1e-5)}],
     ids=["seed", "steps", "rate"],
 )
-def test_a_run_is_not_gone_on_with_another_recipe(tmp_path, change):
+def test_a_run_does_not_resume_with_another_recipe(tmp_path, change):
     train(recipe_of(tmp_path, loop=Loop(1, 0)))
-    with pytest.raises(UserError, match="was begun with another recipe"):
+    with pytest.raises(UserError, match="was started with another recipe"):
         train(recipe_of(tmp_path, **{"loop": Loop(1, 0), **change}))
     train(recipe_of(tmp_path, loop=Loop(1, 0, every=7)))
 
 
 @pytest.mark.parametrize("slip", [{"seed": -1}, {"scenes": 0}, {"twins": 2.0}, {"boxless": 1.5}])
-def test_numbers_that_mean_nothing_are_refused(slip):
+def test_out_of_range_values_are_refused(slip):
     with pytest.raises(UserError):
         recipe_of(**slip)

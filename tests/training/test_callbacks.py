@@ -95,14 +95,14 @@ def rounds(figures, every=2, history=(), measured_by=None):
     return scored, logged, saved
 
 
-def test_it_is_validated_every_so_many_steps_and_after_the_last_and_a_best_is_saved():
+def test_validation_runs_at_intervals_and_after_the_last_step_and_saves_the_best():
     scored, logged, saved = rounds(iter([0.3, 0.2, 0.4]))
     assert scored == [2, 4, 5]
     assert logged == [{BEST_BY: 0.3}, {BEST_BY: 0.2}, {BEST_BY: 0.4}], "no nan"
     assert saved == [2, 5]
 
 
-def test_a_figure_that_is_nan_is_no_best():
+def test_a_nan_score_is_never_the_best():
     assert rounds(iter([float("nan")] * 3))[2] == []
 
 
@@ -110,11 +110,11 @@ def test_a_figure_that_is_nan_is_no_best():
     ("before", "saved", "says"),
     [
         pytest.param({"segmenter": "a", "count": 2}, [5], "", id="the same"),
-        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "last checkpoint (segmenter): the best", id="another"),
-        pytest.param(None, [2, 5], "last checkpoint (count, segmenter): the best", id="not known"),
+        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "settings changed (segmenter): scores", id="another"),
+        pytest.param(None, [2, 5], "settings changed (count, segmenter): scores", id="not known"),
     ],
 )
-def test_scores_that_were_measured_otherwise_are_not_compared_and_it_is_said(before, saved, says, caplog):
+def test_scores_with_other_settings_are_not_compared_and_give_a_warning(before, saved, says, caplog):
     history = [{BEST_BY: 0.35, "step": 0} | ({} if before is None else {MEASURED_BY: before})]
     assert rounds(iter([0.3, 0.2, 0.4]), history=history, measured_by={"segmenter": "a", "count": 2})[2] == saved
     assert says in caplog.text

@@ -41,7 +41,7 @@ def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
         pytest.param(lambda path: (path / "deep" / "optimizer.pt").write_bytes(b"1"), False, id="cut short"),
     ],
 )
-def test_a_checkpoint_is_whole_when_each_file_that_is_gone_on_from_is(tmp_path, harm, whole):
+def test_a_checkpoint_is_complete_if_all_files_to_resume_from_are_unchanged(tmp_path, harm, whole):
     path = checkpoint(tmp_path, 5)
     harm(path)
     assert is_whole(path) is whole
@@ -49,7 +49,7 @@ def test_a_checkpoint_is_whole_when_each_file_that_is_gone_on_from_is(tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "deep/optimizer.pt"])
-def test_a_last_one_that_is_spoilt_is_named_and_no_spoilt_one_is_removed(tmp_path, name):
+def test_a_changed_last_checkpoint_is_reported_and_not_removed(tmp_path, name):
     spoilt = {step: checkpoint(tmp_path, step) for step in (2, 4)}
     for path in spoilt.values():
         (path / name).write_bytes(b"1")
@@ -63,7 +63,7 @@ def test_a_last_one_that_is_spoilt_is_named_and_no_spoilt_one_is_removed(tmp_pat
     assert last_whole(tmp_path) == kept
 
 
-def test_steps_are_numbers_and_not_words(tmp_path):
+def test_checkpoints_are_sorted_by_step_number(tmp_path):
     paths = {step: checkpoint(tmp_path, step) for step in (1000, 200, 30)}
     assert list(whole_ones(tmp_path)) == [30, 200, 1000]
     assert last_whole(tmp_path) == paths[1000]
@@ -72,7 +72,7 @@ def test_steps_are_numbers_and_not_words(tmp_path):
 
 @pytest.mark.parametrize("name", ["checkpoint-6-backup", "checkpoint-6.zip", "checkpoint-", "checkpoint-²", "old-6"])
 @pytest.mark.parametrize("folder", [True, False], ids=["folder", "file"])
-def test_what_is_not_called_as_a_checkpoint_is_none_and_is_left_alone(tmp_path, name, folder):
+def test_other_folders_are_not_checkpoints_and_are_not_removed(tmp_path, name, folder):
     kept, other = checkpoint(tmp_path, 2), tmp_path / name
     if folder:
         checkpoint(tmp_path, 6).rename(other)
@@ -84,13 +84,13 @@ def test_what_is_not_called_as_a_checkpoint_is_none_and_is_left_alone(tmp_path, 
     assert other.exists()
 
 
-def test_a_file_that_is_called_as_a_checkpoint_is_none(tmp_path):
+def test_a_file_with_a_checkpoint_name_is_not_a_checkpoint(tmp_path):
     (tmp_path / "checkpoint-6").write_text("a")
     sweep(tmp_path)
     assert (last_whole(tmp_path), (tmp_path / "checkpoint-6").exists()) == (None, True)
 
 
-def test_what_a_kill_left_is_swept_away_and_said(tmp_path, caplog):
+def test_incomplete_checkpoints_are_removed_with_a_warning(tmp_path, caplog):
     kept = checkpoint(tmp_path, 2)
     half = checkpoint(tmp_path, 4, sealed=False)
     assert last_whole(tmp_path) == kept
@@ -111,7 +111,7 @@ def test_what_a_kill_left_is_swept_away_and_said(tmp_path, caplog):
         (None, None, [1, 2, 3, 4, 5]),
     ],
 )
-def test_the_last_ones_and_the_best_one_are_kept(tmp_path, keep, best, left):
+def test_the_last_and_the_best_checkpoints_are_kept(tmp_path, keep, best, left):
     for step in range(1, 6):
         checkpoint(tmp_path, step)
     prune(tmp_path, keep, best)
@@ -135,7 +135,7 @@ def test_the_best_step_is_the_first_with_the_highest_figure(figures, best):
     ("asked", "best"),
     [("aaa", 1), ("aab", 3), ("abb", 2), ("aba", 1), ("-bb", 2), ("--b", 3), ("---", 1)],
 )
-def test_the_best_step_is_one_of_those_that_were_measured_as_the_last_one(asked, best):
+def test_the_best_step_is_among_those_measured_like_the_last_one(asked, best):
     history = [
         {"step": step, "figure": 1 / step} | ({} if how == "-" else {MEASURED_BY: {"segmenter": how}})
         for step, how in enumerate(asked, 1)

@@ -20,7 +20,7 @@ from sam4mllm.training.callbacks import Diverged, Stop, is_finite
 from sam4mllm.training.failures import enough_disk, enough_memory
 
 
-def test_an_interrupt_waits_for_the_end_of_the_step_and_has_it_saved():
+def test_an_interrupt_saves_after_the_current_step():
     stop, control = Stop(), SimpleNamespace(should_save=False, should_training_stop=False)
     before = signal.getsignal(signal.SIGINT)
     with stop.listening():
@@ -33,7 +33,7 @@ def test_an_interrupt_waits_for_the_end_of_the_step_and_has_it_saved():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_interrupt_does_not_wait():
+def test_a_second_interrupt_stops_immediately():
     stop = Stop()
     with stop.listening():
         signal.raise_signal(signal.SIGINT)
@@ -41,7 +41,7 @@ def test_a_second_interrupt_does_not_wait():
             signal.raise_signal(signal.SIGINT)
 
 
-def test_beside_the_main_thread_nothing_is_listened_to():
+def test_other_threads_do_not_handle_interrupts():
     seen = []
 
     def listens():
@@ -62,8 +62,8 @@ def test_beside_the_main_thread_nothing_is_listened_to():
         pytest.param(MemoryError("Unable to allocate 7.45 GiB for an array"), id="numpy"),
     ],
 )
-def test_lack_of_memory_is_one_line_that_says_what_to_change(error):
-    says = r"out of memory.*train_batch_size.*accumulation.*gradient_checkpointing.* another out.*per_image.*quantize"
+def test_an_out_of_memory_error_names_options_to_change(error):
+    says = r"out of memory.*train_batch_size.*accumulation.*gradient_checkpointing.* new out.*per_image.*quantize"
     with pytest.raises(UserError, match=says) as raised, enough_memory():
         raise error
     assert "\n" not in str(raised.value)
@@ -91,8 +91,8 @@ def small_files():
         pytest.param(lambda path: torch.save({"a": torch.zeros(10**6)}, path), id="torch"),
     ],
 )
-def test_a_disk_without_room_is_one_line_whoever_writes(small_files, tmp_path, write):
-    says = r"cannot write into checkpoints: .*(File too large|to its end); make room"
+def test_a_full_disk_gives_one_error_line(small_files, tmp_path, write):
+    says = r"cannot write into checkpoints: .*(File too large|to its end); free some space"
     with pytest.raises(UserError, match=says) as raised, enough_disk(Path("checkpoints")):
         write(tmp_path / "file")
     assert "\n" not in str(raised.value)
@@ -106,7 +106,7 @@ def test_a_disk_without_room_is_one_line_whoever_writes(small_files, tmp_path, w
         pytest.param(RuntimeError("I/O error: No such file or directory (os error 2)"), id="safetensors"),
     ],
 )
-def test_errors_that_are_not_about_room_pass(error):
+def test_errors_unrelated_to_disk_space_pass(error):
     with pytest.raises(type(error)) as raised, enough_disk(Path("checkpoints")):
         raise error
     assert raised.value is error
@@ -121,7 +121,7 @@ def test_errors_that_are_not_about_room_pass(error):
         pytest.param(float("inf"), True, True, id="inis_finite"),
     ],
 )
-def test_weights_that_are_no_numbers_end_the_training(value, trained, ends):
+def test_nan_or_inf_weights_stop_the_training(value, trained, ends):
     model = torch.nn.ParameterList([torch.ones(3), torch.tensor([[1.0, value]])])
     model[1].requires_grad = trained
     step = lambda: Diverged().on_step_end(  # noqa: E731
@@ -144,7 +144,7 @@ def sharded(rank, folder, seen):
     dist.destroy_process_group()
 
 
-def test_what_each_process_holds_is_looked_at_where_weights_are_shared_out(tmp_path):
+def test_each_process_checks_its_shard_of_the_weights(tmp_path):
     several = multiprocessing.get_context("fork")
     seen = several.Queue()
     processes = [several.Process(target=sharded, args=(rank, tmp_path, seen)) for rank in (0, 1)]

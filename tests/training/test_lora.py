@@ -47,7 +47,7 @@ POOLED = {f"model.multi_modal_projector.image_projector.{name}_proj" for name in
         pytest.param("paligemma", {"model.multi_modal_projector.linear"}, set(), id="one layer"),
     ],
 )
-def test_the_projector_is_found_and_the_language_model_is_all_its_layers(family, projector, bare):
+def test_the_projector_and_all_layers_of_the_language_model_are_found(family, projector, bare):
     model, _ = FAMILIES[family]()
     parts = parts_of(model)
     assert (set(parts.projector), set(parts.bare)) == (projector, bare)
@@ -65,7 +65,7 @@ def trained(model) -> set[str]:
 
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
 @pytest.mark.parametrize("projector", ["lora", "full", "frozen"])
-def test_only_what_the_recipe_says_asks_for_a_gradient(family, projector):
+def test_only_the_weights_selected_by_the_recipe_are_trained(family, projector):
     model, _ = FAMILIES[family]()
     parts = parts_of(model)
     adapted = attach_lora(
@@ -82,10 +82,12 @@ def test_only_what_the_recipe_says_asks_for_a_gradient(family, projector):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        pytest.param({"r": 0}, "r and lora_alpha of 1 or more", id="rank"),
+        pytest.param({"r": 0}, "r and lora_alpha must be 1 or more", id="rank"),
         pytest.param({"target_modules": ()}, "or null for all of them", id="no pattern"),
         pytest.param(
-            {"target_modules": ("*.qq_proj",)}, r"called '\*.qq_proj'; one of them is model.language_model", id="none"
+            {"target_modules": ("*.qq_proj",)},
+            r"matches '\*.qq_proj': use names such as model.language_model",
+            id="none",
         ),
     ],
 )
@@ -96,7 +98,7 @@ def test_what_cannot_be_meant_is_refused(values, says):
 
 
 @pytest.mark.parametrize("pattern", ["q_proj", "self_attn.q_proj", "*.q_proj", "*q_proj"])
-def test_targets_are_ends_of_names_as_in_peft_or_patterns(pattern):
+def test_target_modules_are_name_endings_or_patterns(pattern):
     model, _ = FAMILIES["llava"]()
     adapted = attach_lora(model, Lora(r=2, target_modules=(pattern,), projector="frozen"), mixed=False)
     assert {name.rpartition(".")[2] for name in trained(adapted)} == {"q_proj"}
@@ -112,13 +114,13 @@ def test_other_arguments_reach_peft():
     assert (config.r, config.lora_alpha, config.exclude_modules) == (4, 8, {"k_proj"})
 
 
-def test_what_peft_refuses_is_one_line():
+def test_arguments_that_peft_refuses_give_one_error_line():
     model, _ = FAMILIES["llava"]()
     with pytest.raises(UserError, match=r"LoraConfig refuses the values of training.lora: .*layers_to_transform"):
         attach_lora(model, Lora(layers_pattern=("layers",)), mixed=False)
 
 
-def test_a_copy_that_is_trained_fully_is_held_in_float32_where_the_training_is_mixed():
+def test_full_copies_are_in_float32_with_mixed_precision():
     model, _ = FAMILIES["gemma3"]()
     adapted = attach_lora(model.bfloat16(), Lora(r=2, lora_alpha=4), mixed=True)
     assert {value.dtype for value in adapted.parameters() if value.requires_grad} == {torch.float32}
@@ -153,7 +155,7 @@ def hashes(model) -> dict[str, str]:
         ("paligemma", "full"),
     ],
 )
-def test_no_weight_of_the_base_changes_and_without_the_adapter_it_says_the_same_bits(family, projector, tmp_path):
+def test_training_changes_no_weight_of_the_base(family, projector, tmp_path):
     folder = build(family, tmp_path / "base")
     mllm, untouched = (HfMLLM.load(folder, device="cpu") for _ in range(2))
     before = hashes(untouched.model)

@@ -23,7 +23,7 @@ def on_meta(family: str, dtype: torch.dtype = torch.bfloat16):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_class_is_told_without_weights(family):
+def test_memory_is_estimated_without_weights_for_every_class(family):
     shape = shape_of(on_meta(family), replace(LORA, bf16=True, gradient_checkpointing=True), tokens=64)
     model, _ = FAMILIES[family]()
     assert shape.parameters == sum(one.numel() for one in model.parameters())
@@ -49,7 +49,7 @@ def test_every_class_is_told_without_weights(family):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_trained_is_told_by_where_it_lies(lora, group):
+def test_trained_parameters_are_grouped_by_place(lora, group):
     shape = shape_of(on_meta("llava"), replace(LORA, lora=lora), tokens=32)
     layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"] if lora else []
     named = {f"language model, LoRA on {layer}" for layer in layers}
@@ -60,7 +60,7 @@ def test_what_is_trained_is_told_by_where_it_lies(lora, group):
         assert (shape.memory.trained, shape.memory.gradients) == (0, 2 * shape.parameters)
 
 
-def test_in_four_bits_only_the_language_models_layers_are_smaller_but_for_the_last():
+def test_only_the_language_models_layers_except_the_last_are_packed():
     model = on_meta("llava")
     packed = sum(model.get_submodule(name).weight.numel() for name in parts_of(model).language[:-1])
     whole = shape_of(on_meta("llava"), LORA, 32).memory.weights
@@ -69,7 +69,7 @@ def test_in_four_bits_only_the_language_models_layers_are_smaller_but_for_the_la
     assert pytest.approx(4.127 / 8, rel=1e-3) == PACKED  # bits a weight, in QLoRA's section 3
 
 
-def test_activations_grow_with_tokens_and_rows_alike_and_shrink_with_checkpointing():
+def test_activations_grow_with_tokens_and_rows_and_shrink_with_checkpointing():
     def kept(**changes) -> int:
         tokens = changes.pop("tokens", 64)
         return shape_of(on_meta("llava"), replace(LORA, **changes), tokens).memory.activations
@@ -84,7 +84,7 @@ def test_activations_grow_with_tokens_and_rows_alike_and_shrink_with_checkpointi
     assert kept(lora=Lora(r=4, lora_alpha=8, lora_dropout=0.5)) > kept()
 
 
-def test_the_most_is_counted_by_hand():
+def test_the_peak_is_the_sum_of_its_parts():
     memory = Memory(100, 10, 10, 20, 50, 7, accumulated=True)
     assert memory.peak == 100 + 10 + 10 + 20 + 50 + 7
     assert replace(memory, accumulated=False).peak == 100 + 10 + 20 + 57
@@ -94,7 +94,7 @@ def test_the_most_is_counted_by_hand():
 @pytest.mark.parametrize(
     ("family", "batch"), [("llava", 1), ("llava", 2), ("qwen3_vl", 1), ("qwen3_vl", 2), ("gemma3", 2)]
 )
-def test_what_has_no_values_is_counted_like_what_has(family, batch):
+def test_fake_tensors_give_the_same_count_as_real_ones(family, batch):
     model, _ = FAMILIES[family]()
     adapted = attach_lora(model, LORA.lora, mixed=False).train()
     decoder, found = model.get_decoder(), {}

@@ -37,7 +37,7 @@ def logits(mllm: HfMLLM) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
-def test_the_merged_model_says_what_the_adapter_says(family, tmp_path, command):
+def test_the_merged_model_gives_the_replies_of_the_adapter(family, tmp_path, command):
     adapter = taught(family, tmp_path)
     code, out, _ = command("merge", adapter, "--out", tmp_path / "merged")
     assert (code, out) == (0, f"written to {tmp_path / 'merged'}\n")
@@ -58,14 +58,14 @@ def test_the_merged_model_says_what_the_adapter_says(family, tmp_path, command):
     ("change", "says"),
     [
         pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
-        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "holds something", id="out is full"),
+        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "is not empty", id="out is full"),
         pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown model", id="base is gone"),
         pytest.param(
             lambda folder: build("llava", folder / "base", seed=1), "trained on another base", id="other base"
         ),
     ],
 )
-def test_what_cannot_be_merged_is_refused_and_nothing_is_written(change, says, tmp_path):
+def test_an_adapter_that_cannot_be_merged_is_refused_and_nothing_is_written(change, says, tmp_path):
     taught("llava", tmp_path)
     change(tmp_path)
     with pytest.raises(UserError, match=says):
@@ -76,12 +76,12 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_written(change, says, t
 @pytest.mark.parametrize(
     ("place", "out", "says"),
     [
-        pytest.param("adapter", ".", "holds something already: give a new folder", id="the adapter's own"),
-        pytest.param("new", "../adapter", "holds something already", id="the adapter's by another name"),
-        pytest.param("new", ".", r"\. is the folder that this runs in: give a new one", id="an empty one, from within"),
+        pytest.param("adapter", ".", "is not empty: give a new folder", id="the adapter's own"),
+        pytest.param("new", "../adapter", "is not empty", id="the adapter's by another name"),
+        pytest.param("new", ".", r"\. is the working folder: give a new folder", id="an empty one, from within"),
     ],
 )
-def test_a_folder_that_cannot_be_put_in_place_is_refused_before_the_base_is_read(
+def test_an_output_folder_that_cannot_be_replaced_is_refused_before_the_base_is_read(
     place, out, says, tmp_path, monkeypatch
 ):
     Card("", "", str(tmp_path / "nowhere")).write(tmp_path / "adapter")
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_put_in_place_is_refused_before_the_base_is_read
     assert [path.name for path in (tmp_path / "adapter").iterdir()] == [CARD]
 
 
-def test_weights_that_are_no_numbers_are_not_merged(tmp_path):
+def test_nan_weights_are_not_merged(tmp_path):
     file = taught("llava", tmp_path) / "adapter_model.safetensors"
     save_file({name: value * float("nan") for name, value in load_file(file).items()}, file)
     with pytest.raises(UserError, match="cannot be merged"):

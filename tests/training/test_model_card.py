@@ -17,7 +17,7 @@ HISTORY = [
 
 
 @pytest.mark.parametrize(("adapter", "library"), [(True, "peft"), (False, "transformers")])
-def test_the_front_matter_is_what_the_hub_reads(adapter, library):
+def test_the_front_matter_has_the_fields_of_the_hub(adapter, library):
     text = model_card(CARD, [], adapter, recipe=False)
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["base_model"] == "owner/name"
@@ -27,7 +27,7 @@ def test_the_front_matter_is_what_the_hub_reads(adapter, library):
     assert f"{'--adapter' if adapter else '--mllm'} THIS_FOLDER" in text
 
 
-def test_the_last_figures_are_told_with_their_steps():
+def test_the_last_figures_are_listed_with_their_steps():
     text = model_card(CARD, HISTORY, adapter=True, recipe=True)
     for line in (
         "| loss, step 2 | 1.5000 |",
@@ -43,7 +43,7 @@ def test_the_last_figures_are_told_with_their_steps():
     assert "| peft | 0.21 |" in text
 
 
-def test_figures_that_were_asked_otherwise_are_not_the_highest():
+def test_scores_with_other_settings_are_not_the_highest():
     history = [{**entry, "asked": {"segmenter": str(entry["step"])}} for entry in HISTORY]
     text = model_card(CARD, history, adapter=True, recipe=True)
     assert "| validation: highest cIoU, step 2 (`checkpoints/checkpoint-2`) | 0.5000 |" in text
@@ -51,16 +51,16 @@ def test_figures_that_were_asked_otherwise_are_not_the_highest():
 
 
 @pytest.mark.parametrize(("base", "name"), [("/home/me/models/my-model", "my-model"), ("tiny", "tiny")])
-def test_a_base_that_is_not_on_the_hub_is_called_by_its_own_name(base, name):
+def test_a_local_base_appears_by_its_folder_name(base, name):
     text = model_card(Card("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)
-    assert f"# `{name}`, taught to say masks in words" in text
+    assert f"# `{name}` for referring expression segmentation" in text
     assert "base_model" not in text
     assert "/home" not in text
 
 
-def test_what_is_not_known_is_not_said():
+def test_unknown_values_are_left_out():
     text = model_card(Card("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
     assert "base_model" not in text
-    assert "Figures" not in text
-    assert "Data" not in text
+    assert "Training log" not in text
+    assert "Training data" not in text
     assert "recipe.yaml" not in text

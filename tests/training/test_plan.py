@@ -105,10 +105,10 @@ def test_several_processes_share_an_epoch(folder, monkeypatch):
     ("override", "says"),
     [
         ("mllm=owner/nowhere", "no model 'owner/nowhere': give a folder or a name on the hub"),
-        ("mllm=replay:said.jsonl", "is no model, and cannot be trained"),
+        ("mllm=replay:said.jsonl", "is not a transformers model and cannot be trained"),
         ("data.0.samples=nowhere", "nowhere is not a samples folder"),
         ("rows.tokens=5", "longer than 5 tokens"),
-        ("training.lora.target_modules=[nothing]", "no linear layer of the language model is called 'nothing'"),
+        ("training.lora.target_modules=[nothing]", "no linear layer of the language model matches 'nothing'"),
         ("chat_template=nowhere", "cannot read the chat template nowhere"),
         ("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'"),
         ("validation={samples: nowhere, segmenter: grabcut}", "nowhere is not a samples folder"),

@@ -64,7 +64,7 @@ def checkpoint(out: Path) -> None:
         pytest.param(["out=moved", "data.0.images=moved"], id="moved"),
     ],
 )
-def test_what_decides_nothing_may_change(out, overrides):
+def test_settings_that_do_not_affect_the_weights_may_change(out, overrides):
     check_begun(out, identity(*overrides), resume=True)
 
 
@@ -73,7 +73,7 @@ def test_samples_may_be_moved(out):
     check_begun(out, identity("data.0.samples=elsewhere"), resume=True)
 
 
-def test_half_the_batch_on_twice_the_processes_is_the_same(out):
+def test_half_the_batch_on_twice_the_processes_is_the_same_run(out):
     check_begun(out, identity("training.per_device_train_batch_size=1", processes=2), resume=True)
 
 
@@ -98,7 +98,7 @@ def test_half_the_batch_on_twice_the_processes_is_the_same(out):
         pytest.param(["data.0.weight=2"], 1, "data.0.weight 1.0, now 2.0", id="weight"),
     ],
 )
-def test_what_decides_something_is_refused_and_named(out, overrides, processes, says, resume):
+def test_a_change_that_affects_the_weights_is_refused(out, overrides, processes, says, resume):
     with pytest.raises(
         UserError, match=f"^out was started with .*{says}.*: use the values it was started with"
     ) as raised:
@@ -106,36 +106,36 @@ def test_what_decides_something_is_refused_and_named(out, overrides, processes, 
     assert "\n" not in str(raised.value)
 
 
-def test_data_that_changed_where_it_lies_are_refused(out):
+def test_changed_data_at_the_same_path_is_refused(out):
     write_samples([sample("a", phrase="the mug")], Path("set"), Path("images"))
     with pytest.raises(UserError, match=r"started with data\.0\.samples sha256:"):
         check_begun(out, identity(), resume=True)
 
 
-def test_no_more_than_three_differences_are_told(out):
+def test_an_error_lists_at_most_three_differences(out):
     with pytest.raises(UserError, match=r"with training\.max_steps 3000, now 1; [^;]*; [^;]*; \.\.\.: use"):
         check_begun(out, identity("rows.seed=1", "training.seed=1", "training.max_steps=1", "dtype=auto"), resume=True)
 
 
-def test_each_key_that_may_change_is_one():
+def test_each_pattern_matches_a_recipe_key():
     recipe = load(LORA, FinetuneConfig, ["validation={samples: a, segmenter: b}", "training.report_to=[wandb]"])
     keys = _flatten(asdict(recipe))
     assert all(fnmatch.filter(keys, pattern) for pattern in FREE)
 
 
-def test_where_no_checkpoint_was_written_the_same_run_and_another_begin_and_resume_says_so(out, caplog):
+def test_without_a_checkpoint_any_run_may_start_and_resume_warns(out, caplog):
     (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
     check_begun(out, identity(), resume=False)
     check_begun(out, identity("rows.seed=1"), resume=False)
     assert not caplog.text
     check_begun(out, identity(), resume=True)
-    assert "No checkpoint was written in out: the run starts anew." in caplog.text
+    assert "out has no checkpoint: the run starts from the first step." in caplog.text
     with pytest.raises(UserError, match=r"rows\.seed 0, now 1"):
         check_begun(out, identity("rows.seed=1"), resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_checkpoint_that_was_spoilt_later_is_named_and_not_begun_over(out, resume):
+def test_a_changed_checkpoint_is_reported_and_not_overwritten(out, resume):
     last = out / CHECKPOINTS / "checkpoint-4"
     last.mkdir()
     (last / "optimizer.pt").write_text("whole")
@@ -147,35 +147,37 @@ def test_a_checkpoint_that_was_spoilt_later_is_named_and_not_begun_over(out, res
         check_begun(out, identity(), resume)
 
 
-def test_nothing_begun_is_nothing_to_resume(tmp_path):
+def test_resume_fails_if_no_run_was_started(tmp_path):
     check_begun(tmp_path / "out", {}, resume=False)
     with pytest.raises(UserError, match="nothing to resume: no run was started in"):
         check_begun(tmp_path / "out", {}, resume=True)
     assert not (tmp_path / "out").exists()
 
 
-def test_checkpoints_that_nothing_is_noted_of_are_not_gone_on_with(out):
+def test_checkpoints_without_a_record_are_not_resumed(out):
     (out / CHECKPOINTS / NOTE).unlink()
     with pytest.raises(UserError, match=r"out/checkpoints has no run\.json, .* set another out"):
         check_begun(out, identity(), resume=False)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\x80"])
-def test_a_damaged_note_is_named(out, text):
+def test_a_damaged_record_is_reported(out, text):
     (out / CHECKPOINTS / NOTE).write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"run\.json does not say of what run"):
+    with pytest.raises(UserError, match=r"cannot read .*run\.json, the record of the run"):
         check_begun(out, identity(), resume=False)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("noted", [True, False])
-def test_weights_beside_which_there_is_no_checkpoint_are_not_written_over(out, name, noted):
+def test_weights_without_a_checkpoint_are_not_overwritten(out, name, noted):
     (out / name).write_text("weights")
     check_begun(out, identity(), resume=False)
     (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
     if not noted:
         (out / CHECKPOINTS / NOTE).unlink()
-    with pytest.raises(UserError, match=f"out holds {name} already, and no checkpoint to resume from: set another out"):
+    with pytest.raises(
+        UserError, match=f"out already contains {name} but no checkpoint to resume from: set another out"
+    ):
         check_begun(out, identity(), resume=False)
 
 
@@ -186,7 +188,7 @@ def as_version_0_1_wrote_it(identity: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in note.items() if "init_lora" not in key}
 
 
-def test_a_note_of_version_0_1_is_read_by_the_present_names(out):
+def test_a_record_of_version_0_1_is_read_with_the_current_names(out):
     note = as_version_0_1_wrote_it(identity())
     assert {"training.steps", "training.schedule", "training.lora.rank", "training.lora.targets"} <= note.keys()
     write_note(out, note)

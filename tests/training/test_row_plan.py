@@ -25,7 +25,7 @@ def conversations(tmp_path) -> Conversations:
     return Conversations(corpus(parts, rows), rows, MUTE, Words())
 
 
-def test_the_rows_of_an_epoch_are_counted_by_source_and_way(conversations):
+def test_the_rows_of_an_epoch_are_counted_by_source_and_kind(conversations):
     counts = row_plan(conversations, Words()).rows
     assert [(one.source, one.kind) for one in counts] == [("samples", "ppg"), ("samples", "pqpp"), ("talks", "talk")]
     assert sum(one.rows for one in counts) == len(conversations)
@@ -46,7 +46,7 @@ def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversati
         assert row.ids == tuple(item.id for item in conversations.plan(row.index).items)
 
 
-def test_the_longest_row_may_be_a_short_text_about_a_large_picture(tmp_path):
+def test_the_longest_row_may_have_a_short_text_and_a_large_image(tmp_path):
     large = replace(sample("large", "large.png", masks=()), width=9000, height=50)
     rows = Rows(BOX, tokens=250, per_image=1)
     mixed = Conversations(corpus([Part("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words())
@@ -56,7 +56,7 @@ def test_the_longest_row_may_be_a_short_text_about_a_large_picture(tmp_path):
     assert sorted(plan.pictures) == [10] * 12 + [900]
 
 
-def test_some_rows_can_stand_for_all(conversations):
+def test_a_limited_number_of_rows_can_be_counted(conversations):
     whole, some = row_plan(conversations, Words()), row_plan(conversations, Words(), counted=4)
     assert some.tokens == whole.tokens[:4]
     assert (some.rows, some.longest) == (whole.rows, whole.longest)
@@ -64,7 +64,7 @@ def test_some_rows_can_stand_for_all(conversations):
     assert row_plan(conversations, Words(), counted=0).supervised == 0
 
 
-def test_what_is_left_out_is_told(conversations):
+def test_left_out_items_are_reported(conversations):
     [left_out] = row_plan(conversations, Words()).left_out
     assert (left_out.source, left_out.kind, left_out.ids) == ("talks", "talk", ("long",))
     assert left_out.reason == "longer than 250 tokens"

@@ -139,30 +139,32 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?", id="deep key"),
         pytest.param("data.0.samples=nowhere", "nowhere is not a samples folder", id="no samples"),
         pytest.param("data.0.targets=nowhere", "nowhere is not a targets folder", id="no targets"),
-        pytest.param("data.0.targets=others", "the targets are of other samples", id="other samples"),
-        pytest.param(
-            "data.0.targets=lost", "there are no targets for set: their folder holds none", id="empty targets"
-        ),
+        pytest.param("data.0.targets=others", "the targets belong to other samples", id="other samples"),
+        pytest.param("data.0.targets=lost", "no targets for set: the targets folder is empty", id="empty targets"),
         pytest.param("data.0.images=nowhere", "no such file: nowhere/", id="no pictures"),
         pytest.param("data.1.talks=nowhere", "nowhere is not a talks folder", id="no talks"),
         pytest.param("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry", id="no such source"),
         pytest.param("data.0.weight=0", "no source whose weight is above 0", id="no source"),
-        pytest.param("data.0.talks=set", "a source is a folder of samples or one of talks", id="two in one"),
+        pytest.param("data.0.talks=set", "a source needs either samples or talks", id="two in one"),
         pytest.param(
             "data.0.sampels=set", "unknown recipe key data.0.sampels: did you mean samples?", id="a key of data"
         ),
         pytest.param("samples=set", "unknown recipe key samples", id="an old key"),
         pytest.param("mllm=klein", "unknown model 'klein'", id="no model"),
-        pytest.param("mllm=replay:said.jsonl", "replay:said.jsonl is no model, and cannot be trained", id="recording"),
+        pytest.param(
+            "mllm=replay:said.jsonl",
+            "replay:said.jsonl is not a transformers model and cannot be trained",
+            id="recording",
+        ),
         pytest.param("dialect=klingon", "unknown dialect 'klingon'", id="dialect"),
         pytest.param("dtype=int3", "unknown dtype 'int3'", id="dtype"),
         pytest.param("device=warp", "the device 'warp' cannot be used", id="device"),
         pytest.param("out=said.jsonl", "cannot write into said.jsonl", id="out is a file"),
-        pytest.param("training.max_steps=0", "training.max_steps is 1 or more, got 0", id="steps"),
+        pytest.param("training.max_steps=0", "training.max_steps must be 1 or more, got 0", id="steps"),
         pytest.param(
             "training.lr_scheduler_type=linaer", "training.lr_scheduler_type is one of linear, cosine", id="schedule"
         ),
-        pytest.param("training.lora.r=0", "a LoRA has r and lora_alpha of 1 or more", id="rank"),
+        pytest.param("training.lora.r=0", "training.lora: r and lora_alpha must be 1 or more", id="rank"),
         pytest.param("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'", id="report"),
         pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
         pytest.param(
@@ -177,7 +179,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
             id="validation oracle",
         ),
         pytest.param("training.quantize=4bit", "4 bits need", id="four bits"),
-        pytest.param("rows.mixture.ppg=-1", "weights are 0 or more", id="mixture"),
+        pytest.param("rows.mixture.ppg=-1", "must be 0 or more", id="mixture"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, command, monkeypatch, override, says):
@@ -202,7 +204,7 @@ def test_layers_that_the_model_has_not_are_named_before_pictures_are_read_and_an
     before = kept()
     code, _, err = command("finetune", LORA, *SMALL, "training.lora.target_modules=[nope]")
     assert code == 2
-    assert "error: no linear layer of the language model is called 'nope'" in err
+    assert "error: no linear layer of the language model matches 'nope'" in err
     assert kept() == before
 
 
@@ -315,7 +317,7 @@ def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples,
     assert not Path("out").exists()
     monkeypatch.setattr(Conversations, "row", pressed)
     assert command(*words)[0] == 130
-    assert "which is saved: the same command resumes" in caplog.text
+    assert "the checkpoint is saved, and the same command resumes" in caplog.text
     assert len(list(Path("out/checkpoints").glob("checkpoint-*"))) == 1
     assert not Path("out/adapter_model.safetensors").exists()
     code, out, _ = command(*words, "--resume")
@@ -402,7 +404,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_anew(samples, comman
     assert command("finetune", LORA, *SMALL)[0] == 2
     monkeypatch.setattr(Conversations, "row", row)
     assert command("finetune", LORA, *SMALL, "--resume")[0] == 0
-    assert "No checkpoint was written in out: the run starts anew." in caplog.text
+    assert "out has no checkpoint: the run starts from the first step." in caplog.text
     monkeypatch.setattr(Conversations, "row", full)
     assert command("finetune", LORA, *SMALL, "out=other")[0] == 2
     monkeypatch.setattr(Conversations, "row", row)
@@ -427,7 +429,7 @@ def test_a_run_that_ended_is_said_to_be_done_before_the_model_is_loaded_and_noth
     monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
     code, out, _ = command("finetune", LORA, *SMALL, *words)
     assert (code, out) == (0, "written to out\n")
-    assert "All steps are done: out holds the adapter, and is left as it is." in caplog.text
+    assert "All steps are done: the adapter in out is not changed." in caplog.text
     assert kept() == before
 
 
@@ -457,8 +459,8 @@ def test_a_validation_that_changed_is_named(samples, command, monkeypatch, caplo
     monkeypatch.setattr(Conversations, "row", row)
     assert command(*words, "validation.segmenter=grabcut", "validation.count=1", "validation.prompter=pqpp")[0] == 0
     assert (
-        "Validation changed since the last checkpoint (options, prompter, samples): the best step is chosen anew."
-        in caplog.text
+        "Validation settings changed (options, prompter, samples): "
+        "scores before the last checkpoint do not count for the best step." in caplog.text
     )
 
 
@@ -470,7 +472,7 @@ def test_an_adapter_without_checkpoints_is_not_written_over(samples, command):
     code, _, err = command("finetune", LORA, *SMALL, "rows.seed=1")
     assert code == 2
     assert err.endswith(
-        "error: out holds adapter_model.safetensors already, and no checkpoint to resume from: set another out\n"
+        "error: out already contains adapter_model.safetensors but no checkpoint to resume from: set another out\n"
     )
     assert kept() == before
 

@@ -205,7 +205,7 @@ def test_what_was_learned_to_the_last_step_is_not_written_again(base, tmp_path, 
     finetune(load(base), row, training, out)
     assert (out / CARD).read_bytes() == card
     assert [path.stat().st_mtime_ns for path in kept] == before
-    assert f"{out} holds these weights already: its sam4mllm.json is left as it is." in caplog.text
+    assert f"{out} already contains these weights: its sam4mllm.json is not changed." in caplog.text
 
 
 def test_steps_that_are_done_again_to_the_same_weights_keep_the_card_and_tell_new_figures(base, tmp_path):
@@ -224,7 +224,10 @@ def test_other_weights_do_not_keep_the_options_of_those_before_and_it_is_said(ba
     assert "dropped" not in caplog.text
     finetune(load(base), row, STEPS, tmp_path)
     assert Card.read(tmp_path).prompters == {}
-    assert f"{tmp_path} receives other weights: options of pqpp are dropped (points 9, sure_yes 0.6)." in caplog.text
+    assert (
+        f"New weights in {tmp_path}: the options of pqpp on the old card are dropped (points 9, sure_yes 0.6)."
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("calibrate", [False, True], ids=["nothing there", "an older adapter there"])
@@ -283,7 +286,7 @@ def test_an_interrupt_saves_and_says_so_and_the_run_goes_on_to_the_same(base, wh
     with pytest.raises(KeyboardInterrupt):
         finetune(load(base), ending(6, lambda: signal.raise_signal(signal.SIGINT)), STEPS, tmp_path)
     assert list(whole_ones(tmp_path / "checkpoints")) == [3]
-    assert "Stopped after step 3 of 5, which is saved: the same command resumes from there." in caplog.text
+    assert "Stopped after step 3 of 5; the checkpoint is saved, and the same command resumes from it." in caplog.text
     assert not (tmp_path / "adapter_model.safetensors").exists()
     finetune(load(base), row, STEPS, tmp_path)
     assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
@@ -360,7 +363,9 @@ def test_a_disk_that_fills_is_one_line_and_the_last_whole_checkpoint_is_gone_on_
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        with pytest.raises(UserError, match=r"cannot write into .*checkpoints: No space left on device; make room"):
+        with pytest.raises(
+            UserError, match=r"cannot write into .*checkpoints: No space left on device; free some space"
+        ):
             finetune(load(base), row, STEPS, tmp_path)
     assert list(whole_ones(tmp_path / "checkpoints")) == [2]
     finetune(load(base), row, STEPS, tmp_path)
@@ -419,9 +424,9 @@ def test_of_several_gpus_one_is_used_and_it_is_said(caplog, tmp_path):
     args._n_gpu = 4
     _use_one_gpu(args, torch.device("cuda:0"))
     assert args.n_gpu == 1
-    assert "One of 4 GPUs is used: `accelerate launch" in caplog.text
+    assert "Using one of 4 GPUs: `accelerate launch" in caplog.text
     args._n_gpu = 4
-    with pytest.raises(UserError, match="in place of cuda:1 set CUDA_VISIBLE_DEVICES"):
+    with pytest.raises(UserError, match="got device cuda:1: set CUDA_VISIBLE_DEVICES instead"):
         _use_one_gpu(args, torch.device("cuda:1"))
 
 
@@ -431,7 +436,7 @@ def test_where_nothing_was_saved_another_base_may_begin(base, tmp_path):
     other = load(base, dialect="gemma")
     finetune(other, row, replace(STEPS, max_steps=1), tmp_path)
     assert load(base, adapter=tmp_path).dialect.name == "gemma"
-    with pytest.raises(UserError, match="of another base, or of another dialect"):
+    with pytest.raises(UserError, match="belong to another base or dialect"):
         finetune(load(base), row, STEPS, tmp_path)
 
 
@@ -472,7 +477,7 @@ def test_a_run_that_goes_on_has_the_best_of_those_steps_that_were_asked_as_now(b
         watched([{"cIoU": 0.6}] * 6, {"segmenter": "a"}, ending(7, dies))
     assert "changed since" not in caplog.text
     watched({3: {"cIoU": 0.3}, 4: {"cIoU": 0.4}, 5: {"cIoU": 0.2}}, {"segmenter": "b"})
-    assert "Validation changed since the last checkpoint (segmenter)" in caplog.text
+    assert "Validation settings changed (segmenter)" in caplog.text
     assert list(whole_ones(tmp_path / "checkpoints")) == [4, 5]
     assert "highest cIoU, step 4 (`checkpoints/checkpoint-4`) | 0.4000 |" in (tmp_path / "README.md").read_text()
 
@@ -558,7 +563,7 @@ def test_any_argument_of_the_library_trains(base, whole, tmp_path, values):
 
 def test_epochs_that_hold_no_row_are_refused():
     assert Training(num_train_epochs=0.5).in_steps(lambda epochs: round(epochs * 40)).max_steps == 3
-    with pytest.raises(UserError, match=r"0\.02 epochs are too few: they hold no conversation"):
+    with pytest.raises(UserError, match=r"0\.02 is too low: it gives no rows"):
         Training(num_train_epochs=0.02).in_steps(lambda epochs: round(epochs * 10))
 
 
@@ -581,8 +586,8 @@ def test_a_place_for_reports_that_is_not_there_is_named(name, says, monkeypatch)
     [
         ({"quantize": "8bit"}, "4bit, with a lora, or null"),
         ({"quantize": "4bit", "lora": None}, "4bit, with a lora"),
-        ({"save_total_limit": 0}, "save_total_limit is 1 or more, or null"),
-        ({"dataloader_num_workers": -1}, "dataloader_num_workers is 0 or more"),
+        ({"save_total_limit": 0}, "save_total_limit must be 1 or more, or null"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers must be 0 or more"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(values, says):

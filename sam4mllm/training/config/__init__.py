@@ -1,1 +1,1 @@
-"""The values of a fine-tuning recipe, checked without importing torch: names of TRL and peft, and our own."""
+"""The values of a fine-tuning recipe, checked without importing torch: arguments of TRL and peft, and further keys."""

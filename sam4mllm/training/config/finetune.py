@@ -1,4 +1,4 @@
-"""The recipe of a fine-tuning: model, data, training and validation as plain values. Reads no file of theirs."""
+"""The fine-tuning recipe: model, data, training and validation as plain values, checked without reading files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam4mllm.training.dataset.mixture import Rows, Source
 
 @dataclass(frozen=True)
 class PqppOptions:
-    """PQPP's options that the adapter's card keeps, for `infer` and `predict`; PQPP's own defaults where None."""
+    """PQPP's options on the adapter's card, for `infer` and `predict`; None means PQPP's default."""
 
     layout: str | None = None
     points: int | None = None
@@ -36,7 +36,7 @@ class Validation:
     """Samples that are predicted and scored while a model trains.
 
     Attributes:
-        samples: folder of samples, none of which should be in the training data.
+        samples: folder of samples, which should not be in the training data.
         segmenter: as on the command line.
         prompter: one of `prompters.load.PROMPTERS` that uses an MLLM.
         count: number of samples, spread evenly over the folder.
@@ -45,7 +45,7 @@ class Validation:
         batch: samples in a batch.
 
     Raises:
-        UserError: for numbers below 1.
+        UserError: if count, every or batch is below 1.
     """
 
     samples: str
@@ -59,29 +59,29 @@ class Validation:
     def __post_init__(self) -> None:
         if min(self.count, self.every, self.batch) < 1:
             raise UserError(
-                f"validation.count, every and batch are 1 or more, got count {self.count}, every {self.every} and "
+                f"validation.count, every and batch must be 1 or more, got count {self.count}, every {self.every} and "
                 f"batch {self.batch}"
             )
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """A whole fine-tuning run.
+    """The values of a fine-tuning recipe.
 
     Attributes:
         out: the adapter's folder; checkpoints are in ``out/checkpoints``.
         mllm: a folder or hub name of a transformers model.
         data: the training data.
         training: the arguments of TRL and peft.
-        dialect: how the MLLM writes places; found from its configuration if None.
-        device: a torch device; the best available if None.
-        dtype: of the base's weights, as torch names it, or ``auto`` for the checkpoint's own.
-        attention: the attention implementation, as transformers names it.
+        dialect: the MLLM's notation for places; if None, it is found from the configuration.
+        device: a torch device; if None, the best available.
+        dtype: torch name of the dtype of the base's weights, or ``auto`` for the checkpoint's dtype.
+        attention: transformers name of the attention implementation.
         trust_remote_code: whether code that comes with the MLLM may run.
-        chat_template: a Jinja file in place of the MLLM's own template; the adapter's card keeps its text.
-        rows: what a conversation holds.
+        chat_template: a Jinja file that replaces the MLLM's template; the adapter's card contains its text.
+        rows: the settings of the training rows.
         pqpp: PQPP's options for the adapter's card.
-        validation: samples to score while the model trains; none if None.
+        validation: samples to score during training; None for no validation.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"held_out": "validation"}
@@ -101,5 +101,5 @@ class FinetuneConfig:
     validation: Validation | None = None
 
     def to_yaml(self) -> dict[str, Any]:
-        """The recipe's values, nested; arguments of TRL and peft at the libraries' defaults are left out."""
+        """The recipe's values, nested; arguments of TRL and peft that have the libraries' defaults are left out."""
         return {**asdict(self), "training": self.training.to_yaml()}

@@ -1,6 +1,6 @@
 """Recipe keys that are refused by name: old names with their new ones, and arguments that the package sets itself.
 
-Together with the fields of `Training` and `Lora` these are all arguments of `trl.SFTConfig` and `peft.LoraConfig`.
+Together with the fields of `Training` and `Lora`, these are all arguments of `trl.SFTConfig` and `peft.LoraConfig`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ TRAINING_RENAMED = {
     "accumulate": "gradient_accumulation_steps",
     "schedule": "lr_scheduler_type",
     "warmup": "warmup_steps",
-    "warmup_ratio": "warmup_steps",  # transformers 5 took the ratio into warmup_steps: below 1 it is a share
+    "warmup_ratio": "warmup_steps",  # since transformers 5, warmup_steps below 1 is a ratio
     "beta2": "adam_beta2",
     "clip": "max_grad_norm",
     "log_every": "logging_steps",
     "save_every": "save_steps",
     "keep": "save_total_limit",
     "workers": "dataloader_num_workers",
-    "activation_checkpointing": "gradient_checkpointing",  # one switch has one name here: TRL's
+    "activation_checkpointing": "gradient_checkpointing",  # TRL has two names for the same switch
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 LORA_RENAMED = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules"}

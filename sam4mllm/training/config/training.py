@@ -1,4 +1,4 @@
-"""How to train: the values of `training` in a recipe, checked. Imports neither torch nor the libraries that train."""
+"""The checked values of `training` in a recipe; importing this module does not import torch, TRL or peft."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam4mllm.training.config.arguments import LoraArguments, SftArguments
 from sam4mllm.training.config.refused import LORA_REFUSED, LORA_RENAMED, TRAINING_REFUSED, TRAINING_RENAMED
 
 NEED_EVALUATION = ("reduce_lr_on_plateau", "greedy")
-"""Schedules that follow the loss of an evaluation set, which a training does not have."""
+"""Schedules that need the loss of an evaluation set, which does not exist here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,12 @@ class Lora(LoraArguments):
         r: rank.
         lora_alpha: the adapter's weight is lora_alpha / r.
         target_modules: shell patterns or last parts of the names of the language model's linear layers; None: all.
-        init_lora_weights: those of peft's ways that leave the base as it is.
-        projector: ``lora`` on its linear layers, and a bare matrix in full; ``full``: all its weights; or ``frozen``.
-            Neither library has a name for it: the projector is found from the model's structure.
+        init_lora_weights: peft's initializations that do not change the base.
+        projector: ``lora``: a LoRA on its linear layers, and bare matrices in full; ``full``: all of its weights;
+            ``frozen``: nothing. This is no argument of peft: the projector is found from the model's structure.
 
     Raises:
-        UserError: for a value that is not allowed.
+        UserError: if a value is out of range.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = LORA_RENAMED
@@ -44,43 +44,43 @@ class Lora(LoraArguments):
     def __post_init__(self) -> None:
         if self.r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
             raise UserError(
-                f"a LoRA has r and lora_alpha of 1 or more and lora_dropout of 0 to less than 1, got {self.r}, "
-                f"{self.lora_alpha} and {self.lora_dropout}"
+                f"training.lora: r and lora_alpha must be 1 or more and lora_dropout 0 to less than 1, got r {self.r}, "
+                f"lora_alpha {self.lora_alpha} and lora_dropout {self.lora_dropout}"
             )
         if self.target_modules == ():
-            raise UserError("a LoRA's target_modules are names of layers, or null for all of them; got none")
+            raise UserError("training.lora.target_modules is empty: set names of layers, or null for all of them")
 
     def library_arguments(self) -> dict[str, Any]:
-        """The arguments of `peft.LoraConfig` that differ from its defaults, and those that the package has its own of.
+        """The arguments of `peft.LoraConfig` that differ from its defaults or have another default here.
 
-        Not among them are the modules, which depend on the model.
+        The modules are not included, because they depend on the model.
         """
         return _differing(self, LoraArguments, {"target_modules", "modules_to_save", "projector"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(SftArguments):
-    """The arguments of `trl.SFTConfig` with the package's defaults, and two of the package's own.
+    """The arguments of `trl.SFTConfig` with the package's defaults, and two additional arguments.
 
     Attributes:
-        max_steps: optimizer steps; or
-        num_train_epochs: passes over the data, which `in_steps` converts.
-        learning_rate: the highest.
-        warmup_steps: steps until it is reached; below 1 a share of all.
-        weight_decay: of AdamW.
-        seed: of the adapter's initial weights and of dropout; the order of the rows is ``rows.seed``'s.
-        bf16: mixed precision; needs a device that supports it.
-        gradient_checkpointing: less memory for a third more time.
-        logging_first_step: whether step 1 is logged beside every ``logging_steps``-th and the last.
-        save_total_limit: the number of latest checkpoints to keep beside the best by validation cIoU; None: all.
-        report_to: where the log goes besides, as transformers names it: tensorboard, wandb ...
-        disable_tqdm: no progress bar on a terminal.
-        lora: the adapter; None trains all weights. A training has one adapter, so its options are here.
-        quantize: ``4bit`` packs the base's weights while a LoRA is trained (QLoRA); needs a GPU. No argument of
-            SFTConfig: the package loads the base, and keeps the projector and the last layer unpacked.
+        max_steps: optimizer steps; set either this or ``num_train_epochs``.
+        num_train_epochs: passes over the data, which `in_steps` converts to steps.
+        learning_rate: the highest learning rate.
+        warmup_steps: steps until the highest learning rate; below 1 it is a share of all steps.
+        weight_decay: the weight decay of AdamW.
+        seed: seed of the adapter's initial weights and of dropout; ``rows.seed`` determines the order of the rows.
+        bf16: mixed precision in bfloat16; the device must support it.
+        gradient_checkpointing: needs less memory and about a third more time.
+        logging_first_step: log step 1, in addition to every ``logging_steps``-th step and the last.
+        save_total_limit: number of latest checkpoints to keep, besides the best by validation cIoU; None keeps all.
+        report_to: transformers names of reporting integrations, such as tensorboard or wandb.
+        disable_tqdm: hide the progress bar.
+        lora: the adapter; None trains all weights.
+        quantize: ``4bit`` loads the base in 4 bits and trains a LoRA on it (QLoRA); needs a GPU. It is no argument of
+            SFTConfig: the package loads the base, and does not quantize the projector and the last layer.
 
     Raises:
-        UserError: for a value that is not allowed.
+        UserError: if a value is out of range.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = TRAINING_RENAMED
@@ -124,7 +124,7 @@ class Training(SftArguments):
             ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
             (
                 "lr_scheduler_type",
-                "none that needs an evaluation set",
+                "a schedule that needs no evaluation set",
                 self.lr_scheduler_type not in NEED_EVALUATION,
             ),
             (
@@ -134,11 +134,11 @@ class Training(SftArguments):
             ),
         ):
             if not valid:
-                raise UserError(f"training.{name} is {allowed}, got {getattr(self, name)}")
+                raise UserError(f"training.{name} must be {allowed}, got {getattr(self, name)}")
 
     @property
     def reports(self) -> tuple[str, ...]:
-        """Where the log goes besides."""
+        """The names of the reporting integrations."""
         names = (self.report_to,) if isinstance(self.report_to, str) else self.report_to
         return () if names == ("none",) else names
 
@@ -146,17 +146,17 @@ class Training(SftArguments):
         """The same training with its epochs converted to steps.
 
         Args:
-            rows_in: the number of rows in so many epochs.
-            processes: how many train together.
+            rows_in: returns the number of rows in a number of epochs.
+            processes: number of processes.
 
         Raises:
-            UserError: if the epochs hold no row.
+            UserError: if the epochs contain no row.
         """
         if self.num_train_epochs is None:
             return self
         rows = rows_in(self.num_train_epochs)
         if not rows:
-            raise UserError(f"{self.num_train_epochs} epochs are too few: they hold no conversation")
+            raise UserError(f"training.num_train_epochs {self.num_train_epochs} is too low: it gives no rows")
         return replace(self, max_steps=ceil(rows / self.rows_per_step(processes)), num_train_epochs=None)
 
     def rows_per_step(self, processes: int = 1) -> int:
@@ -164,23 +164,23 @@ class Training(SftArguments):
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes
 
     def library_arguments(self) -> dict[str, Any]:
-        """The arguments of `trl.SFTConfig` that differ from its defaults, and those that the package has its own of."""
+        """The arguments of `trl.SFTConfig` that differ from its defaults or have another default here."""
         values = _differing(self, SftArguments, {"lora", "quantize", "num_train_epochs"})
         checkpointing = {
-            "gradient_checkpointing": None,  # a deprecated name of transformers, which TRL sets to True
+            "gradient_checkpointing": None,  # the deprecated name of transformers, which TRL would set to True
             "activation_checkpointing": values.pop("gradient_checkpointing"),
             "activation_checkpointing_kwargs": values.pop("gradient_checkpointing_kwargs", None),
         }
         return {**values, **checkpointing, "report_to": list(self.reports)}
 
     def to_yaml(self) -> dict[str, Any]:
-        """The values that a recipe needs to say the same: those that differ from the libraries' defaults."""
+        """The values for a recipe: those that differ from the libraries' defaults."""
         lora = self.lora and _differing(self.lora, LoraArguments)
         return {**_differing(self, SftArguments, {"lora"}), "lora": lora}
 
 
 def _differing(values: Any, library: type, without: Collection[str] = ()) -> dict[str, Any]:
-    """The values that differ from the library's defaults, and those that the library's list does not have."""
+    """The values that differ from the library's defaults or are not among the library's arguments."""
     defaults = {entry.name: entry.default for entry in fields(library)}
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -190,15 +190,15 @@ def _differing(values: Any, library: type, without: Collection[str] = ()) -> dic
 
 
 def process_count() -> int:
-    """How many processes train together, as their launcher says."""
+    """The number of training processes, as set by the launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def process_number() -> int:
-    """Which of them this is, from 0 on."""
+    """The rank of this process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def first_process() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process has rank 0, which writes the files."""
     return process_number() == 0

@@ -1,1 +1,1 @@
-"""From samples, targets and conversations to training rows: mixture, corpus, examples, token budget, sampler."""
+"""Training rows from samples, targets and conversations: mixture, corpus, examples, token budget, sampler."""

@@ -1,6 +1,6 @@
-"""What is taught from: folders of samples with their targets, and of talks; what of them cannot be used, and why.
+"""The training corpus: samples with their targets, conversations, and which of them cannot be used, with the reason.
 
-Knows nothing of conversations, tokens and models. In a recipe:
+The sources are the entries of `data` in a recipe:
 
     data:
       - {samples: data/refcoco/train, targets: data/refcoco/targets}
@@ -27,18 +27,18 @@ from sam4mllm.training.dataset.mixture import KINDS, TALK, Mixture, Rows, Source
 
 log = logging.getLogger(__name__)
 Targets: TypeAlias = Mapping[tuple[str, int], Target]
-NAMED = 3  # ids in a line of the log
+NAMED = 3  # ids per reason in a warning
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One source, read.
+    """The contents of one source.
 
     Attributes:
-        name: what it is called in counts and errors.
-        rows: what it holds.
-        targets: for PPG, the prompts that redraw each mask best; random clicks in each mask's box where None.
-        weight: as in `Source`.
+        name: the source's folder, for counts and errors.
+        rows: its samples or conversations.
+        targets: for PPG, the prompts that redraw each mask best; if None, PPG uses random clicks in each mask's box.
+        weight: how often an epoch uses the source, as in `Source`.
     """
 
     name: str
@@ -48,21 +48,22 @@ class Part:
 
     @property
     def word(self) -> str:
-        """What one of its rows is."""
+        """The singular noun for its rows in messages."""
         return "talk" if isinstance(self.rows, TalkSet) else "sample"
 
     def picture(self, items: Sequence[Sample | Talk]) -> Image:
-        """The one picture that some of its rows are about.
+        """The image that these rows share.
 
         Raises:
-            UserError: naming row and picture, where it cannot be read or has another size than a row says.
+            UserError: if the image cannot be read or its size differs from the one a row records; the message names
+                the row and the image.
         """
         return read_shown(self.rows.images / items[0].image, self.word, items)
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Samples or talks that are not used in one way for one reason; they are used in other ways, where they can be."""
+    """The samples or conversations of a source that one kind of row cannot use, and the reason."""
 
     source: str
     kind: str
@@ -72,15 +73,15 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
-    """All that is taught from, in one line: item 0, 1, 2 ...
+    """The items of all sources, numbered 0, 1, 2 ...
 
     Attributes:
         parts: the sources.
-        items: their samples and talks.
-        source: which part each is of.
-        picture: which picture each is about; those of two sources are never one.
-        uses: whether each can be used in each of `KINDS`.
-        left_out: what cannot, and why.
+        items: their samples and conversations.
+        source: the index of each item's source in ``parts``.
+        picture: the number of each item's image; images of different sources have different numbers.
+        uses: whether each item can be used for each of `KINDS`.
+        left_out: the items that cannot be used for some kind, and the reasons.
     """
 
     parts: tuple[Part, ...]
@@ -95,24 +96,24 @@ class Corpus:
         return self.parts[int(self.source[item])]
 
     def known(self, others: SampleSet) -> tuple[str, ...]:
-        """The ids of those of other samples whose pictures are taught from; they are told by their places."""
+        """The ids of the given samples whose image is also used for training; images are compared by path."""
         used = np.flatnonzero(self.uses.any(axis=0))
         roots = [part.rows.images.resolve() for part in self.parts]
-        own = {roots[self.source[at]] / self.items[at].image for at in used.tolist()}
+        training_images = {roots[self.source[at]] / self.items[at].image for at in used.tolist()}
         root = others.images.resolve()
-        return tuple(sample.id for sample in others if root / sample.image in own)
+        return tuple(sample.id for sample in others if root / sample.image in training_images)
 
     def without(self, barred: Bool[np.ndarray, "kinds items"], reason: str) -> Corpus:
-        """The same but for some ways of using some items, which are left out for a reason.
+        """A corpus that does not use the barred items for the barred kinds.
 
         Raises:
-            UserError: where a way is left without any.
+            UserError: if no item is left for a kind that had some.
         """
         more = [
-            LeftOut(part.name, kind, reason, tuple(self.items[item].id for item in found))
+            LeftOut(part.name, kind, reason, tuple(self.items[item].id for item in indices))
             for number, part in enumerate(self.parts)
             for kind, row in zip(KINDS, barred & self.uses, strict=True)
-            if (found := np.flatnonzero(row & (self.source == number))).size
+            if (indices := np.flatnonzero(row & (self.source == number))).size
         ]
         left_out = (*self.left_out, *more)
         uses = self.uses & ~barred
@@ -122,23 +123,23 @@ class Corpus:
 
 
 def read_sources(sources: Sequence[Source]) -> tuple[Part, ...]:
-    """The sources that have weight.
+    """Read the sources whose weight is above 0.
 
     Raises:
-        UserError: where none has, or a folder cannot be read.
+        UserError: if no source has a weight above 0, or a folder cannot be read.
     """
     parts = tuple(_read(source) for source in sources if source.weight)
     if not parts:
-        raise UserError("there is nothing to learn from: data names no source whose weight is above 0")
+        raise UserError("no training data: data has no source whose weight is above 0")
     return parts
 
 
 def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
-    """What rows can be made of; what cannot be used is counted and told.
+    """The corpus of these sources; items that cannot be used are counted, and a warning names them.
 
     Raises:
-        UserError: for targets of other samples or with other numbers of points than the rows ask for, and where a way
-            that has weight can use no sample.
+        UserError: if targets belong to other samples or have more points than the rows ask for, or if no item can be
+            used for a kind whose weight is above 0.
     """
     for part in parts:
         if part.targets is not None and rows.mixture.ppg:
@@ -150,124 +151,125 @@ def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
         pictures.setdefault(key, len(pictures))
         for key in zip(source.tolist(), [item.image for item in items], strict=True)
     ]
-    ways = [way for part in parts for way in _ways(part, rows.mixture)]
-    uses = np.array([[kind in way and way[kind] is None for way in ways] for kind in KINDS], dtype=bool)
+    obstacles = [kinds for part in parts for kinds in _obstacles(part, rows.mixture)]
+    uses = np.array([[kind in kinds and kinds[kind] is None for kinds in obstacles] for kind in KINDS], dtype=bool)
     reasons: dict[tuple[str, str, str], list[str]] = {}
-    for item, number, way in zip(items, source.tolist(), ways, strict=True):
-        for kind, reason in way.items():
+    for item, number, kinds in zip(items, source.tolist(), obstacles, strict=True):
+        for kind, reason in kinds.items():
             if reason is not None:
                 reasons.setdefault((parts[number].name, kind, reason), []).append(item.id)
     left_out = tuple(LeftOut(*key, tuple(ids)) for key, ids in reasons.items())
-    _check_uses(_wanted(parts, rows.mixture), uses, left_out)
+    _check_uses(_required_kinds(parts, rows.mixture), uses, left_out)
     tell(left_out, parts)
     return Corpus(tuple(parts), items, source, np.array(numbers, dtype=np.int64), uses, left_out)
 
 
-def check_files(found: Corpus) -> None:
-    """Make sure that every picture's file is there; none is read.
+def check_files(corpus: Corpus) -> None:
+    """Check that all image files exist, without reading them.
 
     Raises:
-        UserError: for the first that is not.
+        UserError: for the first image file that does not exist.
     """
-    for at in np.unique(found.picture, return_index=True)[1]:
-        item, part = found.items[at], found.part(int(at))
+    for index in np.unique(corpus.picture, return_index=True)[1]:
+        item, part = corpus.items[index], corpus.part(int(index))
         path = part.rows.images / item.image
         if not path.exists():
             raise UserError(f"{part.word} {item.id}: no such file: {path}")
 
 
 def tell(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
-    """One warning for each source and way: how many are not used, the reasons, and the first ids of each."""
+    """Log a warning for each source and kind: the number of unused items, the reasons, and the first ids for each."""
     sizes = {part.name: (len(part.rows), part.word) for part in parts}
-    told: dict[tuple[str, str], list[LeftOut]] = {}
-    for one in left_out:
-        told.setdefault((one.source, one.kind), []).append(one)
-    for (source, kind), some in told.items():
-        count, word = sizes[source]
-        log.warning("Of the %d %ss of %s are not used for %s: %s.", count, word, source, kind, _said(some))
+    groups: dict[tuple[str, str], list[LeftOut]] = {}
+    for entry in left_out:
+        groups.setdefault((entry.source, entry.kind), []).append(entry)
+    for (source, kind), entries in groups.items():
+        count, noun = sizes[source]
+        log.warning("%s: not used for %s, of %d %ss: %s.", source, kind, count, noun, _format_reasons(entries))
 
 
 def _read(source: Source) -> Part:
     images = Path(source.images) if source.images else None
     if source.talks is not None:
         return Part(source.talks, read_talks(Path(source.talks), images), weight=source.weight)
-    assert source.samples is not None  # a source is one or the other
+    assert source.samples is not None  # `Source` has either samples or talks
     targets = read_targets(Path(source.targets)) if source.targets else None
     return Part(source.samples, read_samples(Path(source.samples), images), targets, source.weight)
 
 
-def _wanted(parts: Sequence[Part], mixture: Mixture) -> list[str]:
-    """The ways that something should be found for: those that have weight, where there is a source of their sort."""
-    words = {part.word for part in parts}
-    ways = [kind for kind, weight in asdict(mixture).items() if weight] if "sample" in words else []
-    return [*ways, TALK] if "talk" in words else ways
+def _required_kinds(parts: Sequence[Part], mixture: Mixture) -> list[str]:
+    """The kinds that need at least one item: those with a weight above 0 for which there is a source."""
+    nouns = {part.word for part in parts}
+    kinds = [kind for kind, weight in asdict(mixture).items() if weight] if "sample" in nouns else []
+    return [*kinds, TALK] if "talk" in nouns else kinds
 
 
-def _ways(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
-    """For each item the ways in which it might be used, and why it cannot; None where it can."""
+def _obstacles(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
+    """For each item and kind, the reason why the item cannot be used; None if it can."""
     if isinstance(part.rows, TalkSet):
-        return [{TALK: _silence(talk)} for talk in part.rows]
+        return [{TALK: _talk_obstacle(talk)} for talk in part.rows]
     kinds = [kind for kind, weight in asdict(mixture).items() if weight]
-    found = []
+    obstacles = []
     for sample in part.rows:
-        always = _reason(sample)
-        found.append({kind: always or _reason_for(kind, sample, part.targets) for kind in kinds})
-    return found
+        obstacle = _sample_obstacle(sample)
+        obstacles.append({kind: obstacle or _target_obstacle(kind, sample, part.targets) for kind in kinds})
+    return obstacles
 
 
-def _silence(talk: Talk) -> str | None:
-    """Why nothing can be learned from a talk."""
+def _talk_obstacle(talk: Talk) -> str | None:
+    """The reason why a conversation cannot be used; None if it can."""
     empty = next((turn for turn in talk.turns if not turn.text.strip()), None)
     return None if empty is None else ("a reply is empty" if empty.role == "assistant" else "a question is empty")
 
 
-def _reason(sample: Sample) -> str | None:
-    """Why a sample cannot be used in any way."""
+def _sample_obstacle(sample: Sample) -> str | None:
+    """The reason why a sample cannot be used for any kind; None if it can."""
     if not sample.phrase.strip():
         return "the phrase is empty"
     return "a mask is empty" if any(mask.box is None for mask in sample.masks) else None
 
 
-def _reason_for(kind: str, sample: Sample, targets: Targets | None) -> str | None:
-    """Why a sample cannot be used in one way, though it can in others."""
+def _target_obstacle(kind: str, sample: Sample, targets: Targets | None) -> str | None:
+    """The reason why a sample's targets cannot be used for a kind; None if they can or are not needed."""
     if kind != "ppg" or targets is None:
         return None
-    found = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
-    if None in found:
+    mask_targets = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
+    if None in mask_targets:
         return "a mask has no target"
-    kept = all(target.prompts for target in found if target)
-    return None if kept else "no prompt redraws a mask well enough"
+    if not all(target.prompts for target in mask_targets if target):
+        return "no prompt redraws a mask well enough"
+    return None
 
 
-def _check_uses(wanted: Sequence[str], uses: Bool[np.ndarray, "kinds items"], left_out: Sequence[LeftOut]) -> None:
-    for kind in wanted:
+def _check_uses(kinds: Sequence[str], uses: Bool[np.ndarray, "kinds items"], left_out: Sequence[LeftOut]) -> None:
+    for kind in kinds:
         if not uses[KINDS.index(kind)].any():
-            why = _said([one for one in left_out if one.kind == kind]) or "there is none"
-            raise UserError(f"no {'talk' if kind == TALK else 'sample'} can be used for {kind}: {why}")
+            reasons = _format_reasons([entry for entry in left_out if entry.kind == kind]) or "there is none"
+            raise UserError(f"no {'talk' if kind == TALK else 'sample'} can be used for {kind}: {reasons}")
 
 
 def _check_targets(part: Part, targets: Targets, rows: Rows) -> None:
-    """Refuse targets that these samples and rows cannot mean."""
+    """Refuse targets of other samples, and targets with more points than the rows ask for."""
     with_masks = {item.id for item in part.rows if isinstance(item, Sample) and item.masks}
     if not targets and with_masks:
-        raise UserError(f"there are no targets for {part.name}: their folder holds none")
+        raise UserError(f"no targets for {part.name}: the targets folder is empty")
     named = {name for name, _ in targets}
     if with_masks and not with_masks & named:
-        raise UserError(f"the targets are of other samples: no id of {part.name} is among their {len(named)}")
+        raise UserError(f"the targets belong to other samples: none of their {len(named)} ids is in {part.name}")
     prompts = [prompt for target in targets.values() for prompt in target.prompts]
-    for name, sign, asked in (("positive", True, rows.positive), ("negative", False, rows.negative)):
-        most = max((sum(point.positive is sign for point in prompt.points) for prompt in prompts), default=asked)
-        said = f"the rows ask for {asked} {name} points, and the targets of {part.name} have {most}"
-        if most > asked:
-            raise UserError(f"{said}: set rows.{name} to {most}")
-        if most < asked:  # on a lattice no mask need have as many places on it as are looked for
-            log.warning("%s at the most.", said)
+    for name, sign, count in (("positive", True, rows.positive), ("negative", False, rows.negative)):
+        most = max((sum(point.positive is sign for point in prompt.points) for prompt in prompts), default=count)
+        difference = f"the rows ask for {count} {name} points, but the targets of {part.name} have up to {most}"
+        if most > count:
+            raise UserError(f"{difference}: set rows.{name} to {most}")
+        if most < count:  # the search grid may have fewer places on every mask
+            log.warning("%s.", difference)
 
 
-def _said(left_out: Sequence[LeftOut]) -> str:
-    return ", ".join(f"{len(one.ids)} ({one.reason}: {some(one.ids)})" for one in left_out)
+def _format_reasons(left_out: Sequence[LeftOut]) -> str:
+    return ", ".join(f"{len(entry.ids)} ({entry.reason}: {some(entry.ids)})" for entry in left_out)
 
 
 def some(ids: Sequence[str]) -> str:
-    """The first of many ids."""
+    """The first ids, with an ellipsis if there are more."""
     return ", ".join(ids[:NAMED]) + (" ..." if len(ids) > NAMED else "")

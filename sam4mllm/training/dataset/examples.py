@@ -1,7 +1,4 @@
-"""What is said of one sample in one way: which boxes and points, drawn at random, and the turns that teach them.
-
-Knows nothing of tokens, and of which samples are taught together.
-"""
+"""Training examples of one sample: the boxes and the randomly drawn points, and the question and answer turns."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from sam4mllm.language.templates import (
 from sam4mllm.training.dataset.corpus import Targets
 from sam4mllm.training.dataset.mixture import Asking, Rows
 
-LAID = 60  # Poisson-disk points in a box, of which some are asked about
+CANDIDATES = 60  # Poisson-disk points per box, from which those to ask about are drawn
 
 
 def prompts_of(
@@ -41,47 +38,48 @@ def prompts_of(
     frame: Frame,
     rng: np.random.Generator,
 ) -> list[Prompt]:
-    """The boxes of a sample, with the points that one way of asking is about.
+    """The boxes of a sample, with the points that a kind of conversation needs.
 
     Args:
-        kind: the way.
-        sample: none of its masks is empty.
-        points: how many of each object PQPP asks about.
-        targets: for PPG, of which one is drawn for each object; random clicks where None.
-        rows: what the rows of the run hold.
-        dialect: of the model.
-        frame: how it sees the picture.
-        rng: draws.
+        kind: one of `KINDS`, except `TALK`.
+        sample: has no empty mask.
+        points: points per object that PQPP asks about.
+        targets: for PPG; one prompt is drawn per object. If None, random clicks are used.
+        rows: the settings of the rows.
+        dialect: the model's notation for places.
+        frame: the image's frame for the model.
+        rng: the random generator.
     """
     if kind == "ppg" and targets is not None:
-        kept = [targets[sample.id, index].prompts for index in range(len(sample.masks))]
-        return [one[rng.integers(len(one))] for one in kept]
-    found = []
+        choices = [targets[sample.id, index].prompts for index in range(len(sample.masks))]
+        return [prompts[rng.integers(len(prompts))] for prompts in choices]
+    drawn_prompts = []
     for rle in sample.masks:
         box, mask = rle.box, rle.mask
-        assert box is not None  # an empty mask: its sample is left out
+        assert box is not None  # the corpus leaves out samples with an empty mask
         match kind:
             case "ppg":
-                found.append(Prompt(box, clicks(mask, box, rows.positive, rows.negative, rng)))
+                drawn_prompts.append(Prompt(box, clicks(mask, box, rows.positive, rows.negative, rng)))
             case "pqpp" | "listed":
-                found.append(Prompt(box, asked_points(mask, box, points, rows.asked, dialect, frame, rng)))
+                pqpp_points = asked_points(mask, box, points, rows.asked, dialect, frame, rng)
+                drawn_prompts.append(Prompt(box, pqpp_points))
             case _:
-                found.append(Prompt(box))
-    return found
+                drawn_prompts.append(Prompt(box))
+    return drawn_prompts
 
 
 def asked_points(
-    mask: Mask, box: Box, n: int, asked: Asking, dialect: Dialect, frame: Frame, rng: np.random.Generator
+    mask: Mask, box: Box, n: int, settings: Asking, dialect: Dialect, frame: Frame, rng: np.random.Generator
 ) -> tuple[Point, ...]:
-    """``n`` points of a box in random order, some of them near the mask's edge, labelled by the mask.
+    """``n`` points of a box in random order, some of them near the mask's edge, with their labels from the mask.
 
-    A point is labelled where its words say that it is: on a coarse grid that may be across the edge.
+    Points are rounded to the dialect's grid before they are labelled, because rounding may move them across the edge.
     """
-    hard = int(rng.binomial(n, asked.hard))
-    near = near_edge(mask, box, hard, asked.near * float(np.hypot(box.width, box.height)), rng)
+    hard = int(rng.binomial(n, settings.hard))
+    near = near_edge(mask, box, hard, settings.near * float(np.hypot(box.width, box.height)), rng)
     spread = _spread(box, n - len(near), rng)
     places = rng.permutation(np.concatenate([near, spread]))
-    return label(np.array([_written(x, y, dialect, frame) for x, y in places.tolist()]).reshape(-1, 2), mask)
+    return label(np.array([_round_place(x, y, dialect, frame) for x, y in places.tolist()]).reshape(-1, 2), mask)
 
 
 def said(
@@ -93,7 +91,7 @@ def said(
     frame: Frame,
     rng: np.random.Generator,
 ) -> list[Turn]:
-    """What is asked and answered about one expression, in one way."""
+    """The question and answer turns of one expression, for one of `KINDS` except `TALK`."""
     match kind:
         case "ppg":
             return ppg_turns(phrase, prompts, rows.positive, rows.negative, dialect, frame)
@@ -105,19 +103,19 @@ def said(
 
 
 def _spread(box: Box, count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
-    """Some of many points that cover a box evenly: a few alone would keep their distance and lie in its corners."""
-    return rng.permutation(poisson_disk(box, max(count, LAID), rng))[:count]
+    """``count`` random points of a dense Poisson-disk set; a set of only a few points would crowd the corners."""
+    return rng.permutation(poisson_disk(box, max(count, CANDIDATES), rng))[:count]
 
 
-def _written(x: float, y: float, dialect: Dialect, frame: Frame) -> tuple[float, float]:
-    """Where a place is once it is written and read."""
+def _round_place(x: float, y: float, dialect: Dialect, frame: Frame) -> tuple[float, float]:
+    """The place (x, y) in pixels after the dialect has written and read it."""
     [place] = dialect.places(dialect.write_point(Point(x, y), frame), frame)
     assert isinstance(place.value, Point)  # a dialect reads what it writes
     return place.value.x, place.value.y
 
 
 def box_turns(phrase: str, prompts: Sequence[Prompt], dialect: Dialect, frame: Frame) -> list[Turn]:
-    """The boxes alone; "none" for no prompts."""
+    """The question about the boxes and its answer, which is "none" if there are no prompts."""
     boxes = [prompt.box for prompt in _in_order(prompts)]
     return _turns(ask_boxes(phrase, dialect), say_boxes(boxes, phrase, dialect, frame))
 
@@ -125,53 +123,53 @@ def box_turns(phrase: str, prompts: Sequence[Prompt], dialect: Dialect, frame: F
 def ppg_turns(
     phrase: str, prompts: Sequence[Prompt], positive: int, negative: int, dialect: Dialect, frame: Frame
 ) -> list[Turn]:
-    """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the numbers that are asked for.
+    """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the numbers of points to ask for.
 
-    Points, too, are told from left to right, on it or off it: they are a set, and one order of it is easier to learn
-    than any; an order by side would tell the side before the place is said.
+    Positive and negative points are sorted together from left to right. They are a set, and a fixed order is easier to
+    learn; sorting them by label would reveal the label before the coordinates.
     """
     ordered = [Prompt(prompt.box, tuple(sorted(prompt.points, key=_place))) for prompt in _in_order(prompts)]
-    said = say_prompts(ordered, phrase, dialect, frame)
-    return _turns(ask_prompts(phrase, positive, negative, dialect), said)
+    reply = say_prompts(ordered, phrase, dialect, frame)
+    return _turns(ask_prompts(phrase, positive, negative, dialect), reply)
 
 
 def pqpp_turns(
     phrase: str, objects: Sequence[Prompt], dialect: Dialect, frame: Frame, rng: np.random.Generator
 ) -> list[Turn]:
-    """PQPP: the boxes, then yes or no about each of the objects' points, one a turn, in random order.
+    """PQPP: the boxes, then one yes/no question per point, in random order.
 
     Args:
         phrase: the referring expression.
-        objects: boxes with the points to ask about, labelled by their sign.
-        dialect: of the model.
-        frame: how it sees the picture.
-        rng: shuffles the points, so that every one of them may come first after the box.
+        objects: boxes with the labelled points to ask about.
+        dialect: the model's notation for places.
+        frame: the image's frame for the model.
+        rng: shuffles the points, so that any point may be the first after the box.
     """
-    which: list[tuple[Point, Box | None]] = [
-        (point, one.box if len(objects) > 1 else None) for one in objects for point in one.points
+    questions: list[tuple[Point, Box | None]] = [
+        (point, prompt.box if len(objects) > 1 else None) for prompt in objects for point in prompt.points
     ]
     turns = box_turns(phrase, objects, dialect, frame)
-    for index in rng.permutation(len(which)):
-        point, box = which[index]
+    for index in rng.permutation(len(questions)):
+        point, box = questions[index]
         turns += _turns(ask_point(point, phrase, dialect, frame, box), say_label(point.positive))
     return turns
 
 
 def listed_turns(phrase: str, objects: Sequence[Prompt], dialect: Dialect, frame: Frame) -> list[Turn]:
-    """PQPP as the paper asks: the boxes, then yes or no about all points of an object in one turn, in their order.
+    """PQPP as in the paper: the boxes, then one question per object about all of its points, in their order.
 
-    Objects are asked about from left to right, as their boxes were told; one without points is not asked about.
+    Objects come from left to right, in the order of their boxes in the reply; objects without points are skipped.
     """
     turns = box_turns(phrase, objects, dialect, frame)
-    for one in _in_order(objects):
-        if one.points:
-            asked = ask_points(one.points, phrase, dialect, frame, one.box if len(objects) > 1 else None)
-            turns += _turns(asked, say_labels([point.positive for point in one.points]))
+    for prompt in _in_order(objects):
+        if prompt.points:
+            question = ask_points(prompt.points, phrase, dialect, frame, prompt.box if len(objects) > 1 else None)
+            turns += _turns(question, say_labels([point.positive for point in prompt.points]))
     return turns
 
 
-def _turns(asked: str, said: str) -> list[Turn]:
-    return [Turn("user", asked), Turn("assistant", said)]
+def _turns(question: str, reply: str) -> list[Turn]:
+    return [Turn("user", question), Turn("assistant", reply)]
 
 
 def _place(point: Point) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""What the rows of a training run hold, as plain numbers: how often what is taught, how much is asked, how much fits.
+"""Settings of the training rows: the mixture of kinds, the number of points to ask about, and the token budget.
 
-Knows nothing of samples and tokens.
+They are `rows` in a recipe:
 
     rows:
       mixture: {ppg: 1, pqpp: 1}
@@ -17,21 +17,21 @@ from sam4mllm.errors import UserError
 
 TALK = "talk"
 KINDS = ("ppg", "pqpp", "listed", "box", TALK)
-"""What a conversation can be: a way of asking for masks, a field of `Mixture` each, or a talk as it is."""
+"""The kinds of training conversations: those of `Mixture`, and ordinary conversations without masks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """How often expressions are asked in which way, as weights 0 or more that need not sum to 1.
+    """The weights of the kinds of conversations about expressions; they are 0 or more and need not sum to 1.
 
     Attributes:
         ppg: boxes and points in one reply.
-        pqpp: boxes, then yes or no about points inside them, one point a turn.
-        listed: the same with all points of an object in one turn, as the paper asks.
-        box: boxes alone.
+        pqpp: boxes, then yes/no questions about points inside them, one point per turn.
+        listed: as pqpp, with all points of an object in one turn, as in the paper.
+        box: boxes without points.
 
     Raises:
-        UserError: for a weight below 0 or no number, or none above 0.
+        UserError: if a weight is below 0 or not finite, or no weight is above 0.
     """
 
     ppg: float = 1.0
@@ -42,29 +42,29 @@ class Mixture:
     def __post_init__(self) -> None:
         weights = asdict(self)
         if not all(0 <= weight < math.inf for weight in weights.values()) or not any(weights.values()):
-            raise UserError(f"a mixture's weights are 0 or more, and one of them is above 0, got {weights}")
+            raise UserError(f"the weights of rows.mixture must be 0 or more, and one of them above 0, got {weights}")
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """About how many points of each object PQPP asks, and which.
+    """The number and the kind of the points per object in PQPP questions.
 
-    The number is drawn for each expression and epoch, by default as the paper's official code does: from a normal
-    distribution, clipped. No more are asked than the budget of a conversation has room for.
+    The number is drawn for each expression and epoch from a clipped normal distribution, by default with the values of
+    the paper's official code. It is reduced if the conversation's token budget has no room for so many points.
 
     Attributes:
-        mean: of the normal distribution.
-        deviation: its standard deviation; 0 asks about as many each time.
-        least: what it is clipped to, 1 or more.
-        most: likewise, ``least`` or more.
-        single: the share of expressions that are asked about one point, whatever is drawn: where points are asked
-            one by one at inference, each is the first after the box.
-        hard: the share of points that lie near the mask's edge, about as many on the mask as off it; the others are
-            spread over the box.
-        near: how near, as a share of the box's diagonal.
+        mean: mean of the normal distribution.
+        deviation: its standard deviation; 0 gives the same number each time.
+        least: lower limit of the number, 1 or more.
+        most: upper limit of the number, ``least`` or more.
+        single: share of expressions with one point, regardless of the drawn number. If inference asks about points one
+            by one, each of them is the first after the box.
+        hard: share of points near the mask's edge, about half of them on the mask; the other points are spread over
+            the box.
+        near: largest distance of these points from the edge, as a share of the box's diagonal.
 
     Raises:
-        UserError: for numbers that are none of these.
+        UserError: if a value is out of range.
     """
 
     mean: float = 10.0
@@ -76,7 +76,7 @@ class Asking:
     near: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, allowed, sound in (
+        for name, allowed, valid in (
             ("mean", "0 or more", 0 <= self.mean < math.inf),
             ("deviation", "0 or more", 0 <= self.deviation < math.inf),
             ("least", "1 or more", self.least >= 1),
@@ -85,25 +85,25 @@ class Asking:
             ("hard", "0 to 1", 0 <= self.hard <= 1),
             ("near", "above 0, to 1", 0 < self.near <= 1),
         ):
-            if not sound:
-                raise UserError(f"asked.{name} is {allowed}, got {getattr(self, name)}")
+            if not valid:
+                raise UserError(f"asked.{name} must be {allowed}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the rows of a training run hold.
+    """The settings of the training rows.
 
     Attributes:
-        mixture: how often expressions are asked in which way.
+        mixture: the weights of the kinds of conversations.
         positive: points on each object that PPG asks for.
-        negative: points off it, likewise.
-        asked: about how many points PQPP asks, and which.
-        per_image: expressions (or talks) of one picture in one conversation, at most.
-        tokens: of a conversation from the user's first word on, at most; the picture's own come on top.
-        seed: of all that is random.
+        negative: points off each object that PPG asks for.
+        asked: the points that PQPP asks about.
+        per_image: most expressions, or conversations, of one image in one row.
+        tokens: most tokens of a row from the first user text on; image tokens are not counted.
+        seed: seed of all random draws.
 
     Raises:
-        UserError: for numbers that are none of these.
+        UserError: if a value is out of range.
     """
 
     mixture: Mixture = Mixture()
@@ -117,30 +117,30 @@ class Rows:
     def __post_init__(self) -> None:
         if min(self.positive, self.negative, self.seed) < 0:
             raise UserError(
-                f"rows take 0 or more points and a seed of 0 or more, got positive {self.positive}, negative "
+                f"rows.positive, negative and seed must be 0 or more, got positive {self.positive}, negative "
                 f"{self.negative} and seed {self.seed}"
             )
         if min(self.per_image, self.tokens) < 1:
             raise UserError(
-                f"a conversation holds 1 or more expressions of its picture and 1 or more tokens, got per_image "
-                f"{self.per_image} and tokens {self.tokens}"
+                f"rows.per_image and tokens must be 1 or more, got per_image {self.per_image} and tokens {self.tokens}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One source as a recipe names it.
+    """One source of training data, an entry of `data` in a recipe.
 
     Attributes:
         samples: a folder of samples, or
-        talks: a folder of talks.
-        targets: a folder of targets for the samples, which PPG then says; random clicks where None.
-        images: the root of the pictures, where they were moved.
-        weight: how often an epoch goes through it: 1 is once, 0.2 a fifth of its pictures, drawn anew for each epoch,
-            2 twice; 0 leaves it out.
+        talks: a folder of conversations without masks.
+        targets: a folder of targets for the samples, which PPG replies contain; if None, they contain random clicks.
+        images: the root of the images, if they were moved.
+        weight: passes per epoch: 1 uses all images once, 2 twice, 0.2 a fifth of them, drawn anew for each epoch;
+            0 leaves the source out.
 
     Raises:
-        UserError: for neither or both of samples and talks, targets for talks, or a weight below 0 or no number.
+        UserError: if not exactly one of samples and talks is set, talks have targets, or the weight is below 0 or not
+            finite.
     """
 
     samples: str | None = None
@@ -151,8 +151,10 @@ class Source:
 
     def __post_init__(self) -> None:
         if (self.samples is None) is (self.talks is None):
-            raise UserError(f"a source is a folder of samples or one of talks, got {self.samples} and {self.talks}")
+            raise UserError(
+                f"a source needs either samples or talks, got samples {self.samples} and talks {self.talks}"
+            )
         if self.talks is not None and self.targets is not None:
-            raise UserError(f"talks have no targets: {self.talks} is given {self.targets}")
+            raise UserError(f"talks have no targets: remove targets {self.targets} from {self.talks}")
         if not 0 <= self.weight < math.inf:
-            raise UserError(f"a source's weight is 0 or more, got {self.weight}")
+            raise UserError(f"the weight of a source must be 0 or more, got {self.weight}")

@@ -1,8 +1,7 @@
-"""Samples and talks as conversations to learn from: row 0, 1, 2 ... of a training run, the same for the same number.
+"""The rows of a training run, numbered 0, 1, 2 ...; a row's image and turns depend only on its number.
 
-An epoch goes through each source as often as its weight says. Several expressions of one picture are one conversation,
-all of them asked in one way, drawn by the mixture's weights, up to a budget of tokens. What cannot be used is counted.
-Knows nothing of training.
+An epoch uses each source as often as its weight says. A row holds several expressions of one image, up to a token
+budget. They are all of one kind, which is drawn by the mixture's weights. Items that cannot be used are counted.
 
     >>> conversations = Conversations(corpus(read_sources(recipe.data), rows), rows, mllm, mllm.lengths)
     >>> conversations.row(0)[1]
@@ -33,19 +32,19 @@ from sam4mllm.training.dataset.sampler import Deck, Epoch, epoch_of
 from sam4mllm.training.dataset.token_budget import Lengths, count_costs, free_costs
 
 log = logging.getLogger(__name__)
-PLACES = 5  # the stream of random numbers of a row's places; those of its plan are in `epochs`
+PLACES = 5  # the random stream of the places in a row; `sampler` has the streams of the plan
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a row is about.
+    """The contents of a row.
 
     Attributes:
         part: the source.
         kind: one of `KINDS`.
-        items: samples of one picture, or talks about it.
-        points: about how many points of each object each of them is asked.
-        tokens: what it takes at most, as planned; 0 where tokens are not counted.
+        items: samples or conversations of one image.
+        points: for each item, the number of points per object to ask about.
+        tokens: upper bound on the row's tokens; 0 if tokens are not counted.
     """
 
     part: Part
@@ -56,20 +55,20 @@ class Plan:
 
 
 class Conversations:
-    """The rows that a corpus gives.
+    """The training rows of a corpus.
 
     Args:
-        corpus: what is taught.
-        rows: what the rows hold.
-        mllm: who is taught: its dialect, and how it sees pictures.
-        lengths: of texts in its tokens; without them conversations have no budget of tokens.
+        corpus: the training items.
+        rows: the settings of the rows.
+        mllm: the model to train, for its dialect and image frames.
+        lengths: counts the model's tokens; if None, rows have no token budget.
 
     Attributes:
-        corpus: without what never fits the budget, which is counted there.
-        over: the tokens of each row that was made and went over the budget, by its number.
+        corpus: the items that fit the budget; its ``left_out`` lists those that do not.
+        over: row number to tokens, for the rows made so far that exceed the budget.
 
     Raises:
-        UserError: where nothing that can be used in some way fits the budget.
+        UserError: if no item of a kind fits the budget.
     """
 
     def __init__(self, corpus: Corpus, rows: Rows, mllm: MLLM, lengths: Lengths | None = None) -> None:
@@ -78,8 +77,8 @@ class Conversations:
         if lengths is None:
             costs = free_costs(corpus)
         else:
-            for mark, barred in _marked(corpus, lengths).items():
-                corpus = corpus.without(barred, f"it holds {mark}, by which the model's input is marked")
+            for mark, items in _items_with_special_tokens(corpus, lengths).items():
+                corpus = corpus.without(items, f"the text contains {mark}, a special token of the model")
             widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
             frames = [self._frame(item.width, item.height) for item in (widest, highest)]
             costs = count_costs(corpus, rows, lengths, mllm.dialect, frames)
@@ -104,50 +103,50 @@ class Conversations:
         self._starts = [0]
 
     def __len__(self) -> int:
-        """How many rows the first epoch has; the others have about as many."""
+        """The number of rows in the first epoch; other epochs have about as many."""
         return len(self.epoch(0))
 
     def rows_in(self, epochs: float) -> int:
-        """How many rows the first so many epochs have; a part of an epoch has that part of its rows."""
-        whole = int(epochs)
-        part = round((epochs - whole) * len(self.epoch(whole))) if epochs > whole else 0
-        return sum(len(self.epoch(number)) for number in range(whole)) + part
+        """The number of rows in the first ``epochs`` epochs, which may be a fraction."""
+        complete = int(epochs)
+        part = round((epochs - complete) * len(self.epoch(complete))) if epochs > complete else 0
+        return sum(len(self.epoch(number)) for number in range(complete)) + part
 
     def plan(self, index: int) -> Plan:
-        """What row ``index`` is about; no picture is read."""
-        epoch, at = self._place(index)
-        members = slice(epoch.starts[at], epoch.starts[at + 1])
+        """The contents of row ``index``, without reading its image."""
+        epoch, position = self._locate(index)
+        members = slice(epoch.starts[position], epoch.starts[position + 1])
         numbers = epoch.items[members].tolist()
         return Plan(
             self.corpus.part(numbers[0]),
-            KINDS[epoch.kind[at]],
+            KINDS[epoch.kind[position]],
             tuple(self.corpus.items[number] for number in numbers),
             tuple(epoch.points[members].tolist()),
-            int(epoch.cost[at]) - self._between if self._lengths else 0,
+            int(epoch.cost[position]) - self._between if self._lengths else 0,
         )
 
     def turns(self, index: int) -> list[Turn]:
-        """What is said in row ``index``, with places as this model sees the picture; no picture is read."""
+        """The turns of row ``index``, with places in the model's frame; the image is not read."""
         plan, rng = self.plan(index), np.random.default_rng([self._rows.seed, PLACES, index])
         turns = list[Turn]()
         for item, points in zip(plan.items, plan.points, strict=True):
             if isinstance(item, Talk):
                 turns += item.turns
             else:
-                to, frame = self._mllm.dialect, self._frame(item.width, item.height)
-                prompts = prompts_of(plan.kind, item, points, plan.part.targets, self._rows, to, frame, rng)
-                turns += said(plan.kind, item.phrase, prompts, self._rows, to, frame, rng)
+                dialect, frame = self._mllm.dialect, self._frame(item.width, item.height)
+                prompts = prompts_of(plan.kind, item, points, plan.part.targets, self._rows, dialect, frame, rng)
+                turns += said(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
         return turns
 
     def row(self, index: int) -> Conversation:
-        """Row ``index``: a picture and what is said of it.
+        """The image and the turns of row ``index``.
 
-        A row that takes more tokens than the budget, though it was planned to take fewer, is told and counted in
-        ``over``; nothing of it is cut.
+        If the row exceeds the token budget in spite of its plan, a warning is logged and the row is recorded in
+        ``over``; the row is not cut.
 
         Raises:
-            UserError: naming sample and picture, for a picture that cannot be read, or is of another size than its
-                samples say.
+            UserError: if the image cannot be read or its size differs from the one its samples record; the message
+                names the sample and the image.
         """
         plan, turns = self.plan(index), self.turns(index)
         image = plan.part.picture(plan.items)
@@ -155,46 +154,48 @@ class Conversations:
         if tokens > self._rows.tokens and index not in self.over:
             self.over[index] = tokens
             names = ", ".join(item.id for item in plan.items)
-            log.warning("Row %d takes %d tokens of a budget of %d: %s.", index, tokens, self._rows.tokens, names)
+            log.warning(
+                "Row %d has %d tokens, more than the budget of %d: %s.", index, tokens, self._rows.tokens, names
+            )
         return image, turns
 
     def check_pictures(self, rows: int, process: int = 0, processes: int = 1) -> None:
-        """Read the pictures of the first ``rows`` rows, so that none of them can stop a training.
+        """Read the images of the first ``rows`` rows, so that a damaged file is reported before the training starts.
 
         Args:
-            rows: how many.
-            process: which of several that train together this is, from 0 on; each reads its share.
-            processes: how many they are.
+            rows: number of rows.
+            process: rank of this process; each process reads its share of the images.
+            processes: number of processes.
 
         Raises:
             UserError: as `row` does.
         """
-        shown = dict[tuple[str, str, int, int], tuple[Part, Sample | Talk]]()
+        images = dict[tuple[str, str, int, int], tuple[Part, Sample | Talk]]()
         for plan in map(self.plan, range(rows)):
             for item in plan.items:
-                shown.setdefault((plan.part.name, item.image, item.width, item.height), (plan.part, item))
-        for part, item in list(shown.values())[process::processes]:
+                images.setdefault((plan.part.name, item.image, item.width, item.height), (plan.part, item))
+        for part, item in list(images.values())[process::processes]:
             part.picture([item])
 
-    def _place(self, index: int) -> tuple[Epoch, int]:
-        """The epoch of a row, and the row's place in it."""
+    def _locate(self, index: int) -> tuple[Epoch, int]:
+        """The epoch of a row, and the row's position in it."""
         while self._starts[-1] <= index:
             self._starts.append(self._starts[-1] + len(self.epoch(len(self._starts) - 1)))
         number = bisect(self._starts, index) - 1
         return self.epoch(number), index - self._starts[number]
 
 
-def _marked(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kinds items"]]:
-    """By each mark of the model's input the items that hold it, barred in every way: they would be read as it."""
-    found = dict[str, Bool[np.ndarray, "kinds items"]]()
+def _items_with_special_tokens(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kinds items"]]:
+    """For each special token, the items whose text contains it, which the tokenizer would read as that token."""
+    barred = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
         texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [plain(item.phrase)]
         mark = next(filter(None, map(lengths.mark_in, texts)), None)
         if mark:
-            found.setdefault(mark, np.zeros_like(corpus.uses))[:, number] = True
-    return found
+            barred.setdefault(mark, np.zeros_like(corpus.uses))[:, number] = True
+    return barred
 
 
 def _frame_of(mllm: MLLM, width: int, height: int) -> Frame:
-    """How a model sees pictures of a size."""
+    """The model's frame for images of this size."""
     return mllm.open([np.zeros((height, width, 3), dtype=np.uint8)]).frames[0]

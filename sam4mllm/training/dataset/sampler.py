@@ -1,8 +1,8 @@
-"""Which items are in which conversation of an epoch: a pure function of numbers, the same for the same seed and epoch.
+"""Groups the items of an epoch into conversations; the result depends only on the seed and the epoch's number.
 
-An epoch goes through each source as often as its weight says. The items of one picture are shuffled and cut into even
-groups, each group is asked in one way, and what a conversation's budget has no room for goes to the picture's next
-conversation of that way. Knows nothing of words, pictures and tokenizers.
+An epoch uses each source as often as its weight says. The items of an image are shuffled and cut into groups of even
+size, and a kind is drawn for each group. Items that exceed a conversation's budget move to the image's next
+conversation of that kind.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from jaxtyping import Bool, Float, Int64
 
 from sam4mllm.training.dataset.mixture import Asking
 
-DRAWN, GROUPS, WAYS, POINTS, ORDER = range(5)  # streams of random numbers, so that none of them shifts another
+DRAWN, GROUPS, WAYS, POINTS, ORDER = range(5)  # separate random streams, so that a change in one does not shift another
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deck:
-    """What epochs are made of.
+    """The items that epochs are drawn from, with their costs, and the settings of the draw.
 
     Attributes:
-        source: which source each item is of.
-        picture: which picture each item is about.
-        uses: whether each item can be used in each way.
-        passes: how often an epoch goes through each source, 0 or more.
-        weights: of the ways.
-        fixed: what an item costs in each way, but for the points that it is asked about.
-        per_point: the cost of one more point on each of its objects; 0 in ways that ask about no points.
-        capacity: what a conversation may cost.
-        per_image: items of a conversation, at most.
-        asked: about how many points is asked.
-        seed: of all that is random.
+        source: the number of each item's source.
+        picture: the number of each item's image.
+        uses: whether each item can be used for each kind.
+        passes: how often an epoch uses each source, 0 or more.
+        weights: the weights of the kinds.
+        fixed: the cost of an item in each kind, without its points.
+        per_point: the cost of one more point on each of its objects; 0 for kinds that ask about no points.
+        capacity: the largest cost of a conversation.
+        per_image: the most items in a conversation.
+        asked: the numbers of points to ask about.
+        seed: the seed of all random draws.
     """
 
     source: Int64[np.ndarray, "items"]
@@ -57,11 +57,11 @@ class Epoch:
     """The conversations of an epoch in order; conversation c holds members ``starts[c]`` to ``starts[c + 1]``.
 
     Attributes:
-        kind: the way of each conversation.
-        starts: of each conversation, and the end of the last.
-        items: which item each member is.
-        points: how many points of each object it is asked about.
-        cost: what each conversation costs.
+        kind: the kind of each conversation.
+        starts: the first member of each conversation, and the end of the last conversation.
+        items: the item of each member.
+        points: the number of points per object that each member is asked about.
+        cost: the cost of each conversation.
     """
 
     kind: Int64[np.ndarray, "rows"]
@@ -75,47 +75,47 @@ class Epoch:
 
 
 def epoch_of(deck: Deck, number: int) -> Epoch:
-    """Epoch 0, 1, 2 ...: every item that can be used, as often as its source's weight says."""
-    items, run = _gone_through(deck, number)
+    """The conversations of epoch ``number``: every usable item, as often as its source's weight says."""
+    items, run = _draw_items(deck, number)
     order = np.lexsort((deck.rng(GROUPS, number).random(len(items)), run))
     items, run = items[order], run[order]
     group = _even_groups(run, deck.per_image)
-    kind = _ways(deck, items, group, number)
-    points = _points(deck, items, kind, number)
+    kind = _draw_kinds(deck, items, group, number)
+    points = _draw_points(deck, items, kind, number)
     cost = deck.fixed[kind, items] + points * deck.per_point[kind, items]
-    together = np.lexsort((group, kind, run))  # a picture's groups of one way follow each other
-    starts = _cut(run[together], kind[together], group[together], cost[together], deck)
-    return _shuffled(starts, items[together], kind[together], points[together], cost[together], deck, number)
+    order = np.lexsort((group, kind, run))  # the groups of an image that have the same kind are adjacent
+    starts = _conversation_starts(run[order], kind[order], group[order], cost[order], deck)
+    return _shuffle(starts, items[order], kind[order], points[order], cost[order], deck, number)
 
 
-def _gone_through(deck: Deck, number: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """The items of an epoch, and for each the run that it is in: those of one picture, pass and usability."""
+def _draw_items(deck: Deck, number: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+    """The items of an epoch, and the number of each item's run: items of the same image, pass and usable kinds."""
     rng, usable = deck.rng(DRAWN, number), deck.uses.any(axis=0)
     chosen, passes = list[Int64[np.ndarray, "_"]](), list[Int64[np.ndarray, "_"]]()
     for source, weight in enumerate(deck.passes.tolist()):
-        own = np.flatnonzero(usable & (deck.source == source))
-        drawn = _drawn(deck.picture[own], weight % 1, rng)
-        for step, some in enumerate([own] * math.floor(weight) + [own[drawn]]):
-            chosen.append(some)
-            passes.append(np.full(len(some), step))
+        members = np.flatnonzero(usable & (deck.source == source))
+        is_drawn = _draw_share(deck.picture[members], weight % 1, rng)
+        for step, pass_items in enumerate([members] * math.floor(weight) + [members[is_drawn]]):
+            chosen.append(pass_items)
+            passes.append(np.full(len(pass_items), step))
     items = np.concatenate(chosen)
     pattern = np.packbits(deck.uses[:, items], axis=0).astype(np.int64)[0]
     parts = np.stack([deck.picture[items], np.concatenate(passes), pattern])
     return items, np.unique(parts, axis=1, return_inverse=True)[1].reshape(-1)
 
 
-def _drawn(picture: Int64[np.ndarray, "n"], share: float, rng: np.random.Generator) -> Bool[np.ndarray, "n"]:
-    """A share of items by whole pictures: pictures in random order, until enough items are among them."""
-    pictures, which, sizes = np.unique(picture, return_inverse=True, return_counts=True)
-    order = rng.permutation(len(pictures))
-    before = np.zeros(len(pictures))
+def _draw_share(image: Int64[np.ndarray, "n"], share: float, rng: np.random.Generator) -> Bool[np.ndarray, "n"]:
+    """Whether each item is drawn: all items of random images, until they are the given share of all items."""
+    images, which, sizes = np.unique(image, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(images))
+    before = np.zeros(len(images))
     before[order] = np.cumsum(sizes[order]) - sizes[order]
-    taken: Bool[np.ndarray, "n"] = (before < share * len(picture) * (1 - 1e-9))[which]
+    taken: Bool[np.ndarray, "n"] = (before < share * len(image) * (1 - 1e-9))[which]
     return taken
 
 
 def _even_groups(run: Int64[np.ndarray, "n"], most: int) -> Int64[np.ndarray, "n"]:
-    """The number of each item's group: every run is cut into as few as hold ``most``, as even as can be."""
+    """The number of each item's group: runs are cut into the fewest even groups of at most ``most`` items."""
     sizes = np.unique(run, return_counts=True)[1]
     groups = -(-sizes // most)
     nth = np.arange(groups.sum()) - np.repeat(np.cumsum(groups) - groups, groups)
@@ -123,56 +123,56 @@ def _even_groups(run: Int64[np.ndarray, "n"], most: int) -> Int64[np.ndarray, "n
     return np.repeat(np.arange(len(per_group)), per_group)
 
 
-def _ways(
+def _draw_kinds(
     deck: Deck, items: Int64[np.ndarray, "n"], group: Int64[np.ndarray, "n"], number: int
 ) -> Int64[np.ndarray, "n"]:
-    """One way for all of a group, drawn by the weights of those in which its items can be used."""
+    """A kind for each group, drawn by the weights of the kinds that its items can be used for."""
     first = np.unique(group, return_index=True)[1]
     weights = deck.weights[:, None] * deck.uses[:, items[first]]
     below = np.cumsum(weights / weights.sum(axis=0), axis=0)
-    drawn = deck.rng(WAYS, number).random(len(first))
-    # the last way whose share is not all below the draw; rounding must not make it one that has no weight
+    draws = deck.rng(WAYS, number).random(len(first))
+    # the first kind whose cumulated share exceeds the draw; rounding must not select a kind without weight
     last = len(weights) - 1 - (weights[::-1] > 0).argmax(axis=0)
-    kind: Int64[np.ndarray, "n"] = np.minimum((below <= drawn).sum(axis=0), last)[group]
+    kind: Int64[np.ndarray, "n"] = np.minimum((below <= draws).sum(axis=0), last)[group]
     return kind
 
 
-def _points(
+def _draw_points(
     deck: Deck, items: Int64[np.ndarray, "n"], kind: Int64[np.ndarray, "n"], number: int
 ) -> Int64[np.ndarray, "n"]:
-    """About how many points of each object each item is asked: what was drawn, or what there is room for."""
-    asked, rng = deck.asked, deck.rng(POINTS, number)
-    drawn = np.clip(np.rint(rng.normal(asked.mean, asked.deviation, len(items))), asked.least, asked.most)
-    drawn[rng.random(len(items)) < asked.single] = 1
+    """The number of points per object for each item: a random number, or as many as the budget has room for."""
+    settings, rng = deck.asked, deck.rng(POINTS, number)
+    counts = np.clip(np.rint(rng.normal(settings.mean, settings.deviation, len(items))), settings.least, settings.most)
+    counts[rng.random(len(items)) < settings.single] = 1
     per_point = deck.per_point[kind, items]
     room = (deck.capacity - deck.fixed[kind, items]) // np.maximum(per_point, 1)
-    return np.where(per_point > 0, np.minimum(drawn, room), 0).astype(np.int64)
+    return np.where(per_point > 0, np.minimum(counts, room), 0).astype(np.int64)
 
 
-def _cut(
+def _conversation_starts(
     run: Int64[np.ndarray, "n"],
     kind: Int64[np.ndarray, "n"],
     group: Int64[np.ndarray, "n"],
     cost: Int64[np.ndarray, "n"],
     deck: Deck,
 ) -> list[int]:
-    """Where conversations start, and the end of the last one.
+    """The first index of each conversation, and the end of the last.
 
-    A group is one conversation, unless it does not fit: what is left of it then begins the next one, and so on until
-    a conversation ends where a group does.
+    A group is one conversation if it fits. Otherwise its remaining items start the next conversation, which further
+    groups of the same image and kind join, until a conversation ends with the end of a group.
     """
-    starts, spent, whole, before = list[int](), 0, True, (-1, -1, -1)
-    for at, (*own, price) in enumerate(np.stack([run, kind, group, cost], axis=1).tolist()):
-        ended = tuple(own) != before
-        anew = ended and (whole or tuple(own[:2]) != before[:2])
-        if anew or spent + price > deck.capacity or at - starts[-1] == deck.per_image:
-            starts.append(at)
-            spent, whole = 0, ended
-        spent, before = spent + price, (own[0], own[1], own[2])
+    starts, total, at_group_start, previous = list[int](), 0, True, (-1, -1, -1)
+    for index, (*key, price) in enumerate(np.stack([run, kind, group, cost], axis=1).tolist()):
+        new_group = tuple(key) != previous
+        new_conversation = new_group and (at_group_start or tuple(key[:2]) != previous[:2])
+        if new_conversation or total + price > deck.capacity or index - starts[-1] == deck.per_image:
+            starts.append(index)
+            total, at_group_start = 0, new_group
+        total, previous = total + price, (key[0], key[1], key[2])
     return [*starts, len(run)]
 
 
-def _shuffled(
+def _shuffle(
     starts: list[int],
     items: Int64[np.ndarray, "n"],
     kind: Int64[np.ndarray, "n"],

@@ -34,7 +34,7 @@ class Lengths(Protocol):
     """Counts tokens for one model."""
 
     def texts(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text by itself."""
+        """The number of tokens of each text."""
         ...
 
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
@@ -55,7 +55,7 @@ class Costs:
     """Upper bounds on the tokens of each item in each kind of conversation.
 
     Attributes:
-        fixed: the tokens without those of the points it is asked about.
+        fixed: the tokens without those of its points.
         per_point: the tokens of one more point on each of its objects; 0 for kinds that ask about no points.
         capacity: the tokens that fit in one conversation.
     """
@@ -87,11 +87,11 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
         rows: what the conversations ask.
         lengths: counts the tokens of the model that is trained.
         dialect: the notation of that model.
-        frames: of the widest and the highest image, where the longest places may lie.
+        frames: the frames of the widest and the highest image, which may contain the longest coordinates.
     """
     turns = [Turn("user", PLACEHOLDER), Turn("assistant", PLACEHOLDER)]
     first, both = (lengths.conversation(turns * pairs)[0] for pairs in (1, 2))
-    appending = both - 2 * first  # what a conversation costs more behind another one than alone
+    appending = both - 2 * first  # the extra cost of a conversation that follows another one
     texts = [PLACEHOLDER, _quote(PLACEHOLDER), *(text for item in corpus.items for text in _texts_of(item))]
     tokens = dict(zip(texts, lengths.texts(texts), strict=True))
     around = both - first - 2 * tokens[PLACEHOLDER]  # what the chat template adds to a pair of turns
@@ -119,8 +119,8 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
         for row, kind in kinds:
             numbers = (1, 2) if kind in POINT_QUESTIONS else (listed, listed)
             wordings = [count_wording(kind, len(item.masks), points) for points in numbers]
-            one, two = (count + mentions * longer for count, mentions in wordings)
-            fixed[row, number], per_point[row, number] = 2 * one - two + appending, two - one
+            with_one, with_two = (count + mentions * longer for count, mentions in wordings)
+            fixed[row, number], per_point[row, number] = 2 * with_one - with_two + appending, with_two - with_one
     return Costs(fixed, per_point, rows.tokens + appending)
 
 
@@ -137,8 +137,8 @@ def _most_points(sample: Sample, targets: Targets | None, rows: Rows) -> int:
     """The most points per object in a PPG reply: those of the sample's targets, or as many as are asked for."""
     if targets is None:
         return rows.positive + rows.negative
-    kept = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
-    return max((len(prompt.points) for target in kept if target for prompt in target.prompts), default=0)
+    mask_targets = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
+    return max((len(prompt.points) for target in mask_targets if target for prompt in target.prompts), default=0)
 
 
 def _longest_places(lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> tuple[Frame, Box, Point]:

@@ -50,7 +50,10 @@ def test_each_argument_is_taken_or_refused_by_name(name, own, library):
         ("training.lora.init_lora_weights=pissa", "is one of True, False, gaussian, orthogonal, got 'pissa'"),
         ("training.lora.r8=4", "unknown recipe key training.lora.r8: "),
         ("training.optim=adamw_touch", "got 'adamw_touch': did you mean adamw_torch?"),
-        ("training.lr_scheduler_type=greedy", "training.lr_scheduler_type is none that needs an evaluation set"),
+        (
+            "training.lr_scheduler_type=greedy",
+            "training.lr_scheduler_type must be a schedule that needs no evaluation set",
+        ),
         ("training.num_train_epochs=2", "set either training.max_steps or training.num_train_epochs"),
     ],
 )

@@ -36,9 +36,9 @@ FOUND = target("kept") | target("lost", kept=()) | target("half") | target("half
 NO_PROMPT, NO_TARGET = "no prompt redraws a mask well enough", "a mask has no target"
 
 
-def test_what_a_way_cannot_use_is_counted_named_told_once_and_used_in_the_other_ways(caplog):
-    found = corpus([part(*MIXED, targets=FOUND), Part("talks", TalkSet((TALK,), NOWHERE))], Rows())
-    assert set(found.left_out) == {
+def test_items_that_one_kind_cannot_use_are_reported_once_and_used_for_the_other_kinds(caplog):
+    training_data = corpus([part(*MIXED, targets=FOUND), Part("talks", TalkSet((TALK,), NOWHERE))], Rows())
+    assert set(training_data.left_out) == {
         LeftOut("set", "ppg", NO_PROMPT, ("lost", "half")),
         LeftOut("set", "ppg", NO_TARGET, ("not searched",)),
         LeftOut("set", "ppg", "a mask is empty", ("empty",)),
@@ -47,11 +47,14 @@ def test_what_a_way_cannot_use_is_counted_named_told_once_and_used_in_the_other_
         LeftOut("set", "pqpp", "the phrase is empty", ("mute",)),
     }
     assert [record.message for record in caplog.records] == [
-        f"Of the 7 samples of set are not used for ppg: 2 ({NO_PROMPT}: lost, half), 1 ({NO_TARGET}: not searched), "
+        f"set: not used for ppg, of 7 samples: 2 ({NO_PROMPT}: lost, half), 1 ({NO_TARGET}: not searched), "
         "1 (a mask is empty: empty), 1 (the phrase is empty: mute).",
-        "Of the 7 samples of set are not used for pqpp: 1 (a mask is empty: empty), 1 (the phrase is empty: mute).",
+        "set: not used for pqpp, of 7 samples: 1 (a mask is empty: empty), 1 (the phrase is empty: mute).",
     ]
-    used = {kind: {found.items[at].id for at in np.flatnonzero(row)} for kind, row in zip(KINDS, found.uses)}  # noqa: B905
+    used = {
+        kind: {training_data.items[at].id for at in np.flatnonzero(row)}
+        for kind, row in zip(KINDS, training_data.uses, strict=True)
+    }
     assert used == {
         "ppg": {"kept", "nothing"},
         "pqpp": {"kept", "lost", "half", "not searched", "nothing"},
@@ -61,16 +64,16 @@ def test_what_a_way_cannot_use_is_counted_named_told_once_and_used_in_the_other_
     }
 
 
-def test_of_many_ids_the_first_are_told(caplog):
+def test_a_warning_names_the_first_ids_only(caplog):
     corpus([part(sample("a"), *(sample(f"m{n}", phrase="") for n in range(9)))], Rows(BOX))
-    assert caplog.messages == [
-        "Of the 10 samples of set are not used for box: 9 (the phrase is empty: m0, m1, m2 ...)."
-    ]
+    assert caplog.messages == ["set: not used for box, of 10 samples: 9 (the phrase is empty: m0, m1, m2 ...)."]
 
 
-def test_what_is_left_out_is_counted_for_each_source():
-    found = corpus([part(*MIXED, name="one"), part(*MIXED, sample("mute too", phrase=""), name="two")], Rows(PQPP))
-    counts = Counter({(one.source, one.reason): len(one.ids) for one in found.left_out})
+def test_left_out_items_are_counted_per_source():
+    training_data = corpus(
+        [part(*MIXED, name="one"), part(*MIXED, sample("mute too", phrase=""), name="two")], Rows(PQPP)
+    )
+    counts = Counter({(entry.source, entry.reason): len(entry.ids) for entry in training_data.left_out})
     assert counts == {
         ("one", "a mask is empty"): 1,
         ("one", "the phrase is empty"): 1,
@@ -79,60 +82,73 @@ def test_what_is_left_out_is_counted_for_each_source():
     }
 
 
-def test_pictures_of_two_sources_are_never_one():
-    found = corpus([part(sample("a"), sample("b"), name="one"), part(sample("a"), name="two")], Rows(BOX))
-    assert found.picture.tolist() == [0, 0, 1]
-    assert [found.part(item).name for item in range(3)] == ["one", "one", "two"]
+def test_images_of_different_sources_have_different_numbers():
+    training_data = corpus([part(sample("a"), sample("b"), name="one"), part(sample("a"), name="two")], Rows(BOX))
+    assert training_data.picture.tolist() == [0, 0, 1]
+    assert [training_data.part(item).name for item in range(3)] == ["one", "one", "two"]
 
 
-def test_what_is_barred_later_is_left_out_and_a_way_needs_some(caplog):
-    found = corpus([part(sample("a"), sample("b"))], Rows(Mixture(ppg=1, pqpp=0, box=1)))
+def test_barred_items_are_left_out_and_a_kind_needs_at_least_one_item(caplog):
+    training_data = corpus([part(sample("a"), sample("b"))], Rows(Mixture(ppg=1, pqpp=0, box=1)))
     first = np.zeros((len(KINDS), 2), dtype=bool)
     first[0, 1] = True
-    less = found.without(first, "longer than 9 tokens")
-    assert less.left_out == (LeftOut("set", "ppg", "longer than 9 tokens", ("b",)),)
-    assert caplog.messages == ["Of the 2 samples of set are not used for ppg: 1 (longer than 9 tokens: b)."]
-    assert (less.uses.sum(), found.uses.sum()) == (3, 4)
+    reduced = training_data.without(first, "longer than 9 tokens")
+    assert reduced.left_out == (LeftOut("set", "ppg", "longer than 9 tokens", ("b",)),)
+    assert caplog.messages == ["set: not used for ppg, of 2 samples: 1 (longer than 9 tokens: b)."]
+    assert (reduced.uses.sum(), training_data.uses.sum()) == (3, 4)
     first[0] = True
     with pytest.raises(UserError, match=r"no sample can be used for ppg: 2 \(longer than 9 tokens: a, b\)"):
-        found.without(first, "longer than 9 tokens")
+        training_data.without(first, "longer than 9 tokens")
 
 
 @pytest.mark.parametrize(
-    ("names", "rows", "targets", "says"),
+    ("names", "rows", "targets", "message"),
     [
-        pytest.param("a", Rows(), target("b"), "the targets are of other samples: no id of set", id="no id in common"),
-        pytest.param("a", Rows(), {}, "there are no targets for set", id="no targets at all"),
         pytest.param(
-            "a", Rows(positive=2), target("a"), "ask for 2 positive points, and the targets of set have 3", id="more"
+            "a",
+            Rows(),
+            target("b"),
+            "the targets belong to other samples: none of their 1 ids is in set",
+            id="no id in common",
+        ),
+        pytest.param("a", Rows(), {}, "no targets for set", id="no targets at all"),
+        pytest.param(
+            "a",
+            Rows(positive=2),
+            target("a"),
+            "ask for 2 positive points, but the targets of set have up to 3",
+            id="more",
         ),
         pytest.param("a", Rows(), target("a", kept=()), "no sample can be used for ppg: 1 .no prompt", id="none kept"),
         pytest.param("", Rows(), None, "no sample can be used for ppg: there is none", id="no samples"),
     ],
 )
-def test_what_cannot_be_taught_is_refused(names, rows, targets, says):
-    with pytest.raises(UserError, match=says):
+def test_targets_and_samples_that_do_not_fit_are_refused(names, rows, targets, message):
+    with pytest.raises(UserError, match=message):
         corpus([part(*map(sample, names), targets=targets)], rows)
 
 
-def test_targets_of_fewer_points_than_are_asked_for_are_told(caplog):
+def test_targets_with_fewer_points_than_the_rows_ask_for_give_a_warning(caplog):
     assert len(corpus([part(sample("a"), targets=target("a"))], Rows(negative=4)).items) == 1
-    assert caplog.messages == ["the rows ask for 4 negative points, and the targets of set have 3 at the most."]
+    assert caplog.messages == ["the rows ask for 4 negative points, but the targets of set have up to 3."]
 
 
-def test_samples_of_pictures_that_are_taught_from_are_known(tmp_path):
+def test_known_lists_the_samples_whose_images_are_used_for_training(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "link").symlink_to("images")
-    taught = [sample("a", "0.png"), sample("b", "1.png"), sample("mute", "2.png", phrase="")]
-    parts = [Part("set", SampleSet(tuple(taught), tmp_path / "images")), Part("talks", TalkSet((TALK,), NOWHERE))]
+    training_samples = [sample("a", "0.png"), sample("b", "1.png"), sample("mute", "2.png", phrase="")]
+    parts = [
+        Part("set", SampleSet(tuple(training_samples), tmp_path / "images")),
+        Part("talks", TalkSet((TALK,), NOWHERE)),
+    ]
     held_out = tuple(sample(f"v{n}", f"{n}.png") for n in range(5))
-    found = corpus(parts, Rows(BOX))
-    assert found.known(SampleSet(held_out, tmp_path / "link")) == ("v0", "v1")
-    assert found.known(SampleSet(held_out, NOWHERE)) == ("v0",)
-    assert found.known(SampleSet(held_out, tmp_path)) == ()
+    training_data = corpus(parts, Rows(BOX))
+    assert training_data.known(SampleSet(held_out, tmp_path / "link")) == ("v0", "v1")
+    assert training_data.known(SampleSet(held_out, NOWHERE)) == ("v0",)
+    assert training_data.known(SampleSet(held_out, tmp_path)) == ()
 
 
-def test_targets_that_no_way_needs_do_not_matter():
+def test_targets_are_not_checked_if_no_kind_needs_them():
     assert len(corpus([part(sample("a"), targets=target("b"))], Rows(PQPP)).items) == 1
 
 
@@ -143,61 +159,65 @@ def test_targets_that_no_way_needs_do_not_matter():
         pytest.param(("", "That."), "a question is empty", id="question"),
     ],
 )
-def test_talks_in_which_nothing_is_said_are_left_out_and_named(turns, reason, caplog):
-    said = tuple(Turn("assistant" if at % 2 else "user", text) for at, text in enumerate(turns))
-    talks = TalkSet((TALK, replace(TALK, id="mute", turns=said)), NOWHERE)
-    found = corpus([Part("talks", talks)], Rows(PPG))
-    assert found.uses[-1].tolist() == [True, False]
+def test_conversations_with_an_empty_turn_are_left_out(turns, reason, caplog):
+    turn_list = tuple(Turn("assistant" if at % 2 else "user", text) for at, text in enumerate(turns))
+    talks = TalkSet((TALK, replace(TALK, id="mute", turns=turn_list)), NOWHERE)
+    training_data = corpus([Part("talks", talks)], Rows(PPG))
+    assert training_data.uses[-1].tolist() == [True, False]
     assert [record.message for record in caplog.records] == [
-        f"Of the 2 talks of talks are not used for talk: 1 ({reason}: mute)."
+        f"talks: not used for talk, of 2 talks: 1 ({reason}: mute)."
     ]
 
 
-def test_talks_alone_are_enough_and_no_talks_are_not():
+def test_a_corpus_may_have_conversations_only_but_a_source_of_them_must_not_be_empty():
     assert corpus([Part("talks", TalkSet((TALK,), NOWHERE))], Rows(PPG)).uses[-1].all()
     with pytest.raises(UserError, match="no talk can be used for talk: there is none"):
         corpus([Part("talks", TalkSet((), NOWHERE)), part(sample("a"))], Rows(BOX))
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "message"),
     [
-        pytest.param({}, "a folder of samples or one of talks", id="neither"),
-        pytest.param({"samples": "a", "talks": "b"}, "a folder of samples or one of talks, got a and b", id="both"),
+        pytest.param({}, "needs either samples or talks", id="neither"),
+        pytest.param(
+            {"samples": "a", "talks": "b"}, "needs either samples or talks, got samples a and talks b", id="both"
+        ),
         pytest.param({"talks": "a", "targets": "b"}, "talks have no targets", id="targets of talks"),
-        pytest.param({"talks": "a", "weight": -1}, "weight is 0 or more, got -1", id="weight"),
-        pytest.param({"talks": "a", "weight": float("nan")}, "weight is 0 or more, got nan", id="no number"),
+        pytest.param({"talks": "a", "weight": -1}, "weight of a source must be 0 or more, got -1", id="weight"),
+        pytest.param(
+            {"talks": "a", "weight": float("nan")}, "weight of a source must be 0 or more, got nan", id="no number"
+        ),
     ],
 )
-def test_a_source_that_is_none_is_refused(words, says):
-    with pytest.raises(UserError, match=says):
-        Source(**words)
+def test_an_invalid_source_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Source(**arguments)
 
 
-def test_sources_are_read_as_they_were_written(tmp_path):
+def test_sources_are_read_back_as_written(tmp_path):
     write_samples([sample("a")], tmp_path / "set", tmp_path / "images")
     write_targets(target("a").values(), tmp_path / "targets", {})
     write_talks([TALK], tmp_path / "talks", tmp_path / "images")
     names = {name: str(tmp_path / name) for name in ("set", "targets", "talks")}
-    one, two = read_sources(
+    first, second = read_sources(
         [
             Source(samples=names["set"], targets=names["targets"], weight=2),
             Source(samples="nowhere", weight=0),
             Source(talks=names["talks"], images="elsewhere", weight=0.2),
         ]
     )
-    assert (one.name, one.weight, list(one.rows), one.targets) == (names["set"], 2, [sample("a")], target("a"))
-    assert (two.name, two.weight, list(two.rows), two.targets) == (names["talks"], 0.2, [TALK], None)
-    assert two.rows.images == Path("elsewhere")
+    assert (first.name, first.weight, list(first.rows), first.targets) == (names["set"], 2, [sample("a")], target("a"))
+    assert (second.name, second.weight, list(second.rows), second.targets) == (names["talks"], 0.2, [TALK], None)
+    assert second.rows.images == Path("elsewhere")
     with pytest.raises(UserError, match="no source whose weight is above 0"):
         read_sources([Source(samples=names["set"], weight=0)])
 
 
-def test_a_picture_whose_file_is_missing_is_named_with_what_is_about_it(tmp_path):
+def test_a_missing_image_file_is_reported_with_its_sample_or_conversation(tmp_path):
     (tmp_path / "0.png").touch()
-    there = corpus([Part("set", SampleSet((sample("a"),), tmp_path))], Rows(BOX))
-    check_files(there)
-    for row, says in ((sample("b", "1.png"), "sample b: no such file"), (TALK, "talk t: no such file")):
+    complete = corpus([Part("set", SampleSet((sample("a"),), tmp_path))], Rows(BOX))
+    check_files(complete)
+    for row, message in ((sample("b", "1.png"), "sample b: no such file"), (TALK, "talk t: no such file")):
         kind, folder = (TalkSet, NOWHERE) if row is TALK else (SampleSet, tmp_path)
-        with pytest.raises(UserError, match=says):
-            check_files(corpus([*there.parts, Part("more", kind((row,), folder))], Rows(BOX)))
+        with pytest.raises(UserError, match=message):
+            check_files(corpus([*complete.parts, Part("more", kind((row,), folder))], Rows(BOX)))

@@ -16,15 +16,15 @@ def asked(asking: Asking, n: int = 400, name: str = "sam4mllm", seed: int = 0):
 
 
 def off_edge(points) -> np.ndarray:
-    """How far points are from a disc's circle."""
+    """The distances of points from a disc's circle."""
     return np.array([abs(np.hypot(point.x - 25, point.y - 25) - 15) for point in points])
 
 
 @pytest.mark.parametrize("hard", [0.0, 0.5, 1.0])
-def test_a_share_of_the_points_is_near_the_edge_on_both_sides(hard):
+def test_the_hard_share_of_points_is_near_the_edge_on_both_sides(hard):
     near = 0.05  # of a diagonal of 42 pixels: 2.1
     points = asked(Asking(hard=hard, near=near))
-    close = off_edge(points) < near * np.hypot(30, 30) + 1  # a pixel, for the mask is made of them
+    close = off_edge(points) < near * np.hypot(30, 30) + 1  # one pixel, the resolution of the mask
     by_chance = np.mean(off_edge(asked(Asking(hard=0))) < near * np.hypot(30, 30) + 1)
     assert close.mean() == pytest.approx(hard + (1 - hard) * by_chance, abs=0.06)
     if hard == 1:
@@ -32,7 +32,7 @@ def test_a_share_of_the_points_is_near_the_edge_on_both_sides(hard):
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 20])
-def test_as_many_points_as_are_asked_for_all_in_the_box(n):
+def test_n_points_are_drawn_inside_the_box(n):
     for seed in range(20):
         points = asked(Asking(), n, seed=seed)
         assert len(points) == n
@@ -40,7 +40,7 @@ def test_as_many_points_as_are_asked_for_all_in_the_box(n):
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
-def test_a_label_is_that_of_the_place_that_is_written(name):
+def test_a_label_belongs_to_the_place_after_rounding(name):
     spoken = dialect(name)
     for point in asked(Asking(hard=1), name=name):
         [place] = spoken.places(spoken.write_point(point, FRAME), FRAME)

@@ -28,7 +28,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def many(pictures) -> SampleSet:
-    """Eleven samples of three pictures, a third of them without a target."""
+    """Eleven samples of three images, a third of them without a mask."""
     masks = [(disc(10),), (), (disc(60), disc(10))]
     return SampleSet(tuple(sample(f"s{n}", f"{n % 3 % 2 + n // 9}.png", masks[n % 3]) for n in range(11)), pictures)
 
@@ -53,7 +53,7 @@ def frame():
 
 
 def near(found: Prompt, true: Prompt, cell: float = 0.11) -> bool:
-    """Whether all is said that should be, from left to right, within a cell of the dialect."""
+    """Whether a prompt has the expected values, with its points from left to right, within a cell of the dialect."""
     points = [found.points, sorted(true.points, key=lambda point: (point.x, point.y))]
     numbers = [
         [*one.box.xyxy, *(value for point in each for value in (point.x, point.y))]
@@ -64,7 +64,7 @@ def near(found: Prompt, true: Prompt, cell: float = 0.11) -> bool:
 
 
 @pytest.mark.parametrize("lengths", [None, Words()], ids=["no budget", "a budget"])
-def test_a_row_is_the_same_for_the_same_number_whatever_was_asked_before(many, lengths):
+def test_a_row_depends_only_on_its_number(many, lengths):
     rows = Rows(tokens=150)
     one, other = taught(many, rows, lengths=lengths), taught(many, rows, lengths=lengths)
     backwards = {index: other.row(index) for index in reversed(range(40))}
@@ -76,7 +76,7 @@ def test_a_row_is_the_same_for_the_same_number_whatever_was_asked_before(many, l
     assert any(third.turns(index) != backwards[index][1] for index in range(40))
 
 
-def test_rows_follow_each_other_from_epoch_to_epoch(many):
+def test_row_numbers_continue_from_epoch_to_epoch(many):
     rows = Rows(asked=Asking(mean=5), tokens=150)
     conversations = taught(many, rows, lengths=Words())
     index = 0
@@ -88,12 +88,12 @@ def test_rows_follow_each_other_from_epoch_to_epoch(many):
         assert held == Counter(one.id for one in many)
 
 
-def test_no_picture_is_read_for_what_is_said(many):
+def test_turns_are_made_without_reading_images(many):
     conversations = taught(replace(many, images=many.images / "nowhere"))
     assert all(conversations.turns(index) for index in range(len(conversations)))
 
 
-def test_what_a_conversation_holds_is_of_one_picture_and_asked_in_one_way(many):
+def test_a_row_has_one_image_and_one_kind(many):
     conversations = taught(many, Rows(Mixture(ppg=1, pqpp=0, box=1)))
     for index in range(2 * len(conversations)):
         plan, turns = conversations.plan(index), conversations.turns(index)
@@ -102,7 +102,7 @@ def test_what_a_conversation_holds_is_of_one_picture_and_asked_in_one_way(many):
         assert len({"inside" in turn.text for turn in turns[::2]}) == 1
 
 
-def test_ppg_says_the_targets_that_were_kept_each_of_them_some_time(pictures):
+def test_ppg_replies_contain_each_prompt_of_a_target_in_some_row(pictures):
     kept = (KEPT, *(replace(KEPT, box=Box(edge, edge, 38, 38)) for edge in (11, 12)))
     conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a", kept=kept))
     said = {read_prompts(replies(conversations, index)[0], MUTE.dialect, frame()).prompts[0] for index in range(40)}
@@ -111,7 +111,7 @@ def test_ppg_says_the_targets_that_were_kept_each_of_them_some_time(pictures):
         assert any(near(prompt, one) for one in kept)
 
 
-def test_ppg_without_targets_says_random_clicks_on_and_off_the_mask(many):
+def test_ppg_replies_without_targets_contain_random_clicks_on_and_off_the_mask(many):
     conversations = taught(SampleSet((sample("a"),), many.images), Rows(PPG, positive=4, negative=2))
     first, second = (read_prompts(replies(conversations, i)[0], MUTE.dialect, frame()).prompts[0] for i in (0, 1))
     assert sorted(point.positive for point in first.points) == [False] * 2 + [True] * 4
@@ -120,7 +120,7 @@ def test_ppg_without_targets_says_random_clicks_on_and_off_the_mask(many):
 
 
 @pytest.mark.parametrize(("way", "turns"), [(PQPP, 1 + 2 * 5), (LISTED, 1 + 2)], ids=["one a turn", "listed"])
-def test_pqpp_asks_about_points_all_over_each_box_and_the_mask_answers(pictures, way, turns):
+def test_pqpp_points_cover_each_box_and_their_labels_come_from_the_mask(pictures, way, turns):
     both = SampleSet((sample("a", masks=(disc(60), disc(10))),), pictures)
     rows = Rows(way, asked=Asking(mean=5, deviation=0, single=0, hard=0))
     said = replies(taught(both, rows))
@@ -137,7 +137,7 @@ def test_pqpp_asks_about_points_all_over_each_box_and_the_mask_answers(pictures,
     assert np.mean(np.array(labels, dtype=bool)) == pytest.approx(np.pi / 4, abs=0.1)  # a disc's share of its box
 
 
-def test_how_many_points_are_asked_about_is_drawn_and_sometimes_one_is(pictures):
+def test_the_number_of_points_is_random_and_sometimes_one(pictures):
     conversations = taught(SampleSet((sample("a"),), pictures), Rows(PQPP))
     counts = [len(replies(conversations, index)) - 1 for index in range(400)]
     assert set(counts) <= set(range(1, 21))
@@ -150,12 +150,12 @@ def test_how_many_points_are_asked_about_is_drawn_and_sometimes_one_is(pictures)
 
 
 @pytest.mark.parametrize("mixture", [PPG, PQPP, LISTED, BOX], ids=["ppg", "pqpp", "listed", "box"])
-def test_samples_that_mean_nothing_teach_none(pictures, mixture):
+def test_the_reply_for_a_sample_without_masks_is_none(pictures, mixture):
     nothing = SampleSet((sample("a", masks=()),), pictures)
     assert replies(taught(nothing, Rows(mixture), {})) == [MUTE.dialect.none]
 
 
-def test_talks_are_said_as_they_are_beside_samples(many, pictures):
+def test_conversations_are_used_unchanged_beside_samples(many, pictures):
     rows = Rows(per_image=2)
     parts = [Part("set", many), Part("talks", talks(pictures), weight=0.5)]
     conversations = Conversations(corpus(parts, rows), rows, MUTE)
@@ -168,7 +168,7 @@ def test_talks_are_said_as_they_are_beside_samples(many, pictures):
     assert {item.id for plan in plans for item in plan.items} > {one.id for one in many}
 
 
-def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictures, caplog):
+def test_items_whose_text_contains_a_special_token_are_left_out(many, pictures, caplog):
     phrases = ["the <image> sign", "the [END]"]  # angle brackets become round ones
     poisoned = [sample(f"p{number}", phrase=phrase) for number, phrase in enumerate(phrases)]
     said = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
@@ -183,18 +183,21 @@ def test_what_holds_a_mark_of_the_models_input_is_left_out_and_named(many, pictu
     conversations = Conversations(corpus(parts, rows), rows, MUTE, Words())
     taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
     assert taught_ids == {*(one.id for one in many), "p0", "t3"}
-    why = "by which the model's input is marked"
+    mark_reason = "a special token of the model"
     assert {(one.source, one.kind, one.reason, one.ids) for one in conversations.corpus.left_out} == {
-        ("set", "ppg", f"it holds [END], {why}", ("p1",)),
-        ("talks", "talk", f"it holds <image>, {why}", ("t0", "t1")),
-        ("talks", "talk", f"it holds [END], {why}", ("t2",)),
+        ("set", "ppg", f"the text contains [END], {mark_reason}", ("p1",)),
+        ("talks", "talk", f"the text contains <image>, {mark_reason}", ("t0", "t1")),
+        ("talks", "talk", f"the text contains [END], {mark_reason}", ("t2",)),
     }
-    assert f"Of the 4 talks of talks are not used for talk: 2 (it holds <image>, {why}: t0, t1)." in caplog.messages
+    assert (
+        f"talks: not used for talk, of 4 talks: 2 (the text contains <image>, {mark_reason}: t0, t1)."
+        in caplog.messages
+    )
 
 
-def test_a_row_over_its_budget_is_counted_and_named_and_not_cut(pictures, caplog):
+def test_a_row_over_the_budget_gives_a_warning_and_is_not_cut(pictures, caplog):
     class Wrong(Words):
-        """Tells of texts that are half as long as they are."""
+        """Counts half the tokens of each text."""
 
         def texts(self, texts):
             return [length // 2 for length in super().texts(texts)]
@@ -210,14 +213,14 @@ def test_a_row_over_its_budget_is_counted_and_named_and_not_cut(pictures, caplog
     for index, tokens in conversations.over.items():
         assert tokens == Words().conversation(conversations.turns(index))[0] > 55
     assert [record.message for record in caplog.records] == [
-        f"Row {index} takes {tokens} tokens of a budget of 55: "
+        f"Row {index} has {tokens} tokens, more than the budget of 55: "
         f"{', '.join(item.id for item in conversations.plan(index).items)}."
         for index, tokens in conversations.over.items()
     ]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         pytest.param(lambda path: path.unlink(), "no such file", id="missing"),
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="cut short"),
@@ -228,20 +231,20 @@ def test_a_row_over_its_budget_is_counted_and_named_and_not_cut(pictures, caplog
         ),
     ],
 )
-def test_pictures_are_checked_before_they_are_needed_and_only_those_that_are(pictures, spoil, says):
+def test_only_the_images_of_the_needed_rows_are_checked(pictures, spoil, message):
     samples = SampleSet(tuple(sample(f"s{n}", f"{n}.png") for n in range(3)), pictures)
     conversations = taught(samples)
     conversations.check_pictures(1000)
     spoil(pictures / "2.png")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         conversations.check_pictures(1000)
     late = next(index for index in range(3) if conversations.plan(index).items[0].image == "2.png")
     conversations.check_pictures(late)
-    with pytest.raises(UserError, match=f"sample s2: .*{says}"):
+    with pytest.raises(UserError, match=f"sample s2: .*{message}"):
         conversations.row(late)
 
 
-def test_processes_that_train_together_share_the_reading(pictures, monkeypatch):
+def test_each_process_reads_its_share_of_the_images(pictures, monkeypatch):
     samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
     conversations, read, picture = taught(samples), [], Part.picture
     monkeypatch.setattr(Part, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1])
@@ -254,7 +257,7 @@ def test_processes_that_train_together_share_the_reading(pictures, monkeypatch):
     assert all(shares)
 
 
-def test_a_talk_whose_picture_vanished_is_named(pictures):
+def test_the_missing_image_of_a_conversation_is_reported(pictures):
     conversations = taught(talks(pictures, 1))
     (pictures / "0.png").unlink()
     with pytest.raises(UserError, match=r"talk t0: no such file: .*0\.png"):
@@ -263,7 +266,7 @@ def test_a_talk_whose_picture_vanished_is_named(pictures):
 
 @pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"], ids=["pads to a square", "pixels of the resized picture"])
-def test_places_are_those_that_the_model_would_mean_when_asked(pictures, tmp_path, family):
+def test_places_in_a_row_are_in_the_models_frame(pictures, tmp_path, family):
     mllm = HfMLLM.load(build(family, tmp_path / "model"), device="cpu")
     conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a"), mllm=mllm)
     image, turns = conversations.row(0)

@@ -1,4 +1,4 @@
-"""Laws of an epoch, on decks of random items, ways and costs."""
+"""Invariants of an epoch, with random items, kinds and costs."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -14,7 +14,7 @@ WEIGHTS = np.array([3.0, 1.0, 0.0])
 
 
 def deck(items: int = 300, seed: int = 0, **changes) -> Deck:
-    """Items of two sources, 40 pictures and three ways: the first as it is, the second with points, the third never."""
+    """Items of two sources, 40 images and three kinds: one without points, one with points, and one without weight."""
     rng = np.random.default_rng([seed, 99])
     source = (np.arange(items) >= items * 2 // 3).astype(np.int64)
     uses = np.stack([rng.random(items) < 0.9, rng.random(items) < 0.95, np.zeros(items, dtype=bool)])
@@ -64,7 +64,7 @@ def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
             assert (points > 0).all() == (kind == 1)
 
 
-def test_an_epoch_is_the_same_for_the_same_number_and_another_for_another():
+def test_an_epoch_depends_on_its_number_and_the_seed():
     made = deck(capacity=200)
     first, again, second, third = (
         epoch_of(*of) for of in ((made, 0), (made, 0), (made, 1), (replace(made, seed=1), 0))
@@ -75,19 +75,19 @@ def test_an_epoch_is_the_same_for_the_same_number_and_another_for_another():
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 20])
-def test_with_room_for_all_a_picture_is_cut_into_few_groups_as_even_as_can_be(most):
+def test_without_a_tight_budget_an_image_is_cut_into_the_fewest_even_groups(most):
     made = deck(uses=np.ones((3, 300), dtype=bool), per_image=most)
     sizes = defaultdict(list)
     for items in rows(epoch_of(made, 0)):
         sizes[made.picture[items[0]]].append(len(items))
-    for picture, found in sizes.items():
+    for picture, group_sizes in sizes.items():
         count = int((made.picture == picture).sum())
-        assert sum(found) == count
-        assert len(found) == -(-count // most)
-        assert max(found) - min(found) <= 1
+        assert sum(group_sizes) == count
+        assert len(group_sizes) == -(-count // most)
+        assert max(group_sizes) - min(group_sizes) <= 1
 
 
-def test_the_ways_come_as_often_as_their_weights_say_whatever_the_budget():
+def test_kinds_are_drawn_by_their_weights_for_any_budget():
     for capacity in (PLENTY, 150):
         made = deck(items=6000, uses=np.ones((3, 6000), dtype=bool), capacity=capacity)
         epoch = epoch_of(made, 0)
@@ -96,8 +96,8 @@ def test_the_ways_come_as_often_as_their_weights_say_whatever_the_budget():
         assert set(asked) == {0, 1}
 
 
-def test_what_has_no_room_goes_on_in_the_next_conversation_of_its_picture_and_way():
-    """Ten items of one picture, three of which fit: four conversations, and not three for each group of four."""
+def test_items_that_do_not_fit_move_to_the_next_conversation_of_their_image_and_kind():
+    """Ten items of an image with room for three: four conversations in all, instead of two for each group of four."""
     same = np.full((3, 10), 30)
     made = deck(
         items=10,
@@ -113,7 +113,7 @@ def test_what_has_no_room_goes_on_in_the_next_conversation_of_its_picture_and_wa
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.0, 0, 0), (0.2, 0, 1), (1.0, 1, 1), (1.5, 1, 2), (2.0, 2, 2)])
-def test_an_epoch_goes_through_a_source_as_often_as_its_weight_says(weight, least, most):
+def test_an_epoch_uses_a_source_as_often_as_its_weight_says(weight, least, most):
     made = deck(passes=np.array([1.0, weight]), uses=np.ones((3, 300), dtype=bool))
     sets = []
     for number in range(3):
@@ -129,7 +129,7 @@ def test_an_epoch_goes_through_a_source_as_often_as_its_weight_says(weight, leas
     assert (sets[0] != sets[1]) == (weight % 1 > 0)
 
 
-def test_as_many_points_are_asked_about_as_are_drawn_or_fit():
+def test_the_number_of_points_is_drawn_and_limited_by_the_budget():
     uses = np.array([[False] * 4000, [True] * 4000, [False] * 4000])
     fixed, per_point = np.full((3, 4000), 50), np.array([[0], [10], [0]]).repeat(4000, axis=1)
     made = deck(items=4000, uses=uses, fixed=fixed, per_point=per_point)

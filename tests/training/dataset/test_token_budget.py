@@ -1,4 +1,4 @@
-"""What is planned is what is made: tokens on small random models of the real classes, and by a tokenizer of words."""
+"""Planned token counts against those of the rows, with small random models of the real classes and a word tokenizer."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,21 +50,21 @@ def made(parts, mllm, **changes) -> Conversations:
     return Conversations(corpus(parts, rows), rows, mllm, mllm.lengths)
 
 
-def test_the_tokens_counted_are_those_of_a_row_beside_the_picture_and_what_comes_before_its_text(parts, mllm):
+def test_counted_tokens_are_those_of_a_row_after_its_image(parts, mllm):
     conversations = made(parts, mllm, tokens=1500)
     before = None
     for index in range(6):
         image, turns = conversations.row(index)
         batch = mllm.rows([(image, turns)])
         tokens, learned = mllm.lengths.conversation(turns)
-        rest = batch["input_ids"].shape[1] - tokens
-        assert rest == (rest if before is None else before)
+        prefix = batch["input_ids"].shape[1] - tokens
+        assert prefix == (prefix if before is None else before)
         assert learned == int((batch["labels"] != -100).sum())
-        before = rest
+        before = prefix
     assert mllm.lengths.texts(PHRASES * 400) == mllm.lengths.texts(PHRASES) * 400
 
 
-def test_no_row_takes_more_than_was_planned_and_hardly_less(parts, mllm):
+def test_planned_tokens_are_a_close_upper_bound(parts, mllm):
     conversations = made(parts, mllm, tokens=4000)
     for index in range(2 * len(conversations)):
         plan, (tokens, _) = conversations.plan(index), mllm.lengths.conversation(conversations.turns(index))
@@ -72,7 +72,7 @@ def test_no_row_takes_more_than_was_planned_and_hardly_less(parts, mllm):
     assert not conversations.over
 
 
-def test_nothing_is_over_the_budget_and_what_never_fits_is_left_out_by_name(parts, mllm):
+def test_rows_fit_the_budget_and_items_that_never_fit_are_left_out(parts, mllm):
     conversations = made(parts, mllm, tokens=400)
     barred = {(one.kind, one.reason) for one in conversations.corpus.left_out}
     assert barred <= {(kind, "longer than 400 tokens") for kind in ("ppg", "pqpp", "listed", "box", "talk")}
@@ -85,7 +85,7 @@ def test_nothing_is_over_the_budget_and_what_never_fits_is_left_out_by_name(part
 
 
 def alone(row, kind: str, mllm) -> int:
-    """The tokens of one sample or talk by itself, asked about one point of each object."""
+    """The tokens of a row with a single item and one point per object."""
     if isinstance(row, Talk):
         return mllm.lengths.conversation(row.turns)[0]
     rows = Rows(replace(Mixture(0, 0, 0, 1), **{"box": 0.0, kind: 1.0}), asked=Asking(mean=1, deviation=0))
@@ -93,7 +93,7 @@ def alone(row, kind: str, mllm) -> int:
     return mllm.lengths.conversation(only.turns(0))[0]
 
 
-def test_fewer_points_are_asked_about_where_no_more_fit():
+def test_the_number_of_points_is_reduced_to_fit_the_budget():
     samples = SampleSet((sample("a"), sample("b", masks=(disc(60), disc(10)))), Path("nowhere"))
     rows = Rows(PQPP, tokens=100, per_image=1)
     conversations = Conversations(corpus([Part("set", samples)], rows), rows, MUTE, Words())
@@ -105,7 +105,7 @@ def test_fewer_points_are_asked_about_where_no_more_fit():
     assert max(Words().conversation(conversations.turns(index))[0] for index in range(200)) <= 100
 
 
-def test_a_budget_without_end_gives_the_groups_of_no_budget(parts):
+def test_an_unlimited_budget_gives_the_same_rows_as_no_budget(parts):
     rows = Rows(ALL, tokens=10**9)
     counted, free = (Conversations(corpus(parts, rows), rows, MUTE, lengths) for lengths in (Words(), None))
     for index in range(2 * len(free)):
@@ -120,7 +120,7 @@ def test_a_budget_that_nothing_fits_is_refused():
         Conversations(corpus([Part("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words())
 
 
-def test_points_are_priced_as_targets_hold_them_and_not_as_many_as_are_asked_for():
+def test_ppg_costs_use_the_number_of_points_in_the_targets():
     kept = tuple(Prompt(KEPT.box, (Point(2, 3),) * many) for many in (1, 2))
     told = {("a", 0): Target("a", 0, kept, (0.9, 0.8), 0.9)}
     rows = Rows(Mixture(ppg=1, pqpp=0, listed=0, box=0), positive=9, negative=9)

@@ -11,23 +11,23 @@ LEFT = Prompt(Box(10, 20, 40, 80), (Point(20.5, 40.5), Point(12.5, 22.5, positiv
 
 
 def test_the_boxes_are_read_back_from_left_to_right():
-    asked, said = box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
-    assert "pets" in asked.text
-    assert [prompt.box for prompt in read_boxes(said.text, ROW, FRAME).prompts] == [LEFT.box, RIGHT.box]
+    question, reply = box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
+    assert "pets" in question.text
+    assert [prompt.box for prompt in read_boxes(reply.text, ROW, FRAME).prompts] == [LEFT.box, RIGHT.box]
 
 
-def test_no_prompts_teach_to_say_none():
-    for _, said in (box_turns("cat", [], ROW, FRAME), ppg_turns("cat", [], 3, 3, ROW, FRAME)):
-        assert said.text == ROW.none
+def test_the_reply_without_prompts_is_none():
+    for _, reply in (box_turns("cat", [], ROW, FRAME), ppg_turns("cat", [], 3, 3, ROW, FRAME)):
+        assert reply.text == ROW.none
 
 
-def test_ppg_teaches_the_points_with_their_signs():
-    _, said = ppg_turns("pets", [RIGHT, LEFT], 1, 1, ROW, FRAME)
-    found = read_prompts(said.text, ROW, FRAME).prompts
-    assert [[point.positive for point in prompt.points] for prompt in found] == [[False, True], [False, True]]
+def test_ppg_replies_contain_the_points_with_their_labels():
+    _, reply = ppg_turns("pets", [RIGHT, LEFT], 1, 1, ROW, FRAME)
+    prompts = read_prompts(reply.text, ROW, FRAME).prompts
+    assert [[point.positive for point in prompt.points] for prompt in prompts] == [[False, True], [False, True]]
 
 
-def test_pqpp_asks_every_point_once_one_a_turn_in_an_order_of_its_own():
+def test_pqpp_asks_about_each_point_once_in_random_order():
     def signs(seed: int) -> list[bool | None]:
         turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(seed))
         assert [turn.role for turn in turns] == ["user", "assistant"] * 5
@@ -38,7 +38,7 @@ def test_pqpp_asks_every_point_once_one_a_turn_in_an_order_of_its_own():
     assert len(orders) > 1
 
 
-def test_a_point_of_one_of_several_objects_names_its_box():
+def test_a_point_question_names_the_box_if_there_are_several_objects():
     turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(0))
     boxes = [ROW.write_box(one.box, FRAME) for one in (LEFT, RIGHT)]
     assert all(any(box in turn.text for box in boxes) for turn in turns[2::2])
@@ -46,10 +46,10 @@ def test_a_point_of_one_of_several_objects_names_its_box():
     assert not any(box in turn.text for box in boxes for turn in alone[2::2])
 
 
-def test_points_are_told_from_left_to_right_whatever_their_sign():
+def test_ppg_points_are_sorted_from_left_to_right_regardless_of_their_label():
     points = (Point(30, 5), Point(10, 9, False), Point(20, 7), Point(10, 8), Point(5, 3, False))
-    [_, said] = ppg_turns("it", [Prompt(Box(0, 0, 40, 10), points)], 3, 2, ROW, FRAME)
-    [prompt] = read_prompts(said.text, ROW, FRAME).prompts
+    [_, reply] = ppg_turns("it", [Prompt(Box(0, 0, 40, 10), points)], 3, 2, ROW, FRAME)
+    [prompt] = read_prompts(reply.text, ROW, FRAME).prompts
     assert [(point.x, point.positive) for point in prompt.points] == [
         (5, False),
         (10, True),
@@ -59,15 +59,15 @@ def test_points_are_told_from_left_to_right_whatever_their_sign():
     ]
 
 
-def test_a_list_asks_about_all_points_of_an_object_in_one_turn_from_left_to_right():
+def test_a_listed_question_asks_about_all_points_of_an_object_in_one_turn():
     turns = listed_turns("pets", [RIGHT, LEFT], ROW, FRAME)
     assert turns[:2] == box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
     assert len(turns) == 2 + 2 * 2
-    for (asked, said), one in zip((turns[2:4], turns[4:]), (LEFT, RIGHT), strict=True):
-        assert ROW.write_box(one.box, FRAME) in asked.text
-        assert [asked.text.index(ROW.write_point(point, FRAME)) for point in one.points] == sorted(
-            asked.text.index(ROW.write_point(point, FRAME)) for point in one.points
+    for (question, reply), one in zip((turns[2:4], turns[4:]), (LEFT, RIGHT), strict=True):
+        assert ROW.write_box(one.box, FRAME) in question.text
+        assert [question.text.index(ROW.write_point(point, FRAME)) for point in one.points] == sorted(
+            question.text.index(ROW.write_point(point, FRAME)) for point in one.points
         )
-        assert read_labels(said.text, 2) == (True, False)
+        assert read_labels(reply.text, 2) == (True, False)
     assert len(listed_turns("cat", [LEFT, Prompt(RIGHT.box)], ROW, FRAME)) == 4
     assert ROW.write_box(LEFT.box, FRAME) not in listed_turns("cat", [LEFT], ROW, FRAME)[2].text
