@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from sam4mllm.data.conversations import Talk, write_talks
+from sam4mllm.data.conversations import Talk, write_conversations
 from sam4mllm.data.samples import Sample
 from sam4mllm.demo.recipe import Demo
 from sam4mllm.evaluation.scores import score
@@ -160,7 +160,7 @@ def talks(out: Path, scenes: int) -> Path:
             for place in range(PLACES):
                 name, turns = f"train/{index:06d}.png", tuple(naming(drawing, dialect, rng))
                 told.append(Talk(f"naming-{index:06d}-{place}", name, width, height, turns, "naming", "train"))
-        write_talks(told, folder, (out / "shapes" / "images").absolute())
+        write_conversations(told, folder, (out / "shapes" / "images").absolute())
     return folder
 
 

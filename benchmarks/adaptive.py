@@ -21,9 +21,9 @@ from sam4mllm.data.samples import SampleSet
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.pairing import EvaluatedSet, evaluate_set
 from sam4mllm.evaluation.scores import compared
-from sam4mllm.geometry.prompts import Frame, Image, on_mask
+from sam4mllm.geometry.prompts import Frame, Image, is_on_mask
 from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import say_boxes
+from sam4mllm.language.templates import format_boxes
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.load import build_mllm
 from sam4mllm.mllm.scripted import ScriptedMLLM
@@ -32,7 +32,7 @@ from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
-from sam4mllm.prompters.points import Sure
+from sam4mllm.prompters.points import Thresholds
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.segmenters import Segmenter
@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
-        mllm, sure = tiny() if options.mllm else knowing(samples), Sure(*options.sure)
+        mllm, sure = tiny() if options.mllm else knowing(samples), Thresholds(*options.sure)
         print(f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect model'}\n")
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
@@ -77,17 +77,17 @@ def knowing(samples: SampleSet) -> MLLM:
     row = dialect("sam4mllm")
 
     def says(key: str, image: Image, *_: object) -> str:
-        return say_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
+        return format_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
 
     def leans(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
         x, y = (int(value) / 1000 for value in PLACE.findall(question)[0])
-        return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
+        return [1.0, 0.0] if is_on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
 
     return ScriptedMLLM(says, leans, row)
 
 
 def strategies(
-    samples: SampleSet, mllm: MLLM, sure: Sure, segmenter: Segmenter, folder: Path
+    samples: SampleSet, mllm: MLLM, sure: Thresholds, segmenter: Segmenter, folder: Path
 ) -> dict[str, list[tuple[float, float]]]:
     """Prints one table row per strategy; returns (questions, cIoU) points by the name of their curve."""
     box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")

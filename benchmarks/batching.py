@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import torch
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.geometry.prompts import iou
 from sam4mllm.pipeline import Answer, Pipeline
@@ -51,7 +51,7 @@ def main() -> None:
         print("|---|" + "---:|" * (len(options.batches) + 3))
         for prompter in options.prompters:
             taught = EMBEDDED / ("ppg" if prompter == "ppg" else "pqpp")
-            pipeline = Recipe("tiny", "tiny", prompter, adapter=str(taught), device="cpu").build()
+            pipeline = PipelineConfig("tiny", "tiny", prompter, adapter=str(taught), device="cpu").build()
             print(line(prompter, samples, pipeline, Path(name), options.batches, options.rounds), flush=True)
 
 

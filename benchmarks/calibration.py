@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-from sam4mllm.config import Recipe
-from sam4mllm.evaluation.calibration.choice import Choice
+from sam4mllm.config import PipelineConfig
+from sam4mllm.evaluation.calibration.choice import SearchSpace
 from sam4mllm.evaluation.calibration.run import calibrate
 from sam4mllm.prompters.points import LAYOUTS, Layout
 from sam4mllm.runtime.specs import EMBEDDED
@@ -37,8 +37,8 @@ def main() -> None:
         for split in ("val", "test"):
             write_scenes(folder / split, split, options.scenes, level)
         shutil.copytree(EMBEDDED / "pqpp", folder / "adapter")
-        recipe = Recipe(mllm="tiny", adapter=str(folder / "adapter"), segmenter="tiny", device="cpu")
-        choice = Choice(tuple(Layout(layout, points) for layout in options.layouts for points in options.points))
+        recipe = PipelineConfig(mllm="tiny", adapter=str(folder / "adapter"), segmenter="tiny", device="cpu")
+        choice = SearchSpace(tuple(Layout(layout, points) for layout in options.layouts for points in options.points))
         val, test = folder / "val" / "val", folder / "test" / "test"
         calibrated = calibrate(recipe, choice, val, None, 16, timed, test)
     print(calibrated.format_table(), end="")

@@ -25,7 +25,7 @@ from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.record import Target
-from sam4mllm.targets.search import Search, picture_targets
+from sam4mllm.targets.search import Search, image_targets
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def row(name: str, cases: Iterable[tuple[Image, Mask]], segmenter: Segmenter, se
     found: list[Target] = []
     for number, (image, mask) in enumerate(cases):
         sample = Sample(str(number), "x.png", mask.shape[1], mask.shape[0], "it", (Rle.from_mask(mask),))
-        found += picture_targets(image, [sample], segmenter, everything)
+        found += image_targets(image, [sample], segmenter, everything)
     kept = [[score for score in target.ious if score >= search.least][: search.keep] for target in found]
     left = [ious for ious in kept if ious]
     lost = len(found) - len(left)

@@ -29,7 +29,7 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import Training
-from sam4mllm.training.memory import shape_of
+from sam4mllm.training.memory import estimate_shape
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES, QWEN_ROLES
 
@@ -93,7 +93,7 @@ def compare(name: str, base: Path, out: Path, device: str) -> None:
 
 
 def told_of(base: Path, dtype: str, training: Training, tokens: int) -> tuple[int, int]:
-    memory = shape_of(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory
+    memory = estimate_shape(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory
     return memory.weights, memory.peak
 
 

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from sam4mllm.demo.recipe import Demo
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import progress
 from sam4mllm.runtime.settings import load
@@ -33,7 +33,7 @@ from sam4mllm.targets.record import read_targets
 from sam4mllm.targets.run import search_targets
 from sam4mllm.training.dataset.corpus import Part, corpus
 from sam4mllm.training.dataset.mixture import Mixture, Rows
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.rows import TrainingRows
 from tiny_models.model import PATCH, ROW
 
 GOAL = 0.6
@@ -49,16 +49,16 @@ class Pass:
     wall: float
 
 
-def conversations(mllm: HfMLLM, part: Part, rows: Rows) -> Conversations:
-    return Conversations(corpus([part], rows), rows, mllm, mllm.lengths)
+def conversations(mllm: HfMLLM, part: Part, rows: Rows) -> TrainingRows:
+    return TrainingRows(corpus([part], rows), rows, mllm, mllm.lengths)
 
 
-def learn(mllm: HfMLLM, made: Conversations, batch: int) -> Pass:
+def learn(mllm: HfMLLM, made: TrainingRows, batch: int) -> Pass:
     """One pass over the first epoch, without optimizer steps, which cost the same for both variants."""
     supervised, processor, wall = 0, process_time(), perf_counter()
     for start in range(0, len(made), batch):
         inputs = mllm.rows([made.row(index) for index in range(start, min(start + batch, len(made)))])
-        supervised += int((inputs["labels"] != IGNORED).sum())
+        supervised += int((inputs["labels"] != IGNORE_LABEL).sum())
         mllm.model.zero_grad()
         mllm.model(**inputs).loss.backward()
     return Pass(supervised, process_time() - processor, perf_counter() - wall)

@@ -20,7 +20,7 @@ import torch
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.config.training import Lora, Training
-from sam4mllm.training.memory import shape_of
+from sam4mllm.training.memory import estimate_shape
 from sam4mllm.training.trainer import finetune
 from tests.families import FAMILIES
 
@@ -84,7 +84,7 @@ def compare(name: str, folder: Path) -> None:
         mllm = HfMLLM.load(base, device="cpu", dtype=dtype)
         said = [Turn("user", "Where is the cat? " * 20), Turn("assistant", "[100,200,300,400] " * 20)]
         tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(80, 60)
-        estimate = shape_of(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
+        estimate = estimate_shape(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
         measured = most_held(mllm, training, folder / f"{name} {way}", said)
         print(
             f"| {name} | {way} | {tokens} | {estimate / 2**20:.0f} | {measured / 2**20:.0f} "

@@ -39,9 +39,9 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from sam4mllm.geometry.prompts import Box, Frame, Image
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.messages import Turn
-from sam4mllm.language.templates import YES_NO, ask_boxes, ask_point, ask_points, say_boxes, say_labels
+from sam4mllm.language.templates import YES_NO, ask_boxes, ask_point, ask_points, format_boxes, format_labels
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.prompters.points import Layout
 from sam4mllm.runtime.specs import EMBEDDED
 from tiny_models.model import PATCH, SPECIAL, TEMPLATE
@@ -84,7 +84,7 @@ def tokenizer() -> FastTokenizer:
     """A tokenizer that splits words, digits and punctuation as large models do, trained on our own questions."""
     frame = Frame.whole(112, 112)
     points = Layout("grid", 81).lay(BOX)
-    said = [ask_boxes(PHRASE, ROW), say_boxes([BOX], PHRASE, ROW, frame), say_labels([True, False])]
+    said = [ask_boxes(PHRASE, ROW), format_boxes([BOX], PHRASE, ROW, frame), format_labels([True, False])]
     said += [ask_points(points, PHRASE, ROW, frame), *(ask_point(point, PHRASE, ROW, frame) for point in points)]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -149,7 +149,7 @@ def cut(mllm: HfMLLM, image: Image, texts: Sequence[str]) -> dict[str, Any]:
     inputs = mllm.rows([(image, conversation(*texts))])
     labels = inputs.pop("labels")[0].tolist()
     begins = len(labels)
-    while labels[begins - 1] != IGNORED:
+    while labels[begins - 1] != IGNORE_LABEL:
         begins -= 1
     kept = {name: value[:, :begins] if value.shape[1:2] == (len(labels),) else value for name, value in inputs.items()}
     return {name: value.to(mllm.model.device) for name, value in kept.items()}
@@ -162,7 +162,7 @@ class Case:
         self.mllm, self.model = mllm, mllm.model
         [frame] = mllm.open([image]).frames
         laid, first = Layout("grid", points).lay(BOX), ask_boxes(PHRASE, ROW)
-        reply = say_boxes([BOX], PHRASE, ROW, frame)
+        reply = format_boxes([BOX], PHRASE, ROW, frame)
         self.chat = mllm.open([image])
         self.chat.answer([first])
         # a random model generates noise that is no valid text, so the reply with the box is inserted
@@ -172,7 +172,7 @@ class Case:
         self.full = [cut(mllm, image, (*before, text, YES_NO[0])) for text in self.texts]
         self.list = cut(mllm, image, (*before, ask_points(laid, PHRASE, ROW, frame), "Yes"))
         ids = mllm.processor.tokenizer
-        self.answers = len(ids(say_labels([True] * points), add_special_tokens=False)["input_ids"]) + 1
+        self.answers = len(ids(format_labels([True] * points), add_special_tokens=False)["input_ids"]) + 1
         self.yes_no = [ids(option, add_special_tokens=False)["input_ids"][0] for option in YES_NO]
         asked = (
             mllm.rows([(image, conversation(*before))])["input_ids"].shape[1] - 1

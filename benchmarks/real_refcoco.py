@@ -30,7 +30,7 @@ from sam4mllm.images.files import read_image, write_png
 from sam4mllm.images.overlay import contact_sheet, overlay
 from sam4mllm.language.dialects import DIALECTS
 from sam4mllm.language.notation import Dialect
-from sam4mllm.language.templates import say_prompts
+from sam4mllm.language.templates import format_prompts
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
@@ -82,7 +82,7 @@ def say(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> list[str]
     for number, sample in enumerate(samples):
         mask, box = sample.truth.mask, sample.truth.box
         prompts = [Prompt(box, clicks(mask, box, 3, 3, rng))] if box else []
-        reply = say_prompts(prompts, sample.phrase, dialect, Frame.whole(sample.width, sample.height))
+        reply = format_prompts(prompts, sample.phrase, dialect, Frame.whole(sample.width, sample.height))
         replies.append(DAMAGES[number // 2 % len(DAMAGES)](reply) if damaged and number % 2 else reply)
     return replies
 

@@ -19,7 +19,7 @@ import transformers as tf
 
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.config.finetune import FinetuneConfig
-from sam4mllm.training.memory import Memory, shape_of
+from sam4mllm.training.memory import Memory, estimate_shape
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 HEADS_OF_128 = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
@@ -143,7 +143,7 @@ def main() -> None:
         recipe = load(path, FinetuneConfig)
         config, picture = next(found for begin, found in MODELS.items() if recipe.mllm.startswith(begin))
         tokens = recipe.rows.tokens + picture
-        shape = shape_of(outlined(config), recipe.training, tokens)
+        shape = estimate_shape(outlined(config), recipe.training, tokens)
         trained = sum(shape.trained.values())
         counts = f"{shape.parameters / 1e9:.2f}e9 | {trained / 1e6:.0f}e6 | {tokens:,}"
         print(f"| `{path.stem}` | {counts} | {gib(shape.memory)} |", flush=True)

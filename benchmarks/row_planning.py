@@ -17,7 +17,7 @@ from time import perf_counter, process_time
 import numpy as np
 from refer_scale import WORDS
 
-from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.conversations import ConversationSet, Talk
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
@@ -25,7 +25,7 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.training.dataset.corpus import Part, corpus
 from sam4mllm.training.dataset.mixture import Rows
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.rows import TrainingRows
 
 HEIGHT, WIDTH = 480, 640
 
@@ -56,8 +56,8 @@ def samples(count: int, rng: np.random.Generator) -> SampleSet:
     )
 
 
-def talks(count: int, rng: np.random.Generator) -> TalkSet:
-    return TalkSet(
+def talks(count: int, rng: np.random.Generator) -> ConversationSet:
+    return ConversationSet(
         tuple(
             Talk(
                 f"t{n}",
@@ -86,7 +86,7 @@ def main() -> None:
     with timed("filtering"):
         found = corpus(parts, rows)
     with timed("tokens"):
-        conversations = Conversations(found, rows, mllm, mllm.lengths)
+        conversations = TrainingRows(found, rows, mllm, mllm.lengths)
     for epoch in range(2):
         with timed(f"epoch {epoch}"):
             conversations.epoch(epoch)

@@ -26,13 +26,13 @@ from scoring import blob
 from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Image, Mask, Prompt
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.segmenters import ScoredMask, Segmenter, Takes
+from sam4mllm.segmenters import Capabilities, ScoredMask, Segmenter
 from sam4mllm.segmenters.grouping import groups
 from sam4mllm.segmenters.hf import HfScene, HfSegmenter
 from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.record import Target
-from sam4mllm.targets.search import Search, picture_targets
+from sam4mllm.targets.search import Search, image_targets
 
 SEARCH = Search(candidates=16)
 WIDE, CELLS, SIDE = 256, 64, 1024  # sizes of the mask decoder in every original SAM
@@ -42,7 +42,7 @@ Picture = tuple[Image, Sample]
 class Plain:
     """A segmenter whose scenes offer no drafts and segment each candidate separately."""
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self, segmenter: HfSegmenter, draw: Callable[[HfScene, Prompt], ScoredMask]) -> None:
         self.segmenter, self.draw = segmenter, draw
@@ -161,7 +161,7 @@ def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], roun
         for number in range(rounds):
             for way, drawer in ways.items():
                 start = now(segmenter)
-                targets = list(picture_targets(image, [about], drawer, SEARCH))
+                targets = list(image_targets(image, [about], drawer, SEARCH))
                 best[way] = min(best[way], now(segmenter) - start)
                 found[way] += targets if number == 0 else []
         seconds = {way: seconds[way] + best[way] for way in ways}

@@ -12,17 +12,17 @@ from pathlib import Path
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.load import build_mllm, check_mllm
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prompters.load import ORACLE, Option, build_prompter, check_prompter, check_together
+from sam4mllm.prompters.load import ORACLE, Option, build_prompter, check_prompter, check_segmenter_supports
 from sam4mllm.runtime.specs import check_dtype
 from sam4mllm.segmenters import Segmenter
-from sam4mllm.segmenters.load import build_segmenter, check_segmenter, check_segmenter_alone
+from sam4mllm.segmenters.load import build_segmenter, check_segmenter, check_segmenter_device
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PipelineConfig:
     """Names and options from which a `Pipeline` is built.
 
     Attributes:
@@ -56,7 +56,7 @@ class Recipe:
     single_mask: bool = False
     trust_remote_code: bool = False
 
-    def resolved(self) -> Recipe:
+    def resolved(self) -> PipelineConfig:
         """The configuration with missing values filled in from the card of the adapter or of a fine-tuned model.
 
         The card gives the base model and the prompter's options.
@@ -64,7 +64,7 @@ class Recipe:
         Raises:
             UserError: if the card cannot be read, or if the adapter has no card and ``mllm`` is empty.
         """
-        card = Card.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
+        card = AdapterCard.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
         if card is None and self.adapter and not self.mllm:
             raise UserError(f"the adapter {self.adapter} has no {CARD} with the name of its base model: pass --mllm")
         if card is None:
@@ -91,7 +91,7 @@ class Recipe:
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
         check_prompter(self.prompter, self.options)
-        check_together(self.segmenter, self.prompter, self.options)
+        check_segmenter_supports(self.segmenter, self.prompter, self.options)
 
     def _check_oracle(self, truth: bool) -> None:
         if not truth:
@@ -132,7 +132,7 @@ class Recipe:
             trust_remote_code=self.trust_remote_code,
         )
 
-    def check_by_hand(self) -> None:
+    def check_user_prompts(self) -> None:
         """Checks a configuration for prompts that the user gives: a valid segmenter, and no options of an MLLM.
 
         Raises:
@@ -151,7 +151,7 @@ class Recipe:
             raise UserError("--box and --click do not use an MLLM: remove --mllm, --prompter and their options")
         check_dtype(self.dtype)
         check_segmenter(self.segmenter, self.single_mask)
-        check_segmenter_alone(self.segmenter, self.device, self.dtype)
+        check_segmenter_device(self.segmenter, self.device, self.dtype)
 
     def build_segmenter(self) -> Segmenter:
         """Loads the segmenter.

@@ -12,7 +12,7 @@ class UserError(ValueError):
     """A mistake in the user's input. The one-line message gives the invalid value and the valid ones."""
 
 
-def hush() -> None:
+def silence_library_warnings() -> None:
     """Hides the `FutureWarning`s of libraries, unless Python runs with ``-W`` or ``PYTHONWARNINGS``."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
@@ -21,7 +21,7 @@ def hush() -> None:
 @contextmanager
 def told() -> Iterator[None]:
     """Runs a command: prints a `UserError` in one line and exits with code 2; an interrupt exits with code 130."""
-    hush()
+    silence_library_warnings()
     try:
         yield
     except UserError as error:

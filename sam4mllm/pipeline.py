@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Mask, Prompt, union
-from sam4mllm.images.files import as_image, write_png
+from sam4mllm.images.files import load_image, write_png
 from sam4mllm.images.overlay import AnySize, overlay
 from sam4mllm.language.messages import Reply
 from sam4mllm.prompters import Asked, Prompter, Prompting, Query
@@ -88,7 +88,7 @@ class Pipeline:
         Raises:
             UserError: if the file cannot be read, the array has another dtype or shape, or the phrase is empty.
         """
-        return self.many([Query(as_image(image), phrase)])[0]
+        return self.many([Query(load_image(image), phrase)])[0]
 
     def many(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer per query, in order. The prompter receives all queries as one batch.

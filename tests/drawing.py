@@ -5,7 +5,7 @@ import numpy as np
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import write_png
-from sam4mllm.segmenters import ScoredMask, Takes
+from sam4mllm.segmenters import Capabilities, ScoredMask
 from sam4mllm.segmenters.box import fill
 
 HEIGHT, WIDTH = 10, 20
@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 10, 20
 class Painter:
     """Fills the box, without the columns that a negative point lies in; counts what it is given."""
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self):
         self.embedded, self.drawn = 0, []

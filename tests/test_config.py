@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.load import build_mllm
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
@@ -14,7 +14,7 @@ from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.prompters.load import PROMPTERS, build_prompter
 from sam4mllm.prompters.oracle import Oracle
-from sam4mllm.prompters.points import Sure
+from sam4mllm.prompters.points import Thresholds
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.segmenters.box import BoxSegmenter
@@ -53,22 +53,22 @@ def test_a_segmenter_is_built_by_its_name(name, kind):
 )
 def test_a_segmenter_that_is_none_is_refused_with_the_choices(spec, says):
     with pytest.raises(UserError, match=re.escape(says)):
-        Recipe(segmenter=spec).check_by_hand()
+        PipelineConfig(segmenter=spec).check_user_prompts()
 
 
 @pytest.mark.parametrize("name", ["box", "grabcut"])
 def test_an_option_that_would_do_nothing_is_refused(name):
     with pytest.raises(UserError, match="always returns one mask"):
-        Recipe(segmenter=name, single_mask=True).check_by_hand()
+        PipelineConfig(segmenter=name, single_mask=True).check_user_prompts()
 
 
 @pytest.mark.parametrize("name", ["box", "grabcut"])
 def test_a_device_that_would_not_be_used_is_refused_but_beside_an_mllm(name, replay):
     with pytest.raises(UserError, match=f"the segmenter {name} runs only on the CPU: remove --device cuda:0,cuda:1"):
-        Recipe(segmenter=name, device="cuda:0,cuda:1").check_by_hand()
-    Recipe(segmenter=name, device="cpu").check_by_hand()
-    Recipe(segmenter="tiny", device="cuda").check_by_hand()
-    Recipe(segmenter=name, mllm=replay, prompter="box", device="cuda").check()
+        PipelineConfig(segmenter=name, device="cuda:0,cuda:1").check_user_prompts()
+    PipelineConfig(segmenter=name, device="cpu").check_user_prompts()
+    PipelineConfig(segmenter="tiny", device="cuda").check_user_prompts()
+    PipelineConfig(segmenter=name, mllm=replay, prompter="box", device="cuda").check()
 
 
 @pytest.mark.parametrize("name", ["box", "grabcut", "vit_h:sam.pth"])
@@ -76,17 +76,17 @@ def test_a_dtype_that_would_not_be_used_is_refused_but_beside_an_mllm(name, repl
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sam.pth").touch()
     with pytest.raises(UserError, match=f"the segmenter {name} does not support a dtype: remove --dtype bfloat16"):
-        Recipe(segmenter=name, dtype="bfloat16").check_by_hand()
-    Recipe(segmenter="tiny", dtype="bfloat16").check_by_hand()
-    Recipe(segmenter=name, mllm=replay, prompter="box", dtype="bfloat16").check()
+        PipelineConfig(segmenter=name, dtype="bfloat16").check_user_prompts()
+    PipelineConfig(segmenter="tiny", dtype="bfloat16").check_user_prompts()
+    PipelineConfig(segmenter=name, mllm=replay, prompter="box", dtype="bfloat16").check()
 
 
 @pytest.mark.parametrize("spec", ["facebook/sam-vit-huge", "folder"])
 def test_a_hub_name_or_a_folder_may_be_a_model(spec, tmp_path, monkeypatch, replay):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    Recipe(segmenter=spec).check_by_hand()
-    Recipe(segmenter="grabcut", mllm=spec).check()
+    PipelineConfig(segmenter=spec).check_user_prompts()
+    PipelineConfig(segmenter="grabcut", mllm=spec).check()
 
 
 @pytest.mark.parametrize(
@@ -100,27 +100,27 @@ def test_a_hub_name_or_a_folder_may_be_a_model(spec, tmp_path, monkeypatch, repl
 )
 def test_a_model_that_is_none_is_refused(spec, says):
     with pytest.raises(UserError, match=says):
-        Recipe(segmenter="grabcut", mllm=spec).check()
+        PipelineConfig(segmenter="grabcut", mllm=spec).check()
 
 
 def test_a_replay_takes_no_adapter(replay):
     with pytest.raises(UserError, match="takes no adapter"):
-        Recipe(segmenter="box", mllm=replay, adapter="x").check()
+        PipelineConfig(segmenter="box", mllm=replay, adapter="x").check()
 
 
 def test_an_adapter_is_a_folder():
     with pytest.raises(UserError, match="no such folder: missing"):
-        Recipe(segmenter="box", mllm="owner/name", adapter="missing").check()
+        PipelineConfig(segmenter="box", mllm="owner/name", adapter="missing").check()
 
 
 def test_a_training_that_has_not_ended_is_no_adapter(tmp_path):
     with pytest.raises(UserError, match="no adapter at"):
-        Recipe(segmenter="box", mllm="owner/name", adapter=str(tmp_path)).check()
+        PipelineConfig(segmenter="box", mllm="owner/name", adapter=str(tmp_path)).check()
 
 
 def test_an_unknown_dialect_is_refused_before_loading(replay):
     with pytest.raises(UserError, match="unknown dialect 'klingon'"):
-        Recipe(segmenter="box", mllm="owner/name", dialect="klingon").check()
+        PipelineConfig(segmenter="box", mllm="owner/name", dialect="klingon").check()
 
 
 @pytest.mark.parametrize("name", ["sam4mllm", "qwen2-vl"])
@@ -141,7 +141,7 @@ def test_a_prompter_is_built_by_its_name(name, kind):
 
 def test_a_prompter_gets_its_options():
     built = build_prompter("pqpp", MUTE, {"points": 9, "sure_no": 0.6})
-    assert (built.layout.points, built.sure) == (9, Sure(0.75, 0.6))
+    assert (built.layout.points, built.sure) == (9, Thresholds(0.75, 0.6))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_prompter_gets_its_options():
 )
 def test_a_prompter_is_refused_before_a_model_is_loaded(name, options, says):
     with pytest.raises(UserError, match=says):
-        Recipe(segmenter="box", mllm="owner/name", prompter=name, options=options).check()
+        PipelineConfig(segmenter="box", mllm="owner/name", prompter=name, options=options).check()
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_a_prompter_is_refused_before_a_model_is_loaded(name, options, says):
 )
 def test_by_hand_whatever_is_about_a_model_is_refused(about):
     with pytest.raises(UserError, match="do not use an MLLM"):
-        Recipe(segmenter="box", **about).check_by_hand()
+        PipelineConfig(segmenter="box", **about).check_user_prompts()
 
 
 def test_a_recipe_builds_a_pipeline(replay):
-    built = Recipe(segmenter="box", mllm=replay, prompter="box").build()
+    built = PipelineConfig(segmenter="box", mllm=replay, prompter="box").build()
     assert isinstance(built, Pipeline)
     assert isinstance(built.prompter, BoxPrompter)
     assert isinstance(built.segmenter, BoxSegmenter)
@@ -243,34 +243,34 @@ def test_a_name_goes_to_transformers(monkeypatch):
 def test_points_for_a_segmenter_that_takes_none_are_refused_before_anything_loads(tmp_path):
     file = tmp_path / "replies.jsonl"
     file.write_text("")
-    recipe = Recipe(segmenter="box", mllm=f"replay:{file}", prompter="ppg")
+    recipe = PipelineConfig(segmenter="box", mllm=f"replay:{file}", prompter="ppg")
     with pytest.raises(UserError, match="takes no points"):
         recipe.check()
-    Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box").check()
-    Recipe(segmenter="box", prompter="oracle", options={"positive": 0, "negative": 0}).check(truth=True)
+    PipelineConfig(segmenter="box", mllm=f"replay:{file}", prompter="box").check()
+    PipelineConfig(segmenter="box", prompter="oracle", options={"positive": 0, "negative": 0}).check(truth=True)
     for options in ({}, {"positive": 0}, {"positive": 1, "negative": 1}):
         with pytest.raises(UserError, match="takes no points"):
-            Recipe(segmenter="box", prompter="oracle", options=options).check(truth=True)
+            PipelineConfig(segmenter="box", prompter="oracle", options=options).check(truth=True)
 
 
 def test_a_card_says_what_the_recipe_does_not(tmp_path):
     (tmp_path / "base").mkdir()
     options = {"ppg": {"positive": 5, "negative": 1}, "pqpp": {"sure_yes": 0.8}}
-    Card("5f2c", "sam4mllm", str(tmp_path / "base"), prompters=options).write(tmp_path)
+    AdapterCard("5f2c", "sam4mllm", str(tmp_path / "base"), prompters=options).write(tmp_path)
     adapter = str(tmp_path)
-    said = Recipe("grabcut", adapter=adapter).resolved()
+    said = PipelineConfig("grabcut", adapter=adapter).resolved()
     assert (said.mllm, said.options) == (str(tmp_path / "base"), {"positive": 5, "negative": 1})
-    assert Recipe("grabcut", adapter=adapter, prompter="pqpp").resolved().options == {"sure_yes": 0.8}
-    own = Recipe("grabcut", mllm="owner/name", adapter=adapter, options={"positive": 2}).resolved()
+    assert PipelineConfig("grabcut", adapter=adapter, prompter="pqpp").resolved().options == {"sure_yes": 0.8}
+    own = PipelineConfig("grabcut", mllm="owner/name", adapter=adapter, options={"positive": 2}).resolved()
     assert (own.mllm, own.options) == ("owner/name", {"positive": 2, "negative": 1})
-    merged = Recipe("grabcut", mllm=adapter).resolved()
+    merged = PipelineConfig("grabcut", mllm=adapter).resolved()
     assert (merged.mllm, merged.options) == (adapter, {"positive": 5, "negative": 1})
     (tmp_path / "adapter_config.json").touch()
-    Recipe("grabcut", adapter=adapter).check()
+    PipelineConfig("grabcut", adapter=adapter).check()
 
 
 def test_without_a_card_the_base_is_asked_for(tmp_path):
-    recipe = Recipe("grabcut", adapter=str(tmp_path))
+    recipe = PipelineConfig("grabcut", adapter=str(tmp_path))
     with pytest.raises(UserError, match=r"no sam4mllm\.json with the name of its base model: pass --mllm"):
         recipe.check()
-    assert Recipe("grabcut", mllm="owner/name").resolved() == Recipe("grabcut", mllm="owner/name")
+    assert PipelineConfig("grabcut", mllm="owner/name").resolved() == PipelineConfig("grabcut", mllm="owner/name")

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.real_refcoco import DAMAGES, DIALECT_OF, cut, cut_short, in_prose, nonsense, run, say, swapped
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt, box_iou
 from sam4mllm.language.dialects import DIALECTS
-from sam4mllm.language.templates import read_prompts, say_prompts
+from sam4mllm.language.templates import format_prompts, parse_prompts
 
 PROMPT = Prompt(Box(10, 20, 300, 200), (Point(50.5, 60.5), Point(70.5, 80.5), Point(290.5, 30.5, positive=False)))
 FRAME = Frame.whole(640, 480)
@@ -24,7 +24,7 @@ FRAME = Frame.whole(640, 480)
 )
 def test_damage_is_what_it_says(name, damage, readable, points):
     dialect = DIALECTS[name]
-    reading = read_prompts(damage(say_prompts([PROMPT], "the cat", dialect, FRAME)), dialect, FRAME)
+    reading = parse_prompts(damage(format_prompts([PROMPT], "the cat", dialect, FRAME)), dialect, FRAME)
     assert reading.readable == readable
     assert sum(len(prompt.points) for prompt in reading.prompts) in points
     assert all(box_iou(prompt.box, PROMPT.box) > 0.97 for prompt in reading.prompts)

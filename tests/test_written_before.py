@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.config import Recipe
-from sam4mllm.data.conversations import read_talks
+from sam4mllm.config import PipelineConfig
+from sam4mllm.data.conversations import read_conversations
 from sam4mllm.data.samples import read_samples, write_samples
 from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.evaluation.scores import score
 from sam4mllm.language.messages import Turn
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.prediction.store import settings_beside
+from sam4mllm.prediction.store import read_settings
 from sam4mllm.targets.record import read_targets
 from tests.paths import ROOT
 
@@ -36,7 +36,7 @@ def test_targets_and_conversations_are_read():
     targets = read_targets(FILES / "targets")
     assert len(targets) == 8
     assert all(target.prompts and target.prompts[0].points for target in targets.values())
-    [talk] = read_talks(FILES / "talks").talks
+    [talk] = read_conversations(FILES / "talks").talks
     assert talk.turns == (Turn("user", "What is this?"), Turn("assistant", "A scene."))
 
 
@@ -47,7 +47,7 @@ def test_predictions_are_read_written_and_scored_as_they_were(name, ciou):
     assert [one.to_line() for one in predictions] == file.read_text().splitlines()
     scores = score(read_samples(FILES / "samples").samples, predictions, "rela")
     assert round(100 * scores.metrics["cIoU"], 2) == ciou
-    assert settings_beside(file)["prompter"] == name
+    assert read_settings(file)["prompter"] == name
 
 
 def test_a_diagnosis_is_read():
@@ -60,7 +60,7 @@ def test_a_diagnosis_is_read():
 
 def test_an_adapter_answers_as_it_did(tmp_path):
     samples = read_samples(FILES / "samples")
-    recipe = Recipe("tiny", prompter="pqpp", adapter=str(FILES / "adapter"), device="cpu")
+    recipe = PipelineConfig("tiny", prompter="pqpp", adapter=str(FILES / "adapter"), device="cpu")
     predict(samples, recipe.build(), tmp_path / "pqpp.jsonl", batch_size=8)
     now, before = (read_predictions(folder / "pqpp.jsonl") for folder in (tmp_path, FILES))
     assert [one.replies for one in now] == [one.replies for one in before]

@@ -28,7 +28,7 @@ NEAR = 2.0  # pixels: standard deviation of the soft labels around an edge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dense:
+class PatchLabels:
     """The labels of each patch.
 
     Attributes:
@@ -44,7 +44,7 @@ class Dense:
     figured: Bool[np.ndarray, "patches"]
 
 
-def dense(drawing: Drawing) -> Dense:
+def dense(drawing: Drawing) -> PatchLabels:
     """The labels of a scene of 112 x 112 pixels."""
     masks = np.stack([figure.mask for figure in drawing.figures])
     tiles = masks.reshape(-1, CELLS, PATCH, CELLS, PATCH).transpose(1, 3, 0, 2, 4).reshape(CELLS**2, len(masks), -1)
@@ -55,7 +55,7 @@ def dense(drawing: Drawing) -> Dense:
         for figure in drawing.figures
     ]
     boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32) / SIDE
-    return Dense(
+    return PatchLabels(
         np.where(figured[:, None], np.array(names)[which], 0),
         boxes[which],
         tiles[np.arange(len(tiles)), which].astype(np.float32),
@@ -63,7 +63,7 @@ def dense(drawing: Drawing) -> Dense:
     )
 
 
-class Eyes(nn.Module):
+class EncoderHeads(nn.Module):
     """Heads that predict the labels from the projected patches; they are not saved with the model.
 
     Args:
@@ -82,7 +82,10 @@ class Eyes(nn.Module):
         self.middles = torch.stack(torch.meshgrid(middles, middles, indexing="xy"), -1).reshape(-1, 2)
 
     def loss(
-        self, shown: Float[Tensor, "scenes patches width"], table: Float[Tensor, "words width"], labels: Sequence[Dense]
+        self,
+        shown: Float[Tensor, "scenes patches width"],
+        table: Float[Tensor, "words width"],
+        labels: Sequence[PatchLabels],
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropies of kinds (mostly the shape), edges, positions and parts, and the L1 loss of the boxes.
 
@@ -96,7 +99,7 @@ class Eyes(nn.Module):
             as a share of the image's size.
         """
         kinds, boxes, parts, figured = (
-            torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in Dense.__slots__
+            torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in PatchLabels.__slots__
         )
         likeness = functional.rms_norm(shown, shown.shape[-1:])
         shapes, colours, sizes = (SHARP * likeness @ table[names].T for names in self.names)

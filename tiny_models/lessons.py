@@ -10,9 +10,9 @@ import numpy as np
 from sam4mllm.geometry.prompts import Frame, Mask, Point, Prompt
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.notation import Dialect
-from sam4mllm.language.templates import say_label
+from sam4mllm.language.templates import format_label
 from sam4mllm.synthetic import Drawing, Expression, Figure
-from sam4mllm.synthetic.phrases import Noun
+from sam4mllm.synthetic.phrases import Description
 from sam4mllm.training.dataset.examples import box_turns
 
 
@@ -57,7 +57,9 @@ def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.rand
     parts += [naming(drawing, dialect, rng) for _ in range(asked.names)]
     for index in rng.permutation(len(drawing.expressions))[: asked.there]:
         expression = drawing.expressions[index]
-        parts.append([Turn("user", ask_there(expression.text)), Turn("assistant", say_label(bool(expression.targets)))])
+        parts.append(
+            [Turn("user", ask_there(expression.text)), Turn("assistant", format_label(bool(expression.targets)))]
+        )
     parts += [_sorting(drawing, dialect, frame, rng) for _ in range(asked.kinds)]
     order = rng.permutation(len(parts))
     seconds = np.roll(order, 1)
@@ -87,7 +89,7 @@ def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Ge
     """The question whether a figure's kind is at a place in that figure's box; half of the places are on the figure."""
     model = drawing.figures[int(rng.integers(len(drawing.figures)))]
     shape, colour = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
-    noun = Noun(model.shape if shape else None, model.colour if colour else None)
+    noun = Description(model.shape if shape else None, model.colour if colour else None)
     window = np.zeros_like(model.mask)
     x0, y0, x1, y1 = (round(edge) for edge in model.seen_box.xyxy)
     window[y0:y1, x0:x1] = True
@@ -95,7 +97,7 @@ def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Ge
     point = _deep(off if rng.random() < 0.5 and off.any() else model.mask, rng)
     figures = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
     text = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
-    return [Turn("user", text), Turn("assistant", say_label(bool(noun.matches(figures))))]
+    return [Turn("user", text), Turn("assistant", format_label(bool(noun.matches(figures))))]
 
 
 def _place(drawing: Drawing, rng: np.random.Generator) -> tuple[Point, Figure | None]:

@@ -22,12 +22,12 @@ from torch.nn import functional
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import box_iou
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.synthetic import Drawing, Level, Split, draw_split
 from tiny_models.command import command
-from tiny_models.eyes import PLACES, Eyes, dense, near
+from tiny_models.eyes import PLACES, EncoderHeads, dense, near
 from tiny_models.lessons import Asked, boxes_lessons
 from tiny_models.loop import Loop, about, train
 from tiny_models.model import PATCH, ROW, SIDE, build, unmet
@@ -67,7 +67,7 @@ class Lessons:
     def __init__(self, model: Any, tokenizer: Any, recipe: MllmTraining) -> None:
         self.model, self.recipe = model, recipe
         token = tokenizer.convert_tokens_to_ids
-        self.eyes = Eyes(model.config.text_config.hidden_size, token)
+        self.eyes = EncoderHeads(model.config.text_config.hidden_size, token)
         self.packer = Packer(tokenizer, (SIDE // PATCH) ** 2)
         self.image, self.first_place = token("<image>"), token(PLACES[0])
         self.unmet = unmet(tokenizer)
@@ -109,7 +109,7 @@ class Lessons:
             use_cache=False,
         ).last_hidden_state
         labels = packed.labels[:, 1:]
-        logits, labels = self.model.lm_head(states[:, :-1][labels != IGNORED]), labels[labels != IGNORED]
+        logits, labels = self.model.lm_head(states[:, :-1][labels != IGNORE_LABEL]), labels[labels != IGNORE_LABEL]
         logits[:, self.unmet] = NEVER
         places = labels - self.first_place
         placed = (places >= 0) & (places <= SIDE)

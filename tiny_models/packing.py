@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from sam4mllm.language.messages import Turn
-from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class Packed:
 
     Attributes:
         ids: token ids.
-        labels: the tokens of replies with their end tokens; `IGNORED` elsewhere.
+        labels: the tokens of replies with their end tokens; `IGNORE_LABEL` elsewhere.
         positions: each token's position in its conversation.
         mask: whether a token (second last axis) attends to another token (last axis).
     """
@@ -54,7 +54,7 @@ class Packer:
         """A batch with one row per scene."""
         rows = [self._row(conversations) for conversations in scenes]
         longest = max(len(row[0]) for row in rows)
-        fills = (self.tokenizer.pad_token_id, IGNORED, 0, -1)
+        fills = (self.tokenizer.pad_token_id, IGNORE_LABEL, 0, -1)
         ids, labels, positions, owners = (
             torch.tensor([row[part] + [fill] * (longest - len(row[part])) for row in rows])
             for part, fill in enumerate(fills)
@@ -66,7 +66,7 @@ class Packer:
     def _row(self, conversations: Sequence[Sequence[Turn]]) -> tuple[list[int], list[int], list[int], list[int]]:
         """Tokens, labels, positions, and the conversation number of each token; image tokens have number 0."""
         start = len(self.opening)
-        ids, labels = list(self.opening), [IGNORED] * start
+        ids, labels = list(self.opening), [IGNORE_LABEL] * start
         positions, owners = list(range(start)), [0] * start
         for owner, turns in enumerate(conversations, start=1):
             tokens, token_labels = self._tokens(turns)
@@ -83,7 +83,7 @@ class Packer:
             question = [*([self.user] if tokens else []), *self._ids(user.text), self.reply]
             answer = [*self._ids(assistant.text), self.end]
             tokens += question + answer
-            labels += [IGNORED] * len(question) + answer
+            labels += [IGNORE_LABEL] * len(question) + answer
         return tokens, labels
 
     def _ids(self, text: str) -> list[int]:

@@ -21,7 +21,7 @@ SEEN = 4  # the least number of a figure's pixels in a patch that belongs to it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Grain:
+class PixelLabels:
     """The labels of each patch.
 
     Attributes:
@@ -35,7 +35,7 @@ class Grain:
     figured: Bool[np.ndarray, "patches"]
 
 
-def grain(drawing: Drawing, patch: int) -> Grain:
+def grain(drawing: Drawing, patch: int) -> PixelLabels:
     """The labels of a scene, whose sides are multiples of ``patch``."""
     side = drawing.image.shape[0]
     owners = np.zeros((side, side), dtype=np.int64)
@@ -44,7 +44,7 @@ def grain(drawing: Drawing, patch: int) -> Grain:
     tiles = _tiles(owners, patch)
     counts = (tiles[:, :, None] == np.arange(1, len(drawing.figures) + 1)).sum(axis=1)
     boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32) / side
-    return Grain(_tiles(coloured(drawing), patch), boxes[counts.argmax(axis=1)], counts.max(axis=1) >= SEEN)
+    return PixelLabels(_tiles(coloured(drawing), patch), boxes[counts.argmax(axis=1)], counts.max(axis=1) >= SEEN)
 
 
 def coloured(drawing: Drawing) -> Int64[np.ndarray, "h w"]:
@@ -68,7 +68,9 @@ class Pixels(nn.Module):
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the pixel colours + 5 x L1 of the boxes, and both terms for the log."""
         labels = [grain(drawing, self.patch) for drawing in drawings]
-        colours, boxes, figured = (_stacked([getattr(label, name) for label in labels]) for name in Grain.__slots__)
+        colours, boxes, figured = (
+            _stacked([getattr(label, name) for label in labels]) for name in PixelLabels.__slots__
+        )
         colour_logits, placed = torch.split(self.head(embedding.flatten(2).mT), [self.patch**2 * self.kinds, 4], dim=-1)
         named = functional.cross_entropy(colour_logits.reshape(-1, self.kinds), colours.flatten())
         off = (placed - boxes).abs()[figured].mean()

@@ -110,7 +110,7 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
     return SamModel(config), SamProcessor(processor)
 
 
-def jittered(box: Box, share: float, rng: np.random.Generator) -> Box:
+def jitter_box(box: Box, share: float, rng: np.random.Generator) -> Box:
     """The box with each edge moved by up to ``share`` of its size, clipped to the image."""
     moved = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height] + box.xyxy
     x0, y0, x1, y1 = (float(edge) for edge in moved)
@@ -127,7 +127,7 @@ def examples(
     chosen = []
     for figure in rng.choice(len(drawing.figures), recipe.prompts):
         mask = drawing.figures[figure].mask
-        box = jittered(drawing.figures[figure].seen_box, recipe.jitter, rng)
+        box = jitter_box(drawing.figures[figure].seen_box, recipe.jitter, rng)
         positive = int(rng.integers(0 if boxed else 1, count + 1)) if count else 0
         points = clicks(mask, box, positive, count - positive, rng)
         points += clicks(mask, box, count - len(points), 0, rng)  # the figure may fill its box

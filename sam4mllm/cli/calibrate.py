@@ -58,12 +58,12 @@ def calibrate(
 ) -> None:
     """Choose PQPP's layout, number of points and thresholds on a validation split. An interrupted run resumes."""
     from sam4mllm.evaluation.bootstrap import Bootstrap
-    from sam4mllm.evaluation.calibration.choice import Choice
+    from sam4mllm.evaluation.calibration.choice import SearchSpace
     from sam4mllm.evaluation.calibration.run import calibrate as choose_options
     from sam4mllm.prompters.points import LAYOUTS, Layout
 
     candidates = tuple(Layout(name, count) for name in layouts or LAYOUTS for count in points or (9, 16, 25))
-    choice = Choice(candidates, profile, metric, bootstrap=Bootstrap(draws))
+    choice = SearchSpace(candidates, profile, metric, bootstrap=Bootstrap(draws))
     config = pipeline_config(model, None, segmenter, hardware)
     result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
     warn(result.warnings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from sam4mllm.config import Recipe
+    from sam4mllm.config import PipelineConfig
 
 MODEL, PROMPTING, SEGMENTER, OUTPUT, HARDWARE = "Model", "Prompting", "Segmenter", "Output", "Hardware"
 
@@ -208,9 +208,9 @@ def pipeline_config(
     prompting: PromptingOptions | None = None,
     segmenter: SegmenterOptions | None = None,
     hardware: HardwareOptions | None = None,
-) -> Recipe:
+) -> PipelineConfig:
     """The pipeline that options describe; a group that is left out keeps its defaults."""
-    from sam4mllm.config import Recipe
+    from sam4mllm.config import PipelineConfig
 
     prompting = prompting or PromptingOptions()
     segmenter = segmenter or SegmenterOptions()
@@ -220,7 +220,7 @@ def pipeline_config(
         for field in fields(prompting)
         if field.name != "prompter" and getattr(prompting, field.name) is not None
     }
-    return Recipe(
+    return PipelineConfig(
         segmenter=segmenter.segmenter,
         single_mask=segmenter.single_mask,
         mllm=model.mllm,

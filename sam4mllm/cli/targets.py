@@ -64,7 +64,7 @@ def targets(
     ] = 0,
 ) -> None:
     """Find the prompts that redraw each mask best: what PPG is trained on."""
-    from sam4mllm.config import Recipe
+    from sam4mllm.config import PipelineConfig
     from sam4mllm.data.samples import read_samples
     from sam4mllm.runtime.files import check_folder
     from sam4mllm.runtime.parallel import make_executor
@@ -73,7 +73,7 @@ def targets(
 
     name, single_mask, dtype = segmenter.segmenter, segmenter.single_mask, hardware.dtype
     search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
-    Recipe(segmenter=name, single_mask=single_mask, device=hardware.device, dtype=dtype).check_by_hand()
+    PipelineConfig(segmenter=name, single_mask=single_mask, device=hardware.device, dtype=dtype).check_user_prompts()
     executor = make_executor(workers.workers, hardware.device, workers.ray)
     check_folder(out)
     sample_set = read_samples(samples, images)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from sam4mllm.data.samples import check_below_root, noted_of
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
+from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, read_shards, write_shards
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from sam4mllm.runtime.files import write_text
@@ -78,7 +78,7 @@ class Talk:
 
 
 @dataclass(frozen=True, slots=True)
-class TalkSet:
+class ConversationSet:
     """Talks in order, and the image root that their image paths are relative to."""
 
     talks: tuple[Talk, ...]
@@ -95,7 +95,7 @@ class TalkSet:
         return self.images / talk.image
 
 
-def write_talks(talks: Iterable[Talk], folder: Path, images: Path) -> None:
+def write_conversations(talks: Iterable[Talk], folder: Path, images: Path) -> None:
     """Write talks to ``folder``, replacing the talks in it. Equal talks give identical bytes.
 
     Args:
@@ -109,22 +109,22 @@ def write_talks(talks: Iterable[Talk], folder: Path, images: Path) -> None:
     """
     rows = list(talks)
     index_fields = noted_of([(row.id, row.source, row.split) for row in rows], "talk", folder, images)
-    with new_shards(_KIND, map(asdict, rows), folder, index_fields, ROWS_PER_SHARD) as index:
+    with write_shards(_KIND, map(asdict, rows), folder, index_fields, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
 
-def read_talks(folder: Path, images: Path | None = None) -> TalkSet:
+def read_conversations(folder: Path, images: Path | None = None) -> ConversationSet:
     """The talks of a folder, in the order of writing.
 
     Args:
-        folder: a folder written by `write_talks`.
+        folder: a folder written by `write_conversations`.
         images: overrides the stored image root, for images that were moved.
 
     Raises:
         UserError: if the folder holds no talks, or its files are damaged or from a newer version of this package.
     """
     index, rows = read_shards(_KIND, folder, _talk)
-    return TalkSet(tuple(rows), images if images is not None else folder / index["images"])
+    return ConversationSet(tuple(rows), images if images is not None else folder / index["images"])
 
 
 def _talk(row: dict[str, Any]) -> Talk:

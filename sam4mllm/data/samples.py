@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_shards
+from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, read_shards, write_shards
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle, union
@@ -140,13 +140,13 @@ class SampleSet:
         Raises:
             UserError: if the image cannot be read, or its size differs from that of a sample.
         """
-        return read_shown(self.path(samples[0]), "sample", samples)
+        return read_shared_image(self.path(samples[0]), "sample", samples)
 
     def with_masks(self) -> SampleSet:
         """The samples with at least one mask."""
         return SampleSet(tuple(sample for sample in self.samples if sample.masks), self.images)
 
-    def by_picture(self) -> list[SampleSet]:
+    def by_image(self) -> list[SampleSet]:
         """The samples grouped by image, in the order of the images' first occurrence."""
         groups: dict[str, list[Sample]] = {}
         for sample in self.samples:
@@ -155,7 +155,7 @@ class SampleSet:
 
 
 @runtime_checkable
-class Shown(Protocol):
+class ImageRow(Protocol):
     """A row about an image, with the expected size of the image in pixels."""
 
     @property
@@ -166,7 +166,7 @@ class Shown(Protocol):
     def height(self) -> int: ...
 
 
-def read_shown(path: Path, what: str, rows: Sequence[Shown]) -> Image:
+def read_shared_image(path: Path, what: str, rows: Sequence[ImageRow]) -> Image:
     """The image that all of the given rows share.
 
     Args:
@@ -207,7 +207,7 @@ def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None
     """
     rows = list(samples)
     index_fields = noted_of([(row.id, row.source, row.split) for row in rows], "sample", folder, images)
-    with new_shards(_KIND, map(_row, rows), folder, index_fields, ROWS_PER_SHARD) as index:
+    with write_shards(_KIND, map(_row, rows), folder, index_fields, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
 

@@ -61,7 +61,7 @@ class Kind:
 
 
 @contextmanager
-def new_shards(
+def write_shards(
     kind: Kind,
     rows: Iterable[Mapping[str, Any]],
     folder: Path,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sam4mllm.data import samples
-from sam4mllm.data.conversations import Talk, read_talks, write_talks
+from sam4mllm.data.conversations import Talk, read_conversations, write_conversations
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.checks.leaks import held_out, identities, indices, own, pictures_in
 from sam4mllm.data_prep.checks.sound import check_sound
@@ -106,7 +106,7 @@ def _write(kept: Reading, out: Path) -> None:
     for split, rows in kept.splits.items():
         write_samples(rows, out / split, kept.images)
     for split, said in kept.talks.items():
-        write_talks(said, out / split, kept.images)
+        write_conversations(said, out / split, kept.images)
 
 
 def _sweep(folder: Path) -> None:
@@ -162,4 +162,4 @@ def _rewrite(part: Path, index: str, noted: str, left: set[str]) -> None:
     if index == samples.INDEX:
         write_samples([row for row in read_samples(part) if row.image in left], part, images)
     else:
-        write_talks([row for row in read_talks(part) if row.image in left], part, images)
+        write_conversations([row for row in read_conversations(part) if row.image in left], part, images)

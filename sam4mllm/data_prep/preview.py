@@ -258,8 +258,8 @@ def _load_segmenter(spec: str, device: str | None, has_targets: bool) -> Segment
         return None
     if not has_targets:
         raise UserError("--segmenter predicts masks from targets: give --targets too")
-    from sam4mllm.config import Recipe
+    from sam4mllm.config import PipelineConfig
 
-    recipe = Recipe(segmenter=spec, device=device)
-    recipe.check_by_hand()
+    recipe = PipelineConfig(segmenter=spec, device=device)
+    recipe.check_user_prompts()
     return recipe.build_segmenter()

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import check_folder, write_text
 from sam4mllm.runtime.provenance import weights
@@ -90,9 +90,9 @@ class Demo:
         for way in self.asked_by:
             if way not in WAYS:
                 raise UserError(f"unknown prompter {way!r} in asked_by: choose from {', '.join(WAYS)}")
-            Recipe(self.segmenter, self.mllm, way, self.options[way]).check()
+            PipelineConfig(self.segmenter, self.mllm, way, self.options[way]).check()
         for way, adapter in self.longer.folders.items():
-            Recipe(self.segmenter, self.mllm, way, adapter=adapter).check()
+            PipelineConfig(self.segmenter, self.mllm, way, adapter=adapter).check()
         check_folder(Path(self.out))
 
     def note(self, file: Path) -> None:
@@ -132,9 +132,9 @@ class Demo:
             rows=replace(self.rows, seed=self.seed),
         )
 
-    def ways(self, adapter: Path) -> dict[str, Recipe]:
+    def ways(self, adapter: Path) -> dict[str, PipelineConfig]:
         """The pipelines by name: base and adapter with each prompter, the longer trained adapters, and the oracle."""
-        pipeline = Recipe(self.segmenter, self.mllm, device="cpu")
+        pipeline = PipelineConfig(self.segmenter, self.mllm, device="cpu")
         ways = {
             f"{name}{way}": replace(pipeline, prompter=way, options=self.options[way], adapter=folder)
             for name, folder in ((BASE, None), ("", str(adapter)))

@@ -22,12 +22,12 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.counts import GroundTruth
 from sam4mllm.evaluation.metrics import Profile, profile_named
 from sam4mllm.evaluation.oracle_swaps import FAILED, SEGMENTER, STAGES, STATES, oracle_states
-from sam4mllm.evaluation.pairing import Places, evaluate_set
+from sam4mllm.evaluation.pairing import Locations, evaluate_set
 from sam4mllm.evaluation.scores import markdown
 from sam4mllm.evaluation.subsets import Subsets
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
-from sam4mllm.prediction.record import FOREIGN, Prediction
+from sam4mllm.prediction.record import PARSE_ERRORS, Prediction
 from sam4mllm.segmenters import Segmenter
 
 VERSION = 2  # version 1 wrote shares as exact fractions in strings, "3/4"
@@ -80,7 +80,7 @@ class ErrorBreakdown:
             if version <= VERSION:
                 terms = {str(stage): _parse_share(term) for stage, term in lost.items()}
                 return cls(str(record["id"]), _parse_share(record["iou"]), terms)
-        except (*FOREIGN, ZeroDivisionError) as error:
+        except (*PARSE_ERRORS, ZeroDivisionError) as error:
             raise UserError(f"not a diagnosis record: {type(error).__name__}: {error}") from error
         raise UserError(f"diagnosis version {version} is newer than {VERSION}: upgrade sam4mllm to read it")
 
@@ -152,14 +152,14 @@ def format_table(columns: Mapping[str, Sequence[ErrorBreakdown]], heading: str =
     lines.append(["expressions", *(str(len(breakdowns)) for breakdowns in columns.values())])
     lines.append(["mean IoU", *(points(1 - total) for total in totals)])
     for stage in STAGES:
-        counts = (touched(breakdowns, stage) for breakdowns in columns.values())
-        shares = (signed(lost[stage]) for lost in mean_losses.values())
+        counts = (count_changed(breakdowns, stage) for breakdowns in columns.values())
+        shares = (format_signed(lost[stage]) for lost in mean_losses.values())
         lines.append([stage, *(f"{share} ({count})" for share, count in zip(shares, counts, strict=True))])
     lines.append(["all of the loss", *map(points, totals)])
     return markdown(lines)
 
 
-def signed(share: float) -> str:
+def format_signed(share: float) -> str:
     """A share in points of 100, with its sign; 0 has none."""
     return f"{100 * share:+.2f}" if share else "0"
 
@@ -169,7 +169,7 @@ def points(share: float) -> str:
     return f"{100 * share:z.2f}"  # z: no "-0.00"
 
 
-def touched(breakdowns: Sequence[ErrorBreakdown], stage: str) -> int:
+def count_changed(breakdowns: Sequence[ErrorBreakdown], stage: str) -> int:
     """How many expressions lost or gained at a stage."""
     return sum(bool(breakdown.lost.get(stage)) for breakdown in breakdowns)
 
@@ -180,7 +180,7 @@ def diagnose(
     segmenter: Segmenter,
     profile: str,
     advance: Callable[[], None] = lambda: None,
-    places: Places | None = None,
+    places: Locations | None = None,
 ) -> list[ErrorBreakdown]:
     """Breaks down the lost IoU of each sample. Each image is read and embedded at most once.
 
@@ -203,7 +203,7 @@ def diagnose(
     rules = profile_named(profile)
     predicted = {prediction.id: prediction for prediction in predictions}
     breakdowns: dict[str, ErrorBreakdown] = {}
-    for same_image in samples.by_picture():
+    for same_image in samples.by_image():
         states = {
             sample.id: oracle_states(sample, predicted[sample.id])
             for sample in same_image

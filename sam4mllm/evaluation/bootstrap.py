@@ -66,7 +66,7 @@ class Bootstrap:
             )
 
 
-def numbered(names: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
+def group_indices(names: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
     """The group index of each name: equal names share an index, from 0 in order of first appearance."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=np.int64)
@@ -79,7 +79,7 @@ def intervals(
 
     Args:
         ratios: metrics of the same n expressions, by name.
-        groups: the index of each expression's image (see `numbered`).
+        groups: the index of each expression's image (see `group_indices`).
         bootstrap: number of draws, and seed.
 
     Returns:

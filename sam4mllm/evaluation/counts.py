@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.overlaps import shared
-from sam4mllm.geometry.rle import Encoded, Rle, covered_once, intersection, union
+from sam4mllm.geometry.rle import Encoded, Rle, exclusive_union, intersection, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,9 @@ def count_summed(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) 
     GSVA's histogram over the classes 0 and 1 drops such pixels from the intersection and from the ground truth's area.
     """
     without_overlaps = [
-        replace(truth, masks=(covered_once(truth.masks, truth.height, truth.width),)) if len(truth.masks) > 1 else truth
+        replace(truth, masks=(exclusive_union(truth.masks, truth.height, truth.width),))
+        if len(truth.masks) > 1
+        else truth
         for truth in truths
     ]
     areas = np.array([truth.whole.area for truth in truths], dtype=np.int64)

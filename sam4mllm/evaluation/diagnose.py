@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.attribution import ErrorBreakdown, by_label, diagnose, format_table
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.oracle_swaps import REDRAWN, SEGMENTER
-from sam4mllm.evaluation.pairing import Places
+from sam4mllm.evaluation.pairing import Locations
 from sam4mllm.evaluation.reliability import Reliability, answered, reliability
 from sam4mllm.evaluation.scores import oracle_warning
 from sam4mllm.evaluation.subsets import SUBSETS, subsets_named
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.prediction.store import settings_beside, with_beside
+from sam4mllm.prediction.store import prediction_paths, read_settings
 from sam4mllm.runtime.files import check_file, write_text
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.segmenters.load import check_segmenter
@@ -98,29 +98,29 @@ def diagnose_set(
     for name in by:
         subsets_named(name)
     profile_named(profile)
-    recipe = drawer_of(predictions, segmenter, single_mask)
+    recipe = segmenter_config(predictions, segmenter, single_mask)
     check_segmenter(recipe.segmenter, recipe.single_mask)
-    check_file(out, read=with_beside(predictions))
+    check_file(out, read=prediction_paths(predictions))
     records = read_predictions(predictions)
     model = replace(recipe, device=device).build_segmenter()
     with progress(len(samples), "diagnosed") as advance:
-        entries = diagnose(samples, records, model, profile, advance, Places(predictions))
+        entries = diagnose(samples, records, model, profile, advance, Locations(predictions))
     write_text(out, "".join(f"{entry.to_line()}\n" for entry in entries))
     points = reliability(answered(samples.samples, {prediction.id: prediction for prediction in records}))
     return Diagnosis(entries, samples, points, sum(prediction.oracle for prediction in records))
 
 
-def drawer_of(predictions: Path, segmenter: str = "", single_mask: bool = False) -> Recipe:
+def segmenter_config(predictions: Path, segmenter: str = "", single_mask: bool = False) -> PipelineConfig:
     """The segmenter's settings: of the given segmenter, or as stored with the predictions.
 
     Raises:
         UserError: if no segmenter is given and none is stored.
     """
     if segmenter:
-        return Recipe(segmenter=segmenter, single_mask=single_mask)
-    settings = settings_beside(predictions)
+        return PipelineConfig(segmenter=segmenter, single_mask=single_mask)
+    settings = read_settings(predictions)
     if not settings.get("segmenter"):
         raise UserError(f"the settings of {predictions} do not name its segmenter: pass --segmenter")
     single_mask = single_mask or bool(settings.get("single_mask"))
     dtype = str(settings.get("dtype", "auto"))
-    return Recipe(segmenter=str(settings["segmenter"]), single_mask=single_mask, dtype=dtype)
+    return PipelineConfig(segmenter=str(settings["segmenter"]), single_mask=single_mask, dtype=dtype)

@@ -25,7 +25,7 @@ import PIL.Image
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.pairing import Places
+from sam4mllm.evaluation.pairing import Locations
 from sam4mllm.geometry.prompts import Mask
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle, size_and_counts
 from sam4mllm.geometry.rle_parse import short
@@ -37,7 +37,7 @@ class ExternalMasks:
     """The outcomes at a path, read lazily, and their locations for error messages."""
 
     outcomes: Iterator[Outcome]
-    places: Places
+    places: Locations
 
 
 def read_any(path: Path, samples: Sequence[Sample]) -> ExternalMasks:
@@ -52,11 +52,11 @@ def read_any(path: Path, samples: Sequence[Sample]) -> ExternalMasks:
             message names it).
     """
     if path.is_dir():
-        masks = ExternalMasks(_pngs(path), Places(path, named=file_name))
+        masks = ExternalMasks(_pngs(path), Locations(path, named=file_name))
     elif _is_list(path):
-        masks = ExternalMasks(_entries(path, samples), Places(path, "entry"))
+        masks = ExternalMasks(_entries(path, samples), Locations(path, "entry"))
     else:
-        masks = ExternalMasks(read_outcomes(path), Places(path))
+        masks = ExternalMasks(read_outcomes(path), Locations(path))
     first = next(masks.outcomes, None)
     if first is None and samples:
         raise UserError(

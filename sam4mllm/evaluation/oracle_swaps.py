@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sam4mllm.data.samples import Sample
-from sam4mllm.geometry.prompts import Box, Mask, Point, Prompt, box_iou, on_mask
+from sam4mllm.geometry.prompts import Box, Mask, Point, Prompt, box_iou, is_on_mask
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction
 
@@ -109,5 +109,5 @@ def _relabel(prompt: Prompt, target: GroundTruthObject, ignored: Mask | None) ->
 
 
 def _relabel_point(point: Point, mask: Mask, ignored: Mask | None) -> Point:
-    unknown = ignored is not None and on_mask(ignored, point.x, point.y)
-    return point if unknown else replace(point, positive=on_mask(mask, point.x, point.y))
+    unknown = ignored is not None and is_on_mask(ignored, point.x, point.y)
+    return point if unknown else replace(point, positive=is_on_mask(mask, point.x, point.y))

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.bootstrap import Ratio, numbered
+from sam4mllm.evaluation.bootstrap import Ratio, group_indices
 from sam4mllm.evaluation.counts import CountColumns, GroundTruth
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.subsets import Subsets
@@ -29,7 +29,7 @@ CHUNK_SIZE = 100  # outcomes; their run lengths fit in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Locations:
     """The locations of outcomes, for error messages.
 
     Attributes:
@@ -92,11 +92,11 @@ class EvaluatedSet:
     @property
     def images(self) -> Int64[np.ndarray, " n"]:
         """The index of each expression's image."""
-        return numbered([sample.image for sample in self.samples])
+        return group_indices([sample.image for sample in self.samples])
 
 
 def evaluate_set(
-    samples: Sequence[Sample], outcomes: Iterable[Outcome | Prediction], profile: str, places: Places | None = None
+    samples: Sequence[Sample], outcomes: Iterable[Outcome | Prediction], profile: str, places: Locations | None = None
 ) -> EvaluatedSet:
     """Pairs each sample with its outcome and counts pixels, one chunk of outcomes at a time.
 
@@ -137,7 +137,7 @@ def by_label(evaluated: EvaluatedSet, subsets: Subsets) -> dict[str, EvaluatedSe
 class _Pairing:
     """Tracks which samples have an outcome, and which outcomes are duplicates or belong to no sample."""
 
-    def __init__(self, samples: Sequence[Sample], places: Places | None) -> None:
+    def __init__(self, samples: Sequence[Sample], places: Locations | None) -> None:
         self.samples, self.places = samples, places
         self.rows = {sample.id: row for row, sample in enumerate(samples)}
         self.numbers: dict[str, int] = {}

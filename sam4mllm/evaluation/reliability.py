@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.oracle_swaps import ground_truth_objects, match_boxes
 from sam4mllm.evaluation.scores import markdown, percent
-from sam4mllm.geometry.prompts import on_mask
+from sam4mllm.geometry.prompts import is_on_mask
 from sam4mllm.prediction.record import Prediction
 
 BINS = 10
@@ -116,9 +116,9 @@ def _answers(sample: Sample, prediction: Prediction) -> list[Answered]:
     several = len(prediction.prompts) > 1
     masks = {predicted: objects[true].mask.mask for true, predicted in partners.items()} if several else {}
     return [
-        Answered(point.yes, on_mask(masks.get(point.object, union), point.x, point.y))
+        Answered(point.yes, is_on_mask(masks.get(point.object, union), point.x, point.y))
         for point in prediction.asked
-        if ignored is None or not on_mask(ignored, point.x, point.y)
+        if ignored is None or not is_on_mask(ignored, point.x, point.y)
     ]
 
 

@@ -162,7 +162,7 @@ def table(rows: Mapping[str, Scores], what: str = "set") -> str:
     return markdown(lines)
 
 
-def comparison(apart: Mapping[str, tuple[float, float, float]]) -> str:
+def format_differences(apart: Mapping[str, tuple[float, float, float]]) -> str:
     """Formats differences as a Markdown table, in percentage points with their sign."""
     lines = [["first less second", "points", "95% interval"], ["---", "---:", "---:"]]
     for name, numbers in apart.items():
@@ -191,7 +191,7 @@ def or_none(value: float) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoreReport:
     """What `sam4mllm score` prints for one file of predictions.
 
     Attributes:
@@ -212,7 +212,7 @@ class Scored:
         for heading, scores in self.subsets.items():
             signatures = "".join(f"- {label}: `{part.signature}`\n" for label, part in scores.items())
             parts += [table(scores, what=heading), signatures]
-        parts += [comparison(self.apart)] if self.apart else []
+        parts += [format_differences(self.apart)] if self.apart else []
         return "\n".join([*parts, f"signature: {self.whole.signature}\n"])
 
     def to_json(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def scored(
     bootstrap: Bootstrap,
     by: Sequence[str] = (),
     against: Path | None = None,
-) -> Scored:
+) -> ScoreReport:
     """The scores of the masks at a path.
 
     Args:
@@ -246,11 +246,11 @@ def scored(
         UserError: if a name is unknown; as `read_any` and `evaluate_set` do.
     """
     subsets = {name: subsets_named(name) for name in by}
-    evaluated = count_at(samples, predictions, profile)
+    evaluated = evaluate_file(samples, predictions, profile)
     scores = scores_of(evaluated, bootstrap)
-    other = count_at(samples, against, profile) if against else None
+    other = evaluate_file(samples, against, profile) if against else None
     oracle = int(other.oracle.sum()) if other else 0
-    return Scored(
+    return ScoreReport(
         scores,
         {
             name: {label: scores_of(part, bootstrap) for label, part in by_label(evaluated, labels).items()}
@@ -261,7 +261,7 @@ def scored(
     )
 
 
-def count_at(samples: Sequence[Sample], path: Path, profile: str) -> EvaluatedSet:
+def evaluate_file(samples: Sequence[Sample], path: Path, profile: str) -> EvaluatedSet:
     """Pairs the masks at a path with their samples and counts pixels.
 
     Raises:

@@ -146,7 +146,7 @@ def iou(a: Mask, b: Mask) -> float:
     return int(np.count_nonzero(a & b)) / union_area if union_area else 1.0
 
 
-def box_of(mask: Mask) -> Box | None:
+def bounding_box(mask: Mask) -> Box | None:
     """The tightest box around a mask, along pixel edges; None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
@@ -162,7 +162,7 @@ def union(masks: Sequence[Mask], height: int, width: int) -> Mask:
     return merged
 
 
-def on_mask(mask: Mask, x: float, y: float) -> bool:
+def is_on_mask(mask: Mask, x: float, y: float) -> bool:
     """Whether the pixel that contains position (x, y) belongs to the mask; false for positions outside the image."""
     row, column = math.floor(y), math.floor(x)
     return 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1] and bool(mask[row, column])

@@ -186,7 +186,7 @@ def boxes(rles: Sequence[Rle]) -> Float64[np.ndarray, "n 4"]:
     return np.where((edges[:, 2:] > edges[:, :2]).all(axis=1, keepdims=True), edges, 0.0)
 
 
-def covered_once(rles: Sequence[Rle], height: int, width: int) -> Rle:
+def exclusive_union(rles: Sequence[Rle], height: int, width: int) -> Rle:
     """The pixels that belong to exactly one of the masks; empty if there are no masks.
 
     Raises:

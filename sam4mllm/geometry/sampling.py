@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sam4mllm.geometry.prompts import Box, Mask, Point, box_of, on_mask
+from sam4mllm.geometry.prompts import Box, Mask, Point, bounding_box, is_on_mask
 
 Points: TypeAlias = Float[np.ndarray, "n 2"]
 
@@ -76,7 +76,7 @@ def interior(mask: Mask, n: int) -> Points:
     Each further point is the pixel that is farthest from both the edge and the points before it. The image border
     counts as an edge. A mask with fewer than ``n`` pixels gives all of them; an empty mask gives none.
     """
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         return np.zeros((0, 2))
     left, top, right, bottom = map(int, box.xyxy)
@@ -113,7 +113,7 @@ def near_edge(mask: Mask, box: Box, n: int, reach: float, rng: np.random.Generat
 
 def label(points: Points, mask: Mask) -> tuple[Point, ...]:
     """The points with labels, in order; a point is positive if its pixel belongs to the mask."""
-    return tuple(Point(float(x), float(y), positive=on_mask(mask, float(x), float(y))) for x, y in points)
+    return tuple(Point(float(x), float(y), positive=is_on_mask(mask, float(x), float(y))) for x, y in points)
 
 
 def clicks(

@@ -79,7 +79,7 @@ def _read(path: Path, convert: Callable[[PIL.Image.Image], T]) -> T:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def as_image(image: Path | str | NDArray[Any]) -> Image:
+def load_image(image: Path | str | NDArray[Any]) -> Image:
     """The image in a file, or an array unchanged after a check of its dtype and shape.
 
     Raises:
@@ -92,7 +92,7 @@ def as_image(image: Path | str | NDArray[Any]) -> Image:
     return image
 
 
-def images_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The image files directly in a folder, sorted by name; hidden files are skipped.
 
     Raises:

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from sam4mllm.geometry.prompts import Box, Frame, Point
-from sam4mllm.language.patterns import Found, Search, bare_groups, bracketed, form
+from sam4mllm.language.patterns import Found, Search, bracket_patterns, find_bare_groups, form
 
-FAR = 1e9  # larger numbers are clipped to this, so that all later steps stay finite
+LARGEST_NUMBER = 1e9  # larger numbers are clipped to this, so that all later steps stay finite
 EMPTY = 1e-6  # fraction of a cell; a box thinner than this is a rounding error
 
 
@@ -110,7 +110,8 @@ class Dialect:
         points are clipped to the image, and a box without area is widened to one cell. All points are positive.
         """
         matches = _search(self).find(text) or [
-            Found(start, end, self._slots(len(numbers)), tuple(numbers)) for start, end, numbers in bare_groups(text)
+            Found(start, end, self._slots(len(numbers)), tuple(numbers))
+            for start, end, numbers in find_bare_groups(text)
         ]
         return [Place(start, end, self._value(slots, numbers, frame)) for start, end, slots, numbers in matches]
 
@@ -145,7 +146,7 @@ class Dialect:
         xs: list[float] = []
         ys: list[float] = []
         for slot, number in zip(slots, numbers, strict=True):
-            value = min(max(float(number) * 10**self.decimals, -FAR), FAR)
+            value = min(max(float(number) * 10**self.decimals, -LARGEST_NUMBER), LARGEST_NUMBER)
             if slot[0] == "i":
                 row, column = divmod(int(min(max(value, 0), self.cells**2 - 1)), self.cells)
                 xs.append(column)
@@ -211,4 +212,4 @@ def _search(row: Dialect) -> Search:
     # Many decoders drop special tokens, and the tags of a box with them.
     templates = dict.fromkeys((row.box, row.point, *row.also, re.sub(r"<[^<>$]*>", "", row.box)))
     forms = [form(template, row.digits) for template in templates]
-    return Search.of([*forms, *bracketed(row._slots(4)), *bracketed(row._slots(2))])
+    return Search.of([*forms, *bracket_patterns(row._slots(4)), *bracket_patterns(row._slots(2))])

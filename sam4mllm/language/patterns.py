@@ -23,7 +23,7 @@ OPEN, CLOSE = r"[\[(（【{]\s*+", r"\s*+[\])）】}]"
 BARE = re.compile(rf"(?<![\w.]){NUMBER}(?:{COMMA_ON_LINE}{NUMBER})++")
 
 
-class Form(NamedTuple):
+class PlacePattern(NamedTuple):
     """A regular expression with one group per slot."""
 
     source: str
@@ -47,7 +47,7 @@ class Search:
     meanings: Mapping[int, tuple[str, ...]]  # slots of a form, by the number of its last group
 
     @classmethod
-    def of(cls, forms: Iterable[Form]) -> Search:
+    def of(cls, forms: Iterable[PlacePattern]) -> Search:
         meanings: dict[int, tuple[str, ...]] = {}
         sources = []
         for source, slots in forms:
@@ -65,12 +65,13 @@ class Search:
         return matches
 
 
-def form(template: str, digits: int) -> Form:
+def form(template: str, digits: int) -> PlacePattern:
     """The template as a form that also matches with spaces around brackets, colons and commas.
 
     Args:
         template: text with slots.
-        digits: minimum number of digits before the decimal point. Numbers with fewer digits match only `bracketed`.
+        digits: minimum number of digits before the decimal point. Numbers with fewer digits match only
+            `bracket_patterns`.
     """
     core = max(template.split("$label"), key=lambda part: part.count("$"))
     number = NUMBER.replace("++", f"{{{digits},}}+", 1)
@@ -85,19 +86,19 @@ def form(template: str, digits: int) -> Form:
     source = source.removeprefix(r"\s*+").removesuffix(r"\s*+")
     if core.startswith("$"):
         source = r"(?<![\w.])" + source
-    return Form(_guarded(source, core), tuple(slot for slot in re.findall(r"\$(\w+)", core) if slot != "n"))
+    return PlacePattern(_guarded(source, core), tuple(slot for slot in re.findall(r"\$(\w+)", core) if slot != "n"))
 
 
-def bracketed(slots: tuple[str, ...]) -> list[Form]:
+def bracket_patterns(slots: tuple[str, ...]) -> list[PlacePattern]:
     """Forms for a group of exactly as many numbers as there are slots, in any kind of brackets."""
     group = rf"{OPEN}{COMMA.join([NUMBER] * len(slots))}{CLOSE}"
     if len(slots) == 4:
-        return [Form(group, slots)]
+        return [PlacePattern(group, slots)]
     # A pair after a tag counts only if a tag follows too: otherwise it may be one half of a box of two pairs.
-    return [Form(rf"(?<!>){group}", slots), Form(rf"(?<=>){group}(?=\s*+<)", slots)]
+    return [PlacePattern(rf"(?<!>){group}", slots), PlacePattern(rf"(?<=>){group}(?=\s*+<)", slots)]
 
 
-def bare_groups(text: str) -> list[tuple[int, int, list[str]]]:
+def find_bare_groups(text: str) -> list[tuple[int, int, list[str]]]:
     """Groups of four or two numbers on a line without brackets, as (start, end, numbers).
 
     Groups of another length are skipped, and so are groups after an unclosed bracket or quote: they were cut off.

@@ -66,7 +66,7 @@ def ask_prompts(phrase: str, positive: int, negative: int, dialect: Dialect) -> 
     return f"{_where(phrase)} For each object meant, write one line: its box as {box}{points}. {_or_none(dialect)}"
 
 
-def say_prompts(prompts: Sequence[Prompt], phrase: str, dialect: Dialect, frame: Frame) -> str:
+def format_prompts(prompts: Sequence[Prompt], phrase: str, dialect: Dialect, frame: Frame) -> str:
     """The reply to `ask_prompts`: one line per object with its box and labelled points, or the dialect's "none".
 
     The label follows the point, so that the model classifies a given position, as for `ask_point`. If the label came
@@ -75,7 +75,7 @@ def say_prompts(prompts: Sequence[Prompt], phrase: str, dialect: Dialect, frame:
     return "\n".join(_line(prompt, phrase, dialect, frame) for prompt in prompts) or dialect.none
 
 
-def read_prompts(text: str, dialect: Dialect, frame: Frame) -> Reading:
+def parse_prompts(text: str, dialect: Dialect, frame: Frame) -> Reading:
     """Boxes with points, parsed from a reply to `ask_prompts`.
 
     A point belongs to the last box before it. Its label is the first "inside" or "outside" between it and the next box
@@ -106,12 +106,12 @@ def ask_boxes(phrase: str, dialect: Dialect) -> str:
     )
 
 
-def say_boxes(boxes: Sequence[Box], phrase: str, dialect: Dialect, frame: Frame) -> str:
+def format_boxes(boxes: Sequence[Box], phrase: str, dialect: Dialect, frame: Frame) -> str:
     """The reply to `ask_boxes`: one line per box, or the dialect's "none"."""
-    return say_prompts([Prompt(box) for box in boxes], phrase, dialect, frame)
+    return format_prompts([Prompt(box) for box in boxes], phrase, dialect, frame)
 
 
-def read_boxes(text: str, dialect: Dialect, frame: Frame) -> Reading:
+def parse_boxes(text: str, dialect: Dialect, frame: Frame) -> Reading:
     """Boxes, as prompts without points, parsed from a reply to `ask_boxes` or `ask_prompts`."""
     answer = _drop_thoughts(text)
     boxes = [place.value for place in dialect.places(answer, frame) if isinstance(place.value, Box)]
@@ -132,12 +132,12 @@ def ask_point(point: Point, phrase: str, dialect: Dialect, frame: Frame, box: Bo
     return f"{_of(phrase, dialect, frame, box)} {written} on it? Answer {YES_NO[0]} or {YES_NO[1]}."
 
 
-def say_label(positive: bool) -> str:
+def format_label(positive: bool) -> str:
     """The reply to `ask_point`."""
     return YES_NO[0] if positive else YES_NO[1]
 
 
-def read_label(text: str) -> bool | None:
+def parse_label(text: str) -> bool | None:
     """True for yes, false for no: the reply's first word, or the only one of the two in it; None if neither applies."""
     answer = _drop_thoughts(text)
     labels = [bool(match[1]) for match in _YES_NO.finditer(answer)]
@@ -153,12 +153,12 @@ def ask_points(points: Sequence[Point], phrase: str, dialect: Dialect, frame: Fr
     return f"{_of(phrase, dialect, frame, box)} each of these points on it? {written} Answer in order, Yes or No."
 
 
-def say_labels(labels: Sequence[bool]) -> str:
+def format_labels(labels: Sequence[bool]) -> str:
     """The reply to `ask_points`."""
-    return " ".join(map(say_label, labels))
+    return " ".join(map(format_label, labels))
 
 
-def read_labels(text: str, n: int) -> tuple[bool | None, ...]:
+def parse_labels(text: str, n: int) -> tuple[bool | None, ...]:
     """Exactly ``n`` labels parsed from a reply to `ask_points`; None for an answer that is missing or unreadable.
 
     If the reply has ``n`` parts (lines, comma-separated items or words), each part is one answer, so that an unreadable
@@ -168,7 +168,7 @@ def read_labels(text: str, n: int) -> tuple[bool | None, ...]:
     for separator in (r"[\r\n]+", r"[,;]", r"\s+"):
         parts = re.split(separator, answer, maxsplit=n)
         if len(parts) == n:
-            return tuple(map(read_label, parts))
+            return tuple(map(parse_label, parts))
     labels = [bool(match[1]) for match, _ in zip(_YES_NO.finditer(answer), range(n), strict=False)]
     return (*labels, *(None,) * (n - len(labels)))
 

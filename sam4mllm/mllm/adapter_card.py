@@ -24,11 +24,11 @@ from sam4mllm.runtime.files import write_text
 log = logging.getLogger(__name__)
 
 CARD = "sam4mllm.json"
-SCHEMA = 2
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Card:
+class AdapterCard:
     """The base, the data and the prompt settings of a trained model.
 
     Attributes:
@@ -53,10 +53,10 @@ class Card:
 
     def write(self, folder: Path) -> None:
         """Write the card to the folder of the model's weights."""
-        write_text(folder / CARD, json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n")
+        write_text(folder / CARD, json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Card | None:
+    def read(cls, folder: Path) -> AdapterCard | None:
         """The card in a model's folder, or None if there is no card.
 
         Raises:
@@ -68,14 +68,14 @@ class Card:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             schema = record.pop("schema")
-            card = cls(**record) if schema == SCHEMA else None
+            card = cls(**record) if schema == SCHEMA_VERSION else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"the card {file} is damaged: {error!r}") from error
         if card is None:
-            raise UserError(f"the card {file} has schema {schema}; this version reads {SCHEMA}")
+            raise UserError(f"the card {file} has schema {schema}; this version reads {SCHEMA_VERSION}")
         return card
 
-    def warn_of_wording(self, folder: Path) -> None:
+    def warn_if_wording_differs(self, folder: Path) -> None:
         """Log a warning if the model was trained with other prompt sentences, and name the version that uses them.
 
         This is not an error: the wording version counts changes to any sentence, and the ones that changed may not
@@ -92,7 +92,7 @@ class Card:
                 trained_with,
             )
 
-    def of_same_base(self, other: Card) -> bool:
+    def of_same_base(self, other: AdapterCard) -> bool:
         """Whether both models were trained from the same base, with the same dialect, wording and chat template."""
         return (self.base, self.dialect, self.wording, self.chat_template) == (
             other.base,

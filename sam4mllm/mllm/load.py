@@ -77,7 +77,7 @@ def build_mllm(
     from sam4mllm.mllm.hf.model import HfMLLM
 
     return HfMLLM.load(
-        model_at(spec),
+        model_path(spec),
         adapter=adapter,
         dialect=dialect,
         dtype=dtype,
@@ -90,6 +90,6 @@ def build_mllm(
     )
 
 
-def model_at(spec: str) -> str | Path:
+def model_path(spec: str) -> str | Path:
     """The folder or hub name from which transformers loads ``spec``. Embedded models have a folder in the package."""
     return EMBEDDED / "mllm" if spec == TINY else spec

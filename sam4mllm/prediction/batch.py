@@ -20,7 +20,7 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image
 from sam4mllm.pipeline import Answer, Pipeline, drawn
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.prediction.store import Shard, growing
+from sam4mllm.prediction.store import Shard, open_predictions
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.runtime.parallel import Executor, InProcess
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Answered = list[tuple[Prediction, Mapping[str, float]]]
 _LONGEST_REASON = 300
-BATCHES = 4
+BATCHES_PER_PART = 4
 """Batches per part, at most what a killed run loses. Images are not split, so a part's last batch may be smaller."""
 
 
@@ -58,7 +58,7 @@ def predict(
         UserError: if ``out`` holds something else or cannot be written. Lines that were written remain.
     """
     work = Answering(lambda _: pipeline, batch_size)
-    predict_parts(samples, work, InProcess(), out, Shard(), settings=settings, progress=progress)
+    predict_shard(samples, work, InProcess(), out, Shard(), settings=settings, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Answering:
         return partial(answered, pipeline=self.build(device), batch_size=self.batch_size)
 
 
-def predict_parts(
+def predict_shard(
     samples: SampleSet,
     work: Answering,
     executor: Executor,
@@ -113,7 +113,7 @@ def predict_parts(
     """
     report = progress or _ignore_progress
     parts = {number: part for number, part in parted(samples, work.batch_size).items() if shard.owns(number)}
-    with growing(samples, out, shard, settings, retry_failed=retry_failed) as file:
+    with open_predictions(samples, out, shard, settings, retry_failed=retry_failed) as file:
         for sample in samples:
             if sample.id in file.there:
                 report(file.there[sample.id])
@@ -136,8 +136,8 @@ def parted(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
         samples, key=lambda sample: (-sample.height * sample.width, -sample.height, sample.image, sample.id)
     )
     parts: list[list[Sample]] = []
-    for image_samples in SampleSet(tuple(ordered), samples.images).by_picture():
-        if not parts or len(parts[-1]) + len(image_samples) > BATCHES * batch_size:
+    for image_samples in SampleSet(tuple(ordered), samples.images).by_image():
+        if not parts or len(parts[-1]) + len(image_samples) > BATCHES_PER_PART * batch_size:
             parts.append([])
         parts[-1].extend(image_samples)
     return {number: SampleSet(tuple(part), samples.images) for number, part in enumerate(parts)}

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image, write_png
@@ -32,7 +32,7 @@ Record = dict[str, Any]
 Answering = Callable[[Sequence[Query]], Sequence[Answer]]
 
 
-def infer(recipe: Recipe, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
+def infer(recipe: PipelineConfig, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
     """Answer a request, write the files of each pair, and yield its record as soon as they are written.
 
     Names, the folder and the request are checked before a model is loaded. Models are loaded before this returns.
@@ -48,7 +48,7 @@ def infer(recipe: Recipe, request: Request, out: Path | None, batch_size: int) -
             files of earlier pairs remain.
     """
     if request.by_hand:
-        recipe.check_by_hand()
+        recipe.check_user_prompts()
     else:
         recipe.check()
     if out is not None:
@@ -67,13 +67,13 @@ def _answer_pairs(answer: Answering, pairs: Sequence[Pair], out: Path | None, ba
         images = {path: read_image(path) for path in dict.fromkeys(pair.image for pair in batch)}
         answers = answer([Query(images[pair.image], pair.phrase, pair.name) for pair in batch])
         for pair, pair_answer in zip(batch, answers, strict=True):
-            record = record_of(pair, pair_answer)
+            record = to_record(pair, pair_answer)
             if out is not None:
                 _write(out / pair.name, pair_answer, record)
             yield record
 
 
-def record_of(pair: Pair, answer: Answer) -> Record:
+def to_record(pair: Pair, answer: Answer) -> Record:
     """An answer as the JSON shown above, without timings. Places are in pixels of the image, masks are COCO RLE."""
     height, width = answer.mask.shape
     prediction = Prediction(

@@ -30,7 +30,7 @@ from sam4mllm.prompters import Asked
 T = TypeVar("T")
 VERSION = 1
 # what parsing an invalid record can raise; the last two for numbers of 400 digits and deeply nested brackets
-FOREIGN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _LINE_START = f'{{"version": {VERSION}, "id": "'.encode()
 
 
@@ -136,7 +136,7 @@ class Prediction:
                 error=None if record["error"] is None else str(record["error"]),
                 oracle=_parse_bool("oracle", record.get("oracle", False)),
             )
-        except FOREIGN as error:
+        except PARSE_ERRORS as error:
             raise _invalid_record(error) from error
 
 
@@ -146,12 +146,12 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         UserError: if the file cannot be read, was cut short, or holds a line that is not a prediction.
     """
-    predictions, size = read_whole(path)
+    predictions, size = read_unfinished(path)
     _check_finished(path, size)
     return predictions
 
 
-def read_whole(path: Path) -> tuple[list[Prediction], int]:
+def read_unfinished(path: Path) -> tuple[list[Prediction], int]:
     """The predictions of a file that may have been cut anywhere, and the length in bytes of its complete lines.
 
     Raises:
@@ -207,7 +207,7 @@ def _parse_record(line: str) -> dict[str, Any]:
         version = record["version"]
         if version <= VERSION:
             return record
-    except FOREIGN as error:
+    except PARSE_ERRORS as error:
         raise _invalid_record(error) from error
     raise UserError(f"a prediction of version {version}; this sam4mllm reads versions up to {VERSION}: upgrade it")
 
@@ -225,7 +225,7 @@ def _parse_outcome(line: str) -> Outcome:
         if failed:
             mask = mask[0], Rle.empty(*mask[0]).counts
         return Outcome(str(record["id"]), mask, box, readable, failed, oracle, boxed=True)
-    except FOREIGN as error:
+    except PARSE_ERRORS as error:
         raise _invalid_record(error) from error
 
 

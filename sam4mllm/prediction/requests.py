@@ -21,7 +21,7 @@ from typing import Any
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.images.files import images_in, read_image
+from sam4mllm.images.files import list_images, read_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def requested(
             raise UserError("--pairs sets the images and phrases: give at most the folder of its images")
         pairs = read_pairs(file, *pictures)
     elif pictures and phrases:
-        pairs = pairs_of(pictures_of(pictures), phrases)
+        pairs = combine(find_images(pictures), phrases)
     else:
         raise UserError("give images and a --phrase, or a file of --pairs, or an image and a --box")
     for image in dict.fromkeys(pair.image for pair in pairs):
@@ -79,20 +79,20 @@ def requested(
     return Request(tuple(pairs))
 
 
-def pictures_of(paths: Sequence[Path]) -> list[Path]:
+def find_images(paths: Sequence[Path]) -> list[Path]:
     """The image files in these paths, in order and without duplicates. Folders stand for the images in them.
 
     Raises:
         UserError: if a path does not exist, or a folder contains no images.
     """
-    files = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
     for file in files:
         if not file.exists():
             raise UserError(f"no such file: {file}")
     return list(dict.fromkeys(files))
 
 
-def pairs_of(pictures: Sequence[Path], phrases: Sequence[str]) -> list[Pair]:
+def combine(pictures: Sequence[Path], phrases: Sequence[str]) -> list[Pair]:
     """Every image with every phrase, image by image.
 
     Raises:

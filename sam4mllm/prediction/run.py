@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sam4mllm import __version__
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.language.templates import WORDING
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import Answering, predict_parts
+from sam4mllm.prediction.batch import Answering, predict_shard
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prediction.store import Shard
 from sam4mllm.prompters.load import ORACLE
@@ -32,7 +32,7 @@ FAILED = "and count as empty until --retry-failed predicts them again"
 
 
 def predict_set(
-    recipe: Recipe,
+    recipe: PipelineConfig,
     samples: SampleSet,
     out: Path,
     batch_size: int,
@@ -79,9 +79,9 @@ def predict_set(
             advance()
             outcomes.append(None if prediction.error is None else f"{prediction.id}: {prediction.error}")
 
-        settings = settings_of(recipe, samples, batch_size)
+        settings = prediction_settings(recipe, samples, batch_size)
         executor = executor or InProcess(recipe.device)
-        predict_parts(
+        predict_shard(
             samples, work, executor, out, shard, settings=settings, progress=record_outcome, retry_failed=retry_failed
         )
     errors = [outcome for outcome in outcomes if outcome is not None]
@@ -90,7 +90,7 @@ def predict_set(
     return errors
 
 
-def settings_of(recipe: Recipe, samples: SampleSet, batch_size: int) -> dict[str, Any]:
+def prediction_settings(recipe: PipelineConfig, samples: SampleSet, batch_size: int) -> dict[str, Any]:
     """The settings that determine predictions. Of the devices only the kind is included.
 
     For an adapter they include a fingerprint of its files, because adapters are often retrained in place.
@@ -110,7 +110,7 @@ def settings_of(recipe: Recipe, samples: SampleSet, batch_size: int) -> dict[str
 class _BuildPipeline:
     """Builds the pipeline on a worker's device. The samples are passed only to the oracle."""
 
-    recipe: Recipe
+    recipe: PipelineConfig
     samples: SampleSet | None
 
     def __call__(self, device: str | None) -> Pipeline:

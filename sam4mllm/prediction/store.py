@@ -24,7 +24,7 @@ from typing import Any
 
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.prediction.record import Prediction, read_whole
+from sam4mllm.prediction.record import Prediction, read_unfinished
 from sam4mllm.runtime.files import one_line, release_lock, take_lock, write_text
 
 _SHARD = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})")
@@ -72,14 +72,14 @@ def shard_files(out: Path) -> list[Path]:
     return sorted(path for path in out.parent.glob("*-of-*") if pattern.fullmatch(path.name))
 
 
-class Growing:
-    """A file that is being appended to; see `growing`.
+class PredictionFile:
+    """A file that is being appended to; see `open_predictions`.
 
     Attributes:
         there: the predictions in the file, by id.
     """
 
-    def __init__(self, there: dict[str, Prediction], lines: Lines, timings: Lines) -> None:
+    def __init__(self, there: dict[str, Prediction], lines: LockedLines, timings: LockedLines) -> None:
         self.there, self._lines, self._timings = there, lines, timings
 
     def add(self, prediction: Prediction, seconds: Mapping[str, float]) -> None:
@@ -90,14 +90,14 @@ class Growing:
 
 
 @contextmanager
-def growing(
+def open_predictions(
     samples: SampleSet,
     out: Path,
     shard: Shard,
     settings: Mapping[str, Any] | None = None,
     *,
     retry_failed: bool = False,
-) -> Iterator[Growing]:
+) -> Iterator[PredictionFile]:
     """A context with exclusive access to a file of predictions. On success it sorts them in the order of the samples.
 
     Args:
@@ -120,7 +120,7 @@ def growing(
         for file in (shard_file, *others):
             _drop_failed(file, samples)
     with ExitStack() as stack:
-        lines = {file: stack.enter_context(Lines(file)) for file in [shard_file, *others]}
+        lines = {file: stack.enter_context(LockedLines(file)) for file in [shard_file, *others]}
         stored = {file: _read_stored(file, samples) for file in lines}
         for file, (_, size) in stored.items():
             lines[file].keep(size)
@@ -129,9 +129,9 @@ def growing(
         there = {prediction.id: prediction for prediction in sorted(predictions, key=_has_answer)}
         if settings_text is not None:
             write_text(_settings_file(shard_file), settings_text)
-        timings = stack.enter_context(Lines(_timings_file(shard_file)))
+        timings = stack.enter_context(LockedLines(_timings_file(shard_file)))
         timings.keep(_complete_size(_timings_file(shard_file)) if there else 0)
-        yield Growing(there, lines[shard_file], timings)
+        yield PredictionFile(there, lines[shard_file], timings)
         for open_lines in (*lines.values(), timings):
             open_lines.close()  # Windows cannot replace or remove open files; the locks remain
         _sort_lines(shard_file, [there[sample.id] for sample in samples if sample.id in there])
@@ -153,7 +153,7 @@ def _check_settings(settings_text: str, files: Iterable[Path]) -> None:
 
 def _read_stored(file: Path, samples: SampleSet) -> tuple[list[Prediction], int]:
     """The predictions of a stopped run, and the length in bytes of its complete lines."""
-    predictions, size = read_whole(file)
+    predictions, size = read_unfinished(file)
     sample_ids, stored_ids = {sample.id for sample in samples}, set[str]()
     for prediction in predictions:
         if prediction.id not in sample_ids:
@@ -178,7 +178,7 @@ def _has_answer(prediction: Prediction) -> bool:
 
 def _drop_failed(file: Path, samples: SampleSet) -> None:
     """Remove failed predictions atomically, so that a run that is killed afterwards can be resumed."""
-    with Lines(file) as lines:
+    with LockedLines(file) as lines:
         predictions, _ = _read_stored(file, samples)
         lines.close()  # Windows cannot replace open files
         if not all(map(_has_answer, predictions)):
@@ -197,7 +197,7 @@ def _merge_timings(files: Sequence[Path]) -> None:
     write_text(_timings_file(files[-1]), "".join(f"{line}\n" for line in by_id.values()))
 
 
-def settings_beside(file: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, Any]:
     """The settings next to a file of predictions; empty if there are none.
 
     Raises:
@@ -212,11 +212,11 @@ def settings_beside(file: Path) -> dict[str, Any]:
 
 
 def _settings_file(file: Path) -> Path:
-    return with_beside(file)[1]
+    return prediction_paths(file)[1]
 
 
 def _timings_file(file: Path) -> Path:
-    return with_beside(file)[2]
+    return prediction_paths(file)[2]
 
 
 def _complete_size(path: Path) -> int:
@@ -224,13 +224,13 @@ def _complete_size(path: Path) -> int:
     return path.read_bytes().rfind(b"\n") + 1
 
 
-BESIDE = (".settings.json", ".timings.jsonl")
+COMPANION_SUFFIXES = (".settings.json", ".timings.jsonl")
 """The suffixes of the files that `predict` writes next to a file of predictions."""
 
 
-def with_beside(file: Path) -> list[Path]:
+def prediction_paths(file: Path) -> list[Path]:
     """A file of predictions, and the paths of its settings and timings."""
-    return [file, *(file.parent / f"{file.stem}{ending}" for ending in BESIDE)]
+    return [file, *(file.parent / f"{file.stem}{ending}" for ending in COMPANION_SUFFIXES)]
 
 
 def _lock_of(path: Path) -> Path:
@@ -239,7 +239,7 @@ def _lock_of(path: Path) -> Path:
     return file.with_name(f".{file.name}.lock")
 
 
-class Lines:
+class LockedLines:
     """A file that is appended to by complete lines, and locked until it is closed.
 
     A line that cannot be written completely is removed.
@@ -286,7 +286,7 @@ class Lines:
         """Close the file. It stays locked until the context ends."""
         self._file.close()
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> LockedLines:
         return self
 
     def __exit__(

@@ -22,9 +22,9 @@ from sam4mllm.geometry.prompts import Box, Point
 from sam4mllm.geometry.sampling import R2_STEPS
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.points import Laid, Layout, Sure, ask_each, boxes_then
+from sam4mllm.prompters.points import Laid, Layout, Thresholds, ask_boxes_and_points, classify_points
 
-FINER = 3
+REFINEMENT = 3
 """Refinement factor from one grid to the next. If it is odd, coarse cell centres are fine cell centres too."""
 
 
@@ -52,21 +52,21 @@ class AdaptivePQPP:
                 f"budget {budget} is less than the {points} points of the coarse grid: raise budget or lower points"
             )
         self.mllm, self.layout, self.budget = mllm, Layout("grid", points), budget
-        self.sure = Sure(sure_yes, sure_no)
+        self.sure = Thresholds(sure_yes, sure_no)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; ``asked`` holds every classified point in order, including the uncertain ones."""
-        return self.sure.of_each(boxes_then(self.mllm, queries, self._ask))
+        return self.sure.keep_certain(ask_boxes_and_points(self.mllm, queries, self._ask))
 
     def _ask(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
         """Classify points in rounds. Each round covers all boxes that have uncertain points and budget left."""
         side = math.isqrt(self.layout.points)
-        maps = [[Answers(prompt.box, side) for prompt in prompting.prompts] for prompting in boxes]
+        maps = [[AnswerMap(prompt.box, side) for prompt in prompting.prompts] for prompting in boxes]
         promptings = list(boxes)
         points = [_number_by_object([answers.begin() for answers in row]) for row in maps]
         while any(points):
             counts = [len(prompting.asked) for prompting in promptings]
-            promptings = ask_each(chat, self.mllm.dialect, phrases, promptings, points)
+            promptings = classify_points(chat, self.mllm.dialect, phrases, promptings, points)
             for row, prompting, count in zip(maps, promptings, counts, strict=True):
                 for answer in prompting.asked[count:]:
                     row[answer.object].heard.append(answer)
@@ -75,7 +75,7 @@ class AdaptivePQPP:
 
 
 @dataclass
-class Answers:
+class AnswerMap:
     """The answers for one box, and the map of P(yes) interpolated from them.
 
     Attributes:
@@ -94,10 +94,10 @@ class Answers:
         """The points of the coarse grid."""
         return list(Layout("grid", self.side * self.side).lay(self.box))
 
-    def next(self, sure: Sure, budget: int) -> list[Point]:
+    def next(self, sure: Thresholds, budget: int) -> list[Point]:
         """The next points to classify; empty if the budget is used up or no uncertain cell is at least a pixel wide."""
         remaining = budget - len(self.heard)
-        while remaining and min(self.box.width, self.box.height) >= FINER * self.side:
+        while remaining and min(self.box.width, self.box.height) >= REFINEMENT * self.side:
             self._refine()
             points = Layout("grid", self.side * self.side).lay(self.box)
             if chosen := [points[cell] for cell in islice(self._uncertain_cells(sure), remaining)]:
@@ -107,7 +107,7 @@ class Answers:
     def _refine(self) -> None:
         """Fill the latest answers into the grid, then interpolate it to one three times as fine."""
         coarse = self._filled(np.full((self.side, self.side), np.nan) if self.yes is None else self.yes)
-        self.side *= FINER
+        self.side *= REFINEMENT
         self.yes = _interpolate(coarse)
 
     def _filled(self, yes: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side side"]:
@@ -121,7 +121,7 @@ class Answers:
         column = (answer.x - self.box.x0) / self.box.width * self.side
         return int((answer.y - self.box.y0) / self.box.height * self.side) * self.side + int(column)
 
-    def _uncertain_cells(self, sure: Sure) -> Iterator[int]:
+    def _uncertain_cells(self, sure: Thresholds) -> Iterator[int]:
         """The cells without an answer or a certain label, the least certain first; ties are spread evenly."""
         assert self.yes is not None
         answered = {self._cell(answer) for answer in self.heard}
@@ -143,7 +143,7 @@ def _interpolate(coarse: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "f
     outermost positive points.
     """
     padded = np.pad(coarse, 1)
-    positions = (np.arange(FINER * len(coarse)) + 0.5) / FINER + 0.5
+    positions = (np.arange(REFINEMENT * len(coarse)) + 0.5) / REFINEMENT + 0.5
     weights = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(len(padded))))
     finer: Float[np.ndarray, "finer finer"] = weights @ padded @ weights.T
     return finer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompting, Query
-from sam4mllm.prompters.first_turn import boxes_turn
+from sam4mllm.prompters.first_turn import ask_for_boxes
 
 
 class BoxPrompter:
@@ -21,4 +21,4 @@ class BoxPrompter:
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query, with prompts that have no points."""
-        return boxes_turn(self.mllm, queries)[1] if queries else []
+        return ask_for_boxes(self.mllm, queries)[1] if queries else []

@@ -7,14 +7,14 @@ from time import perf_counter
 
 from sam4mllm.geometry.prompts import Frame
 from sam4mllm.language.notation import Dialect
-from sam4mllm.language.templates import Reading, ask_boxes, read_boxes
+from sam4mllm.language.templates import Reading, ask_boxes, parse_boxes
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Prompting, Query
 
 
-def boxes_turn(mllm: MLLM, queries: Sequence[Query]) -> tuple[Chat, list[Prompting]]:
+def ask_for_boxes(mllm: MLLM, queries: Sequence[Query]) -> tuple[Chat, list[Prompting]]:
     """A first turn that asks for boxes without points; returns what `first_turn` returns."""
-    return first_turn(mllm, queries, [ask_boxes(query.phrase, mllm.dialect) for query in queries], read_boxes)
+    return first_turn(mllm, queries, [ask_boxes(query.phrase, mllm.dialect) for query in queries], parse_boxes)
 
 
 def first_turn(

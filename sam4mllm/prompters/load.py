@@ -28,7 +28,7 @@ def check_prompter(name: str, options: Mapping[str, Option]) -> None:
     build_prompter(name, ScriptedMLLM(lambda *_: ""), options, ())
 
 
-def check_together(segmenter: str, prompter: str, options: Mapping[str, Option]) -> None:
+def check_segmenter_supports(segmenter: str, prompter: str, options: Mapping[str, Option]) -> None:
     """Check that the segmenter supports the prompts of this prompter.
 
     Raises:

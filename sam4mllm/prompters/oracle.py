@@ -25,8 +25,8 @@ class Oracle:
 
     @classmethod
     def of(cls, samples: Iterable[Sample], positive: int = 3, negative: int = 3, seed: int = 0) -> Oracle:
-        """An oracle for the samples, with the prompts of `true_prompts`."""
-        return cls(true_prompts(samples, positive, negative, seed))
+        """An oracle for the samples, with the prompts of `ground_truth_prompts`."""
+        return cls(ground_truth_prompts(samples, positive, negative, seed))
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query, without replies.
@@ -40,7 +40,7 @@ class Oracle:
         return [Prompting(prompts=self.prompts[query.key], oracle=True) for query in queries]
 
 
-def true_prompts(
+def ground_truth_prompts(
     samples: Iterable[Sample], positive: int = 3, negative: int = 3, seed: int = 0
 ) -> dict[str, tuple[Prompt, ...]]:
     """Prompts from each sample's ground truth masks, by sample id: the box of every object and random points in it.

@@ -20,7 +20,7 @@ from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import YES_NO, ask_point
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.first_turn import boxes_turn
+from sam4mllm.prompters.first_turn import ask_for_boxes
 
 Laid = Sequence[tuple[int, Point]]
 """The points of one query to classify, each with the index of its object."""
@@ -61,7 +61,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Sure:
+class Thresholds:
     """The thresholds above which an answer counts as certain.
 
     Attributes:
@@ -83,7 +83,7 @@ class Sure:
         """The label of a point with this P(yes): true for positive, false for negative, None if uncertain."""
         return True if yes > self.yes else False if 1 - yes > self.no else None
 
-    def of_each(self, promptings: Sequence[Prompting]) -> list[Prompting]:
+    def keep_certain(self, promptings: Sequence[Prompting]) -> list[Prompting]:
         """The promptings with the certain ones of their classified points added to the prompts."""
         return [replace(prompting, prompts=self.kept(prompting.prompts, prompting.asked)) for prompting in promptings]
 
@@ -97,7 +97,7 @@ class Sure:
         return tuple(Prompt(prompt.box, tuple(labelled)) for prompt, labelled in zip(prompts, points, strict=True))
 
 
-def boxes_then(
+def ask_boxes_and_points(
     mllm: MLLM,
     queries: Sequence[Query],
     ask: Callable[[Chat, Sequence[str], Sequence[Prompting]], list[Prompting]],
@@ -115,14 +115,14 @@ def boxes_then(
     """
     if not queries:
         return []
-    chat, boxes = boxes_turn(mllm, queries)
+    chat, boxes = ask_for_boxes(mllm, queries)
     start = perf_counter()
     promptings = ask(chat, [query.phrase for query in queries], boxes)
     seconds = (perf_counter() - start) / len(queries)
     return [replace(prompting, timings={**prompting.timings, "points": seconds}) for prompting in promptings]
 
 
-def ask_each(
+def classify_points(
     chat: Chat,
     dialect: Dialect,
     phrases: Sequence[str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sam4mllm.errors import UserError
-from sam4mllm.language.templates import ask_prompts, read_prompts
+from sam4mllm.language.templates import ask_prompts, parse_prompts
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.prompters.first_turn import first_turn
@@ -33,4 +33,4 @@ class PPG:
         if not queries:
             return []
         texts = [ask_prompts(query.phrase, self.positive, self.negative, self.mllm.dialect) for query in queries]
-        return first_turn(self.mllm, queries, texts, read_prompts)[1]
+        return first_turn(self.mllm, queries, texts, parse_prompts)[1]

@@ -13,10 +13,10 @@ from dataclasses import replace
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Point
 from sam4mllm.language.messages import Reply
-from sam4mllm.language.templates import ask_points, read_labels
+from sam4mllm.language.templates import ask_points, parse_labels
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then, shared
+from sam4mllm.prompters.points import Layout, Thresholds, ask_boxes_and_points, classify_points, shared
 
 
 class PQPP:
@@ -47,19 +47,19 @@ class PQPP:
     ) -> None:
         if ask not in ("one", "list"):
             raise UserError(f"unknown value for ask, {ask!r}: choose from one, list")
-        self.mllm, self.layout, self.sure, self.ask = mllm, Layout(layout, points), Sure(sure_yes, sure_no), ask
+        self.mllm, self.layout, self.sure, self.ask = mllm, Layout(layout, points), Thresholds(sure_yes, sure_no), ask
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query; ``asked`` holds every point with an answer, including the uncertain ones."""
         ask = self._ask_each if self.ask == "one" else self._ask_lists
-        return self.sure.of_each(boxes_then(self.mllm, queries, ask))
+        return self.sure.keep_certain(ask_boxes_and_points(self.mllm, queries, ask))
 
     def _ask_each(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
         points = [
             [(index, point) for index, prompt in enumerate(prompting.prompts) for point in self.layout.lay(prompt.box)]
             for prompting in boxes
         ]
-        return ask_each(chat, self.mllm.dialect, phrases, boxes, points)
+        return classify_points(chat, self.mllm.dialect, phrases, boxes, points)
 
     def _ask_lists(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
         """One turn per object. An image with fewer objects than another gets no text in the later turns."""
@@ -83,7 +83,7 @@ class PQPP:
 
 def _add_answers(prompting: Prompting, index: int, points: Sequence[Point], reply: Reply) -> Prompting:
     """Add the answers in a reply about the points of object ``index``; points without an answer are left out."""
-    labels = read_labels(reply.text, len(points))
+    labels = parse_labels(reply.text, len(points))
     answers = [
         Asked(index, point.x, point.y, float(label))
         for point, label in zip(points, labels, strict=True)

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import read_samples
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.diagnose import diagnose_set
-from sam4mllm.protocols.measure import predictions_at
+from sam4mllm.protocols.measure import predictions_file
 from sam4mllm.protocols.protocol import Protocol
 from sam4mllm.report.page import write_page
 from sam4mllm.runtime.progress import progress, warn
 
 
 def diagnosed(
-    protocol: Protocol, samples: Path, predictions: Path, drawer: Recipe, bootstrap: Bootstrap
+    protocol: Protocol, samples: Path, predictions: Path, drawer: PipelineConfig, bootstrap: Bootstrap
 ) -> Iterator[str]:
     """Yields the error breakdown of each split as Markdown, after writing its files.
 
@@ -42,7 +42,7 @@ def diagnosed(
         drawer.device.split(",")[0] if drawer.device else None
     )  # of several devices, which are meant for workers, use the first
     for place in protocol.places:
-        file = predictions_at(predictions, place)
+        file = predictions_file(predictions, place)
         if file.exists():
             split_samples, entries, page = (
                 read_samples(samples / place),

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import read_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.pairing import EvaluatedSet
-from sam4mllm.evaluation.scores import Scores, count_at, scores_of
+from sam4mllm.evaluation.scores import Scores, evaluate_file, scores_of
 from sam4mllm.prediction.run import FAILED, predict_set
 from sam4mllm.prompters.load import ORACLE
 from sam4mllm.protocols.protocol import Protocol
@@ -30,14 +30,14 @@ from sam4mllm.runtime.progress import progress
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ProtocolScores:
     """Our scores by part, and the reason for each part without scores."""
 
     scores: Mapping[str, Scores]
     missing: Mapping[str, str]
 
 
-def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bootstrap) -> Measured:
+def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bootstrap) -> ProtocolScores:
     """Scores every part of a protocol that has predictions.
 
     Args:
@@ -59,16 +59,16 @@ def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bo
             missing[part.name] = evaluated
         else:
             scores[part.name] = scores_of(evaluated, bootstrap)
-    return Measured(scores, missing)
+    return ProtocolScores(scores, missing)
 
 
-def samples_at(samples: Path, place: str) -> Path | None:
+def samples_folder(samples: Path, place: str) -> Path | None:
     """The folder with the samples of a split, or None if it does not exist."""
     folder = samples / place
     return folder if folder.is_dir() else None
 
 
-def predictions_at(predictions: Path, place: str) -> Path:
+def predictions_file(predictions: Path, place: str) -> Path:
     """The prediction file of a split, which may not exist."""
     return predictions / f"{place}.jsonl"
 
@@ -76,14 +76,14 @@ def predictions_at(predictions: Path, place: str) -> Path:
 def _evaluate_splits(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, EvaluatedSet | str]]:
     """Yields each split with its evaluated samples, or with the reason why there are none."""
     for place in protocol.places:
-        folder, file = samples_at(samples, place), predictions_at(predictions, place)
+        folder, file = samples_folder(samples, place), predictions_file(predictions, place)
         if not file.exists():
             yield place, f"no predictions at {file}"
         elif folder is None:
             raise UserError(f"there are predictions at {file}, but no samples at {samples / place}")
         else:
             try:
-                yield place, count_at(read_samples(folder).samples, file, protocol.profile)
+                yield place, evaluate_file(read_samples(folder).samples, file, protocol.profile)
             except UserError as error:
                 raise UserError(f"{place}: {error}") from error
 
@@ -95,7 +95,7 @@ def _select_kind(evaluated: EvaluatedSet, kind: str | None) -> EvaluatedSet | st
 
 def predict_missing(
     protocol: Protocol,
-    recipe: Recipe,
+    recipe: PipelineConfig,
     samples: Path,
     predictions: Path,
     batch_size: int,
@@ -107,7 +107,7 @@ def predict_missing(
     Raises:
         UserError: if there are no samples of the protocol; as `predict_set` does.
     """
-    folders = {place: folder for place in protocol.places if (folder := samples_at(samples, place)) is not None}
+    folders = {place: folder for place in protocol.places if (folder := samples_folder(samples, place)) is not None}
     if not folders:
         raise UserError(f"no samples of {protocol.name} in {samples}: prepare one of {', '.join(protocol.places)}")
     recipe.check(truth=True)
@@ -120,7 +120,7 @@ def predict_missing(
         errors = predict_set(
             recipe,
             split_samples,
-            predictions_at(predictions, place),
+            predictions_file(predictions, place),
             batch_size,
             progress,
             shared,

@@ -21,7 +21,7 @@ MARKS: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedScores:
     """The published scores of one method.
 
     Attributes:
@@ -39,7 +39,7 @@ class Published:
     contested: str = ""
 
 
-def published(protocol: Protocol, file: Path = FILE) -> list[Published]:
+def published(protocol: Protocol, file: Path = FILE) -> list[PublishedScores]:
     """The lines of a protocol that may be printed, in the order of the file.
 
     Raises:
@@ -50,7 +50,7 @@ def published(protocol: Protocol, file: Path = FILE) -> list[Published]:
     return [line for line in lines if line.mark != RECALLED]
 
 
-def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
+def _line(protocol: Protocol, line: dict[str, Any]) -> PublishedScores:
     columns = {name: value for name, value in line.items() if name not in ("method", "mark", "read", "contested")}
     if (
         line["mark"] not in (*MARKS, RECALLED)
@@ -68,4 +68,4 @@ def _line(protocol: Protocol, line: dict[str, Any]) -> Published:
                 numbers[part.name, metric] = float(value)
     if not all(0 <= value <= 100 for value in numbers.values()):
         raise ValueError(f"published numbers must be in percent, 0..100: {line}")
-    return Published(line["method"], line["mark"], line["read"], numbers, line.get("contested", ""))
+    return PublishedScores(line["method"], line["mark"], line["read"], numbers, line.get("contested", ""))

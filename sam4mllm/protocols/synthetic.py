@@ -17,15 +17,15 @@ from pathlib import Path
 
 import typer
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.diagnose import diagnose_set
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.run import predict_set
-from sam4mllm.protocols.synthetic_tables import Found, shares_its_box, tables, told
-from sam4mllm.protocols.ways import WAYS, Way
+from sam4mllm.protocols.synthetic_tables import Found, has_ambiguous_box, tables, told
+from sam4mllm.protocols.ways import WAYS, Method
 from sam4mllm.report.page import write_page
 from sam4mllm.runtime.files import check_folder, write_text
 from sam4mllm.runtime.progress import progress
@@ -39,14 +39,14 @@ PROFILE = "rela"  # of breakdowns and page: the only one of the three profiles t
 PAGE = ("calibrated", "ppg")
 
 
-def recipe_of(way: Way) -> Recipe:
+def recipe_of(way: Method) -> PipelineConfig:
     """The configuration that runs a method with the embedded models."""
     mllm = "" if way.prompter == "oracle" else TINY
     adapter = str(EMBEDDED / way.adapter) if way.adapter else None
-    return Recipe(TINY, mllm, way.prompter, way.options, adapter, device="cpu")
+    return PipelineConfig(TINY, mllm, way.prompter, way.options, adapter, device="cpu")
 
 
-def ways_named(names: Sequence[str]) -> dict[str, Way]:
+def ways_named(names: Sequence[str]) -> dict[str, Method]:
     """The methods with these names, in the order of `WAYS`.
 
     Raises:
@@ -58,7 +58,7 @@ def ways_named(names: Sequence[str]) -> dict[str, Way]:
     return {name: way for name, way in WAYS.items() if name in names}
 
 
-def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootstrap, ambiguous: bool = False) -> str:
+def evaluate(home: Path, scenes: int, ways: Mapping[str, Method], bootstrap: Bootstrap, ambiguous: bool = False) -> str:
     """Writes samples, predictions, breakdowns and tables to ``home``, and returns the tables.
 
     Args:
@@ -74,7 +74,7 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootst
     check_folder(home)
     samples = write_scenes(home, "test", scenes, LEVEL)
     if ambiguous:
-        samples = SampleSet(tuple(filter(shares_its_box, samples)), samples.images)
+        samples = SampleSet(tuple(filter(has_ambiguous_box, samples)), samples.images)
     results = {name: answered(name, recipe_of(way), samples, home) for name, way in ways.items()}
     text = tables(samples.samples, results, bootstrap) + told(ways, results)
     write_text(home / "tables.md", text)
@@ -86,7 +86,7 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Way], bootstrap: Bootst
     return text
 
 
-def answered(name: str, recipe: Recipe, samples: SampleSet, home: Path) -> Found:
+def answered(name: str, recipe: PipelineConfig, samples: SampleSet, home: Path) -> Found:
     """Predicts and diagnoses all samples with one method; existing predictions are kept."""
     file = home / f"{name}.jsonl"
     typer.echo(f"{name}: {len(samples)} samples", err=True)

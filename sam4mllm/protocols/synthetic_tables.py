@@ -12,7 +12,7 @@ from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.differences import difference
 from sam4mllm.evaluation.scores import score, table
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.protocols.ways import Way
+from sam4mllm.protocols.ways import Method
 from sam4mllm.synthetic.shards import AMBIGUOUS
 
 AGAINST = (("ppg", "box"), ("pqpp", "box"), ("pqpp", "ppg"), ("calibrated", "ppg"), ("calibrated", "pqpp"))
@@ -35,7 +35,7 @@ class Part:
     holds: Callable[[Sample], bool]
 
 
-def shares_its_box(sample: Sample) -> bool:
+def has_ambiguous_box(sample: Sample) -> bool:
     """Whether the target's box is ambiguous: its IoU with the box of another figure is .6 or more."""
     return sample.id.endswith(AMBIGUOUS)
 
@@ -44,7 +44,7 @@ PARTS = (
     Part("RES: one target", "lavt", lambda sample: sample.kind == "phrase" and len(sample.masks) == 1),
     Part("GRES: one target, several, or none", "rela", lambda sample: sample.kind == "phrase"),
     Part("Reasoning: one target, named by its use", "lisa", lambda sample: sample.kind == "sentence"),
-    Part("Ambiguous: a target shares its box with another figure", "rela", shares_its_box),
+    Part("Ambiguous: a target shares its box with another figure", "rela", has_ambiguous_box),
 )
 
 
@@ -83,7 +83,7 @@ def apart(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Predicti
     return "\n".join([title, *lines]) if lines else ""
 
 
-def told(ways: Mapping[str, Way], results: Mapping[str, Found]) -> str:
+def told(ways: Mapping[str, Method], results: Mapping[str, Found]) -> str:
     """A list of the methods with descriptions, and the number of questions per box if there are any."""
     lines = []
     for name, way in ways.items():

@@ -16,9 +16,9 @@ from typing import Any
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.scores import ORACLE, Scores, markdown, table
-from sam4mllm.protocols.measure import Measured, measured
+from sam4mllm.protocols.measure import ProtocolScores, measured
 from sam4mllm.protocols.protocol import Protocol
-from sam4mllm.protocols.published import MARKS, Published, published
+from sam4mllm.protocols.published import MARKS, PublishedScores, published
 
 NONE = "–"
 CONTESTED = "‡"
@@ -26,7 +26,7 @@ SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†"})
 _TEX_SIGNS = {"†": r"$^\dagger$", CONTESTED: r"$^\ddagger$", NONE: "--"}
 
 
-def as_markdown(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
+def as_markdown(protocol: Protocol, lines: Sequence[PublishedScores], ours: ProtocolScores, name: str) -> str:
     """The table, its notes, and the details of our scores."""
     header = ["method", *_columns(protocol)]
     cells = [header, ["---", *["---:"] * (len(header) - 1)], *_cells(protocol, lines, ours, name)]
@@ -37,7 +37,7 @@ def as_markdown(protocol: Protocol, lines: Sequence[Published], ours: Measured, 
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def as_latex(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
+def as_latex(protocol: Protocol, lines: Sequence[PublishedScores], ours: ProtocolScores, name: str) -> str:
     """The table as a `tabular` for booktabs; notes and signatures are comments above it."""
     rows = [["method", *_columns(protocol)], *_cells(protocol, lines, ours, name)]
     lines_of_cells = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows]
@@ -49,7 +49,7 @@ def as_latex(protocol: Protocol, lines: Sequence[Published], ours: Measured, nam
     return "\n".join([*comments, *body, r"\end{tabular}"]) + "\n"
 
 
-def as_json(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> str:
+def as_json(protocol: Protocol, lines: Sequence[PublishedScores], ours: ProtocolScores, name: str) -> str:
     """The table as JSON: published scores in percent as printed, ours as shares of 1."""
     document: dict[str, Any] = {
         "protocol": protocol.name,
@@ -70,7 +70,7 @@ def as_json(protocol: Protocol, lines: Sequence[Published], ours: Measured, name
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-Format = Callable[[Protocol, Sequence[Published], Measured, str], str]
+Format = Callable[[Protocol, Sequence[PublishedScores], ProtocolScores, str], str]
 FORMATS: Mapping[str, Format] = MappingProxyType({"markdown": as_markdown, "latex": as_latex, "json": as_json})
 
 
@@ -101,7 +101,7 @@ def _columns(protocol: Protocol) -> list[str]:
     return [f"{part.name} {metric}" for part in protocol.parts for metric in protocol.metrics]
 
 
-def _cells(protocol: Protocol, lines: Sequence[Published], ours: Measured, name: str) -> list[list[str]]:
+def _cells(protocol: Protocol, lines: Sequence[PublishedScores], ours: ProtocolScores, name: str) -> list[list[str]]:
     """One row per published method, then ours."""
     places = [(part.name, metric) for part in protocol.parts for metric in protocol.metrics]
     rows = [
@@ -123,11 +123,11 @@ def _format_score(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def _signs(line: Published) -> str:
+def _signs(line: PublishedScores) -> str:
     return SIGNS[line.mark] + (CONTESTED if line.contested else "")
 
 
-def _notes(lines: Sequence[Published], ours: Measured) -> list[str]:
+def _notes(lines: Sequence[PublishedScores], ours: ProtocolScores) -> list[str]:
     marks = dict.fromkeys(line.mark for line in lines)
     notes = [f"{SIGNS[mark]} {MARKS[mark]}" for mark in marks]
     notes += [f"{CONTESTED} {line.method}: {line.contested}" for line in lines if line.contested]

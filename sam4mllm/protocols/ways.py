@@ -10,7 +10,7 @@ Value = str | int | float
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Method:
     """A prompting method with its adapter and options.
 
     Attributes:
@@ -26,11 +26,11 @@ class Way:
     options: Mapping[str, Value]
 
 
-def _way(says: str, prompter: str, adapter: str | None = None, **options: Value) -> Way:
-    return Way(says, prompter, adapter, options)
+def _way(says: str, prompter: str, adapter: str | None = None, **options: Value) -> Method:
+    return Method(says, prompter, adapter, options)
 
 
-WAYS: Mapping[str, Way] = MappingProxyType(
+WAYS: Mapping[str, Method] = MappingProxyType(
     {
         "zero-shot": _way("the box of the base model", "box"),
         "verified": _way("the box of the base model, and interior points that it verified", "verified"),

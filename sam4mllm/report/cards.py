@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sam4mllm.data.samples import Sample, SampleSet
-from sam4mllm.evaluation.attribution import signed
+from sam4mllm.evaluation.attribution import format_signed
 from sam4mllm.evaluation.oracle_swaps import STAGES, changed
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.images.overlay import overlay
@@ -143,7 +143,7 @@ def _facts(sample: Sample, run: Run) -> list[str]:
     facts += [f"{positive} positive, {len(points) - positive} negative points"] if points else []
     facts += [f"of {len(prediction.asked)} asked"] if prediction.asked else []
     entry = run.ledger.get(sample.id)
-    facts += [f"{stage} {signed(loss)}" for stage, loss in entry.lost.items()] if entry else []
+    facts += [f"{stage} {format_signed(loss)}" for stage, loss in entry.lost.items()] if entry else []
     return facts
 
 

@@ -10,11 +10,11 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation import attribution
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import profile_named
-from sam4mllm.evaluation.pairing import Places, by_label
+from sam4mllm.evaluation.pairing import Locations, by_label
 from sam4mllm.evaluation.scores import compared, percent, scores_of, warnings
 from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.prediction.store import with_beside
+from sam4mllm.prediction.store import prediction_paths
 from sam4mllm.report.cards import draw_sections, select_samples
 from sam4mllm.report.html import ChartGrid, FoldedList, PagePart, Tiles, render_page
 from sam4mllm.report.run import Run
@@ -146,7 +146,7 @@ def write_page(
     for stratum in by:
         subsets_named(stratum)
     profile_named(profile)
-    inputs = [file for predictions, _ in files for file in with_beside(predictions)]
+    inputs = [file for predictions, _ in files for file in prediction_paths(predictions)]
     check_file(out, read=[*inputs, *(diagnosis for _, diagnosis in files if diagnosis)])
     names = _name_runs([predictions for predictions, _ in files])
     runs = [
@@ -157,7 +157,7 @@ def write_page(
             profile,
             bootstrap,
             attribution.read_breakdowns(diagnosis) if diagnosis else None,
-            Places(predictions),
+            Locations(predictions),
         )
         for run_name, (predictions, diagnosis) in zip(names, files, strict=True)
     ]

@@ -10,7 +10,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import profile_named
-from sam4mllm.evaluation.pairing import EvaluatedSet, Places, evaluate_set
+from sam4mllm.evaluation.pairing import EvaluatedSet, Locations, evaluate_set
 from sam4mllm.evaluation.reliability import Reliability, answered, reliability
 from sam4mllm.evaluation.scores import Scores, scores_of
 from sam4mllm.prediction.record import Prediction
@@ -47,7 +47,7 @@ class Run:
         profile: str,
         bootstrap: Bootstrap,
         entries: Sequence[ErrorBreakdown] | None = None,
-        places: Places | None = None,
+        places: Locations | None = None,
     ) -> Run:
         """Scores predictions and joins them with their diagnosis.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sam4mllm.evaluation.attribution import ErrorBreakdown, means, points, signed, touched
+from sam4mllm.evaluation.attribution import ErrorBreakdown, count_changed, format_signed, means, points
 from sam4mllm.evaluation.oracle_swaps import STAGES
 from sam4mllm.evaluation.pairing import BOX
 from sam4mllm.evaluation.scores import Scores, percent
@@ -64,7 +64,10 @@ def tabulate_losses(title: str, groups: Mapping[str, Sequence[ErrorBreakdown]]) 
     """
     losses = {name: means(entries) for name, entries in groups.items()}
     rows = [
-        [stage, *(f"{signed(loss[stage])} ({touched(groups[name], stage)})" for name, loss in losses.items())]
+        [
+            stage,
+            *(f"{format_signed(loss[stage])} ({count_changed(groups[name], stage)})" for name, loss in losses.items()),
+        ]
         for stage in STAGES
         if any(entry.lost.get(stage) for entries in groups.values() for entry in entries)
     ]

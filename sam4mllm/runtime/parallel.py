@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-from sam4mllm.errors import UserError, hush
+from sam4mllm.errors import UserError, silence_library_warnings
 
 RAY_TIMEOUT = 10.0
 """Seconds that a Ray cluster has to accept a connection."""
@@ -212,7 +212,7 @@ class _Worker:
 def _serve(connection: Connection, device: str | None) -> None:
     """Receives a job and then its parts, and sends their results, until the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    hush()
+    silence_library_warnings()
     try:
         worker = _Worker(connection.recv(), device)
         while True:

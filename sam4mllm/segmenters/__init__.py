@@ -26,7 +26,7 @@ class ScoredMask:
 
 
 @dataclass(frozen=True, slots=True)
-class Takes:
+class Capabilities:
     """The prompts that a segmenter supports in addition to a box."""
 
     points: bool = True
@@ -41,7 +41,8 @@ class Scene(Protocol):
         """One mask per prompt, in order, at the size of the original image. Prompts do not affect each other.
 
         Raises:
-            UserError: if the segmenter does not support a prompt (see `Takes`). Points are never dropped silently.
+            UserError: if the segmenter does not support a prompt (see `Capabilities`). Points are never
+                dropped silently.
         """
         ...
 
@@ -82,7 +83,7 @@ class Segmenter(Protocol):
     """A promptable segmenter."""
 
     @property
-    def takes(self) -> Takes:
+    def takes(self) -> Capabilities:
         """The prompts that it supports; others are refused."""
         ...
 
@@ -91,7 +92,7 @@ class Segmenter(Protocol):
         ...
 
 
-def refuse_beyond(takes: Takes, prompts: Sequence[Prompt], name: str) -> None:
+def check_supported(takes: Capabilities, prompts: Sequence[Prompt], name: str) -> None:
     """Check that a segmenter supports these prompts.
 
     Raises:

@@ -8,13 +8,13 @@ import numpy as np
 
 from sam4mllm.geometry.prompts import Box, Image, Mask, Prompt
 from sam4mllm.geometry.sampling import pixels
-from sam4mllm.segmenters import ScoredMask, Takes, refuse_beyond
+from sam4mllm.segmenters import Capabilities, ScoredMask, check_supported
 
 
 class BoxSegmenter:
     """Fills each box. It refuses points, because it would ignore them."""
 
-    takes = Takes(points=False, negative_points=False)
+    takes = Capabilities(points=False, negative_points=False)
 
     def embed(self, image: Image) -> BoxScene:
         """The image's size as a scene."""
@@ -33,7 +33,7 @@ class BoxScene:
         Raises:
             UserError: if a prompt has points.
         """
-        refuse_beyond(BoxSegmenter.takes, prompts, "box")
+        check_supported(BoxSegmenter.takes, prompts, "box")
         return [ScoredMask(fill(prompt.box, self.height, self.width), 1.0) for prompt in prompts]
 
 

@@ -20,7 +20,7 @@ from sam4mllm.segmenters import ScoredMask
 _PIXELS = 2**25
 """The number of mask pixels to enlarge at once: 128 MiB of floats."""
 
-MULTIPLE = 8
+GROUP_MULTIPLE = 8
 """Groups of drafts are padded to a multiple of this size, so that a draft does not depend on the rest of its group:
 matrix products round differently in rows beyond a full block. Measured with five model classes on AVX-512; the largest
 difference without padding is 1e-5 of a logit."""
@@ -78,7 +78,7 @@ def pick_best(
     return logits[rows, chosen], scores[rows, chosen].clamp(0, 1).tolist()
 
 
-def in_order(
+def merge_groups(
     groups: Iterable[tuple[Sequence[int], tuple[Float[Tensor, "_ h w"], list[float]]]],
 ) -> tuple[Float[Tensor, "n h w"], list[float]]:
     """The results of `pick_best` for each group, in the order of the prompts and without the groups' padding."""
@@ -89,7 +89,7 @@ def in_order(
     return logits[order.to(logits.device)], [scores[row] for row in order.tolist()]
 
 
-def on_device(model: Any, device: str | None) -> Any:
+def move_to_device(model: Any, device: str | None) -> Any:
     """The model on a device; by default CUDA if available, else the CPU.
 
     Raises:

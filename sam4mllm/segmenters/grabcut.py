@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Image, Mask, Point, Prompt, box_iou, box_of
+from sam4mllm.geometry.prompts import Box, Image, Mask, Point, Prompt, bounding_box, box_iou
 from sam4mllm.geometry.sampling import pixels
-from sam4mllm.segmenters import ScoredMask, Takes, refuse_beyond
+from sam4mllm.segmenters import Capabilities, ScoredMask, check_supported
 
 _MARGIN = 0.1
 """Width of the surroundings that are used as background, as a fraction of the box's sides: a narrow ring."""
@@ -51,7 +51,7 @@ class GrabCutSegmenter:
         UserError: if the size or the number of iterations is below 1.
     """
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self, size: int = 192, iterations: int = 1) -> None:
         if size < 1 or iterations < 1:
@@ -75,7 +75,7 @@ class GrabCutScene:
         A box between pixel centres or outside the image counts as the nearest pixel, so a mask is empty only if
         negative points remove everything.
         """
-        refuse_beyond(GrabCutSegmenter.takes, prompts, "grabcut")
+        check_supported(GrabCutSegmenter.takes, prompts, "grabcut")
         return [self._cut(prompt) for prompt in prompts]
 
     def _cut(self, prompt: Prompt) -> ScoredMask:
@@ -87,7 +87,7 @@ class GrabCutScene:
         mask = np.zeros((height, width), dtype=bool)
         mask[view.rows, view.columns] = view.enlarge(_run_grab_cut(small, labels, self.iterations))
         _keep_to(mask, box, prompt.points, reach=max(1.0, _RADIUS * max(box.width, box.height)))
-        mask_box = box_of(mask)
+        mask_box = bounding_box(mask)
         return ScoredMask(mask, box_iou(mask_box, box) if mask_box else 0.0)
 
 

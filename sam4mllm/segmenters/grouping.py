@@ -17,7 +17,7 @@ from sam4mllm.geometry.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class PromptGroup:
     """Prompts with the same number of points.
 
     Attributes:
@@ -33,7 +33,9 @@ class Group:
     labels: Int64[np.ndarray, "n p"]
 
 
-def groups(prompts: Sequence[Prompt], scale: tuple[float, float], most: int, multiple: int = 1) -> Iterator[Group]:
+def groups(
+    prompts: Sequence[Prompt], scale: tuple[float, float], most: int, multiple: int = 1
+) -> Iterator[PromptGroup]:
     """Split the prompts into groups with the same number of points. Each prompt is in exactly one group.
 
     Args:
@@ -52,11 +54,11 @@ def groups(prompts: Sequence[Prompt], scale: tuple[float, float], most: int, mul
             yield _group([prompts[row] for row in padded], tuple(chunk), count, np.array(scale))
 
 
-def _group(prompts: Sequence[Prompt], rows: tuple[int, ...], count: int, scale: Float[np.ndarray, "2"]) -> Group:
+def _group(prompts: Sequence[Prompt], rows: tuple[int, ...], count: int, scale: Float[np.ndarray, "2"]) -> PromptGroup:
     corners = np.array([prompt.box.xyxy for prompt in prompts]).reshape(-1, 2, 2)
     points = np.array([[(point.x, point.y) for point in prompt.points] for prompt in prompts])
     labels = np.array([[point.positive for point in prompt.points] for prompt in prompts])
-    return Group(
+    return PromptGroup(
         rows,
         (corners * scale - 0.5).reshape(-1, 4).astype(np.float32),
         (points.reshape(len(prompts), count, 2) * scale - 0.5).astype(np.float32),

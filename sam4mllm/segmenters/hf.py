@@ -22,9 +22,9 @@ from transformers.models.auto.modeling_auto import (
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Prompt
-from sam4mllm.segmenters import ScoredMask, Takes
-from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, pick_best
-from sam4mllm.segmenters.grouping import Group, groups
+from sam4mllm.segmenters import Capabilities, ScoredMask
+from sam4mllm.segmenters.decoding import GROUP_MULTIPLE, LogitDrafts, merge_groups, move_to_device, pick_best
+from sam4mllm.segmenters.grouping import PromptGroup, groups
 
 
 class HfSegmenter:
@@ -37,7 +37,7 @@ class HfSegmenter:
         most: the maximum number of prompts in one call of the decoder.
     """
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self, model: Any, processor: Any, multimask: bool = True, most: int = 32) -> None:
         self.model, self.processor, self.multimask, self.most = model.eval(), processor, multimask, most
@@ -77,7 +77,7 @@ class HfSegmenter:
             raise UserError(f"the segmenter {str(name)!r} does not load: {_first_line(error)}") from error
         if info["missing_keys"]:  # they would be random, and every mask with them
             raise UserError(f"the segmenter {str(name)!r} lacks weights, such as {min(info['missing_keys'])}")
-        return cls(on_device(model, device), processor, multimask)
+        return cls(move_to_device(model, device), processor, multimask)
 
     def embed(self, image: Image) -> HfScene:
         """Encode the image, once for all prompts.
@@ -131,7 +131,7 @@ class HfScene:
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
         """One draft per prompt, independent of the other prompts; at least one prompt."""
-        return self._drafts(prompts, MULTIPLE)
+        return self._drafts(prompts, GROUP_MULTIPLE)
 
     @torch.inference_mode()
     def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
@@ -139,7 +139,7 @@ class HfScene:
         for group in groups(prompts, self._scale, self._segmenter.most, multiple):
             output = self._decode(group)
             outputs.append((group.rows, pick_best(output.pred_masks[0].float(), output.iou_scores[0].float())))
-        logits, scores = in_order(outputs)
+        logits, scores = merge_groups(outputs)
         height, width = self._sizes["original_sizes"][0].tolist()
         # a processor that does not pad resizes the image to the whole input
         image_size = (
@@ -148,7 +148,7 @@ class HfScene:
         image_share = (image_size[0] / self._canvas[0], image_size[1] / self._canvas[1])
         return LogitDrafts(logits, scores, image_share, (height, width), self._enlarge)
 
-    def _decode(self, group: Group) -> Any:
+    def _decode(self, group: PromptGroup) -> Any:
         model = self._segmenter.model
         prompts = {"input_boxes": group.boxes}
         if group.points.size:

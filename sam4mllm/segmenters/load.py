@@ -31,7 +31,7 @@ def check_segmenter(spec: str, single_mask: bool = False) -> None:
         )
 
 
-def check_segmenter_alone(spec: str, device: str | None, dtype: str) -> None:
+def check_segmenter_device(spec: str, device: str | None, dtype: str) -> None:
     """Check the device and dtype of a segmenter that is used without an MLLM.
 
     Raises:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Prompt
-from sam4mllm.segmenters import ScoredMask, Takes
-from sam4mllm.segmenters.decoding import MULTIPLE, LogitDrafts, in_order, on_device, pick_best
-from sam4mllm.segmenters.grouping import Group, groups
+from sam4mllm.segmenters import Capabilities, ScoredMask
+from sam4mllm.segmenters.decoding import GROUP_MULTIPLE, LogitDrafts, merge_groups, move_to_device, pick_best
+from sam4mllm.segmenters.grouping import PromptGroup, groups
 
 MODELS = ("vit_b", "vit_l", "vit_h")
 
@@ -31,7 +31,7 @@ class SamSegmenter:
         most: the maximum number of prompts in one call of the decoder.
     """
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self, model: Any, multimask: bool = True, most: int = 32) -> None:
         self.model, self.multimask, self.most = model.eval(), multimask, most
@@ -60,7 +60,7 @@ class SamSegmenter:
             sam.load_state_dict(weights)
         except RuntimeError as error:  # its message lists every tensor
             raise UserError(f"{checkpoint} does not hold the weights of a {model}") from error
-        return cls(on_device(sam, device), multimask)
+        return cls(move_to_device(sam, device), multimask)
 
     def embed(self, image: Image) -> SamScene:
         """Encode the image, once for all prompts.
@@ -100,17 +100,17 @@ class SamScene:
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
         """One draft per prompt, independent of the other prompts; at least one prompt."""
-        return self._drafts(prompts, MULTIPLE)
+        return self._drafts(prompts, GROUP_MULTIPLE)
 
     @torch.inference_mode()
     def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
         scale = (self._seen[1] / self._size[1], self._seen[0] / self._size[0])
         batches = groups(prompts, scale, self._segmenter.most, multiple)
-        logits, scores = in_order((group.rows, pick_best(*self._decode(group))) for group in batches)
+        logits, scores = merge_groups((group.rows, pick_best(*self._decode(group))) for group in batches)
         side = self._segmenter.model.image_encoder.img_size
         return LogitDrafts(logits, scores, (self._seen[0] / side, self._seen[1] / side), self._size, self._enlarge)
 
-    def _decode(self, group: Group) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
+    def _decode(self, group: PromptGroup) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
         """The logits of each prompt's masks at the decoder's size, and their predicted IoUs."""
         sam = self._segmenter.model
         boxes, points, labels = (

@@ -18,17 +18,17 @@ from sam4mllm.synthetic.phrases import (
     RELATIONS,
     RIDDLES,
     SIDES,
-    All,
-    Noun,
+    AllObjects,
+    Description,
+    ObjectAtSide,
     Pair,
     Phrase,
+    RelatedObject,
+    SingleObject,
     Targets,
-    The,
-    TheAt,
-    TheBy,
-    related,
+    has_relation,
 )
-from sam4mllm.synthetic.placing import ALIKE
+from sam4mllm.synthetic.placing import SAME_BOX_IOU
 
 Kind: TypeAlias = Literal["res", "several", "none", "reasoning"]
 KINDS: tuple[Kind, ...] = ("res", "several", "none", "reasoning")
@@ -43,8 +43,8 @@ class Expression:
         text: the phrase.
         targets: ascending indices of the figures that the phrase refers to; empty for kind "none".
         kind: "res" (one target), "several" targets, "none", or "reasoning" (one target, described by its use).
-        ambiguous: whether the visible box of a target and that of another figure have an IoU of `ALIKE` or more, so
-            that a box alone cannot distinguish them.
+        ambiguous: whether the visible box of a target and that of another figure have an IoU of `SAME_BOX_IOU` or more,
+            so that a box alone cannot distinguish them.
         phrase: the structure of the text.
     """
 
@@ -55,7 +55,7 @@ class Expression:
     phrase: Phrase
 
 
-class Describer:
+class PhraseGenerator:
     """Proposes phrases for the figures of one scene."""
 
     def __init__(self, figures: Sequence[Figure], rng: np.random.Generator) -> None:
@@ -66,12 +66,12 @@ class Describer:
         """A random choice with equal probabilities."""
         return choices[int(self.rng.integers(len(choices)))]
 
-    def noun(self, figure: Figure, full: bool = False) -> Noun:
+    def noun(self, figure: Figure, full: bool = False) -> Description:
         """A random selection of a figure's attributes, at least one of them; all attributes if ``full``."""
         shape, colour, size = self.rng.random(3) < (0.85, 0.6, 0.25)
         if full:
-            return Noun(figure.shape, figure.colour, figure.size)
-        return Noun(
+            return Description(figure.shape, figure.colour, figure.size)
+        return Description(
             figure.shape if shape or not (colour or size) else None,
             figure.colour if colour else None,
             figure.size if size else None,
@@ -87,20 +87,20 @@ class Describer:
         figure = self.figures[index]
         for draw in self.rng.random(TRIES):
             if draw < 0.5:
-                yield The(self.noun(figure))
+                yield SingleObject(self.noun(figure))
             elif draw < 0.68:
-                yield TheAt(self.noun(figure), self.one_of(SIDES))
+                yield ObjectAtSide(self.noun(figure), self.one_of(SIDES))
             else:
                 yield from self.relation(index)
-        yield The(self.noun(figure, full=True))
+        yield SingleObject(self.noun(figure, full=True))
 
     def relation(self, index: int) -> Iterator[Phrase]:
         """A true relation of a figure to another; rare relations (inside, in front of, behind) precede directions."""
         figure, anchor = self.figures[index], self.other(index)
-        relations = [name for name in RELATIONS if anchor is not figure and related(figure, name, anchor)]
+        relations = [name for name in RELATIONS if anchor is not figure and has_relation(figure, name, anchor)]
         if relations:
             rare = [name for name in relations if name not in SIDES]
-            yield TheBy(self.noun(figure), self.one_of(rare or relations), self.noun(anchor))
+            yield RelatedObject(self.noun(figure), self.one_of(rare or relations), self.noun(anchor))
 
     def several(self) -> Iterator[Phrase]:
         """Candidate phrases for two or more figures."""
@@ -109,8 +109,8 @@ class Describer:
             figure = self.figures[index]
             if draw < 0.6:
                 shape, colour = self.rng.random(2) < 0.5
-                noun = Noun(figure.shape if shape else None, figure.colour if colour else None)
-                yield All(noun, two=bool(draw < 0.25))
+                noun = Description(figure.shape if shape else None, figure.colour if colour else None)
+                yield AllObjects(noun, two=bool(draw < 0.25))
             else:
                 yield Pair(self.noun(figure), self.noun(self.other(index)))
 
@@ -120,27 +120,27 @@ class Describer:
             index = int(self.rng.integers(len(self.figures)))
             figure = self.figures[index]
             if draw < 0.55:
-                yield The(self.altered(index))
+                yield SingleObject(self.altered(index))
             elif draw < 0.65:
-                yield TheAt(self.altered(index), self.one_of(SIDES))
+                yield ObjectAtSide(self.altered(index), self.one_of(SIDES))
             elif draw < 0.8 and len(self.figures) > 1:
-                yield TheBy(self.noun(figure), self.one_of(tuple(RELATIONS)), self.noun(self.other(index)))
+                yield RelatedObject(self.noun(figure), self.one_of(tuple(RELATIONS)), self.noun(self.other(index)))
             elif draw < 0.88:
-                yield All(self.altered(index))
+                yield AllObjects(self.altered(index))
             else:
                 yield RIDDLES[int(self.rng.integers(len(RIDDLES)))]
-        yield The(Noun(*self.absent()))
+        yield SingleObject(Description(*self.absent()))
 
-    def altered(self, index: int) -> Noun:
+    def altered(self, index: int) -> Description:
         """A figure's shape and colour with one of them replaced, or with the wrong size."""
         figure, other = self.figures[index], self.other(index)
         draw, near = self.rng.random(2)
         borrow = near < 0.6 and other is not figure
         if draw < 0.45:
-            return Noun(figure.shape, other.colour if borrow else self.one_of(COLOURS))
+            return Description(figure.shape, other.colour if borrow else self.one_of(COLOURS))
         if draw < 0.9:
-            return Noun(other.shape if borrow else self.one_of(SHAPES), figure.colour)
-        return Noun(figure.shape, figure.colour, SIZES[figure.size == SIZES[0]])
+            return Description(other.shape if borrow else self.one_of(SHAPES), figure.colour)
+        return Description(figure.shape, figure.colour, SIZES[figure.size == SIZES[0]])
 
     def absent(self) -> tuple[str, str]:
         """A shape and a colour that no figure in the scene has."""
@@ -159,7 +159,7 @@ def describe(figures: Sequence[Figure], rng: np.random.Generator, kinds: Sequenc
 
     If no unambiguous phrase is found for a figure or a kind, it has no expression.
     """
-    propose = Describer(figures, rng)
+    propose = PhraseGenerator(figures, rng)
     plans: list[tuple[Kind, Iterator[Phrase], Callable[[Targets], bool]]] = []
     if "res" in kinds:
         plans += [("res", propose.res(i), frozenset({i}).__eq__) for i in range(len(figures))]
@@ -183,4 +183,4 @@ def describe(figures: Sequence[Figure], rng: np.random.Generator, kinds: Sequenc
 def ambiguous(figures: Sequence[Figure], targets: Sequence[int]) -> bool:
     """Whether a target shares its visible box with a figure that is not a target."""
     other_boxes = [figure.seen_box for index, figure in enumerate(figures) if index not in targets]
-    return any(box_iou(figures[index].seen_box, box) >= ALIKE for index in targets for box in other_boxes)
+    return any(box_iou(figures[index].seen_box, box) >= SAME_BOX_IOU for index in targets for box in other_boxes)

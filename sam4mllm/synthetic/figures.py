@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sam4mllm.geometry.prompts import Box, Mask, box_of
+from sam4mllm.geometry.prompts import Box, Mask, bounding_box
 
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "frame", "horseshoe", "bar")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
@@ -74,7 +74,7 @@ class Figure:
     @property
     def seen_box(self) -> Box:
         """The tightest box around the visible pixels."""
-        box = box_of(self.mask)
+        box = bounding_box(self.mask)
         return self.box if box is None else box
 
 
@@ -131,7 +131,7 @@ def local(pose: Pose, window: tuple[slice, slice]) -> tuple[Float[np.ndarray, "h
     return cosine * x + sine * y[:, None], cosine * y[:, None] - sine * x
 
 
-def window_of(pose: Pose, side: int) -> tuple[slice, slice]:
+def pixel_window(pose: Pose, side: int) -> tuple[slice, slice]:
     """The rows and columns that a figure can touch, clipped to an image of ``side`` x ``side`` pixels."""
     reach = pose.radius * 1.42  # a square's corner
     rows, columns = (slice(max(0, math.floor(c - reach)), min(side, math.ceil(c + reach))) for c in (pose.y, pose.x))
@@ -140,7 +140,7 @@ def window_of(pose: Pose, side: int) -> tuple[slice, slice]:
 
 def rasterise(pose: Pose, side: int) -> tuple[Mask, Mask | None]:
     """The masks of a figure and of its hole in an image of ``side`` x ``side`` pixels; the hole can be None."""
-    window = window_of(pose, side)
+    window = pixel_window(pose, side)
     u, v = local(pose, window)
     full = np.zeros((side, side), dtype=bool)
     full[window] = inside_outline(pose.shape, u, v, pose.bore)

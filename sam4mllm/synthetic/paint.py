@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 
 from sam4mllm.geometry.prompts import Image, Mask
-from sam4mllm.synthetic.figures import Pose, local, window_of
+from sam4mllm.synthetic.figures import Pose, local, pixel_window
 
 PALETTE = {
     "red": (214, 48, 44),
@@ -86,7 +86,7 @@ def _ground(side: int, rng: np.random.Generator) -> Image:
 def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Generator) -> None:
     """Paint a figure's visible pixels in place: its colour with jitter, texture and a gradient of light."""
     side = image.shape[0]
-    window = window_of(pose, side)
+    window = pixel_window(pose, side)
     height, width = window[0].stop - window[0].start, window[1].stop - window[1].start
     top, left = rng.integers(side, size=2)
     tile = _textures(side)[rng.integers(TEXTURES)][top : top + height, left : left + width]

@@ -46,7 +46,7 @@ class Phrase(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Noun:
+class Description:
     """A description of figures by attributes; None matches any value."""
 
     shape: str | None = None
@@ -71,10 +71,10 @@ class Noun:
 
 
 @dataclass(frozen=True, slots=True)
-class The:
+class SingleObject:
     """ "the red ring"."""
 
-    noun: Noun
+    noun: Description
 
     @property
     def text(self) -> str:
@@ -86,10 +86,10 @@ class The:
 
 
 @dataclass(frozen=True, slots=True)
-class TheAt:
+class ObjectAtSide:
     """ "the cross on the left": the leftmost of several, or the only one if it is in that part of the image."""
 
-    noun: Noun
+    noun: Description
     side: str
 
     @property
@@ -105,12 +105,12 @@ class TheAt:
 
 
 @dataclass(frozen=True, slots=True)
-class TheBy:
+class RelatedObject:
     """ "the square left of the blue cross"; ``relation`` is a key of `RELATIONS`."""
 
-    noun: Noun
+    noun: Description
     relation: str
-    anchor: Noun
+    anchor: Description
 
     @property
     def text(self) -> str:
@@ -122,7 +122,7 @@ class TheBy:
             return NOTHING if not anchors else None
         (anchor,) = anchors
         holds = {
-            index: related(figures[index], self.relation, figures[anchor])
+            index: has_relation(figures[index], self.relation, figures[anchor])
             for index in self.noun.matches(figures) - anchors
         }
         targets = frozenset(index for index, related_to_anchor in holds.items() if related_to_anchor)
@@ -130,10 +130,10 @@ class TheBy:
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class AllObjects:
     """ "all red shapes", or "both circles" if ``two``."""
 
-    noun: Noun
+    noun: Description
     two: bool = False
 
     @property
@@ -151,8 +151,8 @@ class All:
 class Pair:
     """ "the ring and the red cross"."""
 
-    first: Noun
-    second: Noun
+    first: Description
+    second: Description
 
     @property
     def text(self) -> str:
@@ -218,7 +218,7 @@ def _from_side(figure: Figure, side: str) -> float:
     return {"left": x, "right": 1 - x, "top": y, "bottom": 1 - y}[side]
 
 
-def related(figure: Figure, relation: str, anchor: Figure) -> bool | None:
+def has_relation(figure: Figure, relation: str, anchor: Figure) -> bool | None:
     """Whether a figure has this relation to another; None if that is debatable."""
     match relation:
         case "inside":

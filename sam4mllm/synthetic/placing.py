@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Int8
 
-from sam4mllm.geometry.prompts import Box, Mask, box_iou, box_of
+from sam4mllm.geometry.prompts import Box, Mask, bounding_box, box_iou
 from sam4mllm.synthetic.figures import BORES, COLOURS, HALF, RADII, SHAPES, TURNS, Figure, Pose, rasterise
 
-ALIKE = 0.6  # boxes with at least this IoU count as indistinguishable
+SAME_BOX_IOU = 0.6  # boxes with at least this IoU count as indistinguishable
 SEEN = 0.4  # the least visible fraction of a figure
 TRIES = 12
 TWINS = (
@@ -33,7 +33,7 @@ THIN = (0.78, 0.86)  # hole radius as a fraction of the radius, for a hole that 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
+class PlacedFigure:
     """A placed figure with all of its pixels, regardless of figures that cover it."""
 
     pose: Pose
@@ -53,7 +53,7 @@ class Canvas:
 
     def __init__(self, side: int, rng: np.random.Generator) -> None:
         self.side, self.rng = side, rng
-        self.placed: list[Placed] = []
+        self.placed: list[PlacedFigure] = []
         self.owner: Int8[np.ndarray, "s s"] = np.full((side, side), -1, dtype=np.int8)
 
     def fill(self, count: int, twins: float, nested: float) -> None:
@@ -85,7 +85,7 @@ class Canvas:
             if any(placed[under].colour == colour for under in np.unique(owner[full]) if under >= 0):
                 return False  # the outline between them would be invisible
             owner[full] = len(placed)
-            placed.append(Placed(pose, colour, size, full, hole))
+            placed.append(PlacedFigure(pose, colour, size, full, hole))
         counts = np.bincount((owner + 1).ravel(), minlength=len(placed) + 1)[1:]
         if any(count < SEEN * np.count_nonzero(figure.full) for count, figure in zip(counts, placed, strict=True)):
             return False
@@ -133,7 +133,7 @@ class Canvas:
         shift_x, shift_y = self.rng.uniform(-slack, slack, 2)
         return [(outer, "big"), (replace(inner, x=outer.x + float(shift_x), y=outer.y + float(shift_y)), "small")]
 
-    def colour(self, placed: Sequence[Placed], fresh: bool) -> str:
+    def colour(self, placed: Sequence[PlacedFigure], fresh: bool) -> str:
         """A random colour; an unused one if ``fresh``, otherwise sometimes one of an earlier figure."""
         used = [figure.colour for figure in placed]
         if used and not fresh and self.rng.random() < 0.35:
@@ -171,12 +171,12 @@ def _room(pose: Pose) -> float:
 
 
 def _box(mask: Mask) -> Box:
-    box = box_of(mask)
+    box = bounding_box(mask)
     assert box is not None  # a figure has a radius of several pixels and is inside the image
     return box
 
 
 def _same_box(first: Mask, second: Mask) -> bool:
     """Whether the boxes of two masks are indistinguishable; false if a mask is empty."""
-    a, b = box_of(first), box_of(second)
-    return a is not None and b is not None and box_iou(a, b) >= ALIKE
+    a, b = bounding_box(first), bounding_box(second)
+    return a is not None and b is not None and box_iou(a, b) >= SAME_BOX_IOU

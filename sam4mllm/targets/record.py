@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, new_shards, read_index, read_shards
+from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, read_index, read_shards, write_shards
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.runtime.files import write_text
@@ -73,7 +73,7 @@ class Target:
 def write_targets(targets: Iterable[Target], folder: Path, about: Mapping[str, Any]) -> None:
     """Make ``folder`` hold exactly ``targets``. The same targets and ``about`` give the same bytes.
 
-    All targets are read before anything is written. `sam4mllm.data.shards.new_shards` describes how a folder changes.
+    All targets are read before anything is written. `sam4mllm.data.shards.write_shards` describes how a folder changes.
 
     Args:
         targets: any number of targets, including none.
@@ -91,20 +91,20 @@ def write_targets(targets: Iterable[Target], folder: Path, about: Mapping[str, A
         raise UserError(
             f"{len(duplicates)} masks occur more than once, the first is mask {duplicates[0][1]} of {duplicates[0][0]}"
         )
-    write_rows(map(json_of, rows), folder, about)
+    write_target_rows(map(target_to_json, rows), folder, about)
 
 
-def write_rows(rows: Iterable[Mapping[str, Any]], folder: Path, about: Mapping[str, Any]) -> None:
-    """Like `write_targets`, for rows that `json_of` made from different masks. Few rows are in memory at once.
+def write_target_rows(rows: Iterable[Mapping[str, Any]], folder: Path, about: Mapping[str, Any]) -> None:
+    """Like `write_targets`, for rows that `target_to_json` made from different masks. Few rows are in memory at once.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    with new_shards(_KIND, rows, folder, {"about": dict(about)}, ROWS_PER_SHARD) as index:
+    with write_shards(_KIND, rows, folder, {"about": dict(about)}, ROWS_PER_SHARD) as index:
         write_text(folder / INDEX, index)
 
 
-def about_of(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
     """The settings that the targets of a folder were made with. No shard is read.
 
     Raises:
@@ -119,11 +119,11 @@ def read_targets(folder: Path) -> dict[tuple[str, int], Target]:
     Raises:
         UserError: if the folder holds no targets, targets of a newer version of this package, or damaged shards.
     """
-    _, targets = read_shards(_KIND, folder, target_of)
+    _, targets = read_shards(_KIND, folder, target_from_json)
     return {(target.sample_id, target.index): target for target in targets}
 
 
-def json_of(target: Target) -> dict[str, Any]:
+def target_to_json(target: Target) -> dict[str, Any]:
     """A target as the row of a shard, or as JSON."""
     prompts = [
         {
@@ -136,8 +136,8 @@ def json_of(target: Target) -> dict[str, Any]:
     return {"sample_id": target.sample_id, "index": target.index, "prompts": prompts, "ceiling": target.ceiling}
 
 
-def target_of(row: dict[str, Any]) -> Target:
-    """The target that `json_of` converted.
+def target_from_json(row: dict[str, Any]) -> Target:
+    """The target that `target_to_json` converted.
 
     Raises:
         UserError: if a box is invalid.

@@ -30,18 +30,26 @@ from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import weights
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import build_segmenter
-from sam4mllm.targets.record import INDEX, Target, about_of, json_of, read_targets, target_of, write_rows
+from sam4mllm.targets.record import (
+    INDEX,
+    Target,
+    read_about,
+    read_targets,
+    target_from_json,
+    target_to_json,
+    write_target_rows,
+)
 from sam4mllm.targets.search import Search, make_targets, report
 
 PARTS = "parts"
-DONE = "[0-9]*.json"
+FINISHED_PARTS = "[0-9]*.json"
 """The file names of finished parts."""
 PICTURES = 16
 """Images per part: at most this many are lost if a worker is killed, and each file must be worth its overhead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Searching:
+class SearchWork:
     """The work of a worker: builds a segmenter and searches parts.
 
     Attributes:
@@ -61,7 +69,7 @@ class Searching:
 def find_targets(
     samples: SampleSet,
     executor: Executor,
-    work: Searching,
+    work: SearchWork,
     out: Path,
     about: Mapping[str, Any],
     progress: Callable[[int], None] = lambda _: None,
@@ -84,7 +92,7 @@ def find_targets(
     parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
     with _locked_parts(out / PARTS):
         if (out / INDEX).is_file():
-            _check_same(about_of(out), about, out, out / INDEX)
+            _check_same(read_about(out), about, out, out / INDEX)
             shutil.rmtree(out / PARTS)
             return report(read_targets(out).values(), empty)
         _store_settings(out / PARTS, about)
@@ -92,12 +100,14 @@ def find_targets(
         _check_images(remaining.values())
         progress(_count_masks(part for number, part in parts.items() if number not in remaining))
         for number, targets in executor.run(work, remaining):
-            write_text(_part_file(out, number), json.dumps([json_of(target) for target in targets]))
+            write_text(_part_file(out, number), json.dumps([target_to_json(target) for target in targets]))
             progress(_count_masks([parts[number]]))
         for stale in out.glob(".targets*.part.*"):  # left by a run that was killed while writing shards
             stale.unlink()
-        write_rows((row for number in parts for row in _read_json(_part_file(out, number))), out, about)
-        summary = report((target_of(row) for number in parts for row in _read_json(_part_file(out, number))), empty)
+        write_target_rows((row for number in parts for row in _read_json(_part_file(out, number))), out, about)
+        summary = report(
+            (target_from_json(row) for number in parts for row in _read_json(_part_file(out, number))), empty
+        )
         shutil.rmtree(out / PARTS)
     return summary
 
@@ -134,14 +144,14 @@ def search_targets(
         "weights": weights(segmenter, "sam"),
         "sam4mllm": __version__,
     }
-    work = Searching(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    work = SearchWork(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
     with progress(sum(len(sample.masks) for sample in samples), "searched") as advance:
         return find_targets(samples, executor, work, out, about, advance)
 
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:
     """The samples with masks, by part number. All samples of one image are in one part."""
-    samples_by_image = samples.with_masks().by_picture()
+    samples_by_image = samples.with_masks().by_image()
     return {
         number: SampleSet(
             tuple(sample for image_samples in samples_by_image[start : start + PICTURES] for sample in image_samples),
@@ -172,7 +182,7 @@ def _store_settings(folder: Path, about: Mapping[str, Any]) -> None:
         stored = _read_json(settings_file)
         _check_same(stored if isinstance(stored, dict) else {}, about, folder.parent, folder)
         return
-    for part in folder.glob(DONE):
+    for part in folder.glob(FINISHED_PARTS):
         part.unlink()
     write_text(settings_file, json.dumps(about, indent=2) + "\n")
 
@@ -235,4 +245,4 @@ def _locked_parts(folder: Path) -> Iterator[None]:
 
 
 def _has_parts(folder: Path) -> bool:
-    return any(folder.glob(DONE))
+    return any(folder.glob(FINISHED_PARTS))

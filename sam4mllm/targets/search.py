@@ -16,12 +16,12 @@ import numpy as np
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Image, Mask, Prompt, box_of, iou
+from sam4mllm.geometry.prompts import Box, Image, Mask, Prompt, bounding_box, iou
 from sam4mllm.geometry.sampling import clicks
-from sam4mllm.segmenters import DraftingScene, Scene, Segmenter, Takes
+from sam4mllm.segmenters import Capabilities, DraftingScene, Scene, Segmenter
 from sam4mllm.targets.record import Target
 
-TOGETHER = 256
+PROMPTS_PER_DRAFT = 256
 """Prompts of an image that are drafted at once, before any is enlarged: 64 MiB of logits of the original SAM."""
 
 
@@ -96,17 +96,17 @@ def make_targets(
             not support such prompts.
     """
     _check_points_supported(segmenter.takes, search)
-    for image_samples in samples.with_masks().by_picture():
-        for target in picture_targets(image_samples.picture(*image_samples), image_samples.samples, segmenter, search):
+    for image_samples in samples.with_masks().by_image():
+        for target in image_targets(image_samples.picture(*image_samples), image_samples.samples, segmenter, search):
             progress()
             yield target
 
 
-def picture_targets(image: Image, samples: Sequence[Sample], segmenter: Segmenter, search: Search) -> Iterator[Target]:
+def image_targets(image: Image, samples: Sequence[Sample], segmenter: Segmenter, search: Search) -> Iterator[Target]:
     """The targets of the samples of one image, in order. The scene is freed with this generator."""
     scene = segmenter.embed(image)
     masks = [(sample.id, index, rle) for sample in samples for index, rle in enumerate(sample.masks)]
-    size = max(1, TOGETHER // search.candidates) if isinstance(scene, DraftingScene) else 1
+    size = max(1, PROMPTS_PER_DRAFT // search.candidates) if isinstance(scene, DraftingScene) else 1
     for start in range(0, len(masks), size):
         chunk = [_MaskSearch(name, index, rle.mask, search) for name, index, rle in masks[start : start + size]]
         for mask_search, ranking in zip(chunk, _rank_prompts(scene, chunk, 2 * search.keep), strict=True):
@@ -144,7 +144,7 @@ def candidates(
     Returns:
         The prompts; none for an empty mask without a box.
     """
-    box = box or box_of(mask)
+    box = box or bounding_box(mask)
     if box is None:
         return []
     prompts = []
@@ -202,7 +202,7 @@ def report(targets: Iterable[Target], empty: int = 0) -> str:
     )
 
 
-def _check_points_supported(takes: Takes, search: Search) -> None:
+def _check_points_supported(takes: Capabilities, search: Search) -> None:
     """Refuse a search with points that the segmenter does not support, before an image is read."""
     if (search.positive or search.negative) and not takes.points:
         raise UserError("the segmenter takes boxes only: set --positive 0 --negative 0")

@@ -149,7 +149,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self.requested = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def handle_interrupts(self) -> Iterator[None]:
         """Handle Ctrl-C while the block runs. Only the main thread receives it, so other threads do nothing here."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -172,7 +172,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self.requested = True
 
 
-class Diverged(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+class StopOnDivergence(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     """Stops the training when a weight is NaN or Inf, before the weights are validated or saved."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:  # noqa: ARG002

@@ -30,7 +30,7 @@ from sam4mllm.runtime.files import sync_file, write_text
 log = logging.getLogger(__name__)
 
 WHOLE = "whole.json"
-READ = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
+RESUME_FILES = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
 """The files that a run resumes from: weights, optimizer, schedule, random states, and the trainer's log."""
 MEASURED_BY = "asked"
 """The log entry's key for the samples, segmenter and prompter of its scores; only equal ones are compared."""
@@ -38,7 +38,7 @@ VALIDATION = "validation_"
 """The prefix of validation scores in the trainer's log."""
 BEST_BY = VALIDATION + "cIoU"
 """The score by which the best checkpoint is chosen."""
-BEFORE = "held_out_"  # the prefix in the logs of version 0.1
+OLD_VALIDATION = "held_out_"  # the prefix in the logs of version 0.1
 _NAME = re.compile("checkpoint-([0-9]+)")
 
 
@@ -51,17 +51,17 @@ def seal(checkpoint: Path) -> None:
     write_text(checkpoint / WHOLE, json.dumps(sizes, indent=1) + "\n")
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint was sealed and the files needed to resume still have the same sizes."""
     return _is_sealed(checkpoint) and not _changed_files(checkpoint)
 
 
-def whole_ones(folder: Path) -> dict[int, Path]:
+def complete_checkpoints(folder: Path) -> dict[int, Path]:
     """The complete checkpoints in a folder by step, in ascending order."""
-    return {step: path for step, path in _by_step(folder).items() if is_whole(path)}
+    return {step: path for step, path in _by_step(folder).items() if is_complete(path)}
 
 
-def last_whole(folder: Path) -> Path | None:
+def last_complete_checkpoint(folder: Path) -> Path | None:
     """The last complete checkpoint, to resume from; None if there is none.
 
     Raises:
@@ -76,7 +76,7 @@ def last_whole(folder: Path) -> Path | None:
     return last
 
 
-def is_of_last_step(checkpoint: Path) -> bool:
+def is_last_step(checkpoint: Path) -> bool:
     """Whether a checkpoint was saved after the run's last step."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return bool(state["global_step"] >= state["max_steps"])
@@ -92,7 +92,7 @@ def sweep(folder: Path) -> None:
 
 def prune(folder: Path, keep: int | None, best: int | None) -> None:
     """Remove complete checkpoints except the last ``keep`` and step ``best``; if ``keep`` is None, remove nothing."""
-    steps = whole_ones(folder)
+    steps = complete_checkpoints(folder)
     for step in list(steps)[: -keep if keep else 0]:
         if step != best:
             _remove(steps[step])
@@ -113,8 +113,8 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
         """Use the current intervals instead of those of the resumed state, and rename the scores of version 0.1."""
         state.compute_steps(args, state.max_steps)
         for entry in state.log_history:
-            for name in [name for name in entry if name.startswith(BEFORE)]:
-                entry[VALIDATION + name.removeprefix(BEFORE)] = entry.pop(name)
+            for name in [name for name in entry if name.startswith(OLD_VALIDATION)]:
+                entry[VALIDATION + name.removeprefix(OLD_VALIDATION)] = entry.pop(name)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  the trainer's
         """Seal the checkpoint after all processes have written their files."""
@@ -141,7 +141,7 @@ def _is_sealed(checkpoint: Path) -> bool:
 def _changed_files(checkpoint: Path) -> list[str]:
     """The files needed to resume that are missing, or whose size changed after the checkpoint was sealed."""
     sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
-    files = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in READ)}
+    files = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in RESUME_FILES)}
     return [name for name, file in files.items() if not file.is_file() or file.stat().st_size != sizes[name]]
 
 

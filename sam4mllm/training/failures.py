@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from sam4mllm.errors import UserError
 from sam4mllm.training.callbacks import is_finite
-from sam4mllm.training.checkpoints import whole_ones
+from sam4mllm.training.checkpoints import complete_checkpoints
 
 LESS_MEMORY = (
     "halve training.per_device_train_batch_size and double training.gradient_accumulation_steps, or set "
@@ -26,7 +26,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def steps_kept(trainer: Any) -> Iterator[None]:
+def checkpoint_on_error(trainer: Any) -> Iterator[None]:
     """Save a checkpoint if the block raises a `UserError`, for example about a row; rows are read between steps.
 
     Nothing is saved if memory runs out, which may happen in the middle of a step, or if there are several processes: a
@@ -36,7 +36,7 @@ def steps_kept(trainer: Any) -> Iterator[None]:
         yield
     except UserError:
         step = trainer.state.global_step
-        unsaved = step > 0 and step not in whole_ones(Path(trainer.args.output_dir))
+        unsaved = step > 0 and step not in complete_checkpoints(Path(trainer.args.output_dir))
         if unsaved and trainer.args.world_size == 1 and is_finite(trainer.model):
             trainer._save_checkpoint(trainer.model, trial=None)  # there is no public method
             trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
@@ -44,7 +44,7 @@ def steps_kept(trainer: Any) -> Iterator[None]:
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
+def memory_errors_as_user_errors() -> Iterator[None]:
     """Turn an out-of-memory error of the block into a `UserError` that names options to reduce memory.
 
     Raises:
@@ -63,7 +63,7 @@ def enough_memory() -> Iterator[None]:
 
 
 @contextmanager
-def enough_disk(folder: Path) -> Iterator[None]:
+def disk_errors_as_user_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk into a `UserError` that names the folder.
 
     Raises:

@@ -110,7 +110,7 @@ def attach_lora(model: Any, lora: Lora, mixed: bool) -> Any:
     return adapted
 
 
-def merge_into_eval(adapted: Any) -> None:
+def cast_copies_to_base(adapted: Any) -> None:
     """Cast fully trained copies to the base's dtype, as loading the adapter does."""
     _cast(adapted, adapted.get_base_model().dtype)
 

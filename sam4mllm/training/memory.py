@@ -90,7 +90,7 @@ class Shape:
     memory: Memory
 
 
-def shape_of(model: Any, training: Training, tokens: int) -> Shape:
+def estimate_shape(model: Any, training: Training, tokens: int) -> Shape:
     """The trained parameters of a model, and the memory of a step on rows of ``tokens`` tokens.
 
     Args:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from sam4mllm.errors import UserError
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.adapter import merged
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.load import build_mllm, check_mllm
@@ -34,7 +34,7 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
         UserError: if the adapter has no card or belongs to another base, the base cannot be loaded, or ``out`` is not
             empty or is the working folder.
     """
-    card = Card.read(adapter)
+    card = AdapterCard.read(adapter)
     if card is None:
         raise UserError(f"{adapter} is not a sam4mllm adapter: it has no {CARD}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

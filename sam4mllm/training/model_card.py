@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.runtime.files import write_text
 from sam4mllm.training.checkpoints import BEST_BY, VALIDATION, best_step
 
 
-def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, Any]], adapter: bool) -> None:
+def write_model_card(folder: Path, card: AdapterCard, history: Sequence[Mapping[str, Any]], adapter: bool) -> None:
     """Write ``README.md`` into a trained model's folder.
 
     Args:
@@ -29,7 +29,7 @@ def write_model_card(folder: Path, card: Card, history: Sequence[Mapping[str, An
     write_text(folder / "README.md", model_card(card, history, adapter, recipe))
 
 
-def model_card(card: Card, history: Sequence[Mapping[str, Any]], adapter: bool, recipe: bool) -> str:
+def model_card(card: AdapterCard, history: Sequence[Mapping[str, Any]], adapter: bool, recipe: bool) -> str:
     """The card's text; ``recipe`` is whether the folder contains ``recipe.yaml``."""
     local = Path(card.base_name).is_absolute()  # a local folder: only its name means something to others
     front = {

@@ -13,14 +13,14 @@ import numpy as np
 
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.load import model_at
+from sam4mllm.mllm.load import model_path
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import process_count
 from sam4mllm.training.dataset.corpus import LeftOut
 from sam4mllm.training.dataset.mixture import KINDS
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.dataset.token_budget import Lengths
-from sam4mllm.training.memory import Shape, shape_of
+from sam4mllm.training.memory import Shape, estimate_shape
 from sam4mllm.training.prepare import read_chat_template, read_corpus
 from sam4mllm.training.validation import choose_samples
 
@@ -73,14 +73,14 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
     corpus = read_corpus(recipe, plan_only=True)
     samples = choose_samples(recipe.validation) if recipe.validation else None
     mllm = HfMLLM.outline(
-        model_at(recipe.mllm),
+        model_path(recipe.mllm),
         dialect=recipe.dialect,
         dtype=recipe.dtype,
         attention=recipe.attention,
         trust_remote_code=recipe.trust_remote_code,
         chat_template=read_chat_template(recipe),
     )
-    conversations = Conversations(corpus, recipe.rows, mllm, mllm.lengths)
+    conversations = TrainingRows(corpus, recipe.rows, mllm, mllm.lengths)
     rows = row_plan(conversations, mllm.lengths, COUNTED)
     processes = process_count()
     training = recipe.training.in_steps(conversations.rows_in, processes)
@@ -92,7 +92,7 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
         mllm.dialect.name,
         rows,
         recipe.rows.tokens,
-        shape_of(mllm.model, training, longest),
+        estimate_shape(mllm.model, training, longest),
         training.max_steps,
         rows_per_step,
         training.max_steps * rows_per_step / len(conversations),
@@ -142,7 +142,7 @@ class RowPlan:
     left_out: tuple[LeftOut, ...]
 
 
-def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None = None, longest: int = 10) -> RowPlan:
+def row_plan(conversations: TrainingRows, lengths: Lengths, counted: int | None = None, longest: int = 10) -> RowPlan:
     """The plan of the first epoch.
 
     Args:
@@ -165,7 +165,7 @@ def row_plan(conversations: Conversations, lengths: Lengths, counted: int | None
     )
 
 
-def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
+def _counts(conversations: TrainingRows) -> tuple[RowCount, ...]:
     epoch, corpus = conversations.epoch(0), conversations.corpus
     source, sizes = corpus.source[epoch.items[epoch.starts[:-1]]], np.diff(epoch.starts)
     return tuple(
@@ -176,16 +176,14 @@ def _counts(conversations: Conversations) -> tuple[RowCount, ...]:
     )
 
 
-def _sizes(conversations: Conversations) -> list[tuple[int, int]]:
+def _sizes(conversations: TrainingRows) -> list[tuple[int, int]]:
     """The (width, height) of each row's image."""
     epoch, items = conversations.epoch(0), conversations.corpus.items
     first = [items[number] for number in epoch.items[epoch.starts[:-1]].tolist()]
     return [(item.width, item.height) for item in first]
 
 
-def _longest(
-    conversations: Conversations, lengths: Lengths, pictures: Sequence[int], count: int
-) -> tuple[LongRow, ...]:
+def _longest(conversations: TrainingRows, lengths: Lengths, pictures: Sequence[int], count: int) -> tuple[LongRow, ...]:
     planned = conversations.epoch(0).cost + np.array(pictures, dtype=np.int64)
     rows = [
         LongRow(

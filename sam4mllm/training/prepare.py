@@ -11,7 +11,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from sam4mllm import __version__
 from sam4mllm.errors import UserError
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.quantized import check_four_bits
 from sam4mllm.mllm.load import check_mllm
 from sam4mllm.runtime.provenance import data
@@ -23,14 +23,14 @@ from sam4mllm.training.dataset.corpus import Corpus, check_files, corpus, read_s
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
-def make_card(recipe: FinetuneConfig) -> Card:
+def make_card(recipe: FinetuneConfig) -> AdapterCard:
     """The card of the recipe's adapter; training adds the base's fingerprint and the dialect.
 
     The card contains PQPP's thresholds only if the recipe sets them; otherwise they are unknown until calibration.
     """
     local = recipe.mllm != TINY and Path(recipe.mllm).is_dir()
     folders = (folder for part in recipe.data for folder in (part.samples, part.targets, part.talks) if folder)
-    return Card(
+    return AdapterCard(
         base="",
         dialect="",
         base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,

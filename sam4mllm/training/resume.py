@@ -21,15 +21,15 @@ from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD
 from sam4mllm.runtime.files import write_text
 from sam4mllm.runtime.provenance import data
-from sam4mllm.training.checkpoints import last_whole
+from sam4mllm.training.checkpoints import last_complete_checkpoint
 from sam4mllm.training.config.arguments import LoraArguments, SftArguments
 from sam4mllm.training.config.refused import LORA_RENAMED, TRAINING_RENAMED
 from sam4mllm.training.trainer import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
-NOTE = "run.json"
-FREE = (
+RECORD = "run.json"
+MAY_CHANGE = (
     "out",
     "device",
     "attention",
@@ -85,12 +85,12 @@ def identity_of(recipe: Mapping[str, Any], rows_per_step: int) -> dict[str, Any]
         recipe: the recipe's nested values.
         rows_per_step: rows per step over all processes.
     """
-    values = {key: value for key, value in _flatten(recipe).items() if not _is_among(key, FREE)}
+    values = {key: value for key, value in _flatten(recipe).items() if not _is_among(key, MAY_CHANGE)}
     digests = {key: _digest(path) for key, path in values.items() if path is not None and _is_among(key, FOLDERS)}
     return {"rows a step": rows_per_step, **_without_defaults({**values, **digests})}
 
 
-def check_begun(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
+def check_resumable(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
     """Check that a run of this identity can start or resume in a folder; write nothing.
 
     If the folder has no complete checkpoint, another run may start in it.
@@ -104,11 +104,16 @@ def check_begun(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
         UserError: if the folder has checkpoints of another run, weights would be overwritten, or there is no run to
             resume.
     """
-    note, has_checkpoint = _read_note(out / CHECKPOINTS / NOTE), last_whole(out / CHECKPOINTS) is not None
+    note, has_checkpoint = (
+        _read_note(out / CHECKPOINTS / RECORD),
+        last_complete_checkpoint(out / CHECKPOINTS) is not None,
+    )
     if not has_checkpoint:
         _check_no_weights(out)
     if note is None and has_checkpoint:
-        raise UserError(f"{out / CHECKPOINTS} has no {NOTE}, so the run of its checkpoints is unknown: set another out")
+        raise UserError(
+            f"{out / CHECKPOINTS} has no {RECORD}, so the run of its checkpoints is unknown: set another out"
+        )
     if note is None and resume:
         raise UserError(f"nothing to resume: no run was started in {out}")
     if note is not None and note != identity and (has_checkpoint or resume):
@@ -118,9 +123,9 @@ def check_begun(out: Path, identity: Mapping[str, Any], resume: bool) -> None:
         log.warning("%s has no checkpoint: the run starts from the first step.", out)
 
 
-def write_note(out: Path, identity: Mapping[str, Any]) -> None:
+def write_record(out: Path, identity: Mapping[str, Any]) -> None:
     """Write the record of a run to its checkpoint folder."""
-    write_text(out / CHECKPOINTS / NOTE, json.dumps(identity, indent=1) + "\n")
+    write_text(out / CHECKPOINTS / RECORD, json.dumps(identity, indent=1) + "\n")
 
 
 def _read_note(file: Path) -> dict[str, Any] | None:

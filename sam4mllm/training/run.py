@@ -25,11 +25,11 @@ from sam4mllm.runtime.files import alone, check_folder, write_text
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import first_process, process_count, process_number
 from sam4mllm.training.dataset.corpus import Corpus, some
-from sam4mllm.training.dataset.rows import Conversations
-from sam4mllm.training.failures import enough_memory
+from sam4mllm.training.dataset.rows import TrainingRows
+from sam4mllm.training.failures import memory_errors_as_user_errors
 from sam4mllm.training.lora import check_targets
 from sam4mllm.training.prepare import make_card, read_chat_template, read_corpus
-from sam4mllm.training.resume import check_begun, identity_of, write_note
+from sam4mllm.training.resume import check_resumable, identity_of, write_record
 from sam4mllm.training.trainer import finetune, is_finished
 from sam4mllm.training.validation import check_images, choose_samples, describe, make_scorer
 
@@ -52,7 +52,7 @@ def run(recipe: FinetuneConfig, resume: bool = False) -> Path:
             the training ends early.
     """
     check_folder(Path(recipe.out))
-    with enough_memory(), alone(Path(recipe.out)) if first_process() else nullcontext():
+    with memory_errors_as_user_errors(), alone(Path(recipe.out)) if first_process() else nullcontext():
         return _run(recipe, resume)
 
 
@@ -60,7 +60,7 @@ def _run(recipe: FinetuneConfig, resume: bool) -> Path:
     corpus, out, card = read_corpus(recipe), Path(recipe.out), make_card(recipe)
     identity = identity_of(recipe.to_yaml(), recipe.training.rows_per_step(process_count()))
     if first_process():
-        check_begun(out, identity, resume)
+        check_resumable(out, identity, resume)
     if is_finished(out):
         log.warning("All steps are done: the adapter in %s is not changed.", out)
         return out
@@ -69,12 +69,12 @@ def _run(recipe: FinetuneConfig, resume: bool) -> Path:
         check_images(samples)
         _warn_of_training_images(corpus, samples)
     mllm = _load_mllm(recipe)
-    rows = Conversations(corpus, recipe.rows, mllm, mllm.lengths)
+    rows = TrainingRows(corpus, recipe.rows, mllm, mllm.lengths)
     training = recipe.training.in_steps(rows.rows_in, process_count())
     count = (training.max_steps or 0) * training.rows_per_step(process_count())
     rows.check_pictures(count, process_number(), process_count())
     if first_process():
-        write_note(out, identity)
+        write_record(out, identity)
         write_text(out / RECIPE, yaml.safe_dump(recipe.to_yaml(), sort_keys=False))
     if recipe.validation is None or samples is None:
         return finetune(mllm, rows.row, training, out, card=card)

@@ -21,14 +21,14 @@ from trl import SFTConfig, SFTTrainer
 
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import Conversation
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.adapter import fingerprint
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.callbacks import Diverged, Progress, ScoreFn, Stop, ValidationRounds
-from sam4mllm.training.checkpoints import SealCheckpoints, is_of_last_step, last_whole, sweep
+from sam4mllm.training.callbacks import Progress, ScoreFn, Stop, StopOnDivergence, ValidationRounds
+from sam4mllm.training.checkpoints import SealCheckpoints, is_last_step, last_complete_checkpoint, sweep
 from sam4mllm.training.config.training import Training
-from sam4mllm.training.failures import enough_disk, enough_memory, steps_kept
-from sam4mllm.training.lora import attach_lora, merge_into_eval
+from sam4mllm.training.failures import checkpoint_on_error, disk_errors_as_user_errors, memory_errors_as_user_errors
+from sam4mllm.training.lora import attach_lora, cast_copies_to_base
 from sam4mllm.training.model_card import write_model_card
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def finetune(
     training: Training,
     out: Path,
     *,
-    card: Card | None = None,
+    card: AdapterCard | None = None,
     score: ScoreFn | None = None,
     score_every: int = 500,
     measured_by: Mapping[str, Any] | None = None,
@@ -73,7 +73,7 @@ def finetune(
     if training.max_steps is None:
         raise UserError("training.num_train_epochs must be converted to steps: see Training.in_steps")
     base = fingerprint(mllm.model)
-    card = replace(card or Card(base, ""), base=base, dialect=mllm.dialect.name)
+    card = replace(card or AdapterCard(base, ""), base=base, dialect=mllm.dialect.name)
     args = sft_config(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
     _use_one_gpu(args, mllm.model.device)
     count = training.max_steps * training.rows_per_step(args.world_size)  # SFTConfig has found the other processes
@@ -87,7 +87,7 @@ def finetune(
         train_dataset=Dataset.from_dict({"row": range(count)}),
         data_collator=lambda numbers: mllm.rows([row(number["row"]) for number in numbers]),
         processing_class=mllm.processor,
-        callbacks=[Diverged(), progress, stop, SealCheckpoints(training.save_total_limit, card.write)],
+        callbacks=[StopOnDivergence(), progress, stop, SealCheckpoints(training.save_total_limit, card.write)],
     )
     trainer.model_accepts_loss_kwargs = (
         True  # TRL's loss uses the step's token count, even if the model's loss does not
@@ -97,7 +97,7 @@ def finetune(
         _refuse_sharded(trainer)
         trainer.add_callback(ValidationRounds(score, score_every, trainer.log, measured_by))
     _train(trainer, stop, progress)
-    with enough_disk(out):
+    with disk_errors_as_user_errors(out):
         _write(trainer, mllm, out, card, adapter=training.lora is not None)
     return out
 
@@ -148,9 +148,9 @@ def _refuse_sharded(trainer: SFTTrainer) -> None:
         raise UserError("validation is not possible with FSDP, which shards the weights: set validation to null")
 
 
-def _check_base(card: Card, checkpoints: Path) -> None:
+def _check_base(card: AdapterCard, checkpoints: Path) -> None:
     """Refuse complete checkpoints of another base, and write the card to the checkpoint folder."""
-    old_card = Card.read(checkpoints) if last_whole(checkpoints) else None
+    old_card = AdapterCard.read(checkpoints) if last_complete_checkpoint(checkpoints) else None
     if old_card is not None and not old_card.of_same_base(card):
         raise UserError(f"the checkpoints in {checkpoints} belong to another base or dialect: set another out")
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -165,12 +165,17 @@ def _train(trainer: SFTTrainer, stop: Stop, progress: Progress) -> None:
         KeyboardInterrupt: if the training was interrupted by Ctrl-C.
     """
     folder = Path(trainer.args.output_dir)
-    checkpoint = last_whole(folder)
+    checkpoint = last_complete_checkpoint(folder)
     with ExitStack() as stack:
-        for context in (enough_disk(folder), enough_memory(), stop.listening(), _optimizer_errors(trainer)):
+        for context in (
+            disk_errors_as_user_errors(folder),
+            memory_errors_as_user_errors(),
+            stop.handle_interrupts(),
+            _optimizer_errors(trainer),
+        ):
             stack.enter_context(context)
         stack.enter_context(_worker_errors())
-        stack.enter_context(steps_kept(trainer))
+        stack.enter_context(checkpoint_on_error(trainer))
         stack.callback(progress.close)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.requested and trainer.state.global_step < trainer.state.max_steps:
@@ -200,7 +205,7 @@ def _worker_errors() -> Iterator[None]:
         raise UserError(message) from error
 
 
-def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bool) -> None:
+def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: AdapterCard, adapter: bool) -> None:
     """Write the adapter or the complete model, with its card; the model is in evaluation mode afterwards."""
     model = trainer.model.eval()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered from all devices if sharded
@@ -217,21 +222,21 @@ def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: Card, adapter: bo
         card.write(out)  # last, so that a card is never next to the weights of another run
     PartialState().wait_for_everyone()
     if adapter:
-        merge_into_eval(model)
+        cast_copies_to_base(model)
 
 
 def is_finished(out: Path) -> bool:
     """Whether a folder contains a card and the weights of its run's last step; the card may be calibrated."""
-    last = last_whole(out / CHECKPOINTS)
-    if last is None or not is_of_last_step(last) or not (out / CARD).is_file():
+    last = last_complete_checkpoint(out / CHECKPOINTS)
+    if last is None or not is_last_step(last) or not (out / CARD).is_file():
         return False
     pairs = [(file, out / file.name) for file in last.glob("*.safetensors")]
     return bool(pairs) and all(copy.is_file() and filecmp.cmp(file, copy, shallow=False) for file, copy in pairs)
 
 
-def _remove_card(out: Path, card: Card) -> None:
+def _remove_card(out: Path, card: AdapterCard) -> None:
     """Remove the card of weights that are overwritten, and warn of options that the new card does not have."""
-    old_card = Card.read(out)
+    old_card = AdapterCard.read(out)
     for name, options in old_card.prompters.items() if old_card else ():
         if options and options != card.options(name):
             dropped = ", ".join(f"{option} {value}" for option, value in options.items())

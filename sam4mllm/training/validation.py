@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shared_image
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.counts import count
 from sam4mllm.evaluation.scores import score
@@ -24,7 +24,7 @@ from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, build_prompter, check_prompter, check_together
+from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, build_prompter, check_prompter, check_segmenter_supports
 from sam4mllm.segmenters.load import build_segmenter, check_segmenter
 from sam4mllm.training.config.finetune import Validation
 
@@ -43,7 +43,7 @@ def choose_samples(validation: Validation) -> SampleSet:
         raise UserError(f"validation.prompter is oracle, which uses no model: choose from {choices}")
     check_segmenter(validation.segmenter)
     check_prompter(validation.prompter, {})
-    check_together(validation.segmenter, validation.prompter, {})
+    check_segmenter_supports(validation.segmenter, validation.prompter, {})
     all_samples = read_samples(Path(validation.samples), Path(validation.images) if validation.images else None)
     if not len(all_samples):
         raise UserError(f"validation.samples {validation.samples} contains no samples")
@@ -63,8 +63,8 @@ def check_images(samples: SampleSet) -> None:
         UserError: if an image cannot be read or its size differs from the one its samples record; the message names
             the sample and the image.
     """
-    for of_image in samples.by_picture():
-        read_shown(of_image.path(of_image.samples[0]), "validation sample", of_image.samples)
+    for of_image in samples.by_image():
+        read_shared_image(of_image.path(of_image.samples[0]), "validation sample", of_image.samples)
 
 
 def describe(validation: Validation, samples: SampleSet, options: Mapping[str, Option]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from sam4mllm import cli
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import Sample, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
@@ -86,15 +86,15 @@ def test_pairs_come_from_a_file(run, photo, replay):
 
 
 @pytest.fixture
-def built(monkeypatch) -> list[Recipe]:
+def built(monkeypatch) -> list[PipelineConfig]:
     """The recipes that are about to be built; none is."""
-    recipes: list[Recipe] = []
+    recipes: list[PipelineConfig] = []
 
-    def build(recipe: Recipe):
+    def build(recipe: PipelineConfig):
         recipes.append(recipe)
         raise UserError("not built")
 
-    monkeypatch.setattr(Recipe, "build", build)
+    monkeypatch.setattr(PipelineConfig, "build", build)
     return recipes
 
 
@@ -106,7 +106,7 @@ def test_every_option_about_models_reaches_the_recipe(run, photo, built):
     words += ["--segmenter", "c/d", "--single-mask", "--device", "cpu", "--dtype", "float32"]
     assert run("infer", photo, "--phrase", "cup", "--json", *words)[2] == "error: not built\n"
     assert built == [
-        Recipe(
+        PipelineConfig(
             segmenter="c/d",
             mllm="a/b",
             prompter="pqpp",
@@ -235,7 +235,7 @@ def test_an_interrupt_is_130(run, photo, monkeypatch):
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Recipe, "build_segmenter", interrupted)
+    monkeypatch.setattr(PipelineConfig, "build_segmenter", interrupted)
     assert run("infer", photo, *BY_HAND, "--out", "out")[0] == 130
 
 
@@ -403,7 +403,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     ],
 )
 def test_a_mistake_about_samples_is_one_line_before_a_model_is_loaded(run, samples, replay, monkeypatch, words, says):
-    monkeypatch.setattr(Recipe, "build", lambda self: pytest.fail("loaded"))
+    monkeypatch.setattr(PipelineConfig, "build", lambda self: pytest.fail("loaded"))
     Path("none.jsonl").touch()
     before = kept(Path())
     code, out, err = run(*words)

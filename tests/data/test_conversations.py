@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.data.conversations import INDEX, Talk, read_talks, write_talks
+from sam4mllm.data.conversations import INDEX, Talk, read_conversations, write_conversations
 from sam4mllm.data.samples import read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
@@ -20,29 +20,29 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("talks", [TALKS, TALKS[:1], []], ids=["all", "one", "none"])
 def test_talks_survive_writing_and_reading(tmp_path, talks):
-    write_talks(talks, tmp_path / "train", tmp_path / "images")
-    talk_set = read_talks(tmp_path / "train")
+    write_conversations(talks, tmp_path / "train", tmp_path / "images")
+    talk_set = read_conversations(tmp_path / "train")
     assert list(talk_set) == talks
     assert len(talk_set) == len(talks)
     assert talk_set.path(LION) == tmp_path / "images" / "train/1.jpg"
-    assert read_talks(tmp_path / "train", images=Path("/other")).images == Path("/other")
+    assert read_conversations(tmp_path / "train", images=Path("/other")).images == Path("/other")
 
 
 def test_equal_talks_give_equal_bytes_and_samples_stay(tmp_path):
     write_samples([], tmp_path / "one", Path("/data/images"))
     before = content(tmp_path / "one")
-    write_talks(TALKS, tmp_path / "one", Path("/data/images"))
-    write_talks(TALKS[:1], tmp_path / "two", Path("/data/images"))
-    write_talks(iter(TALKS), tmp_path / "two", Path("/data/images"))
+    write_conversations(TALKS, tmp_path / "one", Path("/data/images"))
+    write_conversations(TALKS[:1], tmp_path / "two", Path("/data/images"))
+    write_conversations(iter(TALKS), tmp_path / "two", Path("/data/images"))
     assert content(tmp_path / "one") == before | content(tmp_path / "two")
     assert len(read_samples(tmp_path / "one")) == 0
 
 
 def test_a_relative_image_root_moves_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_talks(TALKS, Path("here/data/train"), Path("here/images"))
+    write_conversations(TALKS, Path("here/data/train"), Path("here/images"))
     Path("here").rename("there")
-    assert read_talks(Path("there/data/train")).path(LION).resolve() == tmp_path / "there/images/train/1.jpg"
+    assert read_conversations(Path("there/data/train")).path(LION).resolve() == tmp_path / "there/images/train/1.jpg"
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_an_image_cannot_leave_the_root():
 
 def test_a_repeated_id_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="1 talk ids occur more than once, the first is 'a"):
-        write_talks([LION, LION], tmp_path / "new", tmp_path)
+        write_conversations([LION, LION], tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 
 
 def test_talks_of_a_newer_version_are_refused(tmp_path):
-    write_talks(TALKS, tmp_path, tmp_path)
+    write_conversations(TALKS, tmp_path, tmp_path)
     index = json.loads((tmp_path / INDEX).read_text())
     (tmp_path / INDEX).write_text(json.dumps({**index, "version": 2}))
     with pytest.raises(UserError, match="has talks of version 2"):
-        read_talks(tmp_path)
+        read_conversations(tmp_path)

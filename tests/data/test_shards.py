@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sam4mllm.data.shards import Kind, new_shards, read_shards
+from sam4mllm.data.shards import Kind, read_shards, write_shards
 from sam4mllm.errors import UserError
 
 CATS = Kind(
@@ -19,7 +19,7 @@ ROWS = [{"name": name, "lives": lives} for lives, name in enumerate(["Tom", "ÐœÑ
 
 
 def write(rows, folder: Path, **options) -> None:
-    with new_shards(CATS, rows, folder, {"owner": "Ada"}, **options) as index:
+    with write_shards(CATS, rows, folder, {"owner": "Ada"}, **options) as index:
         (folder / CATS.index).write_text(index)
 
 
@@ -50,7 +50,7 @@ def test_the_name_of_a_shard_depends_on_its_content(tmp_path):
 
 def test_a_failed_block_leaves_the_old_rows(tmp_path):
     write(ROWS, tmp_path)
-    with pytest.raises(UserError, match="full"), new_shards(CATS, ROWS[:1], tmp_path, {"owner": "Bob"}):
+    with pytest.raises(UserError, match="full"), write_shards(CATS, ROWS[:1], tmp_path, {"owner": "Bob"}):
         raise UserError("the disk is full")
     assert read_shards(CATS, tmp_path, lambda row: row)[1] == ROWS
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.bootstrap import Bootstrap, Ratio, differences, intervals, numbered
+from sam4mllm.evaluation.bootstrap import Bootstrap, Ratio, differences, group_indices, intervals
 
 
 def ratio(over, under, epsilon=0.0):
@@ -35,7 +35,7 @@ def test_the_order_of_the_terms_changes_no_digit(terms, shuffler):
 
 
 def test_groups_are_numbered_in_order():
-    assert numbered(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+    assert group_indices(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
 
 
 def plainly(over, under, groups, draws, seed):

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import write_samples
 from sam4mllm.evaluation.attribution import read_breakdowns
-from sam4mllm.evaluation.diagnose import drawer_of
+from sam4mllm.evaluation.diagnose import segmenter_config
 from sam4mllm.prediction.record import Prediction
 from tests.drawing import filled
 from tests.report.made import PREDICTIONS, SAMPLES, samples
@@ -69,8 +69,8 @@ def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
 def test_how_the_segmenter_was_built_is_noted_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.settings.json").write_text('{"segmenter": "tiny", "single_mask": true, "dtype": "bfloat16"}')
-    assert drawer_of(Path("a.jsonl")) == Recipe(segmenter="tiny", single_mask=True, dtype="bfloat16")
-    assert drawer_of(Path("a.jsonl"), "box") == Recipe(segmenter="box")
+    assert segmenter_config(Path("a.jsonl")) == PipelineConfig(segmenter="tiny", single_mask=True, dtype="bfloat16")
+    assert segmenter_config(Path("a.jsonl"), "box") == PipelineConfig(segmenter="box")
 
 
 def test_points_that_were_asked_about_are_held_against_the_truth(run):

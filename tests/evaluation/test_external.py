@@ -10,7 +10,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.external import file_name, read_any
 from sam4mllm.evaluation.pairing import evaluate_set
-from sam4mllm.evaluation.scores import count_at, scored
+from sam4mllm.evaluation.scores import evaluate_file, scored
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction
 
@@ -73,7 +73,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_masks_of_any_form_score_as_they_are(tmp_path, form):
-    found = count_at(SAMPLES, FORMS[form](tmp_path), "lavt")
+    found = evaluate_file(SAMPLES, FORMS[form](tmp_path), "lavt")
     assert found.pixels.union.tolist() == found.pixels.intersection.tolist() == [int(m.sum()) for m in MASKS.values()]
 
 
@@ -92,7 +92,9 @@ def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
 def test_a_list_is_known_whatever_comes_before_it(tmp_path, before):
     path = entries(tmp_path / "p.json")
     path.write_text(before + path.read_text(), encoding="utf-8")
-    assert count_at(SAMPLES, path, "lavt").pixels.intersection.tolist() == [int(mask.sum()) for mask in MASKS.values()]
+    assert evaluate_file(SAMPLES, path, "lavt").pixels.intersection.tolist() == [
+        int(mask.sum()) for mask in MASKS.values()
+    ]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\ufeff", "\ufeff {}"], ids=repr)
@@ -100,7 +102,7 @@ def test_a_file_without_a_list_is_no_list(tmp_path, text):
     path = tmp_path / "p.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"holds no predictions|something other than predictions"):
-        count_at(SAMPLES, path, "lavt")
+        evaluate_file(SAMPLES, path, "lavt")
 
 
 def test_file_names_are_safe_and_no_two_ids_share_one():
@@ -113,7 +115,7 @@ def test_an_error_counts_as_empty_whatever_its_mask(tmp_path):
     path = tmp_path / "p.jsonl"
     said = [Prediction(name, (), Rle.from_mask(mask), error="no memory") for name, mask in MASKS.items()]
     path.write_text("".join(f"{one.to_line()}\n" for one in said))
-    for found in (count_at(SAMPLES, path, "lavt"), evaluate_set(SAMPLES, said, "lavt")):
+    for found in (evaluate_file(SAMPLES, path, "lavt"), evaluate_set(SAMPLES, said, "lavt")):
         assert (found.failed.all(), found.pixels.prediction.tolist()) == (True, [0] * len(SAMPLES))
 
 
@@ -180,7 +182,7 @@ def place_of(way, path, name, number):
 def test_nothing_is_scored_over_other_samples_than_these(tmp_path, way, masks, name, number, says):
     path = WAYS[way](tmp_path, masks)
     with pytest.raises(UserError) as refusal:
-        count_at(SAMPLES, path, "lavt")
+        evaluate_file(SAMPLES, path, "lavt")
     assert says.format(place=place_of(way, path, name, number), path=path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -191,7 +193,7 @@ def test_a_doubled_id_names_the_second_one(tmp_path, make):
     again = path.read_text()
     path.write_text(f"{again.rstrip()[:-1]},{again.lstrip()[1:]}" if again.startswith("[") else again * 2)
     with pytest.raises(UserError, match=r"4 predictions repeat a sample, .* (line|entry) 5\)"):
-        count_at(SAMPLES, path, "lavt")
+        evaluate_file(SAMPLES, path, "lavt")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_a_corrupt_line_is_named(tmp_path, damage, says):
     rows = path.read_text().splitlines()
     path.write_text("\n".join([rows[0], damage(rows[1]), *rows[2:]]) + "\n")
     with pytest.raises(UserError) as refusal:
-        count_at(SAMPLES, path, "lavt")
+        evaluate_file(SAMPLES, path, "lavt")
     assert says in str(refusal.value)
 
 
@@ -243,7 +245,7 @@ def test_a_corrupt_line_is_named(tmp_path, damage, says):
 def test_an_entry_that_is_no_mask_is_named(tmp_path, text, says):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(UserError) as refusal:
-        count_at(SAMPLES, tmp_path / "p.json", "lavt")
+        evaluate_file(SAMPLES, tmp_path / "p.json", "lavt")
     assert says in str(refusal.value)
 
 
@@ -253,14 +255,14 @@ def test_a_png_that_is_none_is_named(tmp_path, damage):
     file = folder / file_name("a/b c")
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=r"cannot read .*a%2Fb%20c\.png as a PNG"):
-        count_at(SAMPLES, folder, "lavt")
+        evaluate_file(SAMPLES, folder, "lavt")
 
 
 def test_a_jpeg_under_the_name_of_a_png_is_refused(tmp_path):
     folder = pngs(tmp_path / "p")
     PIL.Image.fromarray(np.zeros((6, 9), np.uint8)).save(folder / file_name("a/b c"), format="JPEG")
     with pytest.raises(UserError, match="as a PNG"):
-        count_at(SAMPLES, folder, "lavt")
+        evaluate_file(SAMPLES, folder, "lavt")
 
 
 def test_masks_are_read_as_they_are_asked_for(tmp_path):

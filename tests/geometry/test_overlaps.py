@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.overlaps import shared
-from sam4mllm.geometry.rle import Rle, covered_once, union
+from sam4mllm.geometry.rle import Rle, exclusive_union, union
 
 pairs = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
     lambda shape: st.tuples(*[hnp.arrays(bool, shape)] * 2)
@@ -42,10 +42,10 @@ def test_counts_that_do_not_fill_their_mask_are_refused(first, second):
 @given(st.integers(1, 4).flatmap(lambda n: st.tuples(*[hnp.arrays(bool, (5, 6))] * n)))
 def test_covered_once_equals_the_pixels_of_exactly_one_mask(arrays):
     rles = [Rle.from_mask(mask) for mask in arrays]
-    once = covered_once(rles, 5, 6)
+    once = exclusive_union(rles, 5, 6)
     assert np.array_equal(once.mask, np.sum(arrays, axis=0) == 1)
     assert once.area <= union(rles, 5, 6).area
 
 
 def test_nothing_is_covered_by_no_masks():
-    assert covered_once([], 3, 2) == Rle.empty(3, 2)
+    assert exclusive_union([], 3, 2) == Rle.empty(3, 2)

@@ -3,17 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam4mllm.geometry.prompts import Box, Frame, box_iou, box_of, iou, on_mask, union
+from sam4mllm.geometry.prompts import Box, Frame, bounding_box, box_iou, iou, is_on_mask, union
 
 
 def test_the_box_of_a_one_pixel_mask_has_one_pixel():
     mask = np.zeros((5, 7), dtype=bool)
     mask[2, 4] = True
-    assert box_of(mask) == Box(4.0, 2.0, 5.0, 3.0)
+    assert bounding_box(mask) == Box(4.0, 2.0, 5.0, 3.0)
 
 
 def test_an_empty_mask_has_no_box():
-    assert box_of(np.zeros((5, 7), dtype=bool)) is None
+    assert bounding_box(np.zeros((5, 7), dtype=bool)) is None
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_union_of_overlapping_masks_is_a_mask():
 def test_a_position_is_on_a_mask_if_its_pixel_is(x, y, expected):
     mask = np.zeros((2, 3), dtype=bool)
     mask[0, 1] = True
-    assert on_mask(mask, x, y) is expected
+    assert is_on_mask(mask, x, y) is expected
 
 
 @pytest.mark.parametrize("edges", [(2, 0, 1, 1), (0, 2, 1, 1), (float("nan"), 0, 1, 1), (0, 0, float("inf"), 1)])

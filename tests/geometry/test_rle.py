@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, box_of
+from sam4mllm.geometry.prompts import Box, bounding_box
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle, intersection, union
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
@@ -21,7 +21,7 @@ def test_a_mask_survives_encoding_and_decoding(mask):
     assert np.array_equal(rle.mask, mask)
     assert Rle.from_json(rle.to_json()) == rle
     assert rle.area == np.count_nonzero(mask)
-    assert rle.box == box_of(mask)
+    assert rle.box == bounding_box(mask)
 
 
 @given(pairs)

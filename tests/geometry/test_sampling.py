@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sam4mllm.geometry import sampling
-from sam4mllm.geometry.prompts import Box, Point, box_of, on_mask
+from sam4mllm.geometry.prompts import Box, Point, bounding_box, is_on_mask
 
 
 def box_from(x, y, width, height):
@@ -81,7 +81,7 @@ def test_different_seeds_give_different_poisson_points():
 def test_interior_points_are_distinct_pixels_of_the_mask(mask, n):
     points = sampling.interior(mask, n)
     assert len(points) == min(n, mask.sum()) == len({tuple(point) for point in points})
-    assert all(on_mask(mask, x, y) for x, y in points)
+    assert all(is_on_mask(mask, x, y) for x, y in points)
     assert (points % 1 == 0.5).all()
     assert np.array_equal(points, sampling.interior(mask, n))
 
@@ -164,7 +164,7 @@ def test_clicks_on_a_lattice_are_cell_centres_with_the_label_of_the_mask():
 def test_clicks_depend_on_the_seed_only():
     mask = np.tri(30, dtype=bool)
     first, same, different = (
-        sampling.clicks(mask, box_of(mask), 3, 3, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        sampling.clicks(mask, bounding_box(mask), 3, 3, np.random.default_rng(seed)) for seed in (0, 0, 1)
     )
     assert first == same != different
 
@@ -172,16 +172,18 @@ def test_clicks_depend_on_the_seed_only():
 @given(arrays(bool, (9, 12)), st.floats(0.5, 6.0), st.integers(0, 30))
 def test_points_near_the_edge_are_pixel_centres_within_reach_or_the_nearest(mask, reach, n):
     mask[4, 5] = True
-    box = box_of(mask)
+    box = bounding_box(mask)
     points = sampling.near_edge(mask, box, n, reach, np.random.default_rng(0))
     assert points.shape == (n, 2)
     assert (points % 1 == 0.5).all()
     assert all(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in points.tolist())
     padded = np.pad(mask, 1)
     for x, y in points.tolist():
-        opposite = np.argwhere(padded != on_mask(mask, x, y)) - 0.5
+        opposite = np.argwhere(padded != is_on_mask(mask, x, y)) - 0.5
         distance = np.hypot(opposite[:, 1] - x, opposite[:, 0] - y).min()
-        assert distance <= max(reach, 1) + 1e-4 or on_mask(mask, x, y)  # a pixel on the mask may have no such neighbour
+        assert distance <= max(reach, 1) + 1e-4 or is_on_mask(
+            mask, x, y
+        )  # a pixel on the mask may have no such neighbour
 
 
 def test_points_near_the_edge_are_on_both_sides_if_the_box_has_both():

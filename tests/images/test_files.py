@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.images.files import MAX_PIXELS, SUFFIXES, as_image, image_size, images_in, read_image, write_png
+from sam4mllm.images.files import MAX_PIXELS, SUFFIXES, image_size, list_images, load_image, read_image, write_png
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 CORNERS = np.array(
@@ -235,7 +235,7 @@ def test_the_pixel_limit_applies_to_the_header(tmp_path):
 
 
 def test_a_valid_array_is_returned_unchanged():
-    assert as_image(PHOTO) is PHOTO
+    assert load_image(PHOTO) is PHOTO
 
 
 @pytest.mark.parametrize(
@@ -245,21 +245,21 @@ def test_a_valid_array_is_returned_unchanged():
 )
 def test_an_array_of_another_dtype_or_shape_is_refused(array):
     with pytest.raises(UserError, match="uint8 RGB"):
-        as_image(array)
+        load_image(array)
 
 
 def test_the_images_in_a_folder_are_sorted_by_name(tmp_path):
     for name in ["b.JPG", "a.png", "c.txt", ".hidden.png", "d.webp"]:
         (tmp_path / name).touch()
     (tmp_path / "e.png").mkdir()
-    assert [path.name for path in images_in(tmp_path)] == ["a.png", "b.JPG", "d.webp"]
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG", "d.webp"]
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="no images in"):
-        images_in(tmp_path)
+        list_images(tmp_path)
     with pytest.raises(UserError, match="cannot read the folder"):
-        images_in(tmp_path / "missing")
+        list_images(tmp_path / "missing")
 
 
 def test_every_listed_suffix_is_supported_by_pillow():

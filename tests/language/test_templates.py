@@ -20,14 +20,14 @@ from sam4mllm.language.templates import (
     ask_point,
     ask_points,
     ask_prompts,
-    read_boxes,
-    read_label,
-    read_labels,
-    read_prompts,
-    say_boxes,
-    say_label,
-    say_labels,
-    say_prompts,
+    format_boxes,
+    format_label,
+    format_labels,
+    format_prompts,
+    parse_boxes,
+    parse_label,
+    parse_labels,
+    parse_prompts,
 )
 from tests.language.test_dialects import FRAMES, NAMES, is_legal
 from tests.paths import ROOT
@@ -71,15 +71,15 @@ def assert_close(actual: Sequence[Prompt], expected: Sequence[Prompt], cell: tup
 )
 def test_a_written_reply_is_parsed_within_one_cell(name, frame, objects, seed, phrase):
     row, prompts = dialect(name), random_prompts(np.random.default_rng(seed), frame, objects)
-    reading = read_prompts(say_prompts(prompts, phrase, row, frame), row, frame)
+    reading = parse_prompts(format_prompts(prompts, phrase, row, frame), row, frame)
     assert reading.readable
     assert_close(reading.prompts, prompts, row.cell(frame))
 
     bare = [Prompt(prompt.box) for prompt in prompts]
-    assert_close(read_boxes(say_prompts(prompts, phrase, row, frame), row, frame).prompts, bare, row.cell(frame))
-    reply = say_boxes([prompt.box for prompt in prompts], phrase, row, frame)
-    assert_close(read_boxes(reply, row, frame).prompts, bare, row.cell(frame))
-    assert read_boxes(reply, row, frame).readable
+    assert_close(parse_boxes(format_prompts(prompts, phrase, row, frame), row, frame).prompts, bare, row.cell(frame))
+    reply = format_boxes([prompt.box for prompt in prompts], phrase, row, frame)
+    assert_close(parse_boxes(reply, row, frame).prompts, bare, row.cell(frame))
+    assert parse_boxes(reply, row, frame).readable
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,10 +87,10 @@ def test_a_truncated_reply_adds_nothing_to_the_complete_one(name):
     row, rng = dialect(name), np.random.default_rng(3)
     for frame in FRAMES[::5]:
         prompts = random_prompts(rng, frame, 3)
-        text = say_prompts(prompts, "the black cat", row, frame)
-        complete = read_prompts(text, row, frame).prompts
+        text = format_prompts(prompts, "the black cat", row, frame)
+        complete = parse_prompts(text, row, frame).prompts
         for end in range(len(text)):
-            cut = read_prompts(text[:end], row, frame).prompts
+            cut = parse_prompts(text[:end], row, frame).prompts
             assert [prompt.box for prompt in cut] == [prompt.box for prompt in complete[: len(cut)]]
             for got, want in zip(cut, complete, strict=False):
                 assert got.points == want.points[: len(got.points)]
@@ -99,8 +99,8 @@ def test_a_truncated_reply_adds_nothing_to_the_complete_one(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_object_is_written_and_parsed_in_every_dialect(name):
     row = dialect(name)
-    for text in (say_prompts((), "cat", row, THOUSAND), say_boxes((), "cat", row, THOUSAND), "none"):
-        for read in (read_prompts, read_boxes):
+    for text in (format_prompts((), "cat", row, THOUSAND), format_boxes((), "cat", row, THOUSAND), "none"):
+        for read in (parse_prompts, parse_boxes):
             assert read(text, row, THOUSAND).readable
             assert read(text, row, THOUSAND).prompts == ()
 
@@ -120,14 +120,14 @@ UNREADABLE = (
 
 @pytest.mark.parametrize("text", NONE, ids=range(len(NONE)))
 def test_a_none_reply_is_readable_and_has_no_prompts(text):
-    for read in (read_prompts, read_boxes):
+    for read in (parse_prompts, parse_boxes):
         for row in DIALECTS.values():
             assert (read(text, row, THOUSAND).prompts, read(text, row, THOUSAND).readable) == ((), True)
 
 
 @pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_a_reply_with_neither_a_box_nor_a_none_is_unreadable(text):
-    for read in (read_prompts, read_boxes):
+    for read in (parse_prompts, parse_boxes):
         assert (read(text, PAPER, THOUSAND).prompts, read(text, PAPER, THOUSAND).readable) == ((), False)
 
 
@@ -158,7 +158,7 @@ SIGNED = [
 
 @pytest.mark.parametrize(("text", "objects"), [pytest.param(t, o, id=i) for i, t, o in SIGNED])
 def test_points_belong_to_the_last_box_and_have_the_label_of_their_word(text, objects):
-    reading = read_prompts(text, PAPER, THOUSAND)
+    reading = parse_prompts(text, PAPER, THOUSAND)
     assert [(prompt.box, prompt.points) for prompt in reading.prompts] == objects
     assert reading.readable
 
@@ -184,13 +184,13 @@ def test_points_belong_to_the_last_box_and_have_the_label_of_their_word(text, ob
     ],
 )
 def test_a_label_is_the_first_word_or_the_only_label_in_the_reply(text, label):
-    assert read_label(text) is label
+    assert parse_label(text) is label
 
 
 @pytest.mark.parametrize("labels", [(), (True,), (False,), (True, False, False, True)])
 def test_written_labels_are_parsed_back(labels):
-    assert read_labels(say_labels(labels), len(labels)) == labels
-    assert all(read_label(say_label(label)) is label for label in labels)
+    assert parse_labels(format_labels(labels), len(labels)) == labels
+    assert all(parse_label(format_label(label)) is label for label in labels)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_written_labels_are_parsed_back(labels):
     ],
 )
 def test_the_number_of_labels_always_equals_the_number_of_points(text, labels):
-    assert read_labels(text, 3) == labels
+    assert parse_labels(text, 3) == labels
 
 
 def test_every_sentence_of_this_wording_is_pinned():
@@ -233,7 +233,7 @@ def test_every_sentence_of_this_wording_is_pinned():
         'Where is "the cat" in this picture? For each object meant, write its box as [x0,y0,x1,y1] on a line of its '
         "own. If there is no such object, write: none"
     )
-    assert say_prompts([Prompt(CAT, (OUT, IN))], "cat", PAPER, THOUSAND) == (
+    assert format_prompts([Prompt(CAT, (OUT, IN))], "cat", PAPER, THOUSAND) == (
         "[100,050,500,750] (090,060): outside (300,400): inside"
     )
     assert ask_point(IN, "cat", PAPER, THOUSAND) == 'About "cat": is (300,400) on it? Answer Yes or No.'
@@ -243,7 +243,7 @@ def test_every_sentence_of_this_wording_is_pinned():
     assert ask_points((IN, OUT), "cat", PAPER, THOUSAND) == (
         'About "cat": is each of these points on it? (300,400) (090,060) Answer in order, Yes or No.'
     )
-    assert say_labels((True, False)) == "Yes No"
+    assert format_labels((True, False)) == "Yes No"
     assert ask_boxes("cat", dialect("molmo2")).endswith("write: There are none.")
 
 
@@ -264,7 +264,7 @@ def test_a_phrase_in_a_question_has_no_line_breaks_double_quotes_or_tags(phrase,
             assert f'"{plain}"' in text
             assert "\n" not in text
     for row in DIALECTS.values():
-        assert "\n" not in say_boxes([CAT], phrase, row, THOUSAND)
+        assert "\n" not in format_boxes([CAT], phrase, row, THOUSAND)
 
 
 def test_a_question_about_a_point_does_not_reveal_its_label():
@@ -298,14 +298,14 @@ def damage(text: str, rng: random.Random) -> str:
 
 
 def check_damaged_replies(name: str, replies: int, seed: int) -> None:
-    """Parse this many damaged replies with every parser in one dialect, and with `read_prompts` in another.
+    """Parse this many damaged replies with every parser in one dialect, and with `parse_prompts` in another.
 
     Of ten replies, six are damaged prompts, three are damaged labels, and one consists of random pieces.
     """
     rng, row = random.Random(f"{name} {seed}"), dialect(name)
     numpy_rng = np.random.default_rng((seed, NAMES.index(name)))
     written = [
-        (say_prompts(random_prompts(numpy_rng, frame, i % 4), PHRASES[i % len(PHRASES)], row, frame), frame)
+        (format_prompts(random_prompts(numpy_rng, frame, i % 4), PHRASES[i % len(PHRASES)], row, frame), frame)
         for i, frame in enumerate(FRAMES * 5)
     ]
     prompts = unreadable = 0
@@ -314,15 +314,15 @@ def check_damaged_replies(name: str, replies: int, seed: int) -> None:
         if i % 10 == 0 or i % 10 > 6:
             text = " ".join(rng.choices(PIECES if i % 10 == 0 else YES_NO, k=rng.randint(0, 20)))
         text = damage(text, rng)
-        reading, boxes = read_prompts(text, row, frame), read_boxes(text, row, frame)
+        reading, boxes = parse_prompts(text, row, frame), parse_boxes(text, row, frame)
         assert boxes == Reading(tuple(Prompt(prompt.box) for prompt in reading.prompts), reading.readable)
         assert reading.readable or not reading.prompts
-        other = read_prompts(text, dialect(rng.choice(NAMES)), frame)
+        other = parse_prompts(text, dialect(rng.choice(NAMES)), frame)
         for prompt in (*reading.prompts, *other.prompts):
             assert is_legal(prompt.box, frame), text
             assert all(is_legal(point, frame) for point in prompt.points), text
-        assert read_label(text) in (True, False, None)
-        labels = read_labels(text, i % 7)
+        assert parse_label(text) in (True, False, None)
+        labels = parse_labels(text, i % 7)
         assert len(labels) == i % 7
         assert set(labels) <= {True, False, None}
         prompts += len(reading.prompts)

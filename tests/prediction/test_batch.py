@@ -14,9 +14,9 @@ from sam4mllm.geometry.prompts import Box, Image, Prompt
 from sam4mllm.language.messages import Reply
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import BATCHES, Answering, parted, predict, predict_parts
+from sam4mllm.prediction.batch import BATCHES_PER_PART, Answering, parted, predict, predict_shard
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.prediction.store import Shard, with_beside
+from sam4mllm.prediction.store import Shard, prediction_paths
 from sam4mllm.prompters import Prompting
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
@@ -241,7 +241,7 @@ def test_an_invalid_probability_fails_only_its_sample(tmp_path, samples, way, no
 def test_the_paths_of_settings_and_timings(tmp_path, samples):
     out = tmp_path / "out" / "p.jsonl"
     predict(samples, pipeline(), out, settings={"mllm": "one"})
-    assert sorted(out.parent.iterdir()) == sorted(with_beside(out))
+    assert sorted(out.parent.iterdir()) == sorted(prediction_paths(out))
 
 
 def test_no_samples_give_an_empty_file(tmp_path):
@@ -297,7 +297,7 @@ def test_parts_hold_every_sample_once_complete_images_and_similar_sizes(many, ba
     assert [sample.height for sample in samples] == sorted((sample.height for sample in samples), reverse=True)
     for part in parts.values():
         pictures = {sample.image for sample in part}
-        assert len(part) <= BATCHES * batch_size or len(pictures) == 1
+        assert len(part) <= BATCHES_PER_PART * batch_size or len(pictures) == 1
         assert all(part.samples.count(sample) == 1 for sample in many if sample.image in pictures)
     assert parted(SampleSet(many.samples[::-1], many.images), batch_size) == parts
     assert parted(SampleSet((), many.images), batch_size) == {}
@@ -323,17 +323,17 @@ def test_merged_shards_in_any_order_end_with_the_same_bytes(many, tmp_path):
     for number in (3, 1, 4, 2):
         prompter = Batched()
         work = Answering(lambda _, own=prompter: Pipeline(own, Fussy()), 2)
-        predict_parts(many, work, InProcess(), out, Shard(number, 4))
+        predict_shard(many, work, InProcess(), out, Shard(number, 4))
         seen += [key for batch in prompter.batches for key in batch]
     assert sorted(seen) == sorted(sample.id for sample in many)
     assert not out.exists()
-    predict_parts(many, Answering(lambda _: pytest.fail("built"), 2), InProcess(), out, Shard())
+    predict_shard(many, Answering(lambda _: pytest.fail("built"), 2), InProcess(), out, Shard())
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_the_merging_run_predicts_what_shards_left_out(many, tmp_path):
     predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
     out = tmp_path / "shards.jsonl"
-    predict_parts(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), InProcess(), out, Shard(1, 3))
+    predict_shard(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), InProcess(), out, Shard(1, 3))
     predict(many, Pipeline(Batched(), Fussy()), out, batch_size=2)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

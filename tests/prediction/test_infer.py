@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Prompt
 from sam4mllm.geometry.rle import Rle
@@ -17,7 +17,7 @@ from sam4mllm.prediction.infer import infer
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.requests import requested
 
-BY_HAND = Recipe(segmenter="box")
+BY_HAND = PipelineConfig(segmenter="box")
 SAID = {
     "a-cup": ["[200,300,600,900]"],
     "a-dog": ["none"],
@@ -37,10 +37,10 @@ def photos(tmp_path) -> Path:
 
 
 @pytest.fixture
-def recipe(tmp_path) -> Recipe:
+def recipe(tmp_path) -> PipelineConfig:
     file = tmp_path / "said.jsonl"
     file.write_text("".join(json.dumps({"id": key, "replies": replies}) + "\n" for key, replies in SAID.items()))
-    return Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box")
+    return PipelineConfig(segmenter="box", mllm=f"replay:{file}", prompter="box")
 
 
 def test_each_pair_gets_an_overlay_a_mask_and_a_record(photos, recipe, tmp_path):
@@ -92,7 +92,7 @@ def test_records_can_be_replayed(photos, recipe, tmp_path):
     records = list(infer(recipe, request, None, 2))
     file = tmp_path / "again.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    again = Recipe(segmenter="box", mllm=f"replay:{file}", prompter="box")
+    again = PipelineConfig(segmenter="box", mllm=f"replay:{file}", prompter="box")
     assert list(infer(again, request, None, 2)) == records
 
 
@@ -120,7 +120,7 @@ def test_prompts_by_hand_need_no_model(photos):
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_a_model_is_loaded(photos, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(Recipe, "build", lambda self: pytest.fail("loaded"))
+    monkeypatch.setattr(PipelineConfig, "build", lambda self: pytest.fail("loaded"))
     (tmp_path / "file").touch()
     for out in [tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none/of/this")]:
         with pytest.raises(UserError, match="cannot write into"):
@@ -129,7 +129,9 @@ def test_a_folder_that_cannot_be_written_is_found_before_a_model_is_loaded(photo
 
 def test_a_recipe_error_is_found_before_the_folder_is_created(photos, tmp_path):
     with pytest.raises(UserError, match="unknown segmenter"):
-        infer(Recipe(segmenter="grabcat"), requested([photos / "a.png"], boxes=["4,3,12,9"]), tmp_path / "out", 1)
+        infer(
+            PipelineConfig(segmenter="grabcat"), requested([photos / "a.png"], boxes=["4,3,12,9"]), tmp_path / "out", 1
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -164,7 +166,7 @@ def test_checking_the_folder_leaves_no_files(photos, recipe, tmp_path):
 
 def test_prompts_by_hand_use_the_named_segmenter(photos):
     request = requested([photos / "a.png"], boxes=["4,3,12,9"], clicks=["6,5,+", "1,1,-"])
-    (record,) = infer(Recipe(segmenter="grabcut"), request, None, 1)
+    (record,) = infer(PipelineConfig(segmenter="grabcut"), request, None, 1)
     assert record["prompts"][0]["points"] == [[6.0, 5.0, 1], [1.0, 1.0, 0]]
     with pytest.raises(UserError, match="takes boxes only"):
         list(infer(BY_HAND, request, None, 1))

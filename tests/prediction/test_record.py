@@ -10,8 +10,8 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Reply
-from sam4mllm.prediction.record import Prediction, read_outcomes, read_predictions, read_whole
-from sam4mllm.prediction.store import Lines
+from sam4mllm.prediction.record import Prediction, read_outcomes, read_predictions, read_unfinished
+from sam4mllm.prediction.store import LockedLines
 from sam4mllm.prompters import Asked
 
 FULL = Prediction(
@@ -124,10 +124,10 @@ def test_a_missing_file_is_a_one_line_error(tmp_path):
 
 def test_lines_are_appended_after_the_retained_size(tmp_path):
     path = tmp_path / "new" / "p.jsonl"
-    with Lines(path) as lines:
+    with LockedLines(path) as lines:
         lines.append("one")
         lines.append("two")
-    with Lines(path) as lines:
+    with LockedLines(path) as lines:
         lines.keep(4)
         lines.append("zwei")
     assert path.read_text() == "one\nzwei\n"
@@ -136,7 +136,7 @@ def test_lines_are_appended_after_the_retained_size(tmp_path):
 def test_a_disk_that_fills_within_a_line_leaves_complete_lines(tmp_path):
     resource = pytest.importorskip("resource")
     path, old = tmp_path / "p.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Lines(path) as lines:
+    with LockedLines(path) as lines:
         lines.append("one")
         resource.setrlimit(
             resource.RLIMIT_FSIZE, (10, old[1])
@@ -152,13 +152,13 @@ def test_a_disk_that_fills_within_a_line_leaves_complete_lines(tmp_path):
 
 
 def test_two_runs_cannot_write_the_same_file(tmp_path):
-    with Lines(tmp_path / "p.jsonl") as lines:
+    with LockedLines(tmp_path / "p.jsonl") as lines:
         with pytest.raises(UserError, match="another run is writing it"):
-            Lines(tmp_path / "p.jsonl")
+            LockedLines(tmp_path / "p.jsonl")
         lines.append("{}")
     assert (tmp_path / "p.jsonl").read_text() == "{}\n"
 
 
 def test_a_device_is_not_a_file_of_predictions():
     with pytest.raises(UserError, match="not a file"):
-        read_whole(Path("/dev/full"))
+        read_unfinished(Path("/dev/full"))

@@ -7,7 +7,7 @@ import pytest
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.prediction.requests import by_hand, pairs_of, read_pairs, requested
+from sam4mllm.prediction.requests import by_hand, combine, read_pairs, requested
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_an_unreadable_image_is_refused_before_any_is_answered(folder):
 
 
 def names(*pairs: tuple[str, str]) -> list[str]:
-    return [pair.name for image, phrase in pairs for pair in pairs_of([Path(image)], [phrase])]
+    return [pair.name for image, phrase in pairs for pair in combine([Path(image)], [phrase])]
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_file_names_are_safe(image, phrase, name):
 def test_file_names_are_unique_and_reproducible():
     pictures = [Path("a/k.jpg"), Path("b/k.png")]
     phrases = ["mug", "MUG!", "mug 2", "杯", "碗"]
-    pairs = pairs_of(pictures, phrases)
+    pairs = combine(pictures, phrases)
     assert len({pair.name for pair in pairs}) == 10
     assert [pair.name for pair in pairs[:5]] == ["k-mug", "k-mug-2", "k-mug-2-2", "k-杯", "k-碗"]
-    assert pairs == pairs_of(pictures, phrases)
+    assert pairs == combine(pictures, phrases)
 
 
 def test_one_box_gets_all_clicks_and_is_clipped_to_the_image():

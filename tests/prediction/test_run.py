@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.prediction.run import predict_set, settings_of
+from sam4mllm.prediction.run import predict_set, prediction_settings
 from sam4mllm.prediction.store import Shard
 from sam4mllm.runtime.parallel import ProcessPool, Ray
 from sam4mllm.runtime.progress import progress
@@ -23,8 +23,10 @@ from sam4mllm.synthetic import Level
 from sam4mllm.synthetic.shards import write_scenes
 from tests.paths import ROOT
 
-TINY = Recipe(mllm="tiny", segmenter="tiny", prompter="adaptive", options={"points": 4, "budget": 6}, device="cpu")
-ORACLE = Recipe(segmenter="grabcut", prompter="oracle", device="cpu")
+TINY = PipelineConfig(
+    mllm="tiny", segmenter="tiny", prompter="adaptive", options={"points": 4, "budget": 6}, device="cpu"
+)
+ORACLE = PipelineConfig(segmenter="grabcut", prompter="oracle", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_ray_writes_the_same_file(samples, whole, tmp_path, monkeypatch):
 def test_four_merged_shards_write_the_same_file(samples, whole, tmp_path, monkeypatch):
     for number in (2, 4, 1, 3):
         predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress, shard=Shard(number, 4))
-    monkeypatch.setattr(Recipe, "build", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(PipelineConfig, "build", lambda *_: pytest.fail("loaded"))
     predict_set(TINY, samples, tmp_path / "p.jsonl", 2, progress)
     assert (tmp_path / "p.jsonl").read_bytes() == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.jsonl", "p.settings.json", "p.timings.jsonl"]
@@ -76,11 +78,11 @@ def test_the_oracles_points_do_not_depend_on_the_executor(samples, tmp_path):
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:0,cuda:1"])
 def test_settings_name_the_kind_of_device_only(samples, device):
-    settings, same_kind = (settings_of(replace(TINY, device=name), samples, 4) for name in ("cuda", device))
+    settings, same_kind = (prediction_settings(replace(TINY, device=name), samples, 4) for name in ("cuda", device))
     assert settings == same_kind
     assert settings["device"] == "cuda"
-    assert settings != settings_of(replace(TINY, device="cpu"), samples, 4)
-    assert settings != settings_of(replace(TINY, device="cuda"), samples, 5)
+    assert settings != prediction_settings(replace(TINY, device="cpu"), samples, 4)
+    assert settings != prediction_settings(replace(TINY, device="cuda"), samples, 5)
 
 
 def test_a_retrained_adapter_changes_the_settings(samples, tmp_path):
@@ -88,7 +90,7 @@ def test_a_retrained_adapter_changes_the_settings(samples, tmp_path):
     all_settings = []
     for data in (b"one", b"two", b"one"):
         weights.write_bytes(data)
-        all_settings.append(settings_of(recipe, samples, 4))
+        all_settings.append(prediction_settings(recipe, samples, 4))
     assert all_settings[0] == all_settings[2] != all_settings[1]
 
 

@@ -12,7 +12,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction import store as module
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.prediction.store import Lines, Shard, growing, shard_files
+from sam4mllm.prediction.store import LockedLines, Shard, open_predictions, shard_files
 
 KEYS = ("a", "b", "c", "d")
 SAMPLES = SampleSet(tuple(Sample(key, "p.png", 4, 3, "it", ()) for key in KEYS), Path())
@@ -34,7 +34,7 @@ def write(
     retry_failed: bool = False,
 ) -> list[str]:
     """Append predictions; returns the ids already in the file."""
-    with growing(samples, out, shard, settings, retry_failed=retry_failed) as file:
+    with open_predictions(samples, out, shard, settings, retry_failed=retry_failed) as file:
         existing = sorted(file.there)
         for key in keys:
             file.add(make_prediction(key), {"first": 0.5})
@@ -81,7 +81,10 @@ def test_lines_are_sorted_in_the_order_of_the_samples(tmp_path):
 @pytest.mark.parametrize("name", ["p.jsonl", "p", "p.v1.jsonl"])
 def test_shards_have_their_own_files_until_they_are_merged(tmp_path, name):
     out = tmp_path / name
-    with growing(SAMPLES, out, Shard(1, 2), MADE) as first, growing(SAMPLES, out, Shard(2, 2), MADE) as second:
+    with (
+        open_predictions(SAMPLES, out, Shard(1, 2), MADE) as first,
+        open_predictions(SAMPLES, out, Shard(2, 2), MADE) as second,
+    ):
         second.add(make_prediction("b"), {"first": 0.1})
         first.add(make_prediction("d"), {"first": 0.2})
         first.add(make_prediction("a"), {"first": 0.3})
@@ -125,7 +128,7 @@ def test_an_exception_keeps_the_lines_and_the_shards(tmp_path):
 
 def test_retried_failures_are_removed_and_a_kill_loses_nothing(tmp_path):
     out = tmp_path / "p.jsonl"
-    with growing(SAMPLES, out, WHOLE, MADE) as file:
+    with open_predictions(SAMPLES, out, WHOLE, MADE) as file:
         for key in KEYS:
             file.add(replace(make_prediction(key), error="no memory" if key in "bd" else None), {})
     with pytest.raises(KeyboardInterrupt):
@@ -137,7 +140,7 @@ def test_retried_failures_are_removed_and_a_kill_loses_nothing(tmp_path):
 @pytest.mark.parametrize("first", [Shard(1, 2), WHOLE], ids=["the shard failed", "the whole failed"])
 def test_an_answer_replaces_a_failure(tmp_path, first):
     out = tmp_path / "p.jsonl"
-    with growing(SAMPLES, out, first, MADE) as file:
+    with open_predictions(SAMPLES, out, first, MADE) as file:
         file.add(replace(make_prediction("a"), error="no such file"), {})
     write(out, "a", Shard(1, 2) if first == WHOLE else Shard(1, 3))
     write(out, "bcd")
@@ -156,7 +159,7 @@ def test_overlapping_shards_leave_one_line_of_timings_per_sample(tmp_path):
 @pytest.mark.parametrize("running", [Shard(), Shard(2, 2)], ids=["the whole", "a shard"])
 def test_a_file_that_is_being_written_is_locked(tmp_path, running):
     out = tmp_path / "p.jsonl"
-    with Lines(running.file(out)), pytest.raises(UserError, match="another run is writing it"):
+    with LockedLines(running.file(out)), pytest.raises(UserError, match="another run is writing it"):
         write(out, "a")
 
 

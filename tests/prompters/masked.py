@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sam4mllm.geometry.prompts import Frame, Mask, box_of, on_mask
+from sam4mllm.geometry.prompts import Frame, Mask, bounding_box, is_on_mask
 from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import say_boxes
+from sam4mllm.language.templates import format_boxes
 from sam4mllm.mllm.scripted import ScriptedMLLM
 
 ROW = dialect("sam4mllm")
@@ -20,12 +20,12 @@ def mllm_with_masks(masks: Mapping[str, Mask]) -> ScriptedMLLM:
     """Replies from the mask of each query's key, with certain answers about points."""
 
     def reply(key, image, turns):
-        box = box_of(masks[key])
-        return say_boxes((box,), "it", ROW, Frame.whole(image.shape[1], image.shape[0])) if box else ROW.none
+        box = bounding_box(masks[key])
+        return format_boxes((box,), "it", ROW, Frame.whole(image.shape[1], image.shape[0])) if box else ROW.none
 
     def choose(key, image, turns, question, options):
         x, y = (int(number) / 1000 for number in PLACE.findall(question)[0])
-        return [1.0, 0.0] if on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
+        return [1.0, 0.0] if is_on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
 
     return ScriptedMLLM(reply, choose)
 

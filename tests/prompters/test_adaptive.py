@@ -5,7 +5,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Asked, Prompter, Query
-from sam4mllm.prompters.adaptive import AdaptivePQPP, Answers
+from sam4mllm.prompters.adaptive import AdaptivePQPP, AnswerMap
 from sam4mllm.prompters.pqpp import PQPP
 from tests.prompters.masked import PLACE, disk, half, mllm_with_masks
 
@@ -24,7 +24,7 @@ def places(asked: tuple[Asked, ...]) -> np.ndarray:
 
 def label_error(mask: np.ndarray, box: Box, side: int, asked: tuple[Asked, ...]) -> float:
     """The share of the box that the answers, interpolated from a grid of ``side`` points, label wrongly."""
-    answers = Answers(box, side)
+    answers = AnswerMap(box, side)
     while True:
         cells = (places(asked) - (box.x0, box.y0)) / (box.width, box.height) * answers.side
         at_centre = np.isclose(cells % 1.0, 0.5).all(axis=1)

@@ -6,7 +6,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prompters import Prompter, Prompting, Query
-from sam4mllm.prompters.oracle import Oracle, true_prompts
+from sam4mllm.prompters.oracle import Oracle, ground_truth_prompts
 
 IMAGE = np.zeros((60, 80, 3), dtype=np.uint8)
 CAT = Prompt(Box(8.0, 6.0, 40.0, 30.0), (Point(20.5, 12.5),))
@@ -46,15 +46,15 @@ def make_sample(*columns):
 @pytest.mark.parametrize(("positive", "negative"), [(3, 3), (0, 0), (1, 4)])
 def test_every_object_has_a_true_prompt_with_correctly_labelled_points(positive, negative):
     samples = [make_sample(1), make_sample(), make_sample(0, 3)]
-    prompts = true_prompts(samples, positive, negative, seed=4)
+    prompts = ground_truth_prompts(samples, positive, negative, seed=4)
     assert [len(prompts[sample.id]) for sample in samples] == [1, 0, 2]
     for sample in samples:
         for rle, prompt in zip(sample.masks, prompts[sample.id], strict=True):
             assert prompt.box == rle.box
             assert [point.positive for point in prompt.points] == [True] * positive + [False] * negative
             assert all(rle.mask[int(point.y), int(point.x)] == point.positive for point in prompt.points)
-    assert prompts == true_prompts(samples, positive, negative, seed=4)
-    assert (prompts == true_prompts(samples, positive, negative, seed=5)) == (positive + negative == 0)
+    assert prompts == ground_truth_prompts(samples, positive, negative, seed=4)
+    assert (prompts == ground_truth_prompts(samples, positive, negative, seed=5)) == (positive + negative == 0)
 
 
 def test_promptings_of_an_oracle_are_marked():
@@ -65,7 +65,7 @@ def test_promptings_of_an_oracle_are_marked():
 
 def test_a_negative_number_of_points_is_refused():
     with pytest.raises(UserError, match="0 or more points and a seed of 0 or more, got positive=-1"):
-        true_prompts([], positive=-1)
+        ground_truth_prompts([], positive=-1)
 
 
 def test_no_queries_give_no_promptings():

@@ -6,7 +6,7 @@ import pytest
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Frame
 from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import say_boxes, say_labels
+from sam4mllm.language.templates import format_boxes, format_labels
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.pqpp import PQPP, verified
@@ -17,7 +17,7 @@ ROW = dialect("sam4mllm")
 
 
 def boxes_reply(*boxes: Box) -> str:
-    return say_boxes(boxes, "pet", ROW, Frame.whole(80, 60)) if boxes else ROW.none
+    return format_boxes(boxes, "pet", ROW, Frame.whole(80, 60)) if boxes else ROW.none
 
 
 def left_half_is_on(key, image, turns, question, options):
@@ -65,7 +65,7 @@ def test_each_image_of_a_ragged_batch_is_queried_about_its_own_objects(ask):
     objects = {"two": (CAT, DOG), "none": (), "one": (DOG,)}
 
     def answer(key, image, turns):
-        return boxes_reply(*objects[key]) if len(turns) == 1 else say_labels([True, False, True, False])
+        return boxes_reply(*objects[key]) if len(turns) == 1 else format_labels([True, False, True, False])
 
     mllm = ScriptedMLLM(answer, lambda *_: [1.0, 0.0])
     promptings = PQPP(mllm, points=4, ask=ask)([Query(IMAGE, "pet", key) for key in objects])

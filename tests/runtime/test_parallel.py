@@ -19,7 +19,7 @@ from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.runtime import parallel
 from sam4mllm.runtime.parallel import Executor, InProcess, ProcessPool, Ray, Work, make_executor
-from sam4mllm.targets.run import Searching
+from sam4mllm.targets.run import SearchWork
 from sam4mllm.targets.search import Search, make_targets
 from tests.paths import ROOT
 from tests.searching import broken, counted, dying, dying_in_a_message, grabcut, noted, pictures, refused, warning
@@ -54,8 +54,8 @@ def private_ray(monkeypatch):
 )
 def test_every_executor_gives_the_results_of_a_plain_loop(samples, parts, executor):
     assert isinstance(executor, Executor)
-    assert isinstance(Searching(grabcut, SEARCH), Work)
-    results = dict(executor.run(Searching(grabcut, SEARCH), parts))
+    assert isinstance(SearchWork(grabcut, SEARCH), Work)
+    results = dict(executor.run(SearchWork(grabcut, SEARCH), parts))
     assert sorted(results) == sorted(parts)
     loop = list(make_targets(samples, grabcut(device=None), SEARCH))
     assert [target for number in sorted(results) for target in results[number]] == loop
@@ -64,31 +64,31 @@ def test_every_executor_gives_the_results_of_a_plain_loop(samples, parts, execut
 @needs_ray
 @ray_warnings
 def test_ray_gives_the_same_results_and_errors(parts, private_ray):
-    results = dict(Ray("local", 2).run(Searching(grabcut, SEARCH), parts))
-    assert results == dict(InProcess().run(Searching(grabcut, SEARCH), parts))
+    results = dict(Ray("local", 2).run(SearchWork(grabcut, SEARCH), parts))
+    assert results == dict(InProcess().run(SearchWork(grabcut, SEARCH), parts))
     with pytest.raises(UserError, match=r"^the device None cannot be used$"):
-        list(Ray("local", 1).run(Searching(refused, SEARCH), parts))
+        list(Ray("local", 1).run(SearchWork(refused, SEARCH), parts))
 
 
 @needs_ray
 @ray_warnings
 def test_a_ray_worker_that_dies_is_one_line(parts, private_ray):
     with pytest.raises(UserError, match=r"^a Ray worker was lost: ") as caught:
-        list(Ray("local", 1).run(Searching(dying, SEARCH), parts))
+        list(Ray("local", 1).run(SearchWork(dying, SEARCH), parts))
     assert "\n" not in str(caught.value)
 
 
 @needs_ray
 def test_a_cluster_that_is_not_there_is_one_line(parts, private_ray):
     with pytest.raises(UserError, match="no Ray cluster at nowhere") as caught:
-        list(Ray("nowhere").run(Searching(grabcut, SEARCH), parts))
+        list(Ray("nowhere").run(SearchWork(grabcut, SEARCH), parts))
     assert "\n" not in str(caught.value)
 
 
 def test_ray_that_is_not_installed_is_one_line_with_the_command(parts, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"ray is not installed: pip install 'sam4mllm\[ray\]'"):
-        list(Ray("local").run(Searching(grabcut, SEARCH), parts))
+        list(Ray("local").run(SearchWork(grabcut, SEARCH), parts))
 
 
 def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monke
         bound.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(UserError, match=f"no Ray cluster at {address}: .*refused"):
-            list(Ray(address).run(Searching(grabcut, SEARCH), parts))
+            list(Ray(address).run(SearchWork(grabcut, SEARCH), parts))
 
     def time_out(address, timeout):
         assert (address, timeout) == (("::1", 6379), parallel.RAY_TIMEOUT)
@@ -106,7 +106,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_in_bounded_time(parts, monke
 
     monkeypatch.setattr(socket, "create_connection", time_out)
     with pytest.raises(UserError, match=r"no Ray cluster at \[::1\]:6379: timed out"):
-        list(Ray("[::1]:6379").run(Searching(grabcut, SEARCH), parts))
+        list(Ray("[::1]:6379").run(SearchWork(grabcut, SEARCH), parts))
 
 
 def test_torch_has_one_thread_during_a_part_and_its_own_number_again_after(parts):
@@ -114,7 +114,7 @@ def test_torch_has_one_thread_during_a_part_and_its_own_number_again_after(parts
     torch.set_num_threads(3)
     try:
         seen: list[int] = []
-        for _ in InProcess().run(Searching(partial(counted, seen), SEARCH), {0: parts[0]}):
+        for _ in InProcess().run(SearchWork(partial(counted, seen), SEARCH), {0: parts[0]}):
             assert torch.get_num_threads() == 3
         assert seen == [1]
     finally:
@@ -122,17 +122,17 @@ def test_torch_has_one_thread_during_a_part_and_its_own_number_again_after(parts
 
 
 def test_each_worker_builds_one_segmenter_and_devices_are_dealt_out_in_turn(parts, tmp_path):
-    list(ProcessPool(4, ("cuda:0", "cuda:1")).run(Searching(partial(noted, tmp_path), SEARCH), parts))
+    list(ProcessPool(4, ("cuda:0", "cuda:1")).run(SearchWork(partial(noted, tmp_path), SEARCH), parts))
     built = [path.name.split() for path in tmp_path.iterdir()]
     assert len({process for process, _ in built}) == len(built) == 4
     assert sorted(device for _, device in built) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
 
 
 def test_there_are_no_more_workers_than_parts(parts, tmp_path):
-    list(ProcessPool(5).run(Searching(partial(noted, tmp_path), SEARCH), {0: parts[0]}))
+    list(ProcessPool(5).run(SearchWork(partial(noted, tmp_path), SEARCH), {0: parts[0]}))
     assert len(list(tmp_path.iterdir())) == 1
-    assert list(ProcessPool(5).run(Searching(partial(noted, tmp_path), SEARCH), {})) == []
-    assert list(InProcess().run(Searching(refused, SEARCH), {})) == []
+    assert list(ProcessPool(5).run(SearchWork(partial(noted, tmp_path), SEARCH), {})) == []
+    assert list(InProcess().run(SearchWork(refused, SEARCH), {})) == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_there_are_no_more_workers_than_parts(parts, tmp_path):
 )
 def test_an_error_in_a_worker_is_one_line_and_ends_all_workers(parts, build, message, capfd):
     with pytest.raises(UserError, match=message) as caught:
-        list(ProcessPool(2).run(Searching(build, SEARCH), parts))
+        list(ProcessPool(2).run(SearchWork(build, SEARCH), parts))
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
 
@@ -171,13 +171,13 @@ def test_a_worker_that_dies_before_it_reads_its_job_is_one_line(parts, monkeypat
     assert ends_at_once is not None
     monkeypatch.setattr(spawn, "_python_exe", os.fsencode(ends_at_once))
     with pytest.raises(UserError, match=r"^a worker ended with exit code 1 "):
-        list(ProcessPool(2).run(Searching(partial(counted, [0] * length), SEARCH), parts))
+        list(ProcessPool(2).run(SearchWork(partial(counted, [0] * length), SEARCH), parts))
     assert multiprocessing.active_children() == []
 
 
 def test_a_worker_that_dies_while_it_sends_a_result_is_one_line(parts, time_limit):
     with pytest.raises(UserError, match=r"^a worker ended with exit code -9 "):
-        list(ProcessPool(2).run(Searching(dying_in_a_message, SEARCH), parts))
+        list(ProcessPool(2).run(SearchWork(dying_in_a_message, SEARCH), parts))
     assert multiprocessing.active_children() == []
 
 
@@ -204,12 +204,12 @@ def test_ctrl_c_ends_a_run_at_once_and_leaves_no_process(tmp_path):
 
 
 def test_library_warnings_are_not_shown_by_workers_either(parts, capfd):
-    assert len(list(ProcessPool(2).run(Searching(warning, SEARCH), parts))) == len(parts)
+    assert len(list(ProcessPool(2).run(SearchWork(warning, SEARCH), parts))) == len(parts)
     assert capfd.readouterr().err == ""
 
 
 def test_a_run_that_is_left_early_leaves_no_process(parts):
-    results = ProcessPool(2).run(Searching(grabcut, SEARCH), parts)
+    results = ProcessPool(2).run(SearchWork(grabcut, SEARCH), parts)
     next(results)
     assert len(multiprocessing.active_children()) == 2
     results.close()
@@ -219,7 +219,7 @@ def test_a_run_that_is_left_early_leaves_no_process(parts):
 def test_an_image_that_cannot_be_read_is_named_from_a_worker_too(samples, parts):
     missing = SampleSet(parts[0].samples, samples.images / "elsewhere")
     with pytest.raises(UserError, match=r"^sample s0: no such file: .*elsewhere"):
-        list(ProcessPool(1).run(Searching(grabcut, SEARCH), {0: missing}))
+        list(ProcessPool(1).run(SearchWork(grabcut, SEARCH), {0: missing}))
 
 
 @pytest.mark.parametrize(

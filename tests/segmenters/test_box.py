@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Point, Prompt, box_of
+from sam4mllm.geometry.prompts import Box, Point, Prompt, bounding_box
 from sam4mllm.segmenters import Scene, Segmenter
 from sam4mllm.segmenters.box import BoxSegmenter, fill
 
@@ -22,7 +22,7 @@ def test_the_segmenter_satisfies_the_protocol():
 @given(st.integers(0, 7), st.integers(0, 5), st.integers(1, 8), st.integers(1, 6))
 def test_a_filled_box_on_the_pixel_grid_has_the_same_box(x, y, across, down):
     box = Box(float(x), float(y), float(min(x + across, 8)), float(min(y + down, 6)))
-    assert box_of(segment_boxes(box)[0]) == box
+    assert bounding_box(segment_boxes(box)[0]) == box
 
 
 @pytest.mark.parametrize(

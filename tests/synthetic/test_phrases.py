@@ -5,9 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.geometry.prompts import box_of
+from sam4mllm.geometry.prompts import bounding_box
 from sam4mllm.synthetic.figures import SHAPES, Figure, Pose, rasterise
-from sam4mllm.synthetic.phrases import RIDDLES, WORDS, All, Noun, Pair, Phrase, Riddle, The, TheAt, TheBy, related
+from sam4mllm.synthetic.phrases import (
+    RIDDLES,
+    WORDS,
+    AllObjects,
+    Description,
+    ObjectAtSide,
+    Pair,
+    Phrase,
+    RelatedObject,
+    Riddle,
+    SingleObject,
+    has_relation,
+)
 
 SIDE = 100
 
@@ -16,7 +28,7 @@ def figure(
     shape: str, colour: str, x: float, y: float, radius: float = 10, depth: int = 0, bore: float = 0.7
 ) -> Figure:
     full, hole = rasterise(Pose(shape, x, y, radius, 0.0, bore), SIDE)
-    box = box_of(full)
+    box = bounding_box(full)
     assert box is not None
     return Figure(shape, colour, "small" if radius < 16 else "big", depth, full, full, hole, box)
 
@@ -33,36 +45,52 @@ SCENE = (
 @pytest.mark.parametrize(
     ("phrase", "text", "targets"),
     [
-        (The(Noun("ring")), "the ring", {0}),
-        (The(Noun("circle")), "the circle", None),
-        (The(Noun("circle", "blue")), "the blue circle", {1}),
-        (The(Noun(None, "green")), "the green shape", {4}),
-        (The(Noun(None, None, "big")), "the big shape", {0}),
-        (The(Noun("circle", "green")), "the green circle", set()),
-        (TheAt(Noun("circle"), "left"), "the circle on the left", {1}),
-        (TheAt(Noun("circle"), "top"), "the circle at the top", {2}),
-        (TheAt(Noun("square"), "top"), "the square at the top", {4}),
-        (TheAt(Noun("square"), "bottom"), "the square at the bottom", None),
-        (TheAt(Noun("bar"), "bottom"), "the bar at the bottom", set()),
-        (TheAt(Noun(None, None, "small"), "right"), "the small shape on the right", None),
-        (TheBy(Noun("circle"), "inside", Noun("ring")), "the circle inside the ring", {1}),
-        (TheBy(Noun("square"), "inside", Noun("ring")), "the square inside the ring", set()),
-        (TheBy(Noun("circle"), "inside", Noun("frame")), "the circle inside the frame", set()),
-        (TheBy(Noun("square"), "left", Noun("circle", "red")), "the square left of the red circle", {4}),
-        (TheBy(Noun("square"), "right", Noun("circle", "red")), "the square right of the red circle", set()),
-        (TheBy(Noun("square"), "left", Noun("circle")), "the square left of the circle", None),
-        (TheBy(Noun("circle"), "behind", Noun("cross")), "the circle behind the cross", {2}),
-        (TheBy(Noun("cross"), "front", Noun("circle", "red")), "the cross in front of the red circle", {3}),
-        (TheBy(Noun("cross"), "behind", Noun("circle", "red")), "the cross behind the red circle", set()),
-        (All(Noun("circle")), "all circles", {1, 2}),
-        (All(Noun("circle"), two=True), "both circles", {1, 2}),
-        (All(Noun(None, None, "small"), two=True), "both small shapes", None),
-        (All(Noun("cross")), "all crosses", None),
-        (All(Noun(None, "white")), "all white shapes", set()),
-        (Pair(Noun("ring"), Noun("cross", "blue")), "the ring and the blue cross", {0, 3}),
-        (Pair(Noun("ring"), Noun("circle")), "the ring and the circle", None),
-        (Pair(Noun("ring"), Noun(None, None, "big")), "the ring and the big shape", None),
-        (Pair(Noun("ring"), Noun("bar")), "the ring and the bar", None),
+        (SingleObject(Description("ring")), "the ring", {0}),
+        (SingleObject(Description("circle")), "the circle", None),
+        (SingleObject(Description("circle", "blue")), "the blue circle", {1}),
+        (SingleObject(Description(None, "green")), "the green shape", {4}),
+        (SingleObject(Description(None, None, "big")), "the big shape", {0}),
+        (SingleObject(Description("circle", "green")), "the green circle", set()),
+        (ObjectAtSide(Description("circle"), "left"), "the circle on the left", {1}),
+        (ObjectAtSide(Description("circle"), "top"), "the circle at the top", {2}),
+        (ObjectAtSide(Description("square"), "top"), "the square at the top", {4}),
+        (ObjectAtSide(Description("square"), "bottom"), "the square at the bottom", None),
+        (ObjectAtSide(Description("bar"), "bottom"), "the bar at the bottom", set()),
+        (ObjectAtSide(Description(None, None, "small"), "right"), "the small shape on the right", None),
+        (RelatedObject(Description("circle"), "inside", Description("ring")), "the circle inside the ring", {1}),
+        (RelatedObject(Description("square"), "inside", Description("ring")), "the square inside the ring", set()),
+        (RelatedObject(Description("circle"), "inside", Description("frame")), "the circle inside the frame", set()),
+        (
+            RelatedObject(Description("square"), "left", Description("circle", "red")),
+            "the square left of the red circle",
+            {4},
+        ),
+        (
+            RelatedObject(Description("square"), "right", Description("circle", "red")),
+            "the square right of the red circle",
+            set(),
+        ),
+        (RelatedObject(Description("square"), "left", Description("circle")), "the square left of the circle", None),
+        (RelatedObject(Description("circle"), "behind", Description("cross")), "the circle behind the cross", {2}),
+        (
+            RelatedObject(Description("cross"), "front", Description("circle", "red")),
+            "the cross in front of the red circle",
+            {3},
+        ),
+        (
+            RelatedObject(Description("cross"), "behind", Description("circle", "red")),
+            "the cross behind the red circle",
+            set(),
+        ),
+        (AllObjects(Description("circle")), "all circles", {1, 2}),
+        (AllObjects(Description("circle"), two=True), "both circles", {1, 2}),
+        (AllObjects(Description(None, None, "small"), two=True), "both small shapes", None),
+        (AllObjects(Description("cross")), "all crosses", None),
+        (AllObjects(Description(None, "white")), "all white shapes", set()),
+        (Pair(Description("ring"), Description("cross", "blue")), "the ring and the blue cross", {0, 3}),
+        (Pair(Description("ring"), Description("circle")), "the ring and the circle", None),
+        (Pair(Description("ring"), Description(None, None, "big")), "the ring and the big shape", None),
+        (Pair(Description("ring"), Description("bar")), "the ring and the bar", None),
         (Riddle("it", frozenset({"square"})), "it", {4}),
         (Riddle("it", frozenset({"square"}), frozenset({"cross"})), "it", None),
         (Riddle("it", frozenset({"circle"})), "it", None),
@@ -81,19 +109,19 @@ def test_a_phrase_has_the_expected_text_and_targets(phrase: Phrase, text: str, t
     ids=["far left", "a little lower", "barely left", "more below than left", "right", "straight below"],
 )
 def test_left_of_is_true_false_or_debatable(x: float, y: float, expected: bool | None) -> None:
-    assert related(figure("bar", "red", x, y), "left", figure("bar", "blue", 50, 50)) is expected
+    assert has_relation(figure("bar", "red", x, y), "left", figure("bar", "blue", 50, 50)) is expected
 
 
 def test_half_in_a_hole_is_debatable() -> None:
-    assert related(figure("circle", "red", 50, 70, 10), "inside", SCENE[0]) is None
+    assert has_relation(figure("circle", "red", 50, 70, 10), "inside", SCENE[0]) is None
 
 
 def test_inside_is_debatable_for_a_figure_on_a_solid_one() -> None:
-    assert related(SCENE[3], "inside", SCENE[2]) is None
+    assert has_relation(SCENE[3], "inside", SCENE[2]) is None
 
 
 def test_in_front_is_debatable_for_a_figure_in_a_hole() -> None:
-    assert related(SCENE[1], "front", SCENE[0]) is None
+    assert has_relation(SCENE[1], "front", SCENE[0]) is None
 
 
 @pytest.mark.parametrize("relation", ["left", "right", "top", "bottom"])
@@ -101,15 +129,15 @@ def test_a_direction_never_holds_both_ways(relation: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         a, b = (figure("bar", "red", *rng.uniform(10, 90, 2)) for _ in range(2))
-        assert not (related(a, relation, b) and related(b, relation, a))
+        assert not (has_relation(a, relation, b) and has_relation(b, relation, a))
 
 
 def test_in_front_is_the_converse_of_behind() -> None:
     for a in SCENE:
         for b in SCENE:
             if a is not b:
-                assert related(a, "front", b) == related(b, "behind", a)
-    assert related(SCENE[2], "front", replace(SCENE[3], depth=0)) is True
+                assert has_relation(a, "front", b) == has_relation(b, "behind", a)
+    assert has_relation(SCENE[2], "front", replace(SCENE[3], depth=0)) is True
 
 
 def test_every_shape_has_a_riddle_that_fits_it() -> None:

@@ -11,7 +11,7 @@ import pytest
 from jaxtyping import Bool
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, box_iou, box_of, iou
+from sam4mllm.geometry.prompts import Box, bounding_box, box_iou, iou
 from sam4mllm.synthetic import COLOURS, KINDS, SPLITS, WORDS, Drawing, Level, draw, draw_split, split_seed
 from sam4mllm.synthetic.paint import PALETTE
 
@@ -62,7 +62,7 @@ def test_masks_are_disjoint_parts_of_their_figures(drawings: list[Drawing]) -> N
         assert np.sum([figure.mask for figure in drawing.figures], axis=0).max() <= 1
         for figure in drawing.figures:
             assert (figure.mask <= figure.full).all()
-            assert figure.box == box_of(figure.full)
+            assert figure.box == bounding_box(figure.full)
             assert figure.mask.sum() >= 0.4 * figure.full.sum()  # sufficiently visible
 
 
@@ -127,7 +127,7 @@ def test_an_expression_is_ambiguous_if_another_figure_shares_the_box(usual: list
     total = ambiguous = 0
     for drawing, index in all_expressions(usual):
         expression = drawing.expressions[index]
-        boxes = [box_of(figure.mask) for figure in drawing.figures]
+        boxes = [bounding_box(figure.mask) for figure in drawing.figures]
         strangers = set(range(len(boxes))) - set(expression.targets)
         shares_box = any(box_iou(boxes[t], boxes[s]) >= 0.6 for t in expression.targets for s in strangers)  # type: ignore[arg-type]
         assert expression.ambiguous == shares_box

@@ -20,13 +20,13 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.runtime.parallel import InProcess, ProcessPool
 from sam4mllm.targets import run as module
 from sam4mllm.targets.record import Target, read_targets, write_targets
-from sam4mllm.targets.run import Searching, find_targets, fingerprint, parted
+from sam4mllm.targets.run import SearchWork, find_targets, fingerprint, parted
 from sam4mllm.targets.search import Search, make_targets
 from tests.paths import ROOT
 from tests.searching import grabcut, pictures
 
 SEARCH = Search(candidates=4, keep=2, least=0.0)
-WORK = Searching(grabcut, SEARCH)
+WORK = SearchWork(grabcut, SEARCH)
 ABOUT = {"search": {"candidates": 4}, "segmenter": "grabcut"}
 
 
@@ -47,7 +47,7 @@ class Stopping:
     after: int
     part_numbers: list[int]
 
-    def run(self, work: Searching, parts: Mapping[int, SampleSet]) -> Iterator[tuple[int, list[Target]]]:
+    def run(self, work: SearchWork, parts: Mapping[int, SampleSet]) -> Iterator[tuple[int, list[Target]]]:
         for number in list(reversed(parts))[: self.after]:
             self.part_numbers.append(number)
             yield from InProcess().run(work, {number: parts[number]})
@@ -137,7 +137,7 @@ def test_other_samples_are_refused(samples, tmp_path, parts):
 def test_after_removing_the_named_path_only_the_new_targets_exist(samples, tmp_path):
     find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "out" / "targets.json").unlink()
-    other = Searching(grabcut, replace(SEARCH, seed=1))
+    other = SearchWork(grabcut, replace(SEARCH, seed=1))
     find_targets(samples, InProcess(), other, tmp_path / "out", {"seed": 1})
     find_targets(samples, InProcess(), other, tmp_path / "new", {"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")
@@ -148,7 +148,7 @@ def test_parts_left_by_a_killed_clean_up_are_deleted(samples, tmp_path):
     with suppress(KeyboardInterrupt):
         find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
     (tmp_path / "out" / "parts" / "about.json").unlink()
-    other = Searching(grabcut, replace(SEARCH, seed=1))
+    other = SearchWork(grabcut, replace(SEARCH, seed=1))
     find_targets(samples, InProcess(), other, tmp_path / "out", {"seed": 1})
     find_targets(samples, InProcess(), other, tmp_path / "new", {"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")

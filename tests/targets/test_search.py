@@ -17,7 +17,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Image, Point, Prompt, iou
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image, write_png
-from sam4mllm.segmenters import DraftingScene, ScoredMask, Takes
+from sam4mllm.segmenters import Capabilities, DraftingScene, ScoredMask
 from sam4mllm.segmenters.box import BoxSegmenter, fill
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 from sam4mllm.targets.record import Target
@@ -126,7 +126,7 @@ def test_the_best_candidate_beats_the_first_with_a_real_segmenter():
 class Nearest:
     """Fills the part of the box whose nearest point is positive; records its calls and the number of live scenes."""
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self) -> None:
         self.embedded: list[Image] = []
@@ -347,7 +347,7 @@ def test_a_segmenter_without_points_searches_boxes_only(samples):
 
 def test_a_segmenter_without_negative_points_searches_positive_ones(samples):
     segmenter = Nearest()
-    segmenter.takes = Takes(negative_points=False)
+    segmenter.takes = Capabilities(negative_points=False)
     with pytest.raises(UserError, match=r"takes no negative points: .* --negative 0$"):
         list(make_targets(samples, segmenter, SEARCH))
     results = make_targets(samples, segmenter, replace(SEARCH, negative=0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sam4mllm
-from sam4mllm.geometry.prompts import on_mask
+from sam4mllm.geometry.prompts import is_on_mask
 from sam4mllm.mllm.load import build_mllm
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.load import build_prompter
@@ -43,7 +43,7 @@ def test_the_adapters_know_what_lies_inside_a_box(way, options, least):
     pairs = [(drawing, expression) for drawing in drawings for expression in drawing.ambiguous]
     answers = build_prompter(way, mllm, options)([Query(one.image, said.text) for one, said in pairs])
     right = [
-        on_mask(drawing.masks(expression)[0], point.x, point.y) is point.positive
+        is_on_mask(drawing.masks(expression)[0], point.x, point.y) is point.positive
         for (drawing, expression), answer in zip(pairs, answers, strict=True)
         for prompt in answer.prompts[:1]
         for point in prompt.points

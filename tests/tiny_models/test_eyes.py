@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sam4mllm.synthetic import SHAPES, draw_split
-from tiny_models.eyes import CELLS, NAMES, PLACES, Eyes, dense, near
+from tiny_models.eyes import CELLS, NAMES, PLACES, EncoderHeads, dense, near
 from tiny_models.model import PATCH, build
 
 WIDTH = 160
@@ -30,7 +30,7 @@ def test_predicting_the_labels_lowers_the_loss():
     tokens = {
         name: index for index, name in enumerate(dict.fromkeys((*(n for names in NAMES for n in names), *PLACES)))
     }
-    eyes, table = Eyes(WIDTH, tokens.__getitem__), torch.eye(len(tokens), WIDTH)
+    eyes, table = EncoderHeads(WIDTH, tokens.__getitem__), torch.eye(len(tokens), WIDTH)
     shown = torch.zeros(1, len(labels[0].figured), WIDTH)
     for patch, kinds in enumerate(labels[0].kinds):
         shown[0, patch, [tokens[names[kind]] for names, kind in zip(NAMES, kinds, strict=True)]] = 1.0

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sam4mllm.geometry.prompts import Frame, on_mask
-from sam4mllm.language.templates import read_boxes, read_label
+from sam4mllm.geometry.prompts import Frame, is_on_mask
+from sam4mllm.language.templates import parse_boxes, parse_label
 from sam4mllm.synthetic import Level, draw_split
 from tiny_models.lessons import Asked, _deep, boxes_lessons
 from tiny_models.model import ROW
@@ -26,7 +26,7 @@ def test_replies_contain_the_boxes_of_the_scene_and_no_points(drawing):
     assert len(turns) == 2 * len(drawing.expressions)
     for expression in drawing.expressions:
         [at] = [i for i, turn in enumerate(turns[::2]) if f'"{expression.text}"' in turn.text]
-        found = read_boxes(turns[2 * at + 1].text, ROW, FRAME)
+        found = parse_boxes(turns[2 * at + 1].text, ROW, FRAME)
         assert found.readable
         truth = {drawing.figures[index].seen_box for index in expression.targets}
         assert {prompt.box for prompt in found.prompts} == truth
@@ -43,7 +43,7 @@ def test_names_are_of_what_lies_there():
                 names = {
                     f"{figure.size} {figure.colour} {figure.shape}"
                     for figure in drawing.figures
-                    if on_mask(figure.mask, place.value.x, place.value.y)
+                    if is_on_mask(figure.mask, place.value.x, place.value.y)
                 }
                 assert said.text in (names or {"ground"})
                 kinds.add(said.text == "ground")
@@ -65,7 +65,7 @@ def test_existing_figures_are_answered_with_yes():
         there = {expression.text: bool(expression.targets) for expression in drawing.expressions}
         for asked, answer in zip(turns[::2], turns[1::2], strict=True):
             if asked.text.startswith("Is there"):
-                assert there[asked.text.split('"')[1]] is read_label(answer.text)
+                assert there[asked.text.split('"')[1]] is parse_label(answer.text)
                 said[answer.text] = True
     assert set(said) == {"Yes", "No"}
 
@@ -79,7 +79,7 @@ def test_a_kind_is_at_a_place_where_the_figure_there_is_of_it():
                 continue
             [place] = ROW.places(asked.text, FRAME)
             words = asked.text.split('"the ')[1].split(" at <")[0].split()
-            there = [figure for figure in drawing.figures if on_mask(figure.mask, place.value.x, place.value.y)]
+            there = [figure for figure in drawing.figures if is_on_mask(figure.mask, place.value.x, place.value.y)]
             fits = any(all(word in (one.colour, one.shape, "shape") for word in words) for one in there)
             right[answer.text].append(fits == (answer.text == "Yes"))
     assert all(len(each) >= 20 for each in right.values())
@@ -91,5 +91,5 @@ def test_places_lie_deep():
     mask[5:16, 5:16] = True
     source = rng()
     points = [_deep(mask, source) for _ in range(300)]
-    assert all(on_mask(mask, point.x, point.y) for point in points)
+    assert all(is_on_mask(mask, point.x, point.y) for point in points)
     assert np.mean([8 < point.x < 13 and 8 < point.y < 13 for point in points]) > 1.5 * 25 / 121

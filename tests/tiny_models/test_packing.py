@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.hf.rows import IGNORED
+from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.synthetic import draw_split
 from tiny_models.lessons import Asked, boxes_lessons
 from tiny_models.model import PATCH, ROW, SIDE, build
@@ -29,7 +29,7 @@ def logits_of_rows(model, processor, index):
     for turns in conversations(index):
         row = mllm.rows([(drawing.image, turns)])
         labels = row.pop("labels")[:, 1:]
-        yield model(**row).logits[:, :-1][labels != IGNORED], labels[labels != IGNORED]
+        yield model(**row).logits[:, :-1][labels != IGNORE_LABEL], labels[labels != IGNORE_LABEL]
 
 
 @torch.no_grad()
@@ -50,9 +50,9 @@ def test_packing_does_not_change_the_logits_of_a_conversation(parts):
     ).last_hidden_state
     labels = packed.labels[:, 1:]
     alone = [pair for index in range(2) for pair in logits_of_rows(model, processor, index)]
-    assert torch.equal(labels[labels != IGNORED], torch.cat([said for _, said in alone]))
+    assert torch.equal(labels[labels != IGNORE_LABEL], torch.cat([said for _, said in alone]))
     assert torch.allclose(
-        model.lm_head(states[:, :-1][labels != IGNORED]), torch.cat([found for found, _ in alone]), atol=1e-4
+        model.lm_head(states[:, :-1][labels != IGNORE_LABEL]), torch.cat([found for found, _ in alone]), atol=1e-4
     )
 
 

@@ -8,7 +8,7 @@ from sam4mllm.segmenters import ScoredMask
 from sam4mllm.segmenters.hf import HfSegmenter
 from tiny_models import sam
 from tiny_models.loop import Loop
-from tiny_models.sam import TWINS, SamTraining, batch, build, jittered, loss, measure, train
+from tiny_models.sam import TWINS, SamTraining, batch, build, jitter_box, loss, measure, train
 
 
 def test_it_is_small():
@@ -43,7 +43,7 @@ def test_without_a_box_a_point_is_on_the_figure():
 def test_an_edge_is_moved_by_its_share_at_most_and_stays_inside():
     rng = np.random.default_rng(0)
     for _ in range(100):
-        box = jittered(Box(0, 10, 50, 110), 0.1, rng)
+        box = jitter_box(Box(0, 10, 50, 110), 0.1, rng)
         assert max(abs(a - b) for a, b in zip(box.xyxy, (0, 10, 50, 110), strict=True)) <= 10
         assert min(box.xyxy) >= 0
         assert max(box.xyxy) <= 112

@@ -8,7 +8,7 @@ import torch
 
 from sam4mllm.training import callbacks
 from sam4mllm.training.callbacks import Progress, ValidationRounds
-from sam4mllm.training.checkpoints import BEFORE, BEST_BY, MEASURED_BY, SealCheckpoints
+from sam4mllm.training.checkpoints import BEST_BY, MEASURED_BY, OLD_VALIDATION, SealCheckpoints
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_terminal_has_a_bar_unless_it_is_hidden(monkeypatch, capsys, hidden, s
 
 def test_scores_that_version_0_1_logged_are_compared_too():
     state = SimpleNamespace(max_steps=5, compute_steps=lambda *_: None)
-    state.log_history = [{"loss": 1.0, "step": 1}, {f"{BEFORE}cIoU": 0.35, "step": 2}]
+    state.log_history = [{"loss": 1.0, "step": 1}, {f"{OLD_VALIDATION}cIoU": 0.35, "step": 2}]
     SealCheckpoints(1, lambda _: None).on_train_begin(None, state, None)
     assert state.log_history == [{"loss": 1.0, "step": 1}, {BEST_BY: 0.35, "step": 2}]
 

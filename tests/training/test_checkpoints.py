@@ -9,12 +9,12 @@ from sam4mllm.training.checkpoints import (
     MEASURED_BY,
     WHOLE,
     best_step,
-    is_whole,
-    last_whole,
+    complete_checkpoints,
+    is_complete,
+    last_complete_checkpoint,
     prune,
     seal,
     sweep,
-    whole_ones,
 )
 
 
@@ -44,8 +44,8 @@ def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
 def test_a_checkpoint_is_complete_if_all_files_to_resume_from_are_unchanged(tmp_path, harm, whole):
     path = checkpoint(tmp_path, 5)
     harm(path)
-    assert is_whole(path) is whole
-    assert list(whole_ones(tmp_path)) == ([5] if whole else [])
+    assert is_complete(path) is whole
+    assert list(complete_checkpoints(tmp_path)) == ([5] if whole else [])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "deep/optimizer.pt"])
@@ -58,16 +58,16 @@ def test_a_changed_last_checkpoint_is_reported_and_not_removed(tmp_path, name):
     prune(tmp_path, 1, None)
     assert all(path.is_dir() for path in spoilt.values())
     with pytest.raises(UserError, match=rf"checkpoint-4 was complete, but {name} has changed since"):
-        last_whole(tmp_path)
+        last_complete_checkpoint(tmp_path)
     spoilt[4].rename(tmp_path / "away")
-    assert last_whole(tmp_path) == kept
+    assert last_complete_checkpoint(tmp_path) == kept
 
 
 def test_checkpoints_are_sorted_by_step_number(tmp_path):
     paths = {step: checkpoint(tmp_path, step) for step in (1000, 200, 30)}
-    assert list(whole_ones(tmp_path)) == [30, 200, 1000]
-    assert last_whole(tmp_path) == paths[1000]
-    assert last_whole(tmp_path / "nowhere") is None
+    assert list(complete_checkpoints(tmp_path)) == [30, 200, 1000]
+    assert last_complete_checkpoint(tmp_path) == paths[1000]
+    assert last_complete_checkpoint(tmp_path / "nowhere") is None
 
 
 @pytest.mark.parametrize("name", ["checkpoint-6-backup", "checkpoint-6.zip", "checkpoint-", "checkpoint-²", "old-6"])
@@ -78,7 +78,7 @@ def test_other_folders_are_not_checkpoints_and_are_not_removed(tmp_path, name, f
         checkpoint(tmp_path, 6).rename(other)
     else:
         other.write_text("a")
-    assert last_whole(tmp_path) == kept
+    assert last_complete_checkpoint(tmp_path) == kept
     sweep(tmp_path)
     prune(tmp_path, 1, None)
     assert other.exists()
@@ -87,13 +87,13 @@ def test_other_folders_are_not_checkpoints_and_are_not_removed(tmp_path, name, f
 def test_a_file_with_a_checkpoint_name_is_not_a_checkpoint(tmp_path):
     (tmp_path / "checkpoint-6").write_text("a")
     sweep(tmp_path)
-    assert (last_whole(tmp_path), (tmp_path / "checkpoint-6").exists()) == (None, True)
+    assert (last_complete_checkpoint(tmp_path), (tmp_path / "checkpoint-6").exists()) == (None, True)
 
 
 def test_incomplete_checkpoints_are_removed_with_a_warning(tmp_path, caplog):
     kept = checkpoint(tmp_path, 2)
     half = checkpoint(tmp_path, 4, sealed=False)
-    assert last_whole(tmp_path) == kept
+    assert last_complete_checkpoint(tmp_path) == kept
     sweep(tmp_path)
     assert (kept.is_dir(), half.exists()) == (True, False)
     assert "Removed the incomplete checkpoint" in caplog.text
@@ -115,7 +115,7 @@ def test_the_last_and_the_best_checkpoints_are_kept(tmp_path, keep, best, left):
     for step in range(1, 6):
         checkpoint(tmp_path, step)
     prune(tmp_path, keep, best)
-    assert list(whole_ones(tmp_path)) == left
+    assert list(complete_checkpoints(tmp_path)) == left
     assert len(list(tmp_path.iterdir())) == len(left)
 
 

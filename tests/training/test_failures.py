@@ -16,14 +16,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.callbacks import Diverged, Stop, is_finite
-from sam4mllm.training.failures import enough_disk, enough_memory
+from sam4mllm.training.callbacks import Stop, StopOnDivergence, is_finite
+from sam4mllm.training.failures import disk_errors_as_user_errors, memory_errors_as_user_errors
 
 
 def test_an_interrupt_saves_after_the_current_step():
     stop, control = Stop(), SimpleNamespace(should_save=False, should_training_stop=False)
     before = signal.getsignal(signal.SIGINT)
-    with stop.listening():
+    with stop.handle_interrupts():
         stop.on_step_end(None, None, control)
         assert not control.should_training_stop
         signal.raise_signal(signal.SIGINT)
@@ -35,7 +35,7 @@ def test_an_interrupt_saves_after_the_current_step():
 
 def test_a_second_interrupt_stops_immediately():
     stop = Stop()
-    with stop.listening():
+    with stop.handle_interrupts():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -45,7 +45,7 @@ def test_other_threads_do_not_handle_interrupts():
     seen = []
 
     def listens():
-        with Stop().listening():
+        with Stop().handle_interrupts():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=listens)
@@ -64,13 +64,13 @@ def test_other_threads_do_not_handle_interrupts():
 )
 def test_an_out_of_memory_error_names_options_to_change(error):
     says = r"out of memory.*train_batch_size.*accumulation.*gradient_checkpointing.* new out.*per_image.*quantize"
-    with pytest.raises(UserError, match=says) as raised, enough_memory():
+    with pytest.raises(UserError, match=says) as raised, memory_errors_as_user_errors():
         raise error
     assert "\n" not in str(raised.value)
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="shape"), enough_memory():
+    with pytest.raises(RuntimeError, match="shape"), memory_errors_as_user_errors():
         raise RuntimeError("shape mismatch")
 
 
@@ -93,7 +93,7 @@ def small_files():
 )
 def test_a_full_disk_gives_one_error_line(small_files, tmp_path, write):
     says = r"cannot write into checkpoints: .*(File too large|to its end); free some space"
-    with pytest.raises(UserError, match=says) as raised, enough_disk(Path("checkpoints")):
+    with pytest.raises(UserError, match=says) as raised, disk_errors_as_user_errors(Path("checkpoints")):
         write(tmp_path / "file")
     assert "\n" not in str(raised.value)
 
@@ -107,7 +107,7 @@ def test_a_full_disk_gives_one_error_line(small_files, tmp_path, write):
     ],
 )
 def test_errors_unrelated_to_disk_space_pass(error):
-    with pytest.raises(type(error)) as raised, enough_disk(Path("checkpoints")):
+    with pytest.raises(type(error)) as raised, disk_errors_as_user_errors(Path("checkpoints")):
         raise error
     assert raised.value is error
 
@@ -124,7 +124,7 @@ def test_errors_unrelated_to_disk_space_pass(error):
 def test_nan_or_inf_weights_stop_the_training(value, trained, ends):
     model = torch.nn.ParameterList([torch.ones(3), torch.tensor([[1.0, value]])])
     model[1].requires_grad = trained
-    step = lambda: Diverged().on_step_end(  # noqa: E731
+    step = lambda: StopOnDivergence().on_step_end(  # noqa: E731
         SimpleNamespace(learning_rate=0.5), SimpleNamespace(global_step=7), None, model
     )
     if ends:

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText
 
 from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.lora import attach_lora, parts_of
-from sam4mllm.training.memory import PACKED, Memory, _activations, shape_of
+from sam4mllm.training.memory import PACKED, Memory, _activations, estimate_shape
 from tests.families import FAMILIES
 
 # peft asks transformers for properties by names that it deprecates
@@ -24,7 +24,7 @@ def on_meta(family: str, dtype: torch.dtype = torch.bfloat16):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_memory_is_estimated_without_weights_for_every_class(family):
-    shape = shape_of(on_meta(family), replace(LORA, bf16=True, gradient_checkpointing=True), tokens=64)
+    shape = estimate_shape(on_meta(family), replace(LORA, bf16=True, gradient_checkpointing=True), tokens=64)
     model, _ = FAMILIES[family]()
     assert shape.parameters == sum(one.numel() for one in model.parameters())
     adapted = attach_lora(model, LORA.lora, mixed=False)
@@ -50,7 +50,7 @@ def test_memory_is_estimated_without_weights_for_every_class(family):
     ids=lambda value: str(value)[:40],
 )
 def test_trained_parameters_are_grouped_by_place(lora, group):
-    shape = shape_of(on_meta("llava"), replace(LORA, lora=lora), tokens=32)
+    shape = estimate_shape(on_meta("llava"), replace(LORA, lora=lora), tokens=32)
     layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"] if lora else []
     named = {f"language model, LoRA on {layer}" for layer in layers}
     assert set(shape.trained) == named | ({group} if group else set())
@@ -63,8 +63,8 @@ def test_trained_parameters_are_grouped_by_place(lora, group):
 def test_only_the_language_models_layers_except_the_last_are_packed():
     model = on_meta("llava")
     packed = sum(model.get_submodule(name).weight.numel() for name in parts_of(model).language[:-1])
-    whole = shape_of(on_meta("llava"), LORA, 32).memory.weights
-    smaller = shape_of(model, replace(LORA, quantize="4bit"), 32).memory.weights
+    whole = estimate_shape(on_meta("llava"), LORA, 32).memory.weights
+    smaller = estimate_shape(model, replace(LORA, quantize="4bit"), 32).memory.weights
     assert smaller == pytest.approx(whole - packed * (2 - PACKED), rel=1e-4)
     assert pytest.approx(4.127 / 8, rel=1e-3) == PACKED  # bits a weight, in QLoRA's section 3
 
@@ -72,7 +72,7 @@ def test_only_the_language_models_layers_except_the_last_are_packed():
 def test_activations_grow_with_tokens_and_rows_and_shrink_with_checkpointing():
     def kept(**changes) -> int:
         tokens = changes.pop("tokens", 64)
-        return shape_of(on_meta("llava"), replace(LORA, **changes), tokens).memory.activations
+        return estimate_shape(on_meta("llava"), replace(LORA, **changes), tokens).memory.activations
 
     assert kept(tokens=128) == pytest.approx(2 * kept(), rel=0.02)
     assert kept(per_device_train_batch_size=4) == pytest.approx(2 * kept(per_device_train_batch_size=2), rel=0.02)

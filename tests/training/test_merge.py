@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.merge import merge
@@ -26,7 +26,7 @@ def taught(family: str, folder: Path) -> Path:
     """A base below ``folder``, and its adapter, whose card names it and how to ask."""
     base = build(family, folder / "base")
     mllm = HfMLLM.load(base, device="cpu", dialect="gemma")
-    card = Card("", "", str(base), prompters={"ppg": {"positive": 2, "negative": 1}})
+    card = AdapterCard("", "", str(base), prompters={"ppg": {"positive": 2, "negative": 1}})
     training = Training(max_steps=2, per_device_train_batch_size=1, learning_rate=1e-2, lora=Lora(r=4, lora_alpha=8))
     return finetune(mllm, lambda _: (PICTURE, TURNS), training, folder / "adapter", card=card)
 
@@ -47,7 +47,7 @@ def test_the_merged_model_gives_the_replies_of_the_adapter(family, tmp_path, com
     assert one.dialect.name == "gemma"
     assert torch.allclose(logits(one), logits(two), atol=1e-4)
     assert not torch.allclose(logits(one), logits(HfMLLM.load(tmp_path / "base", device="cpu")), atol=1e-3)
-    card = Card.read(tmp_path / "merged")
+    card = AdapterCard.read(tmp_path / "merged")
     assert card is not None
     assert card.options("ppg") == {"positive": 2, "negative": 1}
     assert not list(tmp_path.glob(".*.part"))
@@ -84,7 +84,7 @@ def test_an_adapter_that_cannot_be_merged_is_refused_and_nothing_is_written(chan
 def test_an_output_folder_that_cannot_be_replaced_is_refused_before_the_base_is_read(
     place, out, says, tmp_path, monkeypatch
 ):
-    Card("", "", str(tmp_path / "nowhere")).write(tmp_path / "adapter")
+    AdapterCard("", "", str(tmp_path / "nowhere")).write(tmp_path / "adapter")
     (tmp_path / place).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / place)
     with pytest.raises(UserError, match=says):

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.training.model_card import model_card
 
-CARD = Card("5f2c", "sam4mllm", "owner/name", data={"set/dataset.json": "9a41"}, versions={"peft": "0.21"})
+CARD = AdapterCard("5f2c", "sam4mllm", "owner/name", data={"set/dataset.json": "9a41"}, versions={"peft": "0.21"})
 HISTORY = [
     {"loss": 2.0, "step": 1},
     {"validation_cIoU": 0.75, "step": 1},
@@ -52,14 +52,14 @@ def test_scores_with_other_settings_are_not_the_highest():
 
 @pytest.mark.parametrize(("base", "name"), [("/home/me/models/my-model", "my-model"), ("tiny", "tiny")])
 def test_a_local_base_appears_by_its_folder_name(base, name):
-    text = model_card(Card("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)
+    text = model_card(AdapterCard("5f2c", "sam4mllm", base), [], adapter=True, recipe=True)
     assert f"# `{name}` for referring expression segmentation" in text
     assert "base_model" not in text
     assert "/home" not in text
 
 
 def test_unknown_values_are_left_out():
-    text = model_card(Card("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
+    text = model_card(AdapterCard("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
     assert "base_model" not in text
     assert "Training log" not in text
     assert "Training data" not in text

@@ -70,11 +70,11 @@ def test_its_rows_have_the_tokens_that_a_training_is_fed(family, folder):
     mllm = HfMLLM.load(families.build(family, Path("model")), device="cpu")
     outline = HfMLLM.outline("model")
     plan = make_plan(recipe())
-    from sam4mllm.training.dataset.rows import Conversations
+    from sam4mllm.training.dataset.rows import TrainingRows
     from sam4mllm.training.prepare import read_corpus
 
     given = recipe()
-    conversations = Conversations(read_corpus(given), given.rows, mllm, mllm.lengths)
+    conversations = TrainingRows(read_corpus(given), given.rows, mllm, mllm.lengths)
     for index in range(4):
         fed = mllm.rows([conversations.row(index)])["input_ids"].shape[1]
         assert plan.rows.tokens[index] + plan.rows.pictures[index] == fed

@@ -11,7 +11,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.checkpoints import seal
 from sam4mllm.training.config.finetune import FinetuneConfig
-from sam4mllm.training.resume import FREE, NOTE, RENAMED, _flatten, check_begun, identity_of, write_note
+from sam4mllm.training.resume import MAY_CHANGE, RECORD, RENAMED, _flatten, check_resumable, identity_of, write_record
 from sam4mllm.training.trainer import CHECKPOINTS
 from tests.paths import ROOT
 from tests.teaching import sample
@@ -36,7 +36,7 @@ def out(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_samples([sample("a")], Path("set"), Path("images"))
     write_samples([sample("b")], Path("other"), Path("images"))
-    write_note(Path("out"), identity())
+    write_record(Path("out"), identity())
     checkpoint(Path("out"))
     return Path("out")
 
@@ -65,16 +65,16 @@ def checkpoint(out: Path) -> None:
     ],
 )
 def test_settings_that_do_not_affect_the_weights_may_change(out, overrides):
-    check_begun(out, identity(*overrides), resume=True)
+    check_resumable(out, identity(*overrides), resume=True)
 
 
 def test_samples_may_be_moved(out):
     Path("set").rename("elsewhere")
-    check_begun(out, identity("data.0.samples=elsewhere"), resume=True)
+    check_resumable(out, identity("data.0.samples=elsewhere"), resume=True)
 
 
 def test_half_the_batch_on_twice_the_processes_is_the_same_run(out):
-    check_begun(out, identity("training.per_device_train_batch_size=1", processes=2), resume=True)
+    check_resumable(out, identity("training.per_device_train_batch_size=1", processes=2), resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -102,36 +102,38 @@ def test_a_change_that_affects_the_weights_is_refused(out, overrides, processes,
     with pytest.raises(
         UserError, match=f"^out was started with .*{says}.*: use the values it was started with"
     ) as raised:
-        check_begun(out, identity(*overrides, processes=processes), resume)
+        check_resumable(out, identity(*overrides, processes=processes), resume)
     assert "\n" not in str(raised.value)
 
 
 def test_changed_data_at_the_same_path_is_refused(out):
     write_samples([sample("a", phrase="the mug")], Path("set"), Path("images"))
     with pytest.raises(UserError, match=r"started with data\.0\.samples sha256:"):
-        check_begun(out, identity(), resume=True)
+        check_resumable(out, identity(), resume=True)
 
 
 def test_an_error_lists_at_most_three_differences(out):
     with pytest.raises(UserError, match=r"with training\.max_steps 3000, now 1; [^;]*; [^;]*; \.\.\.: use"):
-        check_begun(out, identity("rows.seed=1", "training.seed=1", "training.max_steps=1", "dtype=auto"), resume=True)
+        check_resumable(
+            out, identity("rows.seed=1", "training.seed=1", "training.max_steps=1", "dtype=auto"), resume=True
+        )
 
 
 def test_each_pattern_matches_a_recipe_key():
     recipe = load(LORA, FinetuneConfig, ["validation={samples: a, segmenter: b}", "training.report_to=[wandb]"])
     keys = _flatten(asdict(recipe))
-    assert all(fnmatch.filter(keys, pattern) for pattern in FREE)
+    assert all(fnmatch.filter(keys, pattern) for pattern in MAY_CHANGE)
 
 
 def test_without_a_checkpoint_any_run_may_start_and_resume_warns(out, caplog):
     (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
-    check_begun(out, identity(), resume=False)
-    check_begun(out, identity("rows.seed=1"), resume=False)
+    check_resumable(out, identity(), resume=False)
+    check_resumable(out, identity("rows.seed=1"), resume=False)
     assert not caplog.text
-    check_begun(out, identity(), resume=True)
+    check_resumable(out, identity(), resume=True)
     assert "out has no checkpoint: the run starts from the first step." in caplog.text
     with pytest.raises(UserError, match=r"rows\.seed 0, now 1"):
-        check_begun(out, identity("rows.seed=1"), resume=True)
+        check_resumable(out, identity("rows.seed=1"), resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -144,41 +146,41 @@ def test_a_changed_checkpoint_is_reported_and_not_overwritten(out, resume):
     with pytest.raises(
         UserError, match=r"^out/checkpoints/checkpoint-4 was complete, but optimizer\.pt has changed since"
     ):
-        check_begun(out, identity(), resume)
+        check_resumable(out, identity(), resume)
 
 
 def test_resume_fails_if_no_run_was_started(tmp_path):
-    check_begun(tmp_path / "out", {}, resume=False)
+    check_resumable(tmp_path / "out", {}, resume=False)
     with pytest.raises(UserError, match="nothing to resume: no run was started in"):
-        check_begun(tmp_path / "out", {}, resume=True)
+        check_resumable(tmp_path / "out", {}, resume=True)
     assert not (tmp_path / "out").exists()
 
 
 def test_checkpoints_without_a_record_are_not_resumed(out):
-    (out / CHECKPOINTS / NOTE).unlink()
+    (out / CHECKPOINTS / RECORD).unlink()
     with pytest.raises(UserError, match=r"out/checkpoints has no run\.json, .* set another out"):
-        check_begun(out, identity(), resume=False)
+        check_resumable(out, identity(), resume=False)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\x80"])
 def test_a_damaged_record_is_reported(out, text):
-    (out / CHECKPOINTS / NOTE).write_bytes(text.encode("latin-1"))
+    (out / CHECKPOINTS / RECORD).write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"cannot read .*run\.json, the record of the run"):
-        check_begun(out, identity(), resume=False)
+        check_resumable(out, identity(), resume=False)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("noted", [True, False])
 def test_weights_without_a_checkpoint_are_not_overwritten(out, name, noted):
     (out / name).write_text("weights")
-    check_begun(out, identity(), resume=False)
+    check_resumable(out, identity(), resume=False)
     (out / CHECKPOINTS / "checkpoint-2" / "whole.json").unlink()
     if not noted:
-        (out / CHECKPOINTS / NOTE).unlink()
+        (out / CHECKPOINTS / RECORD).unlink()
     with pytest.raises(
         UserError, match=f"out already contains {name} but no checkpoint to resume from: set another out"
     ):
-        check_begun(out, identity(), resume=False)
+        check_resumable(out, identity(), resume=False)
 
 
 def as_version_0_1_wrote_it(identity: dict[str, object]) -> dict[str, object]:
@@ -191,15 +193,17 @@ def as_version_0_1_wrote_it(identity: dict[str, object]) -> dict[str, object]:
 def test_a_record_of_version_0_1_is_read_with_the_current_names(out):
     note = as_version_0_1_wrote_it(identity())
     assert {"training.steps", "training.schedule", "training.lora.rank", "training.lora.targets"} <= note.keys()
-    write_note(out, note)
-    check_begun(out, identity(), resume=True)
+    write_record(out, note)
+    check_resumable(out, identity(), resume=True)
     with pytest.raises(
         UserError, match=r"training\.max_steps 3000, now 1; training\.lora\.r 16, now 4; training\.optim"
     ):
-        check_begun(out, identity("training.max_steps=1", "training.lora.r=4", "training.optim=adafactor"), resume=True)
+        check_resumable(
+            out, identity("training.max_steps=1", "training.lora.r=4", "training.optim=adafactor"), resume=True
+        )
     note["training.lora.targets.0"] = "*.q_proj"
     del note["training.lora.targets"]
-    write_note(out, note)
-    check_begun(out, identity("training.lora.target_modules=['*.q_proj']"), resume=True)
+    write_record(out, note)
+    check_resumable(out, identity("training.lora.target_modules=['*.q_proj']"), resume=True)
     with pytest.raises(UserError, match="target_modules"):
-        check_begun(out, identity(), resume=True)
+        check_resumable(out, identity(), resume=True)

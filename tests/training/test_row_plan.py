@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.conversations import ConversationSet, Talk
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.language.messages import Turn
 from sam4mllm.training.dataset.corpus import Part, corpus
 from sam4mllm.training.dataset.mixture import Mixture, Rows
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.plan import RowCount, row_plan
 from tests.teaching import BOX, HEIGHT, MUTE, WIDTH, Words, sample
 
@@ -18,11 +18,14 @@ SHORT = Talk("short", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assi
 
 
 @pytest.fixture
-def conversations(tmp_path) -> Conversations:
+def conversations(tmp_path) -> TrainingRows:
     """Twelve samples and one of two talks, within 250 words; there are no pictures."""
     rows = Rows(Mixture(ppg=1, pqpp=1, box=0), tokens=250)
-    parts = [Part("samples", SampleSet(tuple(SAMPLES), tmp_path)), Part("talks", TalkSet((LONG, SHORT), tmp_path))]
-    return Conversations(corpus(parts, rows), rows, MUTE, Words())
+    parts = [
+        Part("samples", SampleSet(tuple(SAMPLES), tmp_path)),
+        Part("talks", ConversationSet((LONG, SHORT), tmp_path)),
+    ]
+    return TrainingRows(corpus(parts, rows), rows, MUTE, Words())
 
 
 def test_the_rows_of_an_epoch_are_counted_by_source_and_kind(conversations):
@@ -49,7 +52,7 @@ def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversati
 def test_the_longest_row_may_have_a_short_text_and_a_large_image(tmp_path):
     large = replace(sample("large", "large.png", masks=()), width=9000, height=50)
     rows = Rows(BOX, tokens=250, per_image=1)
-    mixed = Conversations(corpus([Part("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words())
+    mixed = TrainingRows(corpus([Part("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words())
     plan = row_plan(mixed, Words(), longest=2)
     assert [row.ids for row in plan.longest] == [("large",), ("s11",)]
     assert [row.picture for row in plan.longest] == [900, WIDTH // 10]

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 
 from sam4mllm.data.samples import SampleSet, read_samples, write_samples
 from sam4mllm.images.files import write_png
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.settings import load
 from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
-from sam4mllm.targets.record import about_of, read_targets, write_targets
-from sam4mllm.training.checkpoints import last_whole
+from sam4mllm.targets.record import read_about, read_targets, write_targets
+from sam4mllm.training.checkpoints import last_complete_checkpoint
 from sam4mllm.training.config.finetune import FinetuneConfig
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.run import run
 from tests import families
 from tests.paths import ROOT
@@ -100,7 +100,7 @@ def test_the_same_three_commands_teach_any_model_and_ask_it(samples, command, fa
 
 def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, command, monkeypatch):
     families.build("llava", Path("model"))
-    asked, last, row = [], 10**6, Conversations.row
+    asked, last, row = [], 10**6, TrainingRows.row
 
     class Stop(Exception):
         pass
@@ -111,7 +111,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         asked.append(index)
         return row(self, index)
 
-    monkeypatch.setattr(Conversations, "row", watched)
+    monkeypatch.setattr(TrainingRows, "row", watched)
     steps = ["training.max_steps=4", "training.save_steps=2"]
     run(recipe("out=whole", *steps))
     order, asked, last = asked, [], 7  # one batch is asked for ahead
@@ -223,7 +223,7 @@ def test_a_picture_that_cannot_be_read_stops_a_run_in_one_line_before_anything_i
 def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_back(samples, command, monkeypatch):
     families.build("llava", Path("model"))
     words = [*SMALL, "training.max_steps=4", "training.save_steps=1"]
-    row, asked = Conversations.row, []
+    row, asked = TrainingRows.row, []
 
     def vanishing(self, index):
         asked.append(index)
@@ -231,12 +231,12 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
             Path("images").rename("away")
         return row(self, index)
 
-    monkeypatch.setattr(Conversations, "row", vanishing)
+    monkeypatch.setattr(TrainingRows, "row", vanishing)
     code, _, err = command("finetune", LORA, *words)
     assert code == 2
     assert re.fullmatch(r"error: sample \S+: no such file: set/../images/\d.png", err.splitlines()[-1])
     assert list(Path("out/checkpoints").glob("checkpoint-*"))
-    monkeypatch.setattr(Conversations, "row", row)
+    monkeypatch.setattr(TrainingRows, "row", row)
     Path("away").rename("images")
     assert command("finetune", LORA, *words)[0] == 0
 
@@ -269,7 +269,7 @@ def test_targets_note_the_segmenters_weights_and_are_refused_with_others(samples
     shutil.copytree(EMBEDDED / "sam", "sam")
     file, words = Path("sam/model.safetensors"), ["targets", "set", "--segmenter", "sam", "--candidates", 1]
     assert command(*words, "--out", "targets")[0] == 0
-    assert about_of(Path("targets"))["weights"] == [hashlib.sha256(file.read_bytes()).hexdigest()]
+    assert read_about(Path("targets"))["weights"] == [hashlib.sha256(file.read_bytes()).hexdigest()]
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     before = kept()
     code, out, err = command(*words, "--out", "targets")
@@ -302,7 +302,7 @@ def test_validation_samples_are_scored_and_drawn_while_it_trains_and_the_best_is
 
 def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples, command, monkeypatch, caplog):
     families.build("llava", Path("model"))
-    asked, row = [], Conversations.row
+    asked, row = [], TrainingRows.row
 
     def pressed(self, index):
         asked.append(index)
@@ -315,7 +315,7 @@ def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples,
     assert code == 2
     assert err.splitlines()[-1] == "error: nothing to resume: no run was started in out"
     assert not Path("out").exists()
-    monkeypatch.setattr(Conversations, "row", pressed)
+    monkeypatch.setattr(TrainingRows, "row", pressed)
     assert command(*words)[0] == 130
     assert "the checkpoint is saved, and the same command resumes" in caplog.text
     assert len(list(Path("out/checkpoints").glob("checkpoint-*"))) == 1
@@ -326,7 +326,7 @@ def test_an_interrupt_ends_with_130_and_a_checkpoint_and_resume_goes_on(samples,
 
 def test_two_runs_do_not_share_a_folder(samples, command, monkeypatch):
     families.build("llava", Path("model"))
-    seen, row = [], Conversations.row
+    seen, row = [], TrainingRows.row
 
     def second(self, index):
         if not seen:
@@ -335,7 +335,7 @@ def test_two_runs_do_not_share_a_folder(samples, command, monkeypatch):
             assert kept() == before
         return row(self, index)
 
-    monkeypatch.setattr(Conversations, "row", second)
+    monkeypatch.setattr(TrainingRows, "row", second)
     assert command("finetune", LORA, *SMALL)[0] == 0
     assert seen[0][0] == 2
     assert seen[0][1].splitlines()[-1] == "error: another run is writing out: wait for it, or give another folder"
@@ -358,7 +358,7 @@ def test_a_model_that_has_no_room_is_one_line_and_nothing_is_written(samples, co
 def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples, command, monkeypatch):
     families.build("llava", Path("model"))
     words = ["finetune", LORA, *SMALL, "training.max_steps=3", "training.save_steps=1"]
-    asked, row = [], Conversations.row
+    asked, row = [], TrainingRows.row
 
     def full(self, index):
         asked.append(index)
@@ -366,10 +366,10 @@ def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples
             raise torch.OutOfMemoryError("CUDA out of memory")
         return row(self, index)
 
-    monkeypatch.setattr(Conversations, "row", full)
+    monkeypatch.setattr(TrainingRows, "row", full)
     code, _, err = command(*words)
     assert (code, err.splitlines()[-1][:41]) == (2, "error: out of memory on the device: halve")
-    monkeypatch.setattr(Conversations, "row", row)
+    monkeypatch.setattr(TrainingRows, "row", row)
     before = kept()
     code, _, err = command(*words, "--resume", "training.per_device_train_batch_size=1")
     assert (code, err.splitlines()[-1]) == (
@@ -395,19 +395,19 @@ def test_what_needs_less_memory_is_gone_on_with_and_changed_data_are_not(samples
 
 def test_a_run_that_died_before_its_first_checkpoint_begins_anew(samples, command, monkeypatch, caplog):
     families.build("llava", Path("model"))
-    row = Conversations.row
+    row = TrainingRows.row
 
     def full(self, index):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Conversations, "row", full)
+    monkeypatch.setattr(TrainingRows, "row", full)
     assert command("finetune", LORA, *SMALL)[0] == 2
-    monkeypatch.setattr(Conversations, "row", row)
+    monkeypatch.setattr(TrainingRows, "row", row)
     assert command("finetune", LORA, *SMALL, "--resume")[0] == 0
     assert "out has no checkpoint: the run starts from the first step." in caplog.text
-    monkeypatch.setattr(Conversations, "row", full)
+    monkeypatch.setattr(TrainingRows, "row", full)
     assert command("finetune", LORA, *SMALL, "out=other")[0] == 2
-    monkeypatch.setattr(Conversations, "row", row)
+    monkeypatch.setattr(TrainingRows, "row", row)
     assert command("finetune", LORA, *SMALL, "out=other", "dialect=gemma", "rows.seed=1")[0] == 0
 
 
@@ -424,7 +424,7 @@ def test_a_run_that_ended_is_said_to_be_done_before_the_model_is_loaded_and_noth
 ):
     families.build("llava", Path("model"))
     assert command("finetune", LORA, *SMALL)[0] == 0
-    replace(Card.read(Path("out")), prompters={"pqpp": {"points": 9, "sure_yes": 0.6}}).write(Path("out"))
+    replace(AdapterCard.read(Path("out")), prompters={"pqpp": {"points": 9, "sure_yes": 0.6}}).write(Path("out"))
     before = kept()
     monkeypatch.setattr(HfMLLM, "load", lambda *_, **__: pytest.fail("loaded"))
     code, out, _ = command("finetune", LORA, *SMALL, *words)
@@ -446,7 +446,7 @@ def test_a_run_whose_last_checkpoint_is_gone_has_steps_to_do(samples, command, c
 
 def test_a_validation_that_changed_is_named(samples, command, monkeypatch, caplog):
     families.build("llava", Path("model"))
-    row, validation = Conversations.row, ["validation.samples=set", "validation.every=1"]
+    row, validation = TrainingRows.row, ["validation.samples=set", "validation.every=1"]
     words = ["finetune", LORA, *SMALL, *validation, "training.save_steps=1", "training.max_steps=3"]
 
     def full(self, index):
@@ -454,9 +454,9 @@ def test_a_validation_that_changed_is_named(samples, command, monkeypatch, caplo
             raise torch.OutOfMemoryError("CUDA out of memory")
         return row(self, index)
 
-    monkeypatch.setattr(Conversations, "row", full)
+    monkeypatch.setattr(TrainingRows, "row", full)
     assert command(*words, "validation.segmenter=grabcut", "validation.count=2", "validation.batch=1")[0] == 2
-    monkeypatch.setattr(Conversations, "row", row)
+    monkeypatch.setattr(TrainingRows, "row", row)
     assert command(*words, "validation.segmenter=grabcut", "validation.count=1", "validation.prompter=pqpp")[0] == 0
     assert (
         "Validation settings changed (options, prompter, samples): "
@@ -496,7 +496,7 @@ def test_other_processes_than_a_run_was_begun_with_are_refused(samples, command,
 
 def test_a_picture_that_cannot_be_read_in_the_middle_is_one_line_and_checkpoints_stay(samples, command, monkeypatch):
     families.build("llava", Path("model"))
-    asked, row = [], Conversations.row
+    asked, row = [], TrainingRows.row
 
     def spoilt(self, index):
         asked.append(index)
@@ -505,8 +505,8 @@ def test_a_picture_that_cannot_be_read_in_the_middle_is_one_line_and_checkpoints
                 path.write_bytes(path.read_bytes()[:-100])
         return row(self, index)
 
-    monkeypatch.setattr(Conversations, "row", spoilt)
+    monkeypatch.setattr(TrainingRows, "row", spoilt)
     code, _, err = command("finetune", LORA, *SMALL, "training.max_steps=6", "training.save_steps=1")
     assert code == 2
     assert re.search(r"^error: sample \S+: cannot read \S+/\d.png: image file is truncated", err.splitlines()[-1])
-    assert last_whole(Path("out/checkpoints")) is not None
+    assert last_complete_checkpoint(Path("out/checkpoints")) is not None

@@ -17,9 +17,9 @@ from trl import SFTTrainer
 
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.checkpoints import last_whole, whole_ones
+from sam4mllm.training.checkpoints import complete_checkpoints, last_complete_checkpoint
 from sam4mllm.training.config.training import Lora, Training
 from sam4mllm.training.prepare import check_reports
 from sam4mllm.training.trainer import _use_one_gpu, finetune, sft_config
@@ -96,7 +96,7 @@ def test_rows_come_in_the_order_of_their_numbers(tmp_path):
 
 def logged(out) -> dict[int, float]:
     """The losses of the last checkpoint's log, by step."""
-    state = json.loads((last_whole(out / "checkpoints") / "trainer_state.json").read_text())
+    state = json.loads((last_complete_checkpoint(out / "checkpoints") / "trainer_state.json").read_text())
     return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
 
 
@@ -153,7 +153,7 @@ def dies():
 def test_a_run_that_died_goes_on_to_the_same_losses_and_weights(base, whole, tmp_path):
     with pytest.raises(Stopped):
         finetune(load(base), ending(7, dies), STEPS, tmp_path)
-    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [2]
     finetune(load(base), row, STEPS, tmp_path)
     assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
     assert len(logged(tmp_path)) == 5
@@ -192,7 +192,7 @@ def test_a_finished_run_is_finished(base, whole, tmp_path):
 
 def calibrated(folder):
     """The folder's card, after it was told PQPP's options."""
-    replace(Card.read(folder), prompters={"pqpp": {"points": 9, "sure_yes": 0.6}}).write(folder)
+    replace(AdapterCard.read(folder), prompters={"pqpp": {"points": 9, "sure_yes": 0.6}}).write(folder)
     return (folder / CARD).read_bytes()
 
 
@@ -223,7 +223,7 @@ def test_other_weights_do_not_keep_the_options_of_those_before_and_it_is_said(ba
     calibrated(tmp_path)
     assert "dropped" not in caplog.text
     finetune(load(base), row, STEPS, tmp_path)
-    assert Card.read(tmp_path).prompters == {}
+    assert AdapterCard.read(tmp_path).prompters == {}
     assert (
         f"New weights in {tmp_path}: the options of pqpp on the old card are dropped (points 9, sure_yes 0.6)."
         in caplog.text
@@ -250,7 +250,7 @@ def test_a_kill_while_the_adapter_is_written_leaves_no_card_and_it_is_written_by
             finetune(load(base), row, STEPS, tmp_path)
     assert not (tmp_path / CARD).exists()
     finetune(load(base), row, STEPS, tmp_path)
-    assert Card.read(tmp_path) == Card.read(whole)
+    assert AdapterCard.read(tmp_path) == AdapterCard.read(whole)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", CARD])
@@ -276,7 +276,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_nothing_that_is_gone_on_from(base
             finetune(load(base), row, STEPS, tmp_path)
     half = tmp_path / "checkpoints" / "checkpoint-4"
     assert (half / "adapter_model.safetensors").is_file()
-    assert list(whole_ones(tmp_path / "checkpoints")) == [2], "the older one is still there"
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [2], "the older one is still there"
     finetune(load(base), row, STEPS, tmp_path)
     assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
     assert same(weights(tmp_path), weights(whole))
@@ -285,7 +285,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_nothing_that_is_gone_on_from(base
 def test_an_interrupt_saves_and_says_so_and_the_run_goes_on_to_the_same(base, whole, tmp_path, caplog):
     with pytest.raises(KeyboardInterrupt):
         finetune(load(base), ending(6, lambda: signal.raise_signal(signal.SIGINT)), STEPS, tmp_path)
-    assert list(whole_ones(tmp_path / "checkpoints")) == [3]
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [3]
     assert "Stopped after step 3 of 5; the checkpoint is saved, and the same command resumes from it." in caplog.text
     assert not (tmp_path / "adapter_model.safetensors").exists()
     finetune(load(base), row, STEPS, tmp_path)
@@ -299,7 +299,7 @@ def test_lack_of_memory_is_the_users_to_mend_and_checkpoints_stay(base, tmp_path
 
     with pytest.raises(UserError, match="out of memory"):
         finetune(load(base), ending(7, full), STEPS, tmp_path)
-    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [2]
 
 
 def test_a_diverged_training_ends_in_one_line_and_the_last_good_checkpoint_stays(base, whole, tmp_path):
@@ -312,7 +312,7 @@ def test_a_diverged_training_ends_in_one_line_and_the_last_good_checkpoint_stays
     with pytest.raises(UserError, match=says) as raised:
         finetune(mllm, ending(7, poison), replace(STEPS, save_total_limit=9), tmp_path)
     assert "\n" not in str(raised.value)
-    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [2]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
     finetune(load(base), row, STEPS, tmp_path)
     assert same(weights(tmp_path), weights(whole))
@@ -332,7 +332,7 @@ def test_a_row_that_cannot_be_made_loses_no_step(base, whole, tmp_path):
 
     with pytest.raises(UserError, match="cannot read"):
         finetune(load(base), ending(7, spoilt), replace(STEPS, save_steps=100), tmp_path)
-    [step] = whole_ones(tmp_path / "checkpoints")
+    [step] = complete_checkpoints(tmp_path / "checkpoints")
     assert step == 2
     finetune(load(base), row, replace(STEPS, save_steps=100), tmp_path)
     assert logged(tmp_path) == pytest.approx(logged(whole), abs=1e-5)
@@ -367,7 +367,7 @@ def test_a_disk_that_fills_is_one_line_and_the_last_whole_checkpoint_is_gone_on_
             UserError, match=r"cannot write into .*checkpoints: No space left on device; free some space"
         ):
             finetune(load(base), row, STEPS, tmp_path)
-    assert list(whole_ones(tmp_path / "checkpoints")) == [2]
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [2]
     finetune(load(base), row, STEPS, tmp_path)
     assert same(weights(tmp_path), weights(whole))
 
@@ -387,7 +387,7 @@ def test_what_needs_less_memory_and_other_intervals_go_on_to_the_same(base, tmp_
     )
     out = finetune(load(base), row, changed, tmp_path / "out")
     assert logged(out) == pytest.approx(logged(undisturbed), abs=1e-5)
-    assert list(whole_ones(out / "checkpoints")) == [2, 3, 4, 5]
+    assert list(complete_checkpoints(out / "checkpoints")) == [2, 3, 4, 5]
 
 
 def uneven(index):
@@ -458,7 +458,7 @@ def test_the_last_and_the_best_checkpoint_stay_and_are_adapters(base, tmp_path, 
         score_every=1,
     )
     assert watched == [2, 3, 4, 5]
-    assert list(whole_ones(out / "checkpoints")) == [3, 5]
+    assert list(complete_checkpoints(out / "checkpoints")) == [3, 5]
     best = load(base, adapter=out / "checkpoints" / "checkpoint-3")
     assert loss_of(best) != pytest.approx(loss_of(load(base, adapter=out)), abs=1e-6)
     assert len(logged(out)) == 5, "no loss is lost to a look"
@@ -478,7 +478,7 @@ def test_a_run_that_goes_on_has_the_best_of_those_steps_that_were_asked_as_now(b
     assert "changed since" not in caplog.text
     watched({3: {"cIoU": 0.3}, 4: {"cIoU": 0.4}, 5: {"cIoU": 0.2}}, {"segmenter": "b"})
     assert "Validation settings changed (segmenter)" in caplog.text
-    assert list(whole_ones(tmp_path / "checkpoints")) == [4, 5]
+    assert list(complete_checkpoints(tmp_path / "checkpoints")) == [4, 5]
     assert "highest cIoU, step 4 (`checkpoints/checkpoint-4`) | 0.4000 |" in (tmp_path / "README.md").read_text()
 
 

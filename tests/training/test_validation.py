@@ -10,7 +10,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Frame
 from sam4mllm.images.files import read_image, write_png
 from sam4mllm.language.dialects import dialect
-from sam4mllm.language.templates import say_boxes
+from sam4mllm.language.templates import format_boxes
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.synthetic import Level, draw_split
@@ -39,7 +39,7 @@ def test_what_is_found_is_scored_and_drawn_at_every_look(folder):
     row, known = dialect("sam4mllm"), {}
     for sample in samples:
         frame = Frame.whole(sample.width, sample.height)
-        known[sample.id] = say_boxes([sample.truth.box], sample.phrase, row, frame)
+        known[sample.id] = format_boxes([sample.truth.box], sample.phrase, row, frame)
     mllm = ScriptedMLLM(lambda key, *_: known[key], dialect=row)
     look = make_scorer(validation, samples, mllm, {}, Path("out"), None)
     figures = look(200)

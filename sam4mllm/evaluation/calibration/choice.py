@@ -14,14 +14,14 @@ from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.calibration.sweep import PAPER, Setting
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.scores import markdown, or_none, percent
-from sam4mllm.prompters.points import Layout, Sure
+from sam4mllm.prompters.points import Layout, Thresholds
 
-SAME, DEFAULT = "the paper's thresholds", "uncalibrated"
+PAPER_THRESHOLDS, DEFAULT = "the paper's thresholds", "uncalibrated"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SearchSpace:
     """The settings to choose from, and the metric to maximise.
 
     Attributes:
@@ -52,11 +52,11 @@ class Choice:
     def settings(self) -> list[Setting]:
         """All settings to try, including the paper's thresholds."""
         pairs = dict.fromkeys([*product(self.thresholds, self.thresholds), (PAPER.sure.yes, PAPER.sure.no)])
-        return [Setting(layout, Sure(*pair)) for layout in self.layouts for pair in pairs]
+        return [Setting(layout, Thresholds(*pair)) for layout in self.layouts for pair in pairs]
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class Calibration:
     """The chosen setting, and its gain over the default thresholds.
 
     Attributes:
@@ -87,7 +87,7 @@ class Calibrated:
         """A Markdown table, in percent, with the gains in points, and a line with the chosen options."""
         lines = [[f"PQPP, {self.metric}", "validation", "test", "chosen less this, on test", "95% interval"]]
         lines.append(["---", *["---:"] * 4])
-        for name in ("calibrated", SAME, DEFAULT):
+        for name in ("calibrated", PAPER_THRESHOLDS, DEFAULT):
             values = [percent(numbers.get(name, math.nan)) for numbers in (self.validation, self.test)]
             gain = [f"{100 * number:+.2f}" for number in self.gains.get(name, ())]
             lines.append([name, *values, *([gain[0], f"{gain[1]} to {gain[2]}"] if gain else ["-", "-"])])

@@ -19,30 +19,30 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet, read_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import differences
-from sam4mllm.evaluation.calibration.choice import DEFAULT, SAME, Calibrated, Choice
+from sam4mllm.evaluation.calibration.choice import DEFAULT, PAPER_THRESHOLDS, Calibration, SearchSpace
 from sam4mllm.evaluation.calibration.survey import SurveyRunner
-from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Swept
+from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, SweepResult
 from sam4mllm.evaluation.signature import fingerprint
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.runtime.files import check_file, check_folder, write_text
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import data
 
 
 def calibrate(
-    recipe: Recipe,
-    choice: Choice,
+    recipe: PipelineConfig,
+    choice: SearchSpace,
     samples: Path,
     out: Path | None,
     batch_size: int,
     progress: Progress,
     test: Path | None = None,
     images: Path | None = None,
-) -> Calibrated:
+) -> Calibration:
     """Chooses PQPP's options on a validation split and writes them into the adapter's card.
 
     Args:
@@ -71,12 +71,12 @@ def calibrate(
     surveys = SurveyRunner(recipe, choice.profile, batch_size, progress)
     swept, failed = surveys.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
-    compared = {"calibrated": chosen, SAME: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
+    compared = {"calibrated": chosen, PAPER_THRESHOLDS: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
     tested = None
     if held_out:
         tested, test_failed = surveys.swept(held_out, list(dict.fromkeys(compared.values())), out / "test.jsonl")
         failed += test_failed
-    calibrated = Calibrated(
+    calibrated = Calibration(
         chosen,
         choice.metric,
         _metrics_by_name(swept, compared, choice.metric),
@@ -90,14 +90,14 @@ def calibrate(
     return calibrated
 
 
-def _card(recipe: Recipe) -> Card:
-    card = Card.read(Path(recipe.adapter)) if recipe.adapter else None
+def _card(recipe: PipelineConfig) -> AdapterCard:
+    card = AdapterCard.read(Path(recipe.adapter)) if recipe.adapter else None
     if card is None:
         raise UserError(f"calibrate writes to the adapter's {CARD}: pass --adapter with a folder that has this file")
     return card
 
 
-def _split(folder: Path, images: Path | None, card: Card) -> SampleSet:
+def _split(folder: Path, images: Path | None, card: AdapterCard) -> SampleSet:
     """The samples of a split; refuses a split that the adapter was trained on."""
     samples = read_samples(folder, images)
     trained_on = {hashed: place for place, hashed in card.data.items()}
@@ -130,7 +130,7 @@ def _warnings(validation: SampleSet, test: SampleSet | None) -> tuple[str, ...]:
     return tuple(messages)
 
 
-def _warn_of_list_questions(card: Card) -> tuple[str, ...]:
+def _warn_of_list_questions(card: AdapterCard) -> tuple[str, ...]:
     """A warning if the adapter was trained to label all points in one reply, which gives no probabilities."""
     if card.prompters.get("pqpp", {}).get("ask", "one") == "one":
         return ()
@@ -139,7 +139,7 @@ def _warn_of_list_questions(card: Card) -> tuple[str, ...]:
     )
 
 
-def _metrics_by_name(swept: Swept | None, compared: Mapping[str, Setting], metric: str) -> dict[str, float]:
+def _metrics_by_name(swept: SweepResult | None, compared: Mapping[str, Setting], metric: str) -> dict[str, float]:
     """The metric of each setting by name, if the setting was surveyed and the metric is defined."""
     surveyed = {name: setting for name, setting in compared.items() if swept and setting in swept.pixels}
     values = {name: swept.ratio(setting, metric).value for name, setting in surveyed.items() if swept}
@@ -147,14 +147,14 @@ def _metrics_by_name(swept: Swept | None, compared: Mapping[str, Setting], metri
 
 
 def _gains(
-    tested: Swept | None, compared: Mapping[str, Setting], choice: Choice
+    tested: SweepResult | None, compared: Mapping[str, Setting], choice: SearchSpace
 ) -> dict[str, tuple[float, float, float]]:
     if tested is None:
         return {}
     calibrated, *references = (tested.ratio(setting, choice.metric) for setting in compared.values())
     return differences(
-        dict.fromkeys((SAME, DEFAULT), calibrated),
-        dict(zip((SAME, DEFAULT), references, strict=True)),
+        dict.fromkeys((PAPER_THRESHOLDS, DEFAULT), calibrated),
+        dict(zip((PAPER_THRESHOLDS, DEFAULT), references, strict=True)),
         tested.pictures,
         choice.bootstrap,
     )

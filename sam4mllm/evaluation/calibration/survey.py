@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.calibration.sweep import Setting, Survey, Swept, sweep
+from sam4mllm.evaluation.calibration.sweep import Setting, Survey, SweepResult, sweep
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import Answering, predict_parts
+from sam4mllm.prediction.batch import Answering, predict_shard
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.prediction.run import settings_of
+from sam4mllm.prediction.run import prediction_settings
 from sam4mllm.prediction.store import Shard
 from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import Progress
@@ -23,27 +23,29 @@ from sam4mllm.runtime.progress import Progress
 class SurveyRunner:
     """Surveys splits with one configuration; loads the MLLM only if answers are missing."""
 
-    recipe: Recipe
+    recipe: PipelineConfig
     profile: str
     batch_size: int
     progress: Progress
 
-    def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[Swept, tuple[str, ...]]:
+    def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[SweepResult, tuple[str, ...]]:
         """Surveys a split, resuming a stopped run, and counts the pixels of each setting.
 
         Samples that failed in an earlier run are retried. A sample that fails in this run has an empty mask for every
         setting, and adds a warning.
 
         Raises:
-            UserError: if every sample failed; and as `predict_parts` and `sweep` do.
+            UserError: if every sample failed; and as `predict_shard` and `sweep` do.
         """
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
         work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
         options = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
-        run_settings = settings_of(replace(self.recipe, prompter="survey", options=options), samples, self.batch_size)
+        run_settings = prediction_settings(
+            replace(self.recipe, prompter="survey", options=options), samples, self.batch_size
+        )
         with self.progress(len(samples), "asked") as advance:
-            predict_parts(
+            predict_shard(
                 samples,
                 work,
                 InProcess(),

@@ -20,7 +20,7 @@ from jaxtyping import Int64
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.bootstrap import Ratio, numbered
+from sam4mllm.evaluation.bootstrap import Ratio, group_indices
 from sam4mllm.evaluation.counts import CountColumns, GroundTruth
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.geometry.prompts import Prompt
@@ -28,7 +28,7 @@ from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.points import Layout, Sure, ask_each, boxes_then
+from sam4mllm.prompters.points import Layout, Thresholds, ask_boxes_and_points, classify_points
 from sam4mllm.segmenters import Scene, Segmenter
 
 AT_ONCE = 32
@@ -40,7 +40,7 @@ class Setting:
     """A layout of points, and the thresholds for their answers."""
 
     layout: Layout
-    sure: Sure
+    sure: Thresholds
 
     @property
     def options(self) -> dict[str, str | int | float]:
@@ -68,7 +68,7 @@ class Setting:
         return self.sure.kept(prediction.prompts, layout_answers)
 
 
-PAPER = Setting(Layout("grid", 25), Sure())
+PAPER = Setting(Layout("grid", 25), Thresholds())
 """PQPP's default without calibration: the thresholds of the paper's code."""
 
 
@@ -85,7 +85,7 @@ class Survey:
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query: the prompts are boxes alone, ``asked`` holds the answer about each point."""
-        return boxes_then(self.mllm, queries, self._ask)
+        return ask_boxes_and_points(self.mllm, queries, self._ask)
 
     def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
         boxes = [
@@ -103,11 +103,11 @@ class Survey:
             )
             for prompting in boxes
         ]
-        return ask_each(chat, self.mllm.dialect, phrases, boxes, points)
+        return classify_points(chat, self.mllm.dialect, phrases, boxes, points)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Swept:
+class SweepResult:
     """Pixel counts of each setting's masks, over the same expressions.
 
     Attributes:
@@ -151,7 +151,7 @@ def sweep(
     settings: Sequence[Setting],
     profile: str,
     progress: Callable[[], None] = lambda: None,
-) -> Swept:
+) -> SweepResult:
     """Segments the prompts that PQPP derives with each setting, and counts pixels.
 
     Args:
@@ -180,7 +180,7 @@ def sweep(
             pixels_by_setting[setting].put(np.array([row]), pixels[np.array([rows[prompts]])])
         n_masks += len(masks)
         progress()
-    return Swept(profile, pixels_by_setting, numbered([sample.image for sample in samples]), n_masks)
+    return SweepResult(profile, pixels_by_setting, group_indices([sample.image for sample in samples]), n_masks)
 
 
 class _Scenes:

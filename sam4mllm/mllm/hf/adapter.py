@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from sam4mllm.errors import UserError
-from sam4mllm.mllm.adapter_card import CARD, Card
+from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-VOLATILE = (
+LOAD_SETTINGS = (
     "path",
     "version",
     "dtype",
@@ -57,7 +57,7 @@ def last_matrix(model: Any) -> tuple[str, torch.Tensor]:
     return next(name for name, parameter in model.named_parameters() if parameter is last), last
 
 
-def merged(model: Any, folder: Path) -> tuple[Any, Card]:
+def merged(model: Any, folder: Path) -> tuple[Any, AdapterCard]:
     """The model with an adapter merged into its weights, and the adapter's card.
 
     Raises:
@@ -72,7 +72,7 @@ def merged(model: Any, folder: Path) -> tuple[Any, Card]:
         raise UserError(f"the adapter {str(folder)!r} cannot be merged: {error}") from error
 
 
-def adapted(model: Any, folder: Path) -> tuple[Any, Card | None]:
+def adapted(model: Any, folder: Path) -> tuple[Any, AdapterCard | None]:
     """The model with the adapter's layers inserted, and the adapter's card or None.
 
     Raises:
@@ -82,7 +82,7 @@ def adapted(model: Any, folder: Path) -> tuple[Any, Card | None]:
     return adapter.get_base_model(), card
 
 
-def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, Card | None]:
+def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, AdapterCard | None]:
     """The peft model of a base and an adapter, and the adapter's card or None.
 
     Raises:
@@ -92,13 +92,13 @@ def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, Card | None]:
         raise UserError(f"no adapter at {str(folder)!r}: give a folder with adapter_config.json")
     if not any((folder / name).is_file() for name in WEIGHTS):  # peft would search the hub for them
         raise UserError(f"the adapter {str(folder)!r} has no weights: {WEIGHTS[0]} is missing")
-    card = Card.read(folder)
+    card = AdapterCard.read(folder)
     if card is None:
         log.warning("The adapter %s has no %s: cannot check that it was trained on this base.", folder, CARD)
     elif card.base != fingerprint(model):
         raise UserError(f"the adapter {str(folder)!r} was trained on another base than this {model.config.model_type}")
     else:
-        card.warn_of_wording(folder)
+        card.warn_if_wording_differs(folder)
     try:
         with warnings.catch_warnings():
             # peft only warns about layers without adapter weights, and leaves them untrained
@@ -121,6 +121,8 @@ def _without_load_settings(value: Any) -> Any:
     """A configuration without the entries that depend on how the model was loaded."""
     if isinstance(value, dict):
         return {
-            key: _without_load_settings(v) for key, v in value.items() if not any(part in str(key) for part in VOLATILE)
+            key: _without_load_settings(v)
+            for key, v in value.items()
+            if not any(part in str(key) for part in LOAD_SETTINGS)
         }
     return [_without_load_settings(item) for item in value] if isinstance(value, list | tuple) else value

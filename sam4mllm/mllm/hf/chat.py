@@ -18,13 +18,13 @@ from PIL import Image as PilImage
 
 from sam4mllm.geometry.prompts import Frame
 from sam4mllm.language.messages import Reply
-from sam4mllm.mllm.hf.choose import choose, choose_next
-from sam4mllm.mllm.hf.prefix import Prefix, feed, greedy, prefill
+from sam4mllm.mllm.hf.choose import choose, next_option_probabilities
+from sam4mllm.mllm.hf.prefix import CachedPrefix, feed, greedy, prefill
 from sam4mllm.mllm.hf.template import PLACEHOLDERS, Template
 
 
 @dataclass(frozen=True)
-class Speaker:
+class ChatModel:
     """A model, its chat template and the limits for generation.
 
     Attributes:
@@ -51,7 +51,7 @@ class Row:
     image: PilImage.Image
     texts: list[str] = field(default_factory=list)
     tail: list[int] = field(default_factory=list)
-    prefix: Prefix | None = None
+    prefix: CachedPrefix | None = None
     at: int = 0
 
 
@@ -64,7 +64,7 @@ class HfChat:
         frames: the frame of each image as the model sees it.
     """
 
-    def __init__(self, speaker: Speaker, images: Sequence[PilImage.Image], frames: Sequence[Frame]) -> None:
+    def __init__(self, speaker: ChatModel, images: Sequence[PilImage.Image], frames: Sequence[Frame]) -> None:
         self._speaker, self._frames = speaker, tuple(frames)
         self._rows = [Row(image) for image in images]
 
@@ -126,7 +126,7 @@ class HfChat:
         model, row = self._speaker.model, self._rows[index]
         if row.prefix is None:
             prefixes = (prefill(model, self._inputs([index], [question])) for question in questions)
-            return np.stack([choose_next(model, prefix, options) for prefix in prefixes])
+            return np.stack([next_option_probabilities(model, prefix, options) for prefix in prefixes])
         question_ids = [[*row.tail, *self._next(row, question)] for question in questions]
         packed = self._speaker.pack and row.prefix.full_attention
         return choose(model, row.prefix.rows([row.at]), question_ids, options, self._speaker.bound, packed)
@@ -140,7 +140,7 @@ class HfChat:
         if all(row[-len(ending) :] == ending for row in inputs["input_ids"].tolist()):
             self._prefill(indices, inputs, len(ending))
 
-    def _prefill(self, indices: Sequence[int], inputs: Mapping[str, Any], drop: int = 0) -> Prefix:
+    def _prefill(self, indices: Sequence[int], inputs: Mapping[str, Any], drop: int = 0) -> CachedPrefix:
         prefix = prefill(self._speaker.model, inputs, drop)
         for at, index in enumerate(indices):
             self._rows[index].prefix, self._rows[index].at = prefix, at
@@ -163,12 +163,12 @@ class HfChat:
             groups[id(self._rows[index].prefix), len(tail)].append(index)
         return list(groups.values())
 
-    def _copy(self, group: Sequence[int]) -> Prefix:
+    def _copy(self, group: Sequence[int]) -> CachedPrefix:
         prefix = self._rows[group[0]].prefix
         assert prefix is not None  # rows are grouped after they were opened
         return prefix.rows([self._rows[index].at for index in group])
 
-    def _greedy(self, prefix: Prefix) -> list[tuple[list[int], bool]]:
+    def _greedy(self, prefix: CachedPrefix) -> list[tuple[list[int], bool]]:
         speaker = self._speaker
         return greedy(speaker.model, prefix, speaker.template.end_ids, speaker.max_new_tokens)
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from sam4mllm.mllm.hf.prefix import Prefix, feed
+from sam4mllm.mllm.hf.prefix import CachedPrefix, feed
 
 Ids = Sequence[int]
 
 
-def common_start(rows: Sequence[Ids]) -> int:
+def common_prefix_length(rows: Sequence[Ids]) -> int:
     """The number of ids that all rows share at their start."""
     for index, column in enumerate(zip(*rows, strict=False)):
         if len(set(column)) > 1:
@@ -30,7 +30,7 @@ def common_start(rows: Sequence[Ids]) -> int:
 
 
 @dataclass(frozen=True)
-class Branch:
+class OptionPath:
     """One forward path: the ids of a question, followed by the first ids of an option."""
 
     question: int
@@ -43,7 +43,7 @@ class Branch:
 
 
 def choose(
-    model: Any, prefix: Prefix, questions: Sequence[Ids], options: Sequence[Ids], bound: int, packed: bool
+    model: Any, prefix: CachedPrefix, questions: Sequence[Ids], options: Sequence[Ids], bound: int, packed: bool
 ) -> Float[np.ndarray, "questions options"]:
     """The softmax over the options' summed token log-probabilities, one row per question.
 
@@ -55,12 +55,12 @@ def choose(
         bound: the maximum number of cached and new tokens in one forward pass.
         packed: whether to pack questions into one row.
     """
-    n_shared = min(common_start(questions), min(map(len, questions)) - 1)
+    n_shared = min(common_prefix_length(questions), min(map(len, questions)) - 1)
     if n_shared:
         feed(model, prefix, torch.tensor([questions[0][:n_shared]], device=prefix.mask.device))
     deciding_ids = [_deciding_ids(option, options) for option in options]
     branches = [
-        Branch(index, tuple(ids[n_shared:]), option_start)
+        OptionPath(index, tuple(ids[n_shared:]), option_start)
         for (index, ids), option_start in product(
             enumerate(questions), dict.fromkeys(option[:-1] for option in deciding_ids)
         )
@@ -82,7 +82,7 @@ def choose(
     return probabilities
 
 
-def choose_next(model: Any, prefix: Prefix, options: Sequence[Ids]) -> Float[np.ndarray, "options"]:
+def next_option_probabilities(model: Any, prefix: CachedPrefix, options: Sequence[Ids]) -> Float[np.ndarray, "options"]:
     """The same as `choose` for a reply directly after a prefix of one row. The prefix is not changed."""
     next_log_probabilities = prefix.logits[0].float().log_softmax(dim=-1)
     scores = []
@@ -100,7 +100,9 @@ def choose_next(model: Any, prefix: Prefix, options: Sequence[Ids]) -> Float[np.
     return probabilities
 
 
-def _score_packed(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list[Float[torch.Tensor, "n vocabulary"]]:
+def _score_packed(
+    model: Any, prefix: CachedPrefix, chunk: Sequence[OptionPath]
+) -> list[Float[torch.Tensor, "n vocabulary"]]:
     """The log-probabilities after each branch's question and each of its option tokens, all branches in one row."""
     device, lengths = prefix.mask.device, [len(branch.tokens) for branch in chunk]
     starts = [0, *accumulate(lengths)]
@@ -128,7 +130,9 @@ def _score_packed(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list[F
     return list(torch.split(logits[0].log_softmax(dim=-1), [len(branch.option_start) + 1 for branch in chunk]))
 
 
-def _score_repeated(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list[Float[torch.Tensor, "n vocabulary"]]:
+def _score_repeated(
+    model: Any, prefix: CachedPrefix, chunk: Sequence[OptionPath]
+) -> list[Float[torch.Tensor, "n vocabulary"]]:
     """The same as `_score_packed`, with one row per branch, padded on the right."""
     device, lengths = prefix.mask.device, [len(branch.tokens) for branch in chunk]
     longest, first = max(lengths), min(len(branch.ids) for branch in chunk) - 1
@@ -146,13 +150,13 @@ def _score_repeated(model: Any, prefix: Prefix, chunk: Sequence[Branch]) -> list
     ]
 
 
-def _split_for_packing(branches: Sequence[Branch], width: int, bound: int) -> Iterator[list[Branch]]:
+def _split_for_packing(branches: Sequence[OptionPath], width: int, bound: int) -> Iterator[list[OptionPath]]:
     """Split branches into groups for one packed row each.
 
     A row holds at most as many new tokens as cached ones: beyond that, masking costs more than copying.
     """
     capacity = min(max(width, 1), bound - width)
-    group: list[Branch] = []
+    group: list[OptionPath] = []
     for branch in branches:
         if group and sum(len(member.tokens) for member in group) + len(branch.tokens) > capacity:
             yield group
@@ -161,7 +165,7 @@ def _split_for_packing(branches: Sequence[Branch], width: int, bound: int) -> It
     yield group
 
 
-def _split_into_batches(branches: Sequence[Branch], width: int, bound: int) -> Iterator[Sequence[Branch]]:
+def _split_into_batches(branches: Sequence[OptionPath], width: int, bound: int) -> Iterator[Sequence[OptionPath]]:
     """Split branches into groups for one batch each, with one row per branch."""
     rows = max(1, bound // (width + max(len(branch.tokens) for branch in branches)))
     for start in range(0, len(branches), rows):
@@ -170,5 +174,5 @@ def _split_into_batches(branches: Sequence[Branch], width: int, bound: int) -> I
 
 def _deciding_ids(option: Ids, options: Sequence[Ids]) -> tuple[int, ...]:
     """An option's ids up to the first one that distinguishes it from all other options."""
-    n_shared = max(common_start([option, other]) for other in options if other is not option)
+    n_shared = max(common_prefix_length([option, other]) for other in options if other is not option)
     return tuple(option[: n_shared + 1])

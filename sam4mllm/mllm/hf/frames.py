@@ -20,7 +20,7 @@ from sam4mllm.mllm import Images
 log = logging.getLogger(__name__)
 
 
-class Sight:
+class ImagePreprocessor:
     """Prepares images for an image processor and computes their frames.
 
     Args:

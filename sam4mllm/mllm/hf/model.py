@@ -24,12 +24,12 @@ from sam4mllm.language.dialects import dialect as dialect_named
 from sam4mllm.language.dialects import dialect_for
 from sam4mllm.language.notation import Dialect
 from sam4mllm.mllm import Conversation, Images
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.adapter import adapted
-from sam4mllm.mllm.hf.chat import HfChat, Speaker
-from sam4mllm.mllm.hf.frames import Sight
+from sam4mllm.mllm.hf.chat import ChatModel, HfChat
+from sam4mllm.mllm.hf.frames import ImagePreprocessor
 from sam4mllm.mllm.hf.quantized import check_four_bits, four_bit_config
-from sam4mllm.mllm.hf.rows import TemplateLengths, rows
+from sam4mllm.mllm.hf.rows import TokenCounts, rows
 from sam4mllm.mllm.hf.template import Template
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class HfMLLM:
         self.model, self.processor, self._dialect = model, processor, dialect
         end_ids = model.generation_config.eos_token_id
         text_config = model.config.get_text_config(decoder=True)
-        self._speaker = Speaker(
+        self._speaker = ChatModel(
             model,
             Template(processor, end_ids if isinstance(end_ids, list) else [end_ids]),
             max_new_tokens,
@@ -73,7 +73,7 @@ class HfMLLM:
             pack and text_config._attn_implementation in ("sdpa", "eager"),
             text_config.to_dict().get("use_bidirectional_attention") is True,
         )
-        self._sight = Sight(processor.image_processor, dialect.pixels)
+        self._sight = ImagePreprocessor(processor.image_processor, dialect.pixels)
 
     @classmethod
     def load(
@@ -122,7 +122,7 @@ class HfMLLM:
             raise UserError(f"unknown dtype {dtype!r}: choose auto or one of torch's, such as float32 or bfloat16")
         parsed_dialect = None if dialect is None else dialect_named(dialect)
         config = _config(name, trust_remote_code)
-        card = Card.read(Path(adapter or name))
+        card = AdapterCard.read(Path(adapter or name))
         processor = _processor(name, trust_remote_code, chat_template or (card.chat_template if card else None))
         quantization = {"quantization_config": four_bit_config(config, trust_remote_code)} if four_bits else {}
         distribution = device_map or ({"": target_device} if four_bits else None)
@@ -133,7 +133,7 @@ class HfMLLM:
             model, card = adapted(model, Path(adapter))
             parsed_dialect = parsed_dialect or (dialect_named(card.dialect) if card else None)
         elif card is not None:
-            card.warn_of_wording(Path(name))
+            card.warn_if_wording_differs(Path(name))
         parsed_dialect = parsed_dialect or _default_dialect(config)
         return cls(model.eval(), processor, parsed_dialect, max_new_tokens, kv_tokens, pack)
 
@@ -182,9 +182,9 @@ class HfMLLM:
         return self._dialect
 
     @property
-    def lengths(self) -> TemplateLengths:
+    def lengths(self) -> TokenCounts:
         """The token counts of texts, conversations and images."""
-        return TemplateLengths(self._speaker.template, self._sight)
+        return TokenCounts(self._speaker.template, self._sight)
 
     def open(self, images: Images, keys: Sequence[str] = ()) -> HfChat:  # noqa: ARG002  required by the protocol
         """Start one conversation per image. Images are encoded at their first question; ``keys`` is ignored."""

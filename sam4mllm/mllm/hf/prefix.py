@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 @dataclass
-class Prefix:
+class CachedPrefix:
     """Cached rows of tokens, padded on the left to one width.
 
     Attributes:
@@ -44,13 +44,13 @@ class Prefix:
         """Whether every layer attends to all cached tokens: no sliding window and no recurrent state."""
         return all(type(layer) is DynamicLayer for layer in self.cache.layers)
 
-    def rows(self, index: Sequence[int]) -> Prefix:
+    def rows(self, index: Sequence[int]) -> CachedPrefix:
         """A copy of the given rows, in any order and with repetitions."""
         chosen = torch.tensor(index, device=self.mask.device)
         cache = copy.copy(self.cache)
         cache.layers = [_copy_layer(layer) for layer in self.cache.layers]
         cache.reorder_cache(chosen)
-        return Prefix(cache, self.mask[chosen], self.position.index_select(-2, chosen), self.logits[chosen])
+        return CachedPrefix(cache, self.mask[chosen], self.position.index_select(-2, chosen), self.logits[chosen])
 
 
 def _copy_layer(layer: Any) -> Any:
@@ -61,7 +61,7 @@ def _copy_layer(layer: Any) -> Any:
     return copied
 
 
-def prefill(model: Any, inputs: Mapping[str, Any], drop: int = 0) -> Prefix:
+def prefill(model: Any, inputs: Mapping[str, Any], drop: int = 0) -> CachedPrefix:
     """Run opened prompts with their images through the model and cache their keys and values.
 
     Args:
@@ -86,7 +86,7 @@ def prefill(model: Any, inputs: Mapping[str, Any], drop: int = 0) -> Prefix:
     finally:
         hook.remove()
     mask = shortened["attention_mask"]
-    return Prefix(
+    return CachedPrefix(
         output.past_key_values, mask, _next_position(decoder_arguments.get("position_ids"), mask), output.logits[:, -1]
     )
 
@@ -104,7 +104,7 @@ def _next_position(positions: Tensor | None, mask: Int[Tensor, "rows width"]) ->
 
 def feed(
     model: Any,
-    prefix: Prefix,
+    prefix: CachedPrefix,
     ids: Int[Tensor, "rows new"],
     seen: Int[Tensor, "rows new"] | None = None,
     steps: Int[Tensor, "new"] | None = None,
@@ -139,7 +139,7 @@ def feed(
     return logits.float()
 
 
-def greedy(model: Any, prefix: Prefix, end_ids: set[int], limit: int) -> list[tuple[list[int], bool]]:
+def greedy(model: Any, prefix: CachedPrefix, end_ids: set[int], limit: int) -> list[tuple[list[int], bool]]:
     """The greedy continuation of each row without its end token, and whether it ended within ``limit`` tokens.
 
     The prefix cannot be used afterwards: finished rows are fed until all rows have finished.

@@ -19,22 +19,22 @@ from torch import Tensor
 
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
-from sam4mllm.mllm.hf.frames import Sight
+from sam4mllm.mllm.hf.frames import ImagePreprocessor
 from sam4mllm.mllm.hf.template import Template
 
-IGNORED = -100  # the label that torch's cross-entropy ignores
+IGNORE_LABEL = -100  # the label that torch's cross-entropy ignores
 TOKENIZER_BATCH = 1000  # texts per call of a tokenizer, which keeps lists of all their ids
 
 
 @dataclass(frozen=True)
-class Tail:
+class ReplyTail:
     """The tokens after an opened prompt, and whether each belongs to a reply or its end token."""
 
     ids: list[int]
     supervised: list[bool]
 
 
-def tail(template: Template, turns: Sequence[Turn]) -> Tail:
+def tail(template: Template, turns: Sequence[Turn]) -> ReplyTail:
     """The tokens of a conversation after its opened prompt, up to the end of the last reply.
 
     Raises:
@@ -53,15 +53,15 @@ def tail(template: Template, turns: Sequence[Turn]) -> Tail:
         next_prompt = following_ids[end:] if number < len(user_texts) else []
         ids += [*reply_ids, *following_ids[:end], *next_prompt]
         supervised += [True] * (len(reply_ids) + end) + [False] * len(next_prompt)
-    return Tail(ids, supervised)
+    return ReplyTail(ids, supervised)
 
 
 @dataclass(frozen=True)
-class TemplateLengths:
+class TokenCounts:
     """Counts the tokens of texts, conversations and images."""
 
     template: Template
-    sight: Sight
+    sight: ImagePreprocessor
 
     def texts(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text on its own."""
@@ -162,16 +162,16 @@ def rows(
         inputs[name] = _pad_right([torch.cat(pair) for pair in zip(unpadded[name], following, strict=True)], pad)
     inputs["labels"] = _pad_right(
         [
-            torch.cat([torch.full((int(mask.sum()),), IGNORED), _labels(row_tail)])
+            torch.cat([torch.full((int(mask.sum()),), IGNORE_LABEL), _labels(row_tail)])
             for mask, row_tail in zip(opened, tails, strict=True)
         ],
-        IGNORED,
+        IGNORE_LABEL,
     )
     return inputs
 
 
-def _labels(row_tail: Tail) -> Int[Tensor, "n"]:
-    return torch.tensor(row_tail.ids).masked_fill(~torch.tensor(row_tail.supervised), IGNORED)
+def _labels(row_tail: ReplyTail) -> Int[Tensor, "n"]:
+    return torch.tensor(row_tail.ids).masked_fill(~torch.tensor(row_tail.supervised), IGNORE_LABEL)
 
 
 def _pad_right(sequences: Sequence[Int[Tensor, "_"]], pad: int) -> Int[Tensor, "rows n"]:

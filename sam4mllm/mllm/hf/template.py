@@ -15,7 +15,7 @@ from PIL import Image as PilImage
 from transformers import BatchFeature
 
 from sam4mllm.errors import UserError
-from sam4mllm.mllm.hf.choose import common_start
+from sam4mllm.mllm.hf.choose import common_prefix_length
 
 PLACEHOLDERS = ("a", "7", " a", "\na", "<")  # different texts: their prompts share only what precedes the text
 
@@ -51,7 +51,7 @@ class Template:
         self._end = "" if end_id in special_ids else self.tokenizer.eos_token or ""
         self.end_ids |= {end_id} & special_ids
         self.end_id = self.ids(self._end + tail.lstrip())[0]
-        self._before_text = common_start([self.ids(self._render([text])) for text in PLACEHOLDERS])
+        self._before_text = common_prefix_length([self.ids(self._render([text])) for text in PLACEHOLDERS])
         added_tokens = self.tokenizer.added_tokens_decoder
         # a processor loaded with remote code need not have an image token
         breaking = {

@@ -18,8 +18,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from sam4mllm.data.conversations import Talk, TalkSet, read_talks
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shown
+from sam4mllm.data.conversations import ConversationSet, Talk, read_conversations
+from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shared_image
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.targets.record import Target, read_targets
@@ -42,14 +42,14 @@ class Part:
     """
 
     name: str
-    rows: SampleSet | TalkSet
+    rows: SampleSet | ConversationSet
     targets: Targets | None = None
     weight: float = 1.0
 
     @property
     def word(self) -> str:
         """The singular noun for its rows in messages."""
-        return "talk" if isinstance(self.rows, TalkSet) else "sample"
+        return "talk" if isinstance(self.rows, ConversationSet) else "sample"
 
     def picture(self, items: Sequence[Sample | Talk]) -> Image:
         """The image that these rows share.
@@ -58,7 +58,7 @@ class Part:
             UserError: if the image cannot be read or its size differs from the one a row records; the message names
                 the row and the image.
         """
-        return read_shown(self.rows.images / items[0].image, self.word, items)
+        return read_shared_image(self.rows.images / items[0].image, self.word, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Corpus:
         left_out = (*self.left_out, *more)
         uses = self.uses & ~barred
         _check_uses([kind for kind, row in zip(KINDS, self.uses, strict=True) if row.any()], uses, left_out)
-        tell(more, self.parts)
+        warn_left_out(more, self.parts)
         return Corpus(self.parts, self.items, self.source, self.picture, uses, left_out)
 
 
@@ -160,7 +160,7 @@ def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
                 reasons.setdefault((parts[number].name, kind, reason), []).append(item.id)
     left_out = tuple(LeftOut(*key, tuple(ids)) for key, ids in reasons.items())
     _check_uses(_required_kinds(parts, rows.mixture), uses, left_out)
-    tell(left_out, parts)
+    warn_left_out(left_out, parts)
     return Corpus(tuple(parts), items, source, np.array(numbers, dtype=np.int64), uses, left_out)
 
 
@@ -177,7 +177,7 @@ def check_files(corpus: Corpus) -> None:
             raise UserError(f"{part.word} {item.id}: no such file: {path}")
 
 
-def tell(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
+def warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
     """Log a warning for each source and kind: the number of unused items, the reasons, and the first ids for each."""
     sizes = {part.name: (len(part.rows), part.word) for part in parts}
     groups: dict[tuple[str, str], list[LeftOut]] = {}
@@ -191,7 +191,7 @@ def tell(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
 def _read(source: Source) -> Part:
     images = Path(source.images) if source.images else None
     if source.talks is not None:
-        return Part(source.talks, read_talks(Path(source.talks), images), weight=source.weight)
+        return Part(source.talks, read_conversations(Path(source.talks), images), weight=source.weight)
     assert source.samples is not None  # `Source` has either samples or talks
     targets = read_targets(Path(source.targets)) if source.targets else None
     return Part(source.samples, read_samples(Path(source.samples), images), targets, source.weight)
@@ -206,7 +206,7 @@ def _required_kinds(parts: Sequence[Part], mixture: Mixture) -> list[str]:
 
 def _obstacles(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
     """For each item and kind, the reason why the item cannot be used; None if it can."""
-    if isinstance(part.rows, TalkSet):
+    if isinstance(part.rows, ConversationSet):
         return [{TALK: _talk_obstacle(talk)} for talk in part.rows]
     kinds = [kind for kind, weight in asdict(mixture).items() if weight]
     obstacles = []

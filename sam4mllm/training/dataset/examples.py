@@ -17,18 +17,18 @@ from sam4mllm.language.templates import (
     ask_point,
     ask_points,
     ask_prompts,
-    say_boxes,
-    say_label,
-    say_labels,
-    say_prompts,
+    format_boxes,
+    format_label,
+    format_labels,
+    format_prompts,
 )
 from sam4mllm.training.dataset.corpus import Targets
-from sam4mllm.training.dataset.mixture import Asking, Rows
+from sam4mllm.training.dataset.mixture import PointSampling, Rows
 
 CANDIDATES = 60  # Poisson-disk points per box, from which those to ask about are drawn
 
 
-def prompts_of(
+def choose_prompts(
     kind: str,
     sample: Sample,
     points: int,
@@ -61,15 +61,15 @@ def prompts_of(
             case "ppg":
                 drawn_prompts.append(Prompt(box, clicks(mask, box, rows.positive, rows.negative, rng)))
             case "pqpp" | "listed":
-                pqpp_points = asked_points(mask, box, points, rows.asked, dialect, frame, rng)
+                pqpp_points = draw_points(mask, box, points, rows.asked, dialect, frame, rng)
                 drawn_prompts.append(Prompt(box, pqpp_points))
             case _:
                 drawn_prompts.append(Prompt(box))
     return drawn_prompts
 
 
-def asked_points(
-    mask: Mask, box: Box, n: int, settings: Asking, dialect: Dialect, frame: Frame, rng: np.random.Generator
+def draw_points(
+    mask: Mask, box: Box, n: int, settings: PointSampling, dialect: Dialect, frame: Frame, rng: np.random.Generator
 ) -> tuple[Point, ...]:
     """``n`` points of a box in random order, some of them near the mask's edge, with their labels from the mask.
 
@@ -117,7 +117,7 @@ def _round_place(x: float, y: float, dialect: Dialect, frame: Frame) -> tuple[fl
 def box_turns(phrase: str, prompts: Sequence[Prompt], dialect: Dialect, frame: Frame) -> list[Turn]:
     """The question about the boxes and its answer, which is "none" if there are no prompts."""
     boxes = [prompt.box for prompt in _in_order(prompts)]
-    return _turns(ask_boxes(phrase, dialect), say_boxes(boxes, phrase, dialect, frame))
+    return _turns(ask_boxes(phrase, dialect), format_boxes(boxes, phrase, dialect, frame))
 
 
 def ppg_turns(
@@ -129,7 +129,7 @@ def ppg_turns(
     learn; sorting them by label would reveal the label before the coordinates.
     """
     ordered = [Prompt(prompt.box, tuple(sorted(prompt.points, key=_place))) for prompt in _in_order(prompts)]
-    reply = say_prompts(ordered, phrase, dialect, frame)
+    reply = format_prompts(ordered, phrase, dialect, frame)
     return _turns(ask_prompts(phrase, positive, negative, dialect), reply)
 
 
@@ -151,7 +151,7 @@ def pqpp_turns(
     turns = box_turns(phrase, objects, dialect, frame)
     for index in rng.permutation(len(questions)):
         point, box = questions[index]
-        turns += _turns(ask_point(point, phrase, dialect, frame, box), say_label(point.positive))
+        turns += _turns(ask_point(point, phrase, dialect, frame, box), format_label(point.positive))
     return turns
 
 
@@ -164,7 +164,7 @@ def listed_turns(phrase: str, objects: Sequence[Prompt], dialect: Dialect, frame
     for prompt in _in_order(objects):
         if prompt.points:
             question = ask_points(prompt.points, phrase, dialect, frame, prompt.box if len(objects) > 1 else None)
-            turns += _turns(question, say_labels([point.positive for point in prompt.points]))
+            turns += _turns(question, format_labels([point.positive for point in prompt.points]))
     return turns
 
 

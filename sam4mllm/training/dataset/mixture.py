@@ -46,7 +46,7 @@ class Mixture:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class PointSampling:
     """The number and the kind of the points per object in PQPP questions.
 
     The number is drawn for each expression and epoch from a clipped normal distribution, by default with the values of
@@ -109,7 +109,7 @@ class Rows:
     mixture: Mixture = Mixture()
     positive: int = 3
     negative: int = 3
-    asked: Asking = Asking()
+    asked: PointSampling = PointSampling()
     per_image: int = 4
     tokens: int = 2048
     seed: int = 0

@@ -26,9 +26,9 @@ from sam4mllm.language.messages import Turn
 from sam4mllm.language.templates import plain
 from sam4mllm.mllm import MLLM, Conversation
 from sam4mllm.training.dataset.corpus import Corpus, Part
-from sam4mllm.training.dataset.examples import prompts_of, said
+from sam4mllm.training.dataset.examples import choose_prompts, said
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
-from sam4mllm.training.dataset.sampler import Deck, Epoch, epoch_of
+from sam4mllm.training.dataset.sampler import Epoch, SamplerInput, make_epoch
 from sam4mllm.training.dataset.token_budget import Lengths, count_costs, free_costs
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Plan:
     tokens: int
 
 
-class Conversations:
+class TrainingRows:
     """The training rows of a corpus.
 
     Args:
@@ -85,7 +85,7 @@ class Conversations:
         self.corpus = corpus.without(costs.too_long, f"longer than {rows.tokens} tokens")
         self.over: dict[int, int] = {}
         weights = {**asdict(rows.mixture), TALK: 1.0}
-        deck = Deck(
+        deck = SamplerInput(
             self.corpus.source,
             self.corpus.picture,
             self.corpus.uses,
@@ -98,7 +98,7 @@ class Conversations:
             rows.asked,
             rows.seed,
         )
-        self.epoch = lru_cache(maxsize=64)(partial(epoch_of, deck))
+        self.epoch = lru_cache(maxsize=64)(partial(make_epoch, deck))
         self._between = costs.capacity - rows.tokens if lengths else 0
         self._starts = [0]
 
@@ -134,7 +134,7 @@ class Conversations:
                 turns += item.turns
             else:
                 dialect, frame = self._mllm.dialect, self._frame(item.width, item.height)
-                prompts = prompts_of(plan.kind, item, points, plan.part.targets, self._rows, dialect, frame, rng)
+                prompts = choose_prompts(plan.kind, item, points, plan.part.targets, self._rows, dialect, frame, rng)
                 turns += said(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
         return turns
 

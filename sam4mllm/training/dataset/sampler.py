@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from sam4mllm.training.dataset.mixture import Asking
+from sam4mllm.training.dataset.mixture import PointSampling
 
 DRAWN, GROUPS, WAYS, POINTS, ORDER = range(5)  # separate random streams, so that a change in one does not shift another
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Deck:
+class SamplerInput:
     """The items that epochs are drawn from, with their costs, and the settings of the draw.
 
     Attributes:
@@ -45,7 +45,7 @@ class Deck:
     per_point: Int64[np.ndarray, "kinds items"]
     capacity: int
     per_image: int
-    asked: Asking
+    asked: PointSampling
     seed: int
 
     def rng(self, stream: int, epoch: int) -> np.random.Generator:
@@ -74,7 +74,7 @@ class Epoch:
         return len(self.kind)
 
 
-def epoch_of(deck: Deck, number: int) -> Epoch:
+def make_epoch(deck: SamplerInput, number: int) -> Epoch:
     """The conversations of epoch ``number``: every usable item, as often as its source's weight says."""
     items, run = _draw_items(deck, number)
     order = np.lexsort((deck.rng(GROUPS, number).random(len(items)), run))
@@ -88,7 +88,7 @@ def epoch_of(deck: Deck, number: int) -> Epoch:
     return _shuffle(starts, items[order], kind[order], points[order], cost[order], deck, number)
 
 
-def _draw_items(deck: Deck, number: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+def _draw_items(deck: SamplerInput, number: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
     """The items of an epoch, and the number of each item's run: items of the same image, pass and usable kinds."""
     rng, usable = deck.rng(DRAWN, number), deck.uses.any(axis=0)
     chosen, passes = list[Int64[np.ndarray, "_"]](), list[Int64[np.ndarray, "_"]]()
@@ -124,7 +124,7 @@ def _even_groups(run: Int64[np.ndarray, "n"], most: int) -> Int64[np.ndarray, "n
 
 
 def _draw_kinds(
-    deck: Deck, items: Int64[np.ndarray, "n"], group: Int64[np.ndarray, "n"], number: int
+    deck: SamplerInput, items: Int64[np.ndarray, "n"], group: Int64[np.ndarray, "n"], number: int
 ) -> Int64[np.ndarray, "n"]:
     """A kind for each group, drawn by the weights of the kinds that its items can be used for."""
     first = np.unique(group, return_index=True)[1]
@@ -138,7 +138,7 @@ def _draw_kinds(
 
 
 def _draw_points(
-    deck: Deck, items: Int64[np.ndarray, "n"], kind: Int64[np.ndarray, "n"], number: int
+    deck: SamplerInput, items: Int64[np.ndarray, "n"], kind: Int64[np.ndarray, "n"], number: int
 ) -> Int64[np.ndarray, "n"]:
     """The number of points per object for each item: a random number, or as many as the budget has room for."""
     settings, rng = deck.asked, deck.rng(POINTS, number)
@@ -154,7 +154,7 @@ def _conversation_starts(
     kind: Int64[np.ndarray, "n"],
     group: Int64[np.ndarray, "n"],
     cost: Int64[np.ndarray, "n"],
-    deck: Deck,
+    deck: SamplerInput,
 ) -> list[int]:
     """The first index of each conversation, and the end of the last.
 
@@ -178,7 +178,7 @@ def _shuffle(
     kind: Int64[np.ndarray, "n"],
     points: Int64[np.ndarray, "n"],
     cost: Int64[np.ndarray, "n"],
-    deck: Deck,
+    deck: SamplerInput,
     number: int,
 ) -> Epoch:
     """The conversations in random order."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.data.conversations import Talk, read_talks
+from sam4mllm.data.conversations import Talk, read_conversations
 from sam4mllm.data.samples import Sample, read_samples
 from sam4mllm.data_prep.checks.leaks import identities
 from sam4mllm.data_prep.convert import convert
@@ -126,9 +126,9 @@ def test_talks_are_guarded_too(tmp_path):
     reading = refcoco.prepare(root, "refcoco")
     said = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
     convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
-    assert len(read_talks(tmp_path / "out" / "said" / "train")) == 3
+    assert len(read_conversations(tmp_path / "out" / "said" / "train")) == 3
     make("refcoco", root, tmp_path / "out")
-    assert [talk.id for talk in read_talks(tmp_path / "out" / "said" / "train")] == ["000000000009.jpg"]
+    assert [talk.id for talk in read_conversations(tmp_path / "out" / "said" / "train")] == ["000000000009.jpg"]
     before = raw.content(tmp_path / "out")
     convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
     assert raw.content(tmp_path / "out") == before

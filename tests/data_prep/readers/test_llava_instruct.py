@@ -4,7 +4,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from sam4mllm.data.conversations import read_talks
+from sam4mllm.data.conversations import read_conversations
 from sam4mllm.data_prep.readers.llava_instruct import MISSING, NONE, ORDER, prepare
 from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
@@ -123,6 +123,6 @@ def test_the_command_writes_talks(tmp_path):
     result = invoke("data", "llava_instruct", "--root", str(tmp_path), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     assert f"{ORDER}: 1 (1-000000000001)" in result.output
-    talks = read_talks(tmp_path / "out" / "train")
+    talks = read_conversations(tmp_path / "out" / "train")
     assert [talk.turns for talk in talks] == [(ASKED, SAID)]
     assert talks.path(talks.talks[0]).is_file()

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.data.conversations import read_talks
+from sam4mllm.data.conversations import read_conversations
 from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.points import CUT
 from sam4mllm.data_prep.readers.reasonseg import IGNORE, TARGET, THIN, paint, prepare
@@ -198,7 +198,7 @@ def test_the_command_writes_samples_and_talks_beside_each_other(tmp_path):
     assert result.exit_code == 0, result.output
     assert "train: 1 talks about 1 pictures" in result.output
     assert len(read_samples(tmp_path / "out" / "train")) == 2
-    talks = read_talks(tmp_path / "out" / "train")
+    talks = read_conversations(tmp_path / "out" / "train")
     assert talks.path(talks.talks[0]).is_file()
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.config import Recipe
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.calibration.sweep import PAPER
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.runtime.provenance import data
-from sam4mllm.training.checkpoints import is_whole, seal
+from sam4mllm.training.checkpoints import is_complete, seal
 from tests.evaluation.calibration.test_sweep import Leaning, Nearest, samples  # noqa: F401  a fixture
 
 WORDS = ["--segmenter", "grabcut", "--layout", "grid", "--layout", "interior", "--points", 4, "--points", 9]
@@ -21,8 +21,8 @@ WORDS = ["--segmenter", "grabcut", "--layout", "grid", "--layout", "interior", "
 @pytest.fixture
 def talker(monkeypatch) -> Leaning:
     talker = Leaning()
-    monkeypatch.setattr(Recipe, "build_mllm", lambda self: talker.mllm)
-    monkeypatch.setattr(Recipe, "build_segmenter", lambda self: Nearest())
+    monkeypatch.setattr(PipelineConfig, "build_mllm", lambda self: talker.mllm)
+    monkeypatch.setattr(PipelineConfig, "build_segmenter", lambda self: Nearest())
     return talker
 
 
@@ -39,7 +39,7 @@ def adapter(tmp_path, samples) -> Path:  # noqa: F811
         for n in range(2)
     ]
     write_samples(many, tmp_path / "two", samples.images)
-    card = Card("b", "sam4mllm", "a/b", prompters={"ppg": {"positive": 2}, "pqpp": {}})
+    card = AdapterCard("b", "sam4mllm", "a/b", prompters={"ppg": {"positive": 2}, "pqpp": {}})
     replace(card, data=data([str(tmp_path / "train")])).write(tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_config.json").touch()
     return tmp_path / "adapter"
@@ -49,9 +49,9 @@ def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapte
     code, out, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
     assert code == 0
     report = json.loads((adapter / "calibration" / "report.json").read_text())
-    card = Card.read(adapter)
+    card = AdapterCard.read(adapter)
     assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"]}
-    assert Recipe(adapter=str(adapter), prompter="pqpp").resolved().options == report["chosen"]
+    assert PipelineConfig(adapter=str(adapter), prompter="pqpp").resolved().options == report["chosen"]
     assert report["chosen"]["sure_yes"] < PAPER.sure.yes
     assert report["validation"]["calibrated"] > report["validation"]["the paper's thresholds"]
     assert (report["counts"]["settings"], report["counts"]["samples"], report["gains"]) == (4 * 64, 2, {})
@@ -63,8 +63,8 @@ def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapte
 def test_a_checkpoint_that_was_calibrated_is_still_gone_on_from(command, adapter, talker):
     seal(adapter)
     assert command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)[0] == 0
-    assert Card.read(adapter).prompters["pqpp"]
-    assert is_whole(adapter)
+    assert AdapterCard.read(adapter).prompters["pqpp"]
+    assert is_complete(adapter)
 
 
 def test_the_gain_is_measured_on_other_samples(command, adapter, talker):
@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker, mo
     assert (file.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, card)
     assert {key for key, _ in asked} - {key for key, _ in talker.asked} == {key for key, _ in asked if "-p.png" in key}
     assert talker.asked
-    monkeypatch.setattr(Recipe, "build_mllm", lambda self: pytest.fail("loaded"))
+    monkeypatch.setattr(PipelineConfig, "build_mllm", lambda self: pytest.fail("loaded"))
     assert command(*words)[0] == 0
 
 
@@ -120,11 +120,11 @@ def test_what_failed_is_said_and_asked_again(command, adapter, talker, samples):
 
 
 def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
-    replace(Card.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
+    replace(AdapterCard.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
     assert code == 0
     assert "warning: the adapter labels all points in one reply" in err
-    assert "ask" not in Card.read(adapter).prompters["pqpp"]
+    assert "ask" not in AdapterCard.read(adapter).prompters["pqpp"]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples
 
 
 def test_no_layouts_are_nothing_to_choose_from():
-    from sam4mllm.evaluation.calibration.choice import Choice
+    from sam4mllm.evaluation.calibration.choice import SearchSpace
 
     with pytest.raises(UserError, match="no layouts"):
-        Choice(())
+        SearchSpace(())

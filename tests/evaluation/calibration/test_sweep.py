@@ -9,7 +9,7 @@ import pytest
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Survey, Swept, sweep
+from sam4mllm.evaluation.calibration.sweep import PAPER, Setting, Survey, SweepResult, sweep
 from sam4mllm.evaluation.counts import CountColumns, PixelCounts
 from sam4mllm.evaluation.pairing import evaluate_set
 from sam4mllm.geometry.prompts import Box
@@ -20,21 +20,21 @@ from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prompters import Query
-from sam4mllm.prompters.points import Layout, Sure
+from sam4mllm.prompters.points import Layout, Thresholds
 from sam4mllm.prompters.pqpp import PQPP
-from sam4mllm.segmenters import ScoredMask, Takes
+from sam4mllm.segmenters import Capabilities, ScoredMask
 from sam4mllm.segmenters.box import fill
 
 PLACE = re.compile(r"\((\d+),(\d+)\)")
 LAYOUTS = (Layout("grid", 9), Layout("low-discrepancy", 7), Layout("interior", 4), Layout("low-discrepancy", 3))
-SETTINGS = [Setting(layout, Sure(yes, no)) for layout in LAYOUTS for yes in (0.5, 0.75) for no in (0.6, 0.9)]
+SETTINGS = [Setting(layout, Thresholds(yes, no)) for layout in LAYOUTS for yes in (0.5, 0.75) for no in (0.6, 0.9)]
 SIDE = 40
 
 
 class Nearest:
     """Draws what the nearest point says of each pixel of the box, all of it where there is none."""
 
-    takes = Takes()
+    takes = Capabilities()
 
     def __init__(self) -> None:
         self.embedded, self.drawn = 0, 0
@@ -132,17 +132,21 @@ def test_what_is_swept_is_what_pqpp_would_have_scored(samples, tmp_path):
 
 def test_of_equal_settings_the_one_of_fewest_points_nearest_to_the_papers_is_taken():
     layouts = (Layout("grid", 25), Layout("grid", 9))
-    settings = [Setting(layout, Sure(yes, 0.8)) for layout in layouts for yes in (0.5, 0.8, 0.95)]
+    settings = [Setting(layout, Thresholds(yes, 0.8)) for layout in layouts for yes in (0.5, 0.8, 0.95)]
     same = {setting: CountColumns.of([PixelCounts(1, 2, 1, 2)]) for setting in settings}
-    swept = Swept("lavt", same, np.zeros(1, dtype=np.int64), 0)
-    assert swept.best("cIoU") == Setting(Layout("grid", 9), Sure(0.8, 0.8))
-    better = Setting(Layout("grid", 25), Sure(0.5, 0.8))
+    swept = SweepResult("lavt", same, np.zeros(1, dtype=np.int64), 0)
+    assert swept.best("cIoU") == Setting(Layout("grid", 9), Thresholds(0.8, 0.8))
+    better = Setting(Layout("grid", 25), Thresholds(0.5, 0.8))
     assert (
-        Swept("lavt", {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}, swept.pictures, 0).best("cIoU")
+        SweepResult("lavt", {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}, swept.pictures, 0).best(
+            "cIoU"
+        )
         == better
     )
     silent = {better: CountColumns.of([PixelCounts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
-    assert Swept("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
+    assert (
+        SweepResult("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
+    )
 
 
 def test_a_sample_that_failed_counts_as_empty_with_every_setting(samples, tmp_path):

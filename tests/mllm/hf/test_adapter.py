@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.language.dialects import dialect
-from sam4mllm.mllm.adapter_card import Card
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.adapter import adapted, fingerprint
 from sam4mllm.mllm.hf.model import HfMLLM
 from tests.families import build
@@ -34,7 +34,7 @@ def load(folder: Path, dtype: str = "auto") -> torch.nn.Module:
 def adapter(folder_of: FolderOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA with random weights on the family's decoder, and its card."""
     base, folder = load(folder_of(FAMILY)), tmp_path_factory.mktemp("adapter")
-    card = Card(fingerprint(base), "gemma")
+    card = AdapterCard(fingerprint(base), "gemma")
     model = get_peft_model(base, LoraConfig(r=4, target_modules=r".*language_model.*q_proj"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

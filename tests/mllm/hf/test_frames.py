@@ -10,7 +10,7 @@ import torch
 import transformers as tf
 
 from sam4mllm.geometry.prompts import Frame
-from sam4mllm.mllm.hf.frames import Sight
+from sam4mllm.mllm.hf.frames import ImagePreprocessor
 from sam4mllm.mllm.hf.model import HfMLLM
 
 SIDE = 224
@@ -58,7 +58,7 @@ def marked(width: int, height: int) -> tuple[np.ndarray, float, float]:
 def test_the_mark_is_where_the_frame_says(pixels: bool, name: str, size: tuple[int, int]) -> None:
     image, x, y = marked(*size)
     processor = PROCESSORS[name]()
-    sight = Sight(processor, pixels=pixels)
+    sight = ImagePreprocessor(processor, pixels=pixels)
     values = processor(images=[sight.prepare(image)], return_tensors="pt")["pixel_values"]
     position = centre_of_mark(values.reshape(-1, 3, *values.shape[-2:])[0])
     frame = sight.frames([image])[0]
@@ -73,7 +73,7 @@ def test_the_mark_is_where_the_frame_says(pixels: bool, name: str, size: tuple[i
 def test_pixels_are_those_of_the_resized_image(patch: int, size: tuple[int, int]) -> None:
     image, x, y = marked(*size)
     processor = tf.Qwen2VLImageProcessor(patch_size=patch, size=PIXELS)
-    frame = Sight(processor, pixels=True).frames([image])[0]
+    frame = ImagePreprocessor(processor, pixels=True).frames([image])[0]
     seen = processor(images=[image], return_tensors="pt")
     _, rows, columns = seen["image_grid_thw"][0].tolist()
     # patches come in blocks of 2 x 2, each as (channel, time, y, x)
@@ -82,20 +82,20 @@ def test_pixels_are_those_of_the_resized_image(patch: int, size: tuple[int, int]
     found = centre_of_mark(view)
     assert frame.canvas == (columns * patch, rows * patch)
     assert (found[0] * frame.canvas[0], found[1] * frame.canvas[1]) == pytest.approx(frame.seen(x, y), abs=1.5)
-    assert Sight(processor, pixels=False).frames([image]) == [Frame.whole(*size)]
+    assert ImagePreprocessor(processor, pixels=False).frames([image]) == [Frame.whole(*size)]
 
 
 def test_pixels_of_a_squashed_image_are_those_of_its_encoder() -> None:
     image, _, _ = marked(300, 120)
-    sight = Sight(tf.SiglipImageProcessor(size={"height": 56, "width": 84}), pixels=True)
+    sight = ImagePreprocessor(tf.SiglipImageProcessor(size={"height": 56, "width": 84}), pixels=True)
     assert sight.frames([image]) == [Frame.resized(300, 120, (84, 56))]
 
 
 def test_a_crop_that_would_hide_part_of_the_image_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    Sight(tf.SiglipImageProcessor(), pixels=False)
-    Sight(tf.LlavaNextImageProcessor(), pixels=False)
+    ImagePreprocessor(tf.SiglipImageProcessor(), pixels=False)
+    ImagePreprocessor(tf.LlavaNextImageProcessor(), pixels=False)
     assert caplog.messages == []
-    Sight(tf.CLIPImageProcessor(**CROP), pixels=False)
+    ImagePreprocessor(tf.CLIPImageProcessor(**CROP), pixels=False)
     assert caplog.messages == [
         "The image processor crops the centre of images; they are padded to a square of 224 x 224 instead."
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import Talk, TalkSet, write_talks
+from sam4mllm.data.conversations import ConversationSet, Talk, write_conversations
 from sam4mllm.data.samples import SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
@@ -37,7 +37,7 @@ NO_PROMPT, NO_TARGET = "no prompt redraws a mask well enough", "a mask has no ta
 
 
 def test_items_that_one_kind_cannot_use_are_reported_once_and_used_for_the_other_kinds(caplog):
-    training_data = corpus([part(*MIXED, targets=FOUND), Part("talks", TalkSet((TALK,), NOWHERE))], Rows())
+    training_data = corpus([part(*MIXED, targets=FOUND), Part("talks", ConversationSet((TALK,), NOWHERE))], Rows())
     assert set(training_data.left_out) == {
         LeftOut("set", "ppg", NO_PROMPT, ("lost", "half")),
         LeftOut("set", "ppg", NO_TARGET, ("not searched",)),
@@ -139,7 +139,7 @@ def test_known_lists_the_samples_whose_images_are_used_for_training(tmp_path):
     training_samples = [sample("a", "0.png"), sample("b", "1.png"), sample("mute", "2.png", phrase="")]
     parts = [
         Part("set", SampleSet(tuple(training_samples), tmp_path / "images")),
-        Part("talks", TalkSet((TALK,), NOWHERE)),
+        Part("talks", ConversationSet((TALK,), NOWHERE)),
     ]
     held_out = tuple(sample(f"v{n}", f"{n}.png") for n in range(5))
     training_data = corpus(parts, Rows(BOX))
@@ -161,7 +161,7 @@ def test_targets_are_not_checked_if_no_kind_needs_them():
 )
 def test_conversations_with_an_empty_turn_are_left_out(turns, reason, caplog):
     turn_list = tuple(Turn("assistant" if at % 2 else "user", text) for at, text in enumerate(turns))
-    talks = TalkSet((TALK, replace(TALK, id="mute", turns=turn_list)), NOWHERE)
+    talks = ConversationSet((TALK, replace(TALK, id="mute", turns=turn_list)), NOWHERE)
     training_data = corpus([Part("talks", talks)], Rows(PPG))
     assert training_data.uses[-1].tolist() == [True, False]
     assert [record.message for record in caplog.records] == [
@@ -170,9 +170,9 @@ def test_conversations_with_an_empty_turn_are_left_out(turns, reason, caplog):
 
 
 def test_a_corpus_may_have_conversations_only_but_a_source_of_them_must_not_be_empty():
-    assert corpus([Part("talks", TalkSet((TALK,), NOWHERE))], Rows(PPG)).uses[-1].all()
+    assert corpus([Part("talks", ConversationSet((TALK,), NOWHERE))], Rows(PPG)).uses[-1].all()
     with pytest.raises(UserError, match="no talk can be used for talk: there is none"):
-        corpus([Part("talks", TalkSet((), NOWHERE)), part(sample("a"))], Rows(BOX))
+        corpus([Part("talks", ConversationSet((), NOWHERE)), part(sample("a"))], Rows(BOX))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_an_invalid_source_is_refused(arguments, message):
 def test_sources_are_read_back_as_written(tmp_path):
     write_samples([sample("a")], tmp_path / "set", tmp_path / "images")
     write_targets(target("a").values(), tmp_path / "targets", {})
-    write_talks([TALK], tmp_path / "talks", tmp_path / "images")
+    write_conversations([TALK], tmp_path / "talks", tmp_path / "images")
     names = {name: str(tmp_path / name) for name in ("set", "targets", "talks")}
     first, second = read_sources(
         [
@@ -218,6 +218,6 @@ def test_a_missing_image_file_is_reported_with_its_sample_or_conversation(tmp_pa
     complete = corpus([Part("set", SampleSet((sample("a"),), tmp_path))], Rows(BOX))
     check_files(complete)
     for row, message in ((sample("b", "1.png"), "sample b: no such file"), (TALK, "talk t: no such file")):
-        kind, folder = (TalkSet, NOWHERE) if row is TALK else (SampleSet, tmp_path)
+        kind, folder = (ConversationSet, NOWHERE) if row is TALK else (SampleSet, tmp_path)
         with pytest.raises(UserError, match=message):
             check_files(corpus([*complete.parts, Part("more", kind((row,), folder))], Rows(BOX)))

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.training.dataset.mixture import KINDS, TALK, Asking, Mixture, Rows
+from sam4mllm.training.dataset.mixture import KINDS, TALK, Mixture, PointSampling, Rows
 
 
 def test_the_kinds_are_those_of_the_mixture_and_conversations():
@@ -20,15 +20,17 @@ def test_the_kinds_are_those_of_the_mixture_and_conversations():
         pytest.param(lambda: Rows(seed=-1), "must be 0 or more, got .* seed -1", id="seed below 0"),
         pytest.param(lambda: Rows(per_image=0), "must be 1 or more, got per_image 0", id="no expressions"),
         pytest.param(lambda: Rows(tokens=0), "must be 1 or more, got .* tokens 0", id="no tokens"),
-        pytest.param(lambda: Asking(mean=-1), "asked.mean must be 0 or more, got -1", id="mean"),
+        pytest.param(lambda: PointSampling(mean=-1), "asked.mean must be 0 or more, got -1", id="mean"),
         pytest.param(
-            lambda: Asking(deviation=float("inf")), "asked.deviation must be 0 or more, got inf", id="deviation"
+            lambda: PointSampling(deviation=float("inf")), "asked.deviation must be 0 or more, got inf", id="deviation"
         ),
-        pytest.param(lambda: Asking(least=0), "asked.least must be 1 or more, got 0", id="least"),
-        pytest.param(lambda: Asking(least=5, most=4), "asked.most must be 5 or more, as least is, got 4", id="most"),
-        pytest.param(lambda: Asking(single=1.1), "asked.single must be 0 to 1, got 1.1", id="single"),
-        pytest.param(lambda: Asking(hard=-0.1), "asked.hard must be 0 to 1, got -0.1", id="hard"),
-        pytest.param(lambda: Asking(near=0), "asked.near must be above 0, to 1, got 0", id="near"),
+        pytest.param(lambda: PointSampling(least=0), "asked.least must be 1 or more, got 0", id="least"),
+        pytest.param(
+            lambda: PointSampling(least=5, most=4), "asked.most must be 5 or more, as least is, got 4", id="most"
+        ),
+        pytest.param(lambda: PointSampling(single=1.1), "asked.single must be 0 to 1, got 1.1", id="single"),
+        pytest.param(lambda: PointSampling(hard=-0.1), "asked.hard must be 0 to 1, got -0.1", id="hard"),
+        pytest.param(lambda: PointSampling(near=0), "asked.near must be above 0, to 1, got 0", id="near"),
     ],
 )
 def test_out_of_range_settings_are_refused(make, message):

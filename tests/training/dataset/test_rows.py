@@ -4,17 +4,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.conversations import ConversationSet, Talk
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Prompt, on_mask
+from sam4mllm.geometry.prompts import Box, Prompt, is_on_mask
 from sam4mllm.images.files import write_png
 from sam4mllm.language.messages import Turn
-from sam4mllm.language.templates import read_boxes, read_label, read_labels, read_prompts
+from sam4mllm.language.templates import parse_boxes, parse_label, parse_labels, parse_prompts
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.dataset.corpus import Part, corpus
-from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.mixture import Mixture, PointSampling, Rows
+from sam4mllm.training.dataset.rows import TrainingRows
 from tests.families import build
 from tests.teaching import BOX, HEIGHT, KEPT, LISTED, MUTE, PPG, PQPP, WIDTH, Words, disc, sample, target
 
@@ -33,18 +33,18 @@ def many(pictures) -> SampleSet:
     return SampleSet(tuple(sample(f"s{n}", f"{n % 3 % 2 + n // 9}.png", masks[n % 3]) for n in range(11)), pictures)
 
 
-def talks(pictures, count: int = 4) -> TalkSet:
+def talks(pictures, count: int = 4) -> ConversationSet:
     turns = (Turn("user", "What is it?"), Turn("assistant", "A cup."), Turn("user", "Why?"), Turn("assistant", "So."))
-    return TalkSet(
+    return ConversationSet(
         tuple(Talk(f"t{n}", f"{n % 2}.png", WIDTH, HEIGHT, turns[: 2 + 2 * (n % 2)]) for n in range(count)), pictures
     )
 
 
-def taught(samples, rows: Rows = Rows(), targets=None, lengths=None, mllm=MUTE) -> Conversations:  # noqa: B008
-    return Conversations(corpus([Part("set", samples, targets)], rows), rows, mllm, lengths)
+def taught(samples, rows: Rows = Rows(), targets=None, lengths=None, mllm=MUTE) -> TrainingRows:  # noqa: B008
+    return TrainingRows(corpus([Part("set", samples, targets)], rows), rows, mllm, lengths)
 
 
-def replies(conversations: Conversations, index: int = 0) -> list[str]:
+def replies(conversations: TrainingRows, index: int = 0) -> list[str]:
     return [turn.text for turn in conversations.turns(index) if turn.role == "assistant"]
 
 
@@ -77,7 +77,7 @@ def test_a_row_depends_only_on_its_number(many, lengths):
 
 
 def test_row_numbers_continue_from_epoch_to_epoch(many):
-    rows = Rows(asked=Asking(mean=5), tokens=150)
+    rows = Rows(asked=PointSampling(mean=5), tokens=150)
     conversations = taught(many, rows, lengths=Words())
     index = 0
     for epoch in range(4):
@@ -105,7 +105,7 @@ def test_a_row_has_one_image_and_one_kind(many):
 def test_ppg_replies_contain_each_prompt_of_a_target_in_some_row(pictures):
     kept = (KEPT, *(replace(KEPT, box=Box(edge, edge, 38, 38)) for edge in (11, 12)))
     conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a", kept=kept))
-    said = {read_prompts(replies(conversations, index)[0], MUTE.dialect, frame()).prompts[0] for index in range(40)}
+    said = {parse_prompts(replies(conversations, index)[0], MUTE.dialect, frame()).prompts[0] for index in range(40)}
     assert len(said) == len(kept)
     for prompt in said:
         assert any(near(prompt, one) for one in kept)
@@ -113,25 +113,27 @@ def test_ppg_replies_contain_each_prompt_of_a_target_in_some_row(pictures):
 
 def test_ppg_replies_without_targets_contain_random_clicks_on_and_off_the_mask(many):
     conversations = taught(SampleSet((sample("a"),), many.images), Rows(PPG, positive=4, negative=2))
-    first, second = (read_prompts(replies(conversations, i)[0], MUTE.dialect, frame()).prompts[0] for i in (0, 1))
+    first, second = (parse_prompts(replies(conversations, i)[0], MUTE.dialect, frame()).prompts[0] for i in (0, 1))
     assert sorted(point.positive for point in first.points) == [False] * 2 + [True] * 4
-    assert all(on_mask(disc(10).mask, point.x, point.y) is point.positive for point in (*first.points, *second.points))
+    assert all(
+        is_on_mask(disc(10).mask, point.x, point.y) is point.positive for point in (*first.points, *second.points)
+    )
     assert first != second
 
 
 @pytest.mark.parametrize(("way", "turns"), [(PQPP, 1 + 2 * 5), (LISTED, 1 + 2)], ids=["one a turn", "listed"])
 def test_pqpp_points_cover_each_box_and_their_labels_come_from_the_mask(pictures, way, turns):
     both = SampleSet((sample("a", masks=(disc(60), disc(10))),), pictures)
-    rows = Rows(way, asked=Asking(mean=5, deviation=0, single=0, hard=0))
+    rows = Rows(way, asked=PointSampling(mean=5, deviation=0, single=0, hard=0))
     said = replies(taught(both, rows))
-    assert len(read_boxes(said[0], MUTE.dialect, frame()).prompts) == 2
+    assert len(parse_boxes(said[0], MUTE.dialect, frame()).prompts) == 2
     assert len(said) == turns
     per_turn = 10 // (turns - 1)
     labels = [
         label
         for seed in range(20)
         for text in replies(taught(both, replace(rows, seed=seed)))[1:]
-        for label in read_labels(text, per_turn)
+        for label in parse_labels(text, per_turn)
     ]
     assert len(labels) == 200
     assert np.mean(np.array(labels, dtype=bool)) == pytest.approx(np.pi / 4, abs=0.1)  # a disc's share of its box
@@ -146,7 +148,7 @@ def test_the_number_of_points_is_random_and_sometimes_one(pictures):
     assert (np.mean(others), np.std(others)) == (pytest.approx(10, abs=0.7), pytest.approx(4, abs=0.6))
     assert counts.count(1) / 400 == pytest.approx(0.1, abs=0.05)
     first = {replies(conversations, index)[1] for index in range(400) if counts[index] == 1}
-    assert set(map(read_label, first)) == {True, False}
+    assert set(map(parse_label, first)) == {True, False}
 
 
 @pytest.mark.parametrize("mixture", [PPG, PQPP, LISTED, BOX], ids=["ppg", "pqpp", "listed", "box"])
@@ -158,7 +160,7 @@ def test_the_reply_for_a_sample_without_masks_is_none(pictures, mixture):
 def test_conversations_are_used_unchanged_beside_samples(many, pictures):
     rows = Rows(per_image=2)
     parts = [Part("set", many), Part("talks", talks(pictures), weight=0.5)]
-    conversations = Conversations(corpus(parts, rows), rows, MUTE)
+    conversations = TrainingRows(corpus(parts, rows), rows, MUTE)
     plans = [conversations.plan(index) for index in range(len(conversations))]
     told = [index for index, plan in enumerate(plans) if plan.kind == "talk"]
     assert sum(len(plans[index].items) for index in told) == 2  # those of one of two pictures
@@ -178,9 +180,9 @@ def test_items_whose_text_contains_a_special_token_are_left_out(many, pictures, 
     rows = Rows(Mixture(ppg=1, pqpp=0, box=0))
     parts = [
         Part("set", replace(many, samples=(*many.samples, *poisoned))),
-        Part("talks", TalkSet(tuple(told), pictures)),
+        Part("talks", ConversationSet(tuple(told), pictures)),
     ]
-    conversations = Conversations(corpus(parts, rows), rows, MUTE, Words())
+    conversations = TrainingRows(corpus(parts, rows), rows, MUTE, Words())
     taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
     assert taught_ids == {*(one.id for one in many), "p0", "t3"}
     mark_reason = "a special token of the model"
@@ -272,5 +274,5 @@ def test_places_in_a_row_are_in_the_models_frame(pictures, tmp_path, family):
     image, turns = conversations.row(0)
     chat = mllm.open([image])
     assert chat.frames[0].canvas != (WIDTH, HEIGHT)
-    [found] = read_prompts(turns[1].text, mllm.dialect, chat.frames[0]).prompts
+    [found] = parse_prompts(turns[1].text, mllm.dialect, chat.frames[0]).prompts
     assert near(found, KEPT, cell=1.0)  # of the resized picture, which is the larger

@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.training.dataset.mixture import Asking
-from sam4mllm.training.dataset.sampler import Deck, epoch_of
+from sam4mllm.training.dataset.mixture import PointSampling
+from sam4mllm.training.dataset.sampler import SamplerInput, make_epoch
 
 PLENTY = 10**9
 WEIGHTS = np.array([3.0, 1.0, 0.0])
 
 
-def deck(items: int = 300, seed: int = 0, **changes) -> Deck:
+def deck(items: int = 300, seed: int = 0, **changes) -> SamplerInput:
     """Items of two sources, 40 images and three kinds: one without points, one with points, and one without weight."""
     rng = np.random.default_rng([seed, 99])
     source = (np.arange(items) >= items * 2 // 3).astype(np.int64)
     uses = np.stack([rng.random(items) < 0.9, rng.random(items) < 0.95, np.zeros(items, dtype=bool)])
-    plain = Deck(
+    plain = SamplerInput(
         source,
         source * 1000 + rng.integers(40, size=items),
         uses,
@@ -28,7 +28,7 @@ def deck(items: int = 300, seed: int = 0, **changes) -> Deck:
         np.stack([np.zeros(items, dtype=np.int64), rng.integers(5, 9, size=items), np.zeros(items, dtype=np.int64)]),
         PLENTY,
         4,
-        Asking(),
+        PointSampling(),
         seed,
     )
     return replace(plain, **changes)
@@ -53,7 +53,7 @@ def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
     made = deck(seed=seed, **changes)
     usable = np.flatnonzero(made.uses.any(axis=0)).tolist()
     for number in range(3):
-        epoch = epoch_of(made, number)
+        epoch = make_epoch(made, number)
         assert sorted(epoch.items.tolist()) == usable
         assert epoch.cost.max() <= made.capacity
         for row, (items, kind) in enumerate(zip(rows(epoch), epoch.kind, strict=True)):
@@ -67,7 +67,7 @@ def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
 def test_an_epoch_depends_on_its_number_and_the_seed():
     made = deck(capacity=200)
     first, again, second, third = (
-        epoch_of(*of) for of in ((made, 0), (made, 0), (made, 1), (replace(made, seed=1), 0))
+        make_epoch(*of) for of in ((made, 0), (made, 0), (made, 1), (replace(made, seed=1), 0))
     )
     assert rows(first) == rows(again)
     assert first.points.tolist() == again.points.tolist()
@@ -78,7 +78,7 @@ def test_an_epoch_depends_on_its_number_and_the_seed():
 def test_without_a_tight_budget_an_image_is_cut_into_the_fewest_even_groups(most):
     made = deck(uses=np.ones((3, 300), dtype=bool), per_image=most)
     sizes = defaultdict(list)
-    for items in rows(epoch_of(made, 0)):
+    for items in rows(make_epoch(made, 0)):
         sizes[made.picture[items[0]]].append(len(items))
     for picture, group_sizes in sizes.items():
         count = int((made.picture == picture).sum())
@@ -90,7 +90,7 @@ def test_without_a_tight_budget_an_image_is_cut_into_the_fewest_even_groups(most
 def test_kinds_are_drawn_by_their_weights_for_any_budget():
     for capacity in (PLENTY, 150):
         made = deck(items=6000, uses=np.ones((3, 6000), dtype=bool), capacity=capacity)
-        epoch = epoch_of(made, 0)
+        epoch = make_epoch(made, 0)
         asked = Counter(np.repeat(epoch.kind, np.diff(epoch.starts)).tolist())
         assert asked[0] / 6000 == pytest.approx(0.75, abs=0.03)
         assert set(asked) == {0, 1}
@@ -109,7 +109,7 @@ def test_items_that_do_not_fit_move_to_the_next_conversation_of_their_image_and_
         per_point=0 * same,
         capacity=90,
     )
-    assert sorted(map(len, rows(epoch_of(made, 0)))) == [1, 3, 3, 3]
+    assert sorted(map(len, rows(make_epoch(made, 0)))) == [1, 3, 3, 3]
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.0, 0, 0), (0.2, 0, 1), (1.0, 1, 1), (1.5, 1, 2), (2.0, 2, 2)])
@@ -117,7 +117,7 @@ def test_an_epoch_uses_a_source_as_often_as_its_weight_says(weight, least, most)
     made = deck(passes=np.array([1.0, weight]), uses=np.ones((3, 300), dtype=bool))
     sets = []
     for number in range(3):
-        epoch = epoch_of(made, number)
+        epoch = make_epoch(made, number)
         counts = Counter(epoch.items.tolist())
         second = [counts[item] for item in np.flatnonzero(made.source == 1).tolist()]
         assert all(counts[item] == 1 for item in np.flatnonzero(made.source == 0).tolist())
@@ -133,10 +133,10 @@ def test_the_number_of_points_is_drawn_and_limited_by_the_budget():
     uses = np.array([[False] * 4000, [True] * 4000, [False] * 4000])
     fixed, per_point = np.full((3, 4000), 50), np.array([[0], [10], [0]]).repeat(4000, axis=1)
     made = deck(items=4000, uses=uses, fixed=fixed, per_point=per_point)
-    drawn, tight = epoch_of(made, 0), epoch_of(replace(made, capacity=50 + 10 * 12), 0)
+    drawn, tight = make_epoch(made, 0), make_epoch(replace(made, capacity=50 + 10 * 12), 0)
     assert (drawn.points.min(), drawn.points.max()) == (1, 20)
     by_item = [dict(zip(one.items.tolist(), one.points.tolist(), strict=True)) for one in (drawn, tight)]
     assert {item: min(points, 12) for item, points in by_item[0].items()} == by_item[1]
-    single = epoch_of(replace(made, asked=Asking(mean=8, deviation=0, single=0.25)), 0)
+    single = make_epoch(replace(made, asked=PointSampling(mean=8, deviation=0, single=0.25)), 0)
     assert set(single.points.tolist()) == {1, 8}
     assert (single.points == 1).mean() == pytest.approx(0.25, abs=0.03)

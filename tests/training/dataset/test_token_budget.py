@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import Talk, TalkSet
+from sam4mllm.data.conversations import ConversationSet, Talk
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Point, Prompt
@@ -15,8 +15,8 @@ from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.targets.record import Target
 from sam4mllm.training.dataset.corpus import Part, corpus
-from sam4mllm.training.dataset.mixture import Asking, Mixture, Rows
-from sam4mllm.training.dataset.rows import Conversations
+from sam4mllm.training.dataset.mixture import Mixture, PointSampling, Rows
+from sam4mllm.training.dataset.rows import TrainingRows
 from tests.families import build
 from tests.teaching import BOX, HEIGHT, KEPT, MUTE, PQPP, WIDTH, Words, disc, sample
 
@@ -42,12 +42,12 @@ def parts(tmp_path_factory) -> list[Part]:
         Talk(f"t{n}", "0.png", WIDTH, HEIGHT, tuple(Turn(role, PHRASES[n]) for role in ("user", "assistant") * (n + 1)))
         for n in range(6)
     ]
-    return [Part("samples", SampleSet(tuple(samples), folder)), Part("talks", TalkSet(tuple(talks), folder))]
+    return [Part("samples", SampleSet(tuple(samples), folder)), Part("talks", ConversationSet(tuple(talks), folder))]
 
 
-def made(parts, mllm, **changes) -> Conversations:
+def made(parts, mllm, **changes) -> TrainingRows:
     rows = Rows(**{"mixture": ALL, "tokens": 6000, **changes})
-    return Conversations(corpus(parts, rows), rows, mllm, mllm.lengths)
+    return TrainingRows(corpus(parts, rows), rows, mllm, mllm.lengths)
 
 
 def test_counted_tokens_are_those_of_a_row_after_its_image(parts, mllm):
@@ -88,15 +88,15 @@ def alone(row, kind: str, mllm) -> int:
     """The tokens of a row with a single item and one point per object."""
     if isinstance(row, Talk):
         return mllm.lengths.conversation(row.turns)[0]
-    rows = Rows(replace(Mixture(0, 0, 0, 1), **{"box": 0.0, kind: 1.0}), asked=Asking(mean=1, deviation=0))
-    only = Conversations(corpus([Part("one", SampleSet((row,), Path("nowhere")))], rows), rows, mllm)
+    rows = Rows(replace(Mixture(0, 0, 0, 1), **{"box": 0.0, kind: 1.0}), asked=PointSampling(mean=1, deviation=0))
+    only = TrainingRows(corpus([Part("one", SampleSet((row,), Path("nowhere")))], rows), rows, mllm)
     return mllm.lengths.conversation(only.turns(0))[0]
 
 
 def test_the_number_of_points_is_reduced_to_fit_the_budget():
     samples = SampleSet((sample("a"), sample("b", masks=(disc(60), disc(10)))), Path("nowhere"))
     rows = Rows(PQPP, tokens=100, per_image=1)
-    conversations = Conversations(corpus([Part("set", samples)], rows), rows, MUTE, Words())
+    conversations = TrainingRows(corpus([Part("set", samples)], rows), rows, MUTE, Words())
     plans = [conversations.plan(index) for index in range(200)]
     for name, most in (("a", 5), ("b", 1)):
         points = {plan.points[0] for plan in plans if plan.items[0].id == name}
@@ -107,7 +107,7 @@ def test_the_number_of_points_is_reduced_to_fit_the_budget():
 
 def test_an_unlimited_budget_gives_the_same_rows_as_no_budget(parts):
     rows = Rows(ALL, tokens=10**9)
-    counted, free = (Conversations(corpus(parts, rows), rows, MUTE, lengths) for lengths in (Words(), None))
+    counted, free = (TrainingRows(corpus(parts, rows), rows, MUTE, lengths) for lengths in (Words(), None))
     for index in range(2 * len(free)):
         one, other = counted.plan(index), free.plan(index)
         assert (one.kind, one.items, one.points) == (other.kind, other.items, other.points)
@@ -117,7 +117,7 @@ def test_an_unlimited_budget_gives_the_same_rows_as_no_budget(parts):
 def test_a_budget_that_nothing_fits_is_refused():
     rows = Rows(BOX, tokens=10)
     with pytest.raises(UserError, match=r"no sample can be used for box: 1 \(longer than 10 tokens: a\)"):
-        Conversations(corpus([Part("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words())
+        TrainingRows(corpus([Part("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words())
 
 
 def test_ppg_costs_use_the_number_of_points_in_the_targets():
@@ -127,7 +127,7 @@ def test_ppg_costs_use_the_number_of_points_in_the_targets():
     priced = []
     for targets in (told, None):
         part = Part("set", SampleSet((sample("a"),), Path("nowhere")), targets)
-        conversations = Conversations(corpus([part], rows), rows, MUTE, Words())
+        conversations = TrainingRows(corpus([part], rows), rows, MUTE, Words())
         priced.append(conversations.plan(0).tokens)
         assert Words().conversation(conversations.turns(0))[0] <= priced[-1]
     assert priced[1] - priced[0] == 16 * 2  # points of two words each
