@@ -1,6 +1,6 @@
 """The configuration of a `Pipeline` as plain values, as the command line and YAML recipes give it.
 
->>> Recipe(mllm="tiny", segmenter="tiny", prompter="pqpp", options={"points": 9}).build()
+>>> PipelineConfig(mllm="tiny", segmenter="tiny", prompter="pqpp", options={"points": 9}).build()
 """
 
 from __future__ import annotations

@@ -119,7 +119,8 @@ def alone(folder: Path) -> Iterator[None]:
     finally:
         release_lock(lock)
         if new and folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+            with suppress(OSError):  # another run may be putting its lock there
+                folder.rmdir()
 
 
 def take_lock(path: Path, refusal: str) -> BaseFileLock:

@@ -185,11 +185,11 @@ RUN = """
 from pathlib import Path
 from sam4mllm.errors import told
 from sam4mllm.runtime.parallel import ProcessPool
-from tests.runtime.test_parallel import SEARCH, Searching
+from tests.runtime.test_parallel import SEARCH, SearchWork
 from tests.searching import endless, pictures
 with told():
-    parts = dict(enumerate(pictures(Path({folder!r}), 4).by_picture()))
-    list(ProcessPool(2).run(Searching(endless, SEARCH), parts))
+    parts = dict(enumerate(pictures(Path({folder!r}), 4).by_image()))
+    list(ProcessPool(2).run(SearchWork(endless, SEARCH), parts))
 """
 
 

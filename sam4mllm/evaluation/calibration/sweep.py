@@ -5,7 +5,7 @@ any layout and thresholds follow from these answers. Many thresholds give the sa
 
     >>> swept = sweep(samples, read_predictions(Path("out/asked.jsonl")), segmenter, settings, "lavt")
     >>> swept.best("cIoU")
-    Setting(layout=Layout(name='grid', points=9), sure=Sure(yes=0.6, no=0.7))
+    Setting(layout=Layout(name='grid', points=9), sure=Thresholds(yes=0.6, no=0.7))
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 An epoch uses each source as often as its weight says. A row holds several expressions of one image, up to a token
 budget. They are all of one kind, which is drawn by the mixture's weights. Items that cannot be used are counted.
 
-    >>> conversations = Conversations(corpus(read_sources(recipe.data), rows), rows, mllm, mllm.lengths)
+    >>> conversations = TrainingRows(corpus(read_sources(recipe.data), rows), rows, mllm, mllm.lengths)
     >>> conversations.row(0)[1]
     [Turn(role='user', text='Where is "the cat" ...'), Turn(role='assistant', text='[100,200,300,400] (150,250): ...')]
 """
