@@ -12,5 +12,5 @@ if __name__ == "__main__":
     parser.add_argument("--dataset", default="refcoco", choices=("refcoco", "refcoco+", "refcocog"))
     known, words = parser.parse_known_args()
     if {"-h", "--help"} & set(words):
-        print(f"{__doc__}")  # noqa: T201
+        print(__doc__)  # noqa: T201
     main(["data", known.dataset, *words])
