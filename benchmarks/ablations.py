@@ -25,16 +25,16 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.demo.recipe import Demo
 from sam4mllm.evaluation.scores import score
 from sam4mllm.mllm import MLLM
-from sam4mllm.mllm.load import build_mllm
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.prompters.load import Option, build_prompter
+from sam4mllm.prompters.load import Option, PrompterSpec
 from sam4mllm.runtime.files import write_text
 from sam4mllm.runtime.parallel import InProcess
 from sam4mllm.runtime.progress import progress
 from sam4mllm.runtime.settings import load
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import AMBIGUOUS, write_scenes
 from sam4mllm.targets.run import search_targets
@@ -115,13 +115,13 @@ def measured(out: Path, name: str, seed: int) -> dict[str, list[float]]:
         return found
     arm = ARMS.get(name)
     adapter = None if arm is None else taught(out, arm, seed, folder / "adapter")
-    mllm = build_mllm("tiny", adapter=adapter, device="cpu")
-    test, segmenter = write_scenes(out / "shapes", "test", TEST, LEVEL), build_segmenter("tiny", device="cpu")
+    mllm = MLLMSpec("tiny", adapter=adapter, device="cpu").load()
+    test, segmenter = write_scenes(out / "shapes", "test", TEST, LEVEL), SegmenterSpec("tiny", device="cpu").load()
     asked: Mapping[str, dict[str, Option]] = {"box": {}, **(arm.asked if arm else {"pqpp": GRIDS["pqpp"]})}
     found = {"naming": [names(mllm)]}
     for way, settings in asked.items():
         file = folder / f"{way.replace(' ', '_').replace(',', '')}.jsonl"
-        predict(test, Pipeline(build_prompter(way.split(",")[0], mllm, settings), segmenter), file, batch_size=32)
+        predict(test, Pipeline(PrompterSpec(way.split(",")[0], settings).load(mllm), segmenter), file, batch_size=32)
         found[way] = ciou(list(test), list(read_predictions(file)))
         logging.info("%s %s: %s", folder.name, way, found[way])
     write_text(noted, json.dumps(found))
@@ -151,7 +151,7 @@ def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneConfig:
 
 def talks(out: Path, scenes: int) -> Path:
     """A dataset of questions about the object at a few locations of each train scene, without masks."""
-    folder, dialect = out / "talks", build_mllm("tiny", device="cpu").dialect
+    folder, dialect = out / "talks", MLLMSpec("tiny", device="cpu").load().dialect
     if not (folder / "talks.json").exists():
         told = []
         for index in range(scenes):

@@ -25,7 +25,7 @@ from sam4mllm.geometry.prompts import Frame, Image, is_on_mask
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import format_boxes
 from sam4mllm.mllm import MLLM
-from sam4mllm.mllm.load import build_mllm
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
@@ -36,7 +36,7 @@ from sam4mllm.prompters.points import Thresholds
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.runtime.specs import EMBEDDED
 from sam4mllm.segmenters import Segmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import Level
 from sam4mllm.synthetic.shards import write_scenes
 
@@ -61,13 +61,13 @@ def main() -> None:
         print(f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect model'}\n")
         print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
         print("|---|---:|---:|---:|---:|")
-        drawn = strategies(samples, mllm, sure, build_segmenter(options.segmenter, device="cpu"), Path(name))
+        drawn = strategies(samples, mllm, sure, SegmenterSpec(options.segmenter, device="cpu").load(), Path(name))
     if options.chart:
         options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
 
 
 def tiny() -> MLLM:
-    return build_mllm("tiny", adapter=str(EMBEDDED / "pqpp"), device="cpu")
+    return MLLMSpec("tiny", adapter=str(EMBEDDED / "pqpp"), device="cpu").load()
 
 
 def knowing(samples: SampleSet) -> MLLM:

@@ -22,7 +22,7 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Image, Mask
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.segmenters import Segmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.record import Target
 from sam4mllm.targets.search import Search, image_targets
@@ -43,10 +43,10 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|")
     drawings = [draw_split("test", index) for index in range(options.scenes)]
     figures = [(drawing.image, figure.mask) for drawing in drawings for figure in drawing.figures]
-    row("shapes, `tiny`", figures, build_segmenter("tiny", device="cpu"), search)
+    row("shapes, `tiny`", figures, SegmenterSpec("tiny", device="cpu").load(), search)
     if (options.data / "instances.json").is_file():
         photos = [(case.image, case.mask) for case in _photos(options.data, options.limit, 0)]
-        row("COCO photos, `grabcut`", photos, build_segmenter("grabcut"), search)
+        row("COCO photos, `grabcut`", photos, SegmenterSpec("grabcut").load(), search)
     else:
         print(f"no photos at {options.data}; give --data or set SAM4MLLM_TEST_DATA")
 

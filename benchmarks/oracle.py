@@ -29,7 +29,7 @@ from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.segmenters import Segmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.targets.search import best, candidates
 from tiny_models.sam import TWINS
@@ -74,7 +74,7 @@ def main() -> None:
     for name, cases in sets.items():
         for spec in options.segmenters:
             print(f"\n{name}, {spec}:")
-            tiles = _measure(cases, build_segmenter(spec, device="cpu"), options.seed)
+            tiles = _measure(cases, SegmenterSpec(spec, device="cpu").load(), options.seed)
             if options.out:
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_png(options.out / f"{name}-{spec}.png", _sheet(tiles))

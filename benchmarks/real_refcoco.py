@@ -96,7 +96,7 @@ def run(data: Path, dataset: str, folder: Path, damaged: bool) -> tuple[SampleSe
     recording = folder / "recording.jsonl"
     spoken = zip(samples, say(samples.samples, dialect, damaged), strict=True)
     recording.write_text("".join(f"{json.dumps({'id': each.id, 'replies': [reply]})}\n" for each, reply in spoken))
-    pipeline = Pipeline(PPG(ScriptedMLLM.replay(recording, dialect)), GrabCutSegmenter())
+    pipeline = Pipeline(PPG(ScriptedMLLM.replay(recording, dialect.name)), GrabCutSegmenter())
     predict(samples, pipeline, folder / "predictions.jsonl")
     predictions = read_predictions(folder / "predictions.jsonl")
     return samples, predictions, score(samples.samples, predictions, "lavt")

@@ -29,7 +29,7 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.segmenters import Capabilities, ScoredMask, Segmenter
 from sam4mllm.segmenters.grouping import groups
 from sam4mllm.segmenters.hf import HfScene, HfSegmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.record import Target
 from sam4mllm.targets.search import Search, image_targets
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tiny = build_segmenter("tiny", device=options.device)
+    tiny = SegmenterSpec("tiny", device=options.device).load()
     assert isinstance(tiny, HfSegmenter)
     for factor in options.factors:
         pictures = [scene(index, factor) for index in range(options.scenes)]

@@ -13,12 +13,13 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
-from sam4mllm.mllm.load import build_mllm, check_mllm
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prompters.load import ORACLE, Option, build_prompter, check_prompter, check_segmenter_supports
-from sam4mllm.runtime.specs import check_dtype
+from sam4mllm.prompters.load import ORACLE, Option, PrompterSpec
 from sam4mllm.segmenters import Segmenter
-from sam4mllm.segmenters.load import build_segmenter, check_segmenter, check_segmenter_device
+from sam4mllm.segmenters.load import SegmenterSpec
+
+_MLLM_OPTIONS = ("mllm", "adapter", "dialect", "device_map", "attention", "trust_remote_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,10 @@ class PipelineConfig:
     """Names and options from which a `Pipeline` is built.
 
     Attributes:
-        segmenter: ``box``, ``grabcut``, ``tiny``, a segment_anything checkpoint such as ``vit_b:FILE``, or a folder or
-            hub name of a transformers model.
-        mllm: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies. Empty for
-            the adapter's base model, and if prompts come from the user or the ground truth.
-        prompter: one of `prompters.load.PROMPTERS`.
+        segmenter: as for `SegmenterSpec`.
+        mllm: as for `MLLMSpec`. Empty for the adapter's base model, and if prompts come from the user or the ground
+            truth.
+        prompter: as for `PrompterSpec`.
         options: arguments of the prompter that replace its defaults.
         adapter: folder of a LoRA adapter for the MLLM.
         dialect: how the MLLM writes coordinates. None detects it from the model's configuration, and selects the
@@ -72,32 +72,39 @@ class PipelineConfig:
         name = self.mllm or card.base_name
         return replace(self, mllm=name, options={**card.options(self.prompter), **self.options})
 
-    def check(self, truth: bool = False) -> None:
+    def check(self, has_ground_truth: bool = False) -> None:
         """Checks all values that can be checked without loading a model.
 
         Args:
-            truth: whether samples with ground truth are available, which the oracle needs.
+            has_ground_truth: whether samples with ground truth are available, which the oracle needs.
 
         Raises:
             UserError: at the first invalid value; the message gives the valid ones.
         """
-        self.resolved()._check(truth)
+        self.resolved()._prompter(has_ground_truth)
 
-    def _check(self, truth: bool) -> None:
-        if self.prompter == ORACLE:
-            self._check_oracle(truth)
-        else:
-            check_mllm(self.mllm, self.adapter, self.dialect)
-        check_dtype(self.dtype)
-        check_segmenter(self.segmenter, self.single_mask)
-        check_prompter(self.prompter, self.options)
-        check_segmenter_supports(self.segmenter, self.prompter, self.options)
-
-    def _check_oracle(self, truth: bool) -> None:
-        if not truth:
+    def _prompter(self, has_ground_truth: bool) -> PrompterSpec:
+        """The prompter's spec, after all values are checked. The configuration must be resolved."""
+        if self.prompter != ORACLE:
+            self._mllm()
+        elif not has_ground_truth:
             raise UserError("--prompter oracle needs samples with ground truth: use it with predict, not with infer")
-        if self.mllm or self.adapter or self.dialect or self.device_map or self.attention or self.trust_remote_code:
-            raise UserError("--prompter oracle does not use an MLLM: remove --mllm and its options")
+        else:
+            self._refuse_mllm_options("--prompter oracle does")
+        segmenter, prompter = self._segmenter(), PrompterSpec(self.prompter, self.options)
+        if segmenter.capabilities is not None and prompter.produces is not None:
+            unsupported = segmenter.capabilities.unsupported(prompter.produces)
+            if unsupported:
+                raise UserError(
+                    f"the segmenter {self.segmenter} takes no {unsupported}, but the prompter {self.prompter} "
+                    "generates them: choose another segmenter or prompter (box generates no points)"
+                )
+        return prompter
+
+    def _refuse_mllm_options(self, subject: str) -> None:
+        used = [f"--{name.replace('_', '-')}" for name in _MLLM_OPTIONS if getattr(self, name)]
+        if used:
+            raise UserError(f"{subject} not use an MLLM: remove {', '.join(used)}")
 
     def build(self, samples: Iterable[Sample] | None = None) -> Pipeline:
         """Loads the models, the segmenter first, and returns the pipeline.
@@ -108,20 +115,14 @@ class PipelineConfig:
         Raises:
             UserError: as `check` does; if a model cannot be loaded.
         """
-        recipe = self.resolved()
-        recipe._check(truth=samples is not None)
-        segmenter = recipe.build_segmenter()
-        if samples is not None and recipe.prompter == ORACLE:
-            return Pipeline(build_prompter(ORACLE, None, recipe.options, samples), segmenter)
-        return Pipeline(build_prompter(recipe.prompter, recipe.build_mllm(), recipe.options), segmenter)
+        config = self.resolved()
+        prompter = config._prompter(has_ground_truth=samples is not None)
+        segmenter = config.build_segmenter()
+        mllm = None if config.prompter == ORACLE else config.build_mllm()
+        return Pipeline(prompter.load(mllm, samples or ()), segmenter)
 
-    def build_mllm(self) -> MLLM:
-        """Loads the MLLM.
-
-        Raises:
-            UserError: if the name is unknown, or the model cannot be loaded.
-        """
-        return build_mllm(
+    def _mllm(self) -> MLLMSpec:
+        return MLLMSpec(
             self.mllm,
             adapter=self.adapter,
             dialect=self.dialect,
@@ -132,26 +133,27 @@ class PipelineConfig:
             trust_remote_code=self.trust_remote_code,
         )
 
+    def _segmenter(self) -> SegmenterSpec:
+        return SegmenterSpec(self.segmenter, self.device, self.dtype, self.single_mask)
+
+    def build_mllm(self) -> MLLM:
+        """Loads the MLLM.
+
+        Raises:
+            UserError: if the name is unknown, or the model cannot be loaded.
+        """
+        return self._mllm().load()
+
     def check_user_prompts(self) -> None:
         """Checks a configuration for prompts that the user gives: a valid segmenter, and no options of an MLLM.
 
         Raises:
             UserError: at the first invalid value, or if an option does not apply.
         """
-        if (
-            self.mllm
-            or self.prompter != "ppg"
-            or self.options
-            or self.adapter
-            or self.dialect
-            or self.device_map
-            or self.attention
-            or self.trust_remote_code
-        ):
-            raise UserError("--box and --click do not use an MLLM: remove --mllm, --prompter and their options")
-        check_dtype(self.dtype)
-        check_segmenter(self.segmenter, self.single_mask)
-        check_segmenter_device(self.segmenter, self.device, self.dtype)
+        if self.prompter != "ppg" or self.options:
+            raise UserError("--box and --click do not use an MLLM: remove --prompter and its options")
+        self._refuse_mllm_options("--box and --click do")
+        self._segmenter().check_hardware()
 
     def build_segmenter(self) -> Segmenter:
         """Loads the segmenter.
@@ -159,4 +161,4 @@ class PipelineConfig:
         Raises:
             UserError: if the name is unknown, or the model cannot be loaded.
         """
-        return build_segmenter(self.segmenter, device=self.device, dtype=self.dtype, single_mask=self.single_mask)
+        return self._segmenter().load()

@@ -1,25 +1,27 @@
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
 from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import AdapterCard
-from sam4mllm.mllm.load import build_mllm
+from sam4mllm.mllm.hf.model import HfMLLM
+from sam4mllm.mllm.load import MLLMS, MLLMSpec
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters.adaptive import AdaptivePQPP
 from sam4mllm.prompters.box import BoxPrompter
-from sam4mllm.prompters.load import PROMPTERS, build_prompter
+from sam4mllm.prompters.load import PROMPTERS, PrompterSpec
 from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.prompters.points import Thresholds
 from sam4mllm.prompters.ppg import PPG
 from sam4mllm.prompters.pqpp import PQPP
 from sam4mllm.segmenters.box import BoxSegmenter
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.hf import HfSegmenter
+from sam4mllm.segmenters.load import SEGMENTERS, SegmenterSpec
+from sam4mllm.segmenters.sam import SamSegmenter
 
 MUTE = ScriptedMLLM(lambda *_: "none")
 
@@ -32,7 +34,7 @@ def replay(tmp_path) -> str:
 
 @pytest.mark.parametrize(("name", "kind"), [("box", BoxSegmenter), ("grabcut", GrabCutSegmenter)])
 def test_a_segmenter_is_built_by_its_name(name, kind):
-    assert isinstance(build_segmenter(name), kind)
+    assert isinstance(SegmenterSpec(name).load(), kind)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_a_segmenter_is_built_by_its_name(name, kind):
         ("vit_g:x.pth", "did you mean vit_"),
         ("vit_h", "did you mean vit_h"),
         ("grabcut:x", "unknown segmenter"),
-        ("", "no segmenter is named: choose from box, grabcut, tiny, vit_b:FILE"),
+        ("", "no segmenter is set: choose from box, grabcut, tiny, vit_b:FILE"),
         ("vit_h:missing.pth", "no such file: missing.pth"),
         ("vit_h:", "no such file"),
         ("./missing", "unknown segmenter"),
@@ -58,7 +60,7 @@ def test_a_segmenter_that_is_none_is_refused_with_the_choices(spec, says):
 
 @pytest.mark.parametrize("name", ["box", "grabcut"])
 def test_an_option_that_would_do_nothing_is_refused(name):
-    with pytest.raises(UserError, match="always returns one mask"):
+    with pytest.raises(UserError, match="does not support single-mask"):
         PipelineConfig(segmenter=name, single_mask=True).check_user_prompts()
 
 
@@ -92,9 +94,9 @@ def test_a_hub_name_or_a_folder_may_be_a_model(spec, tmp_path, monkeypatch, repl
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("", "no MLLM was set"),
-        ("qwen", "unknown model 'qwen'"),
-        ("./missing", "unknown model"),
+        ("", "no MLLM is set"),
+        ("qwen", "unknown MLLM 'qwen'"),
+        ("./missing", "unknown MLLM"),
         ("replay:missing.jsonl", "no such file: missing.jsonl"),
     ],
 )
@@ -104,7 +106,7 @@ def test_a_model_that_is_none_is_refused(spec, says):
 
 
 def test_a_replay_takes_no_adapter(replay):
-    with pytest.raises(UserError, match="takes no adapter"):
+    with pytest.raises(UserError, match="does not support adapter"):
         PipelineConfig(segmenter="box", mllm=replay, adapter="x").check()
 
 
@@ -125,22 +127,22 @@ def test_an_unknown_dialect_is_refused_before_loading(replay):
 
 @pytest.mark.parametrize("name", ["sam4mllm", "qwen2-vl"])
 def test_a_replay_speaks_the_dialect_that_is_named(replay, name):
-    assert build_mllm(replay, dialect=name).dialect.name == name
+    assert MLLMSpec(replay, dialect=name).load().dialect.name == name
 
 
 def test_a_replay_speaks_the_papers_dialect_by_default(replay):
-    assert build_mllm(replay).dialect.name == "sam4mllm"
+    assert MLLMSpec(replay).load().dialect.name == "sam4mllm"
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [*zip(PROMPTERS, [PPG, PQPP, AdaptivePQPP, PQPP, BoxPrompter, Oracle], strict=True)]
+    ("name", "kind"), [*zip(PROMPTERS.rows, [PPG, PQPP, AdaptivePQPP, PQPP, BoxPrompter, Oracle], strict=True)]
 )
 def test_a_prompter_is_built_by_its_name(name, kind):
-    assert isinstance(build_prompter(name, MUTE, {}), kind)
+    assert isinstance(PrompterSpec(name).load(MUTE), kind)
 
 
 def test_a_prompter_gets_its_options():
-    built = build_prompter("pqpp", MUTE, {"points": 9, "sure_no": 0.6})
+    built = PrompterSpec("pqpp", {"points": 9, "sure_no": 0.6}).load(MUTE)
     assert (built.layout.points, built.sure) == (9, Thresholds(0.75, 0.6))
 
 
@@ -189,55 +191,42 @@ def test_a_recipe_builds_a_pipeline(replay):
 def test_a_device_that_is_none_is_refused_in_one_line_before_loading(device, tmp_path):
     (tmp_path / "x.pth").touch()
     for build in [
-        lambda: build_mllm("owner/name", device=device),
-        lambda: build_segmenter("owner/name", device=device),
-        lambda: build_segmenter(f"vit_b:{tmp_path / 'x.pth'}", device=device),
+        MLLMSpec("owner/name", device=device).load,
+        SegmenterSpec("owner/name", device).load,
+        SegmenterSpec(f"vit_b:{tmp_path / 'x.pth'}", device).load,
     ]:
         with pytest.raises(UserError, match=f"the device '{device}' cannot be used") as refusal:
             build()
         assert "\n" not in str(refusal.value)
 
 
-class Stand:
-    """Stands in for a backend's class, and remembers how it was loaded."""
-
-    def __init__(self) -> None:
-        self.loaded: list[tuple[tuple, dict]] = []
-
-    def load(self, *args, **kwargs):
-        self.loaded.append((args, kwargs))
-        return BoxSegmenter()
+@pytest.mark.parametrize("table", [MLLMS, SEGMENTERS], ids=lambda table: table.kind)
+def test_the_options_of_the_table_are_those_of_the_loaders(table):
+    for loader in filter(None, [*table.rows.values(), table.transformers]):
+        parameters = inspect.signature(loader.callable()).parameters
+        assert {*loader.options, *loader.fixed} <= set(parameters), loader
 
 
-def test_a_checkpoint_goes_to_segment_anything(tmp_path, monkeypatch):
-    from sam4mllm.segmenters import sam
-
-    stand = Stand()
-    inspect.signature(sam.SamSegmenter.load).bind(Path("x"), model="vit_b", device="cpu", multimask=False)
-    monkeypatch.setattr(sam, "SamSegmenter", stand)
+def test_a_checkpoint_is_loaded_by_segment_anything(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(SamSegmenter, "load", lambda *args, **options: calls.append((args, options)) or BoxSegmenter())
     (tmp_path / "x.pth").touch()
-    build_segmenter(f"vit_b:{tmp_path / 'x.pth'}", device="cpu", single_mask=True)
-    assert stand.loaded == [((tmp_path / "x.pth",), {"model": "vit_b", "device": "cpu", "multimask": False})]
+    SegmenterSpec(f"vit_b:{tmp_path / 'x.pth'}", "cpu", single_mask=True).load()
+    assert calls == [((tmp_path / "x.pth",), {"model": "vit_b", "device": "cpu", "single_mask": True})]
 
 
-def test_a_name_goes_to_transformers(monkeypatch):
-    from sam4mllm.mllm.hf import model as talker
-    from sam4mllm.segmenters import hf as drawer
-
-    stand = Stand()
-    how = {"device": "cpu", "dtype": "float32"}
-    inspect.signature(drawer.HfSegmenter.load).bind("x", multimask=True, **how)
-    monkeypatch.setattr(drawer, "HfSegmenter", stand)
-    build_segmenter("owner/name", **how)
-    assert stand.loaded == [(("owner/name",), {**how, "multimask": True})]
-
-    asked = {"adapter": None, "dialect": "qwen2-vl", "trust_remote_code": True, **how}
-    asked |= {"attention": "sdpa", "device_map": "auto", "four_bits": True, "chat_template": "{{ x }}"}
-    inspect.signature(talker.HfMLLM.load).bind("x", **asked)
-    given = {}
-    monkeypatch.setattr(talker.HfMLLM, "load", lambda name, **kwargs: given.update(kwargs) or MUTE)
-    build_mllm("owner/name", **asked)
-    assert given == asked
+def test_a_hub_name_is_loaded_by_transformers_with_the_options_of_the_user(monkeypatch):
+    calls = []
+    for backend, loaded in ((HfMLLM, MUTE), (HfSegmenter, BoxSegmenter())):
+        load = lambda *args, _loaded=loaded, **options: calls.append((args, options)) or _loaded  # noqa: E731
+        monkeypatch.setattr(backend, "load", load)
+    SegmenterSpec("owner/name", "cpu", "float32").load()
+    options = {"dialect": "qwen2-vl", "trust_remote_code": True, "device": "cpu", "dtype": "float32"}
+    options |= {"attention": "sdpa", "device_map": "auto", "four_bits": True, "chat_template": "{{ x }}"}
+    MLLMSpec("owner/name", **options).load()
+    MLLMSpec("owner/name").load()
+    names = ("owner/name",)
+    assert calls == [(names, {"device": "cpu", "dtype": "float32"}), (names, options), (names, {})]
 
 
 def test_points_for_a_segmenter_that_takes_none_are_refused_before_anything_loads(tmp_path):
@@ -247,10 +236,12 @@ def test_points_for_a_segmenter_that_takes_none_are_refused_before_anything_load
     with pytest.raises(UserError, match="takes no points"):
         recipe.check()
     PipelineConfig(segmenter="box", mllm=f"replay:{file}", prompter="box").check()
-    PipelineConfig(segmenter="box", prompter="oracle", options={"positive": 0, "negative": 0}).check(truth=True)
+    PipelineConfig(segmenter="box", prompter="oracle", options={"positive": 0, "negative": 0}).check(
+        has_ground_truth=True
+    )
     for options in ({}, {"positive": 0}, {"positive": 1, "negative": 1}):
         with pytest.raises(UserError, match="takes no points"):
-            PipelineConfig(segmenter="box", prompter="oracle", options=options).check(truth=True)
+            PipelineConfig(segmenter="box", prompter="oracle", options=options).check(has_ground_truth=True)
 
 
 def test_a_card_says_what_the_recipe_does_not(tmp_path):

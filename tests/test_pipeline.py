@@ -112,7 +112,7 @@ def test_an_empty_phrase_is_refused_before_the_model_is_called(phrase):
 
 def test_a_prompt_that_the_segmenter_does_not_support_is_refused():
     with_point = Prompt(Box(0, 0, 4, 4), (Point(1, 1),))
-    with pytest.raises(UserError, match="takes boxes only"):
+    with pytest.raises(UserError, match="takes no points"):
         Pipeline(oracle(a=(with_point,)), BoxSegmenter()).many([Query(make_image(), "x", "a")])
 
 

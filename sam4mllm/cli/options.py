@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -212,25 +212,7 @@ def pipeline_config(
     """The pipeline that options describe; a group that is left out keeps its defaults."""
     from sam4mllm.config import PipelineConfig
 
-    prompting = prompting or PromptingOptions()
-    segmenter = segmenter or SegmenterOptions()
-    hardware = hardware or HardwareOptions()
-    options = {
-        field.name: getattr(prompting, field.name)
-        for field in fields(prompting)
-        if field.name != "prompter" and getattr(prompting, field.name) is not None
-    }
-    return PipelineConfig(
-        segmenter=segmenter.segmenter,
-        single_mask=segmenter.single_mask,
-        mllm=model.mllm,
-        adapter=model.adapter,
-        dialect=model.dialect,
-        attention=model.attention,
-        trust_remote_code=model.trust_remote_code,
-        prompter=prompting.prompter,
-        options=options,
-        device=hardware.device,
-        dtype=hardware.dtype,
-        device_map=hardware.device_map,
-    )
+    prompter = {name: value for name, value in asdict(prompting or PromptingOptions()).items() if value is not None}
+    values = {**asdict(model), **asdict(segmenter or SegmenterOptions()), **asdict(hardware or HardwareOptions())}
+    del values["batch_size"]
+    return PipelineConfig(prompter=prompter.pop("prompter"), options=prompter, **values)

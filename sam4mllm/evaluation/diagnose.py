@@ -20,7 +20,7 @@ from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.store import prediction_paths, read_settings
 from sam4mllm.runtime.files import check_file, write_text
 from sam4mllm.runtime.progress import Progress
-from sam4mllm.segmenters.load import check_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 
 SAME_SEGMENTER = 0.01  # IoU; masks of one segmenter and prompt differ by less between machines
 
@@ -99,7 +99,7 @@ def diagnose_set(
         subsets_named(name)
     profile_named(profile)
     recipe = segmenter_config(predictions, segmenter, single_mask)
-    check_segmenter(recipe.segmenter, recipe.single_mask)
+    SegmenterSpec(recipe.segmenter, single_mask=recipe.single_mask)
     check_file(out, read=prediction_paths(predictions))
     records = read_predictions(predictions)
     model = replace(recipe, device=device).build_segmenter()

@@ -1,62 +1,41 @@
-"""Loads the `MLLM` that a name on the command line or in a recipe stands for."""
+"""The MLLMs that have a name, and `MLLMSpec`: a name with its options, checked before any weights are read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sam4mllm.errors import UserError
+from sam4mllm.language.dialects import dialect as dialect_named
 from sam4mllm.mllm import MLLM
-from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_file_of, may_be_hub_or_folder
+from sam4mllm.runtime.loaders import FILE, Loader, LoaderTable, options_of
+from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_dtype
 
-_REPLAY = "replay:"
-
-
-def check_mllm(spec: str, adapter: str | None = None, dialect: str | None = None) -> None:
-    """Check the arguments of `build_mllm` without reading weights. Only the form of a hub name is checked.
-
-    Raises:
-        UserError: if `build_mllm` cannot use them; the message lists the choices.
-    """
-    from sam4mllm.language.dialects import dialect as dialect_named
-
-    if dialect is not None:
-        dialect_named(dialect)
-    if spec.startswith(_REPLAY):
-        check_file_of(spec, Path(spec.removeprefix(_REPLAY)))
-        if adapter is not None:
-            raise UserError(f"{spec} is a recording and takes no adapter: remove the adapter")
-    elif spec != TINY and not may_be_hub_or_folder(spec):
-        problem = f"unknown model {spec!r}" if spec else "no MLLM was set"
-        raise UserError(f"{problem}: give a folder, a hub name (owner/name), tiny or replay:FILE")
-    elif adapter is not None and not Path(adapter).is_dir():
-        raise UserError(f"no such folder: {adapter}: an adapter is the folder of a LoRA")
-    elif adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
-        raise UserError(
-            f"no adapter at {adapter!r}: give the output folder of a training run, with adapter_config.json"
-        )
+_HF = "sam4mllm.mllm.hf.model:HfMLLM.load"
+_HF_OPTIONS = frozenset({"adapter", "dialect", "device", "dtype", "device_map", "attention"})
+_HF_OPTIONS |= {"four_bits", "trust_remote_code", "chat_template"}
+MLLMS = LoaderTable(
+    "MLLM",
+    "sam4mllm.mllms",
+    {
+        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "mllm",)),
+        "replay": Loader("sam4mllm.mllm.scripted:ScriptedMLLM.replay", frozenset({"dialect"}), FILE),
+    },
+    Loader(_HF, _HF_OPTIONS),
+)
 
 
-def build_mllm(
-    spec: str,
-    *,
-    adapter: str | None = None,
-    dialect: str | None = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    device_map: str | None = None,
-    attention: str | None = None,
-    four_bits: bool = False,
-    trust_remote_code: bool = False,
-    chat_template: str | None = None,
-) -> MLLM:
-    """The MLLM that ``spec`` names, with its weights loaded.
+@dataclass(frozen=True, slots=True)
+class MLLMSpec:
+    """An MLLM by name, with the options of loading it. Only the form of a hub name is checked.
 
-    Args:
-        spec: a folder or hub name of a transformers model, ``tiny``, or ``replay:FILE`` for recorded replies.
+    Attributes:
+        name: a folder or hub name of a transformers model, ``tiny``, ``replay:FILE`` for recorded replies, or the name
+            or ``module:Class`` of an MLLM in another package.
         adapter: the folder of a LoRA trained for this model.
         dialect: the notation of places. By default it follows from the model's configuration; a replay uses the
             paper's.
-        device: a torch device; the best available one by default.
+        device: a torch device; the best available one by default. Models that run elsewhere ignore it.
         dtype: a torch dtype, or ``auto`` for the checkpoint's own.
         device_map: how to distribute the model over devices, instead of ``device``.
         attention: the attention implementation, as transformers names it.
@@ -65,31 +44,60 @@ def build_mllm(
         chat_template: a Jinja template that replaces the model's own; by default the one the adapter was trained with.
 
     Raises:
-        UserError: if the name is unknown, the model cannot be used, or a replay is given options it does not support.
+        UserError: if the name is unknown (the message lists the choices), or an option is invalid or not supported.
     """
-    check_mllm(spec, adapter, dialect)
-    if spec.startswith(_REPLAY):
-        from sam4mllm.language.dialects import dialect as dialect_named
-        from sam4mllm.mllm.scripted import ScriptedMLLM
 
-        return ScriptedMLLM.replay(Path(spec.removeprefix(_REPLAY)), dialect_named(dialect or "sam4mllm"))
-    check_device(device)
-    from sam4mllm.mllm.hf.model import HfMLLM
+    name: str
+    adapter: str | None = None
+    dialect: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    device_map: str | None = None
+    attention: str | None = None
+    four_bits: bool = False
+    trust_remote_code: bool = False
+    chat_template: str | None = None
 
-    return HfMLLM.load(
-        model_path(spec),
-        adapter=adapter,
-        dialect=dialect,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        attention=attention,
-        four_bits=four_bits,
-        trust_remote_code=trust_remote_code,
-        chat_template=chat_template,
-    )
+    def __post_init__(self) -> None:
+        if self.dialect is not None:
+            dialect_named(self.dialect)
+        check_dtype(self.dtype)
+        hardware = ("device", "dtype")  # the segmenter may use them
+        options = {name: value for name, value in options_of(self).items() if name not in hardware}
+        MLLMS.check_options(self.name, MLLMS.find(self.name), options)
+        if self.adapter is not None:
+            _check_adapter(Path(self.adapter))
+
+    @property
+    def path(self) -> str | Path:
+        """The folder or hub name of a transformers model.
+
+        Raises:
+            UserError: if the name stands for another kind of model.
+        """
+        loader = MLLMS.find(self.name)
+        if loader.target != _HF:
+            raise UserError(f"{self.name} is not a transformers model and cannot be trained")
+        path: str | Path = loader.arguments[0]
+        return path
+
+    def load(self) -> MLLM:
+        """The MLLM, with its weights loaded.
+
+        Raises:
+            UserError: if the model or the adapter cannot be loaded, or the device is not available.
+        """
+        loader = MLLMS.find(self.name)
+        if loader.takes("device"):
+            check_device(self.device)
+        mllm: MLLM = loader.load(options_of(self))
+        return mllm
 
 
-def model_path(spec: str) -> str | Path:
-    """The folder or hub name from which transformers loads ``spec``. Embedded models have a folder in the package."""
-    return EMBEDDED / "mllm" if spec == TINY else spec
+def _check_adapter(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}: an adapter is the folder of a LoRA")
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"no adapter at {str(folder)!r}: give the output folder of a training run, with adapter_config.json"
+        )

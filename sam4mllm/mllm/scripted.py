@@ -40,7 +40,7 @@ class ScriptedMLLM:
         self._says, self._leans, self._dialect = says, leans or _equal_weights, dialect
 
     @classmethod
-    def replay(cls, path: str | Path, dialect: Dialect = DIALECTS["sam4mllm"]) -> ScriptedMLLM:
+    def replay(cls, path: str | Path, dialect: str = "sam4mllm") -> ScriptedMLLM:
         """An MLLM that repeats the replies and probabilities recorded in a predictions file, by key and in order.
 
         Opening a key again restarts its recording. The first of two options gets the recorded probability of "yes".
@@ -49,7 +49,7 @@ class ScriptedMLLM:
             UserError: if the file cannot be read; later, if a key is not recorded or its recording is exhausted.
         """
         recording = Recording(Path(path))
-        return cls(recording.says, recording.leans, dialect)
+        return cls(recording.says, recording.leans, DIALECTS[dialect])
 
     @property
     def dialect(self) -> Dialect:

@@ -6,11 +6,9 @@ The settings are written next to the predictions. Two pipelines never share a fi
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sam4mllm import __version__
 from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
@@ -23,10 +21,8 @@ from sam4mllm.prompters.load import ORACLE
 from sam4mllm.runtime.files import check_file
 from sam4mllm.runtime.parallel import Executor, InProcess
 from sam4mllm.runtime.progress import Progress
-from sam4mllm.runtime.provenance import within
+from sam4mllm.runtime.provenance import versions, weights_in
 
-LIBRARIES = ("peft", "torch", "transformers")
-"""Libraries whose versions may change predictions in the last bit."""
 FAILED = "and count as empty until --retry-failed predicts them again"
 """What happens to failed samples."""
 
@@ -66,7 +62,7 @@ def predict_set(
             else; after writing, if every sample failed.
     """
     recipe, shard = recipe.resolved(), shard or Shard()
-    recipe.check(truth=True)
+    recipe.check(has_ground_truth=True)
     if out.suffix != ".jsonl":
         raise UserError(f"the file of predictions must end with .jsonl, got {out}")
     check_file(shard.file(out))
@@ -101,9 +97,13 @@ def prediction_settings(recipe: PipelineConfig, samples: SampleSet, batch_size: 
         "batch_size": batch_size,
         "images": str(samples.images),
     }
-    adapter_files = within(Path(recipe.adapter)) if recipe.adapter else []
-    versions = {"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}}
-    return {**pipeline_settings, "learned": adapter_files, "wording": WORDING, "versions": versions}
+    adapter_files = weights_in(Path(recipe.adapter)) if recipe.adapter else []
+    return {
+        **pipeline_settings,
+        "learned": adapter_files,
+        "wording": WORDING,
+        "versions": versions("peft", "torch", "transformers"),
+    }
 
 
 @dataclass(frozen=True, slots=True)

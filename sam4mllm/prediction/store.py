@@ -26,6 +26,7 @@ from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.prediction.record import Prediction, read_unfinished
 from sam4mllm.runtime.files import one_line, release_lock, take_lock, write_text
+from sam4mllm.runtime.provenance import check_same
 
 _SHARD = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})")
 
@@ -113,9 +114,9 @@ def open_predictions(
     """
     shard_file = shard.file(out)
     others = shard_files(out) if shard_file == out else []
-    settings_text = None if settings is None else json.dumps(settings, indent=2) + "\n"
-    if settings_text is not None:
-        _check_settings(settings_text, {out, shard_file, *shard_files(out)})
+    if settings is not None:
+        settings = json.loads(json.dumps(settings))
+        _check_settings(settings, {out, shard_file, *shard_files(out)})
     if retry_failed:
         for file in (shard_file, *others):
             _drop_failed(file, samples)
@@ -127,8 +128,8 @@ def open_predictions(
         predictions = chain.from_iterable(reversed([file_predictions for file_predictions, _ in stored.values()]))
         # sorted, so that an answer replaces a failure with the same id
         there = {prediction.id: prediction for prediction in sorted(predictions, key=_has_answer)}
-        if settings_text is not None:
-            write_text(_settings_file(shard_file), settings_text)
+        if settings is not None:
+            write_text(_settings_file(shard_file), json.dumps(settings, indent=2) + "\n")
         timings = stack.enter_context(LockedLines(_timings_file(shard_file)))
         timings.keep(_complete_size(_timings_file(shard_file)) if there else 0)
         yield PredictionFile(there, lines[shard_file], timings)
@@ -141,14 +142,12 @@ def open_predictions(
                 obsolete.unlink(missing_ok=True)
 
 
-def _check_settings(settings_text: str, files: Iterable[Path]) -> None:
+def _check_settings(settings: Mapping[str, Any], files: Iterable[Path]) -> None:
     """Check that the existing predictions were made with these settings."""
     for file in sorted(files):
-        settings_file, has_predictions = _settings_file(file), file.exists() and file.stat().st_size > 0
-        if has_predictions and settings_file.exists() and settings_file.read_text(encoding="utf-8") != settings_text:
-            raise UserError(
-                f"the predictions were started with other settings, see {settings_file}: use those, or another file"
-            )
+        if file.exists() and file.stat().st_size > 0 and _settings_file(file).exists():
+            remedy = "use the values it was started with, or another file"
+            check_same(read_settings(file), settings, str(file), remedy)
 
 
 def _read_stored(file: Path, samples: SampleSet) -> tuple[list[Prediction], int]:

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from sam4mllm.geometry.prompts import Image, Prompt
 from sam4mllm.language.messages import Reply
+from sam4mllm.segmenters import Capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +71,14 @@ class Prompter(Protocol):
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query, in order. The queries are processed as one batch."""
+        ...
+
+
+@runtime_checkable
+class DeclaringPrompter(Prompter, Protocol):
+    """A prompter that declares its prompts, so that a segmenter that does not support them is refused beforehand."""
+
+    @property
+    def produces(self) -> Capabilities:
+        """The kinds of prompts that it generates."""
         ...

@@ -23,6 +23,7 @@ from sam4mllm.geometry.sampling import R2_STEPS
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.points import Laid, Layout, Thresholds, ask_boxes_and_points, classify_points
+from sam4mllm.segmenters import Capabilities
 
 REFINEMENT = 3
 """Refinement factor from one grid to the next. If it is odd, coarse cell centres are fine cell centres too."""
@@ -43,6 +44,8 @@ class AdaptivePQPP:
         UserError: if ``points`` is not a square number, a threshold is outside .5..1, or ``budget`` is less than
             ``points``.
     """
+
+    produces = Capabilities()
 
     def __init__(
         self, mllm: MLLM, points: int = 9, budget: int = 25, sure_yes: float = 0.75, sure_no: float = 0.9

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.prompters.first_turn import ask_for_boxes
+from sam4mllm.segmenters import Capabilities
 
 
 class BoxPrompter:
@@ -15,6 +16,8 @@ class BoxPrompter:
     Args:
         mllm: the model that generates the boxes.
     """
+
+    produces = Capabilities(points=False, negative_points=False)
 
     def __init__(self, mllm: MLLM) -> None:
         self.mllm = mllm

@@ -1,91 +1,80 @@
-"""The table of prompter names: checks a name with its options, and builds the prompter."""
+"""The prompters that have a name, and `PrompterSpec`: a name with its options, checked without a model."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM
-from sam4mllm.prompters import Prompter
-from sam4mllm.runtime.specs import unknown_name
+from sam4mllm.prompters import DeclaringPrompter, Prompter
+from sam4mllm.runtime.loaders import Loader, LoaderTable
+from sam4mllm.segmenters import Capabilities
 
 Option = str | int | float
 
 ORACLE = "oracle"
-PROMPTERS = ("ppg", "pqpp", "adaptive", "verified", "box", ORACLE)
+PROMPTERS = LoaderTable(
+    "prompter",
+    "sam4mllm.prompters",
+    {
+        "ppg": Loader("sam4mllm.prompters.ppg:PPG"),
+        "pqpp": Loader("sam4mllm.prompters.pqpp:PQPP"),
+        "adaptive": Loader("sam4mllm.prompters.adaptive:AdaptivePQPP"),
+        "verified": Loader("sam4mllm.prompters.pqpp:verified"),
+        "box": Loader("sam4mllm.prompters.box:BoxPrompter"),
+        ORACLE: Loader("sam4mllm.prompters.oracle:Oracle.of"),
+    },
+)
 
 
-def check_prompter(name: str, options: Mapping[str, Option]) -> None:
-    """Check a prompter's name and options without loading a model.
+@dataclass(frozen=True, slots=True)
+class PrompterSpec:
+    """A prompter by name, with its options.
 
-    Raises:
-        UserError: if the name or an option is unknown, or a value is invalid; the message lists what is valid.
-    """
-    from sam4mllm.mllm.scripted import ScriptedMLLM
-
-    build_prompter(name, ScriptedMLLM(lambda *_: ""), options, ())
-
-
-def check_segmenter_supports(segmenter: str, prompter: str, options: Mapping[str, Option]) -> None:
-    """Check that the segmenter supports the prompts of this prompter.
-
-    Raises:
-        UserError: if the prompter generates points and the segmenter takes boxes only.
-    """
-    pointless = prompter == "box" or (prompter == ORACLE and options.get("positive") == options.get("negative") == 0)
-    if segmenter == "box" and not pointless:
-        raise UserError(f"the segmenter box takes no points, but the prompter {prompter} generates them: use box")
-
-
-def build_prompter(
-    name: str, mllm: MLLM | None, options: Mapping[str, Option], samples: Iterable[Sample] = ()
-) -> Prompter:
-    """The prompter with this name.
-
-    Args:
-        name: one of `PROMPTERS`.
-        mllm: the model that the prompter queries; None for the oracle.
-        options: further arguments of the constructor; those left out keep their defaults.
-        samples: samples with the ground truth masks of the oracle; the other prompters ignore them.
+    Attributes:
+        name: a name of `PROMPTERS`, or the name or ``module:Class`` of a prompter in another package.
+        options: arguments of the constructor after the first, the MLLM; those left out keep their defaults.
 
     Raises:
-        UserError: if the name or an option is unknown, or a value is invalid.
+        UserError: if the name or an option is unknown (the message lists the choices), or a value is invalid.
     """
-    strategy = _strategy(name)
-    allowed = list(inspect.signature(strategy).parameters)[1:]
-    for option in options:
-        if option not in allowed:
-            choices = ", ".join(allowed) or "no options"
-            raise UserError(f"the prompter {name} has no option {option.replace('_', '-')!r}; it takes {choices}")
-    return strategy(samples if name == ORACLE else mllm, **options)
 
+    name: str
+    options: Mapping[str, Option] = field(default_factory=dict)
 
-def _strategy(name: str) -> Callable[..., Prompter]:
-    match name:
-        case "ppg":
-            from sam4mllm.prompters.ppg import PPG
+    def __post_init__(self) -> None:
+        loader = PROMPTERS.find(self.name)
+        allowed = list(inspect.signature(loader.callable()).parameters)[1:]
+        for option in self.options:
+            if option not in allowed:
+                choices = ", ".join(allowed) or "no options"
+                raise UserError(
+                    f"the prompter {self.name} has no option {option.replace('_', '-')!r}; it takes {choices}"
+                )
+        self._unconnected()
 
-            return PPG
-        case "pqpp":
-            from sam4mllm.prompters.pqpp import PQPP
+    @property
+    def produces(self) -> Capabilities | None:
+        """The kinds of prompts that it generates; None if it does not declare them."""
+        prompter = self._unconnected()
+        return prompter.produces if isinstance(prompter, DeclaringPrompter) else None
 
-            return PQPP
-        case "adaptive":
-            from sam4mllm.prompters.adaptive import AdaptivePQPP
+    def _unconnected(self) -> Prompter:
+        """The prompter without a model; making it checks the values of the options."""
+        from sam4mllm.mllm.scripted import ScriptedMLLM
 
-            return AdaptivePQPP
-        case "verified":
-            from sam4mllm.prompters.pqpp import verified
+        return self.load(ScriptedMLLM(lambda *_: ""))
 
-            return verified
-        case "box":
-            from sam4mllm.prompters.box import BoxPrompter
+    def load(self, mllm: MLLM | None, samples: Iterable[Sample] = ()) -> Prompter:
+        """The prompter.
 
-            return BoxPrompter
-        case "oracle":
-            from sam4mllm.prompters.oracle import Oracle
-
-            return Oracle.of
-    raise unknown_name("prompter", name, PROMPTERS)
+        Args:
+            mllm: the model that generates the prompts; None for the oracle.
+            samples: samples with ground truth masks for the oracle; the other prompters ignore them.
+        """
+        loader = PROMPTERS.find(self.name).with_argument(samples if self.name == ORACLE else mllm)
+        prompter: Prompter = loader.load(self.options)
+        return prompter

@@ -11,6 +11,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.sampling import clicks
 from sam4mllm.prompters import Prompting, Query
+from sam4mllm.segmenters import Capabilities
 
 
 class Oracle:
@@ -18,15 +19,21 @@ class Oracle:
 
     Args:
         prompts: maps `Query.key`, a sample's id, to one prompt per object; ``()`` means no object.
+        produces: the kinds of prompts among them.
     """
 
-    def __init__(self, prompts: Mapping[str, tuple[Prompt, ...]]) -> None:
-        self.prompts = prompts
+    def __init__(
+        self,
+        prompts: Mapping[str, tuple[Prompt, ...]],
+        produces: Capabilities = Capabilities(),  # noqa: B008  frozen
+    ) -> None:
+        self.prompts, self.produces = prompts, produces
 
     @classmethod
     def of(cls, samples: Iterable[Sample], positive: int = 3, negative: int = 3, seed: int = 0) -> Oracle:
         """An oracle for the samples, with the prompts of `ground_truth_prompts`."""
-        return cls(ground_truth_prompts(samples, positive, negative, seed))
+        produces = Capabilities(positive + negative > 0, negative > 0)
+        return cls(ground_truth_prompts(samples, positive, negative, seed), produces)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query, without replies.

@@ -9,6 +9,7 @@ from sam4mllm.language.templates import ask_prompts, parse_prompts
 from sam4mllm.mllm import MLLM
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.prompters.first_turn import first_turn
+from sam4mllm.segmenters import Capabilities
 
 
 class PPG:
@@ -27,6 +28,7 @@ class PPG:
         if positive < 0 or negative < 0:
             raise UserError(f"PPG needs 0 or more points, got positive={positive} and negative={negative}")
         self.mllm, self.positive, self.negative = mllm, positive, negative
+        self.produces = Capabilities(positive + negative > 0, negative > 0)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
         """One `Prompting` per query, with the points of the reply, which may be more or fewer than requested."""

@@ -17,6 +17,7 @@ from sam4mllm.language.templates import ask_points, parse_labels
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prompters import Asked, Prompting, Query
 from sam4mllm.prompters.points import Layout, Thresholds, ask_boxes_and_points, classify_points, shared
+from sam4mllm.segmenters import Capabilities
 
 
 class PQPP:
@@ -35,6 +36,8 @@ class PQPP:
         UserError: if ``layout`` or ``ask`` is unknown, a threshold is outside .5..1, or ``points`` does not fit the
             layout.
     """
+
+    produces = Capabilities()
 
     def __init__(
         self,

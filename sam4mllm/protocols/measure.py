@@ -110,7 +110,7 @@ def predict_missing(
     folders = {place: folder for place in protocol.places if (folder := samples_folder(samples, place)) is not None}
     if not folders:
         raise UserError(f"no samples of {protocol.name} in {samples}: prepare one of {', '.join(protocol.places)}")
-    recipe.check(truth=True)
+    recipe.check(has_ground_truth=True)
     check_folder(predictions)
     # the oracle needs the samples of its split and loads no MLLM; workers load their own models
     shared = recipe.build() if isinstance(executor, InProcess) and recipe.prompter != ORACLE else None

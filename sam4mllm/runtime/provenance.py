@@ -1,45 +1,97 @@
-"""What files hold, as short texts: of which weights a run was begun, and of which data a model was taught."""
+"""What a result depends on: versions, weights and data, recorded with it and compared before a run resumes.
+
+Predictions, targets, training runs and adapters record the same values: library versions by name, and SHA-256 digests
+of weights and of data. `check_same` compares a record with the current values.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from sam4mllm import __version__
+from sam4mllm.errors import UserError
 from sam4mllm.runtime.specs import EMBEDDED, TINY
 
 INDICES = ("dataset.json", "targets.json", "talks.json")
-"""What names the shards in a folder of samples, of targets and of conversations."""
+"""The index files of sample, target and conversation folders."""
 _WEIGHTS = ("*.safetensors", "*.bin")
+_SHOWN = 3  # differences in an error message
+_LONGEST = 40  # characters of a value in an error message
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions of this package and of installed libraries, by name."""
+    return {"sam4mllm": __version__, **{name: version(name) for name in libraries}}
 
 
 def weights(spec: str, embedded: str) -> list[str]:
-    """The SHA-256 of each weights file that ``spec`` names, by name.
+    """The SHA-256 of each weights file of a model.
 
     Args:
-        spec: of an MLLM or a segmenter, as `sam4mllm.runtime.specs` reads it; ``vit_h:FILE`` is that file.
-        embedded: which of the embedded models ``tiny`` is: ``mllm`` or ``sam``.
+        spec: the name of an MLLM or a segmenter; ``vit_h:FILE`` is that file.
+        embedded: the embedded model that ``tiny`` stands for: ``mllm`` or ``sam``.
 
     Returns:
-        None for a model without weights, and for one on the hub, whose name is all that is known of it.
+        Digests in the order of the file names. Empty if the model has no weights or is on the hub.
     """
-    _, colon, path = spec.partition(":")
-    if colon:
-        return [_hashed(Path(path))]
-    return within(EMBEDDED / embedded if spec == TINY else Path(spec))
+    _, _, path = spec.partition(":")
+    if Path(path).is_file():
+        return [_digest(Path(path))]
+    return weights_in(EMBEDDED / embedded if spec == TINY else Path(spec))
 
 
-def within(folder: Path) -> list[str]:
-    """The SHA-256 of each weights file of a folder, by name."""
-    return [_hashed(file) for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
+def weights_in(folder: Path) -> list[str]:
+    """The SHA-256 of each weights file in a folder, in the order of the file names."""
+    return [_digest(file) for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
 
 
 def data(folders: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each folder's indices, by their paths; an index names its shards by what they hold."""
+    """The SHA-256 of each folder's index files, by path. An index contains the digests of its shards."""
     files = [Path(folder) / index for folder in folders for index in INDICES]
-    return {str(file): _hashed(file) for file in files if file.is_file()}
+    return {str(file): _digest(file) for file in files if file.is_file()}
 
 
-def _hashed(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def check_same(stored: Mapping[str, Any], current: Mapping[str, Any], subject: str, remedy: str) -> None:
+    """Check that a result was started with the current values.
+
+    Args:
+        stored: the values recorded with the result.
+        current: the values now.
+        subject: what was started, for the message.
+        remedy: what the user can do, for the message.
+
+    Raises:
+        UserError: if a value differs; the message names the first differences with both values.
+    """
+    before, now = flatten(stored), flatten(current)
+    changes = [
+        f"{key} {_format(before.get(key))}, now {_format(now.get(key))}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+    if changes:
+        more = "; ..." if len(changes) > _SHOWN else ""
+        raise UserError(f"{subject} was started with {'; '.join(changes[:_SHOWN])}{more}: {remedy}")
+
+
+def flatten(values: Any, path: str = "") -> dict[str, Any]:
+    """Nested values by dotted keys, with numbers for list entries, as in overrides."""
+    if not isinstance(values, Mapping | list | tuple):
+        return {path: values}
+    pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
+    prefix = f"{path}." if path else ""
+    return {key: leaf for name, value in pairs for key, leaf in flatten(value, f"{prefix}{name}").items()}
+
+
+def _format(value: Any) -> str:
+    text = str(value)
+    return "nothing" if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -56,5 +56,5 @@ def check_file_of(spec: str, path: Path) -> None:
 def unknown_name(what: str, name: str, choices: Sequence[str]) -> UserError:
     near = difflib.get_close_matches(name, [choice.partition(":")[0] for choice in choices], n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    given = f"unknown {what} {name!r}" if name else f"no {what} is named"
+    given = f"unknown {what} {name!r}" if name else f"no {what} is set"
     return UserError(f"{given}: {hint}choose from {', '.join(choices)}")

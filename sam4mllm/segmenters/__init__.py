@@ -27,10 +27,16 @@ class ScoredMask:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The prompts that a segmenter supports in addition to a box."""
+    """The prompts that a segmenter supports, or a prompter generates, in addition to a box."""
 
     points: bool = True
     negative_points: bool = True
+
+    def unsupported(self, prompts: Capabilities) -> str:
+        """The kind of prompts that is not supported, for messages; empty if all are."""
+        if prompts.points and not self.points:
+            return "points"
+        return "negative points" if prompts.negative_points and not self.negative_points else ""
 
 
 @runtime_checkable
@@ -99,7 +105,6 @@ def check_supported(takes: Capabilities, prompts: Sequence[Prompt], name: str) -
         UserError: if not; the message names the segmenter and what it does not support.
     """
     points = [point for prompt in prompts for point in prompt.points]
-    if points and not takes.points:
-        raise UserError(f"the segmenter {name} takes boxes only: remove the points")
-    if not takes.negative_points and not all(point.positive for point in points):
-        raise UserError(f"the segmenter {name} takes no negative points: remove them")
+    unsupported = takes.unsupported(Capabilities(bool(points), not all(point.positive for point in points)))
+    if unsupported:
+        raise UserError(f"the segmenter {name} takes no {unsupported}: remove them")

@@ -49,7 +49,7 @@ class HfSegmenter:
         *,
         device: str | None = None,
         dtype: str = "auto",
-        multimask: bool = True,
+        single_mask: bool = False,
         trust_remote_code: bool = False,
     ) -> HfSegmenter:
         """Load a model and its processor.
@@ -58,7 +58,7 @@ class HfSegmenter:
             name: a folder, or a name on the hub.
             device: a torch device; CUDA if available by default.
             dtype: of the weights, as torch names it, or ``auto`` for the checkpoint's own.
-            multimask: see the class.
+            single_mask: whether to predict one mask instead of the best of three by predicted IoU.
             trust_remote_code: whether to run code that ships with the model.
 
         Raises:
@@ -77,7 +77,7 @@ class HfSegmenter:
             raise UserError(f"the segmenter {str(name)!r} does not load: {_first_line(error)}") from error
         if info["missing_keys"]:  # they would be random, and every mask with them
             raise UserError(f"the segmenter {str(name)!r} lacks weights, such as {min(info['missing_keys'])}")
-        return cls(move_to_device(model, device), processor, multimask)
+        return cls(move_to_device(model, device), processor, not single_mask)
 
     def embed(self, image: Image) -> HfScene:
         """Encode the image, once for all prompts.

@@ -1,82 +1,91 @@
-"""Loads the `Segmenter` that a name on the command line or in a recipe stands for."""
+"""The segmenters that have a name, and `SegmenterSpec`: a name with its options, checked before weights are read."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_file_of, may_be_hub_or_folder, unknown_name
-from sam4mllm.segmenters import Segmenter
+from sam4mllm.runtime.loaders import FILE, Loader, LoaderTable, options_of
+from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_dtype
+from sam4mllm.segmenters import Capabilities, Segmenter
 
-SEGMENTERS = ("box", "grabcut", TINY, "vit_b:FILE", "vit_l:FILE", "vit_h:FILE")
-
-
-_CHECKPOINT = ("vit_b", "vit_l", "vit_h")
-
-
-def check_segmenter(spec: str, single_mask: bool = False) -> None:
-    """Check the arguments of `build_segmenter` without reading weights. Only the form of a hub name is checked.
-
-    Raises:
-        UserError: if `build_segmenter` cannot use them; the message lists the choices and the nearest one.
-    """
-    kind, colon, path = spec.partition(":")
-    if colon and kind in _CHECKPOINT:
-        check_file_of(spec, Path(path))
-    elif spec not in SEGMENTERS[:3] and not may_be_hub_or_folder(spec):
-        raise unknown_name("segmenter", spec, (*SEGMENTERS, "a folder", "a hub name (owner/name)"))
-    elif spec in SEGMENTERS[:2] and single_mask:
-        raise UserError(
-            f"the segmenter {spec} always returns one mask: use the single-mask option with models that return three"
-        )
-
-
-def check_segmenter_device(spec: str, device: str | None, dtype: str) -> None:
-    """Check the device and dtype of a segmenter that is used without an MLLM.
-
-    Raises:
-        UserError: if a segmenter without weights is given a device other than the CPU, or a segmenter that has no
-            weights or only a checkpoint's own dtype is given a dtype.
-    """
-    if spec in SEGMENTERS[:2] and device not in (None, "cpu"):
-        raise UserError(f"the segmenter {spec} runs only on the CPU: remove --device {device}")
-    if dtype != "auto" and (spec in SEGMENTERS[:2] or spec.partition(":")[0] in _CHECKPOINT):
-        raise UserError(f"the segmenter {spec} does not support a dtype: remove --dtype {dtype}")
+_HF = "sam4mllm.segmenters.hf:HfSegmenter.load"
+_HF_OPTIONS = frozenset({"device", "dtype", "single_mask"})
+SEGMENTERS = LoaderTable(
+    "segmenter",
+    "sam4mllm.segmenters",
+    {
+        "box": Loader("sam4mllm.segmenters.box:BoxSegmenter", frozenset(), capabilities=Capabilities(False, False)),
+        "grabcut": Loader("sam4mllm.segmenters.grabcut:GrabCutSegmenter", frozenset(), capabilities=Capabilities()),
+        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "sam",), capabilities=Capabilities()),
+        **{
+            model: Loader(
+                "sam4mllm.segmenters.sam:SamSegmenter.load",
+                frozenset({"device", "single_mask"}),
+                FILE,
+                fixed={"model": model},
+                capabilities=Capabilities(),
+            )
+            for model in ("vit_b", "vit_l", "vit_h")
+        },
+    },
+    Loader(_HF, _HF_OPTIONS, capabilities=Capabilities()),
+)
 
 
-def build_segmenter(
-    spec: str, *, device: str | None = None, dtype: str = "auto", single_mask: bool = False
-) -> Segmenter:
-    """The segmenter that ``spec`` names, with its weights loaded.
+@dataclass(frozen=True, slots=True)
+class SegmenterSpec:
+    """A segmenter by name, with the options of loading it. Only the form of a hub name is checked.
 
-    Args:
-        spec: ``box``, ``grabcut``, ``tiny``; ``vit_b:FILE``, ``vit_l:FILE`` or ``vit_h:FILE`` for a segment_anything
-            checkpoint; else a folder or hub name of a transformers model.
-        device: a torch device; the best available one by default.
+    Attributes:
+        name: ``box``, ``grabcut``, ``tiny``; ``vit_b:FILE``, ``vit_l:FILE`` or ``vit_h:FILE`` for a segment_anything
+            checkpoint; a folder or hub name of a transformers model; or the name or ``module:Class`` of a segmenter in
+            another package.
+        device: a torch device; the best available one by default. Segmenters without weights ignore it.
         dtype: a torch dtype, or ``auto`` for the checkpoint's own.
         single_mask: whether to predict one mask instead of the best of three by predicted IoU.
 
     Raises:
-        UserError: if the name is unknown or the model cannot be used.
+        UserError: if the name is unknown (the message lists the choices), or an option is invalid or not supported.
     """
-    check_segmenter(spec, single_mask)
-    kind, _, path = spec.partition(":")
-    match kind:
-        case "box":
-            from sam4mllm.segmenters.box import BoxSegmenter
 
-            return BoxSegmenter()
-        case "grabcut":
-            from sam4mllm.segmenters.grabcut import GrabCutSegmenter
+    name: str
+    device: str | None = None
+    dtype: str = "auto"
+    single_mask: bool = False
 
-            return GrabCutSegmenter()
-        case "vit_b" | "vit_l" | "vit_h":
-            check_device(device)
-            from sam4mllm.segmenters.sam import SamSegmenter
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        loader = SEGMENTERS.find(self.name)
+        if self.single_mask:
+            SEGMENTERS.check_options(self.name, loader, {"single_mask": True})
 
-            return SamSegmenter.load(Path(path), model=kind, device=device, multimask=not single_mask)
-    check_device(device)
-    from sam4mllm.segmenters.hf import HfSegmenter
+    def check_hardware(self) -> None:
+        """Check the device and dtype of a segmenter that is used without an MLLM, which could use them.
 
-    folder = EMBEDDED / "sam" if spec == TINY else spec
-    return HfSegmenter.load(folder, device=device, dtype=dtype, multimask=not single_mask)
+        Raises:
+            UserError: if the segmenter does not use them.
+        """
+        loader = SEGMENTERS.find(self.name)
+        if self.device not in (None, "cpu") and not loader.takes("device"):
+            raise UserError(f"the segmenter {self.name} runs only on the CPU: remove --device {self.device}")
+        if self.dtype != "auto" and not loader.takes("dtype"):
+            raise UserError(f"the segmenter {self.name} does not support a dtype: remove --dtype {self.dtype}")
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """The prompts that the segmenter supports; None if they are known only once it is loaded."""
+        capabilities = SEGMENTERS.find(self.name).capabilities
+        return capabilities if isinstance(capabilities, Capabilities) else None
+
+    def load(self) -> Segmenter:
+        """The segmenter, with its weights loaded.
+
+        Raises:
+            UserError: if the model cannot be loaded, or the device is not available.
+        """
+        loader = SEGMENTERS.find(self.name)
+        if loader.takes("device"):
+            check_device(self.device)
+        segmenter: Segmenter = loader.load(options_of(self))
+        return segmenter

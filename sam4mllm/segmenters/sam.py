@@ -38,7 +38,7 @@ class SamSegmenter:
 
     @classmethod
     def load(
-        cls, checkpoint: str | Path, model: str = "vit_h", *, device: str | None = None, multimask: bool = True
+        cls, checkpoint: str | Path, model: str = "vit_h", *, device: str | None = None, single_mask: bool = False
     ) -> SamSegmenter:
         """Build a model and load its weights. The file is read as tensors only; it cannot run code.
 
@@ -46,7 +46,7 @@ class SamSegmenter:
             checkpoint: a ``.pth`` file with the model's weights.
             model: one of `MODELS`.
             device: a torch device; CUDA if available by default.
-            multimask: see the class.
+            single_mask: whether to predict one mask instead of the best of three by predicted IoU.
 
         Raises:
             UserError: if the model name is unknown, the file is missing, is not a checkpoint or belongs to another
@@ -60,7 +60,7 @@ class SamSegmenter:
             sam.load_state_dict(weights)
         except RuntimeError as error:  # its message lists every tensor
             raise UserError(f"{checkpoint} does not hold the weights of a {model}") from error
-        return cls(move_to_device(sam, device), multimask)
+        return cls(move_to_device(sam, device), not single_mask)
 
     def embed(self, image: Image) -> SamScene:
         """Encode the image, once for all prompts.

@@ -16,20 +16,19 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sam4mllm import __version__
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import alone, write_text
 from sam4mllm.runtime.parallel import Executor
 from sam4mllm.runtime.progress import Progress
-from sam4mllm.runtime.provenance import weights
+from sam4mllm.runtime.provenance import check_same, versions, weights
 from sam4mllm.segmenters import Segmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.targets.record import (
     INDEX,
     Target,
@@ -92,7 +91,7 @@ def find_targets(
     parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
     with _locked_parts(out / PARTS):
         if (out / INDEX).is_file():
-            _check_same(read_about(out), about, out, out / INDEX)
+            check_same(read_about(out), about, str(out), _remedy(out / INDEX))
             shutil.rmtree(out / PARTS)
             return report(read_targets(out).values(), empty)
         _store_settings(out / PARTS, about)
@@ -128,25 +127,30 @@ def search_targets(
         samples: samples with images.
         out: the targets folder, created if necessary.
         search: the settings of the search.
-        segmenter: a name as for `build_segmenter`.
+        segmenter: a name as for `SegmenterSpec`.
         executor: runs the parts.
         progress: creates a progress bar with a given number of steps.
         single_mask: whether the segmenter predicts one mask instead of the best of three.
         dtype: of the segmenter's weights, as torch names it.
 
     Raises:
-        UserError: as `find_targets` and `build_segmenter` do.
+        UserError: as `find_targets` and `SegmenterSpec` do.
     """
     segmenter_settings = {"segmenter": segmenter, "single_mask": single_mask, "dtype": dtype}
     about = {
         "search": asdict(search),
         **segmenter_settings,
         "weights": weights(segmenter, "sam"),
-        "sam4mllm": __version__,
+        **versions(),
     }
-    work = SearchWork(partial(build_segmenter, segmenter, dtype=dtype, single_mask=single_mask), search)
+    spec = SegmenterSpec(segmenter, dtype=dtype, single_mask=single_mask)
+    work = SearchWork(partial(_load, spec), search)
     with progress(sum(len(sample.masks) for sample in samples), "searched") as advance:
         return find_targets(samples, executor, work, out, about, advance)
+
+
+def _load(spec: SegmenterSpec, device: str | None) -> Segmenter:
+    return replace(spec, device=device).load()
 
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:
@@ -180,24 +184,15 @@ def _store_settings(folder: Path, about: Mapping[str, Any]) -> None:
     settings_file = folder / "about.json"
     if settings_file.is_file() and _has_parts(folder):
         stored = _read_json(settings_file)
-        _check_same(stored if isinstance(stored, dict) else {}, about, folder.parent, folder)
+        check_same(stored if isinstance(stored, dict) else {}, about, str(folder.parent), _remedy(folder))
         return
     for part in folder.glob(FINISHED_PARTS):
         part.unlink()
     write_text(settings_file, json.dumps(about, indent=2) + "\n")
 
 
-def _check_same(stored: Mapping[str, Any], about: Mapping[str, Any], out: Path, removable: Path) -> None:
-    """Check that the existing targets have these settings; ``removable`` is the path to remove to discard them.
-
-    Raises:
-        UserError: if not; it names the settings that differ.
-    """
-    if stored != about:
-        differing = ", ".join(key for key in {**stored, **about} if stored.get(key) != about.get(key))
-        raise UserError(
-            f"{out} holds targets with other settings ({differing}): use those or another folder, or remove {removable}"
-        )
+def _remedy(path: Path) -> str:
+    return f"use the values it was started with or another folder, or remove {path}"
 
 
 def _check_images(parts: Iterable[SampleSet]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.adapter import merged
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.load import build_mllm, check_mllm
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.runtime.files import check_folder, one_line
-from sam4mllm.runtime.specs import check_dtype
 
 
 def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trust_remote_code: bool = False) -> Path:
@@ -42,15 +42,15 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
     if out.resolve() == Path.cwd():  # the folder is replaced, which would remove the working folder of the shell
         raise UserError(f"{out} is the working folder: give a new folder")
     check_folder(out)
-    check_dtype(dtype)
-    check_mllm(mllm or card.base_name, str(adapter))
-    base = build_mllm(
+    spec = MLLMSpec(
         mllm or card.base_name,
+        str(adapter),
         device="cpu",
         dtype=dtype,
         trust_remote_code=trust_remote_code,
         chat_template=card.chat_template,
     )
+    base = replace(spec, adapter=None).load()
     if not isinstance(base, HfMLLM):
         raise UserError(f"{mllm or card.base_name} is not a transformers model: an adapter cannot be merged into it")
     model, card = merged(base.model, adapter)

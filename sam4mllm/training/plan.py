@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.load import model_path
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import process_count
 from sam4mllm.training.dataset.corpus import LeftOut
@@ -68,12 +67,11 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
     Raises:
         UserError: if a value of the recipe is not valid.
     """
-    if recipe.mllm.startswith("replay:"):
-        raise UserError(f"{recipe.mllm} is not a transformers model and cannot be trained")
+    MLLMSpec(recipe.mllm).path  # noqa: B018  refuses models that cannot be trained, before the data is read
     corpus = read_corpus(recipe, plan_only=True)
     samples = choose_samples(recipe.validation) if recipe.validation else None
     mllm = HfMLLM.outline(
-        model_path(recipe.mllm),
+        MLLMSpec(recipe.mllm).path,
         dialect=recipe.dialect,
         dtype=recipe.dtype,
         attention=recipe.attention,

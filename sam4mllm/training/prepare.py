@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from sam4mllm import __version__
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.quantized import check_four_bits
-from sam4mllm.mllm.load import check_mllm
-from sam4mllm.runtime.provenance import data
+from sam4mllm.mllm.load import MLLMSpec
+from sam4mllm.runtime.provenance import data, versions
 from sam4mllm.runtime.recipes import shipped_file
-from sam4mllm.runtime.specs import TINY, check_dtype
+from sam4mllm.runtime.specs import TINY
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.dataset.corpus import Corpus, check_files, corpus, read_sources
-
-LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
 def make_card(recipe: FinetuneConfig) -> AdapterCard:
@@ -39,7 +35,7 @@ def make_card(recipe: FinetuneConfig) -> AdapterCard:
             "pqpp": recipe.pqpp.given,
         },
         data=data(folders),
-        versions={"sam4mllm": __version__, **{name: version(name) for name in LIBRARIES}},
+        versions=versions("torch", "transformers", "peft", "trl"),
         chat_template=read_chat_template(recipe),
     )
 
@@ -71,8 +67,7 @@ def read_corpus(recipe: FinetuneConfig, plan_only: bool = False) -> Corpus:
     """
     if recipe.training.quantize is not None and not plan_only:
         check_four_bits()
-    check_mllm(recipe.mllm, dialect=recipe.dialect)
-    check_dtype(recipe.dtype)
+    MLLMSpec(recipe.mllm, dialect=recipe.dialect, dtype=recipe.dtype)
     check_reports(recipe.training.reports)
     read_chat_template(recipe)
     training_data = corpus(read_sources(recipe.data), recipe.rows)

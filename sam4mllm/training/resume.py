@@ -20,7 +20,7 @@ from typing import Any
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD
 from sam4mllm.runtime.files import write_text
-from sam4mllm.runtime.provenance import data
+from sam4mllm.runtime.provenance import check_same, data, flatten
 from sam4mllm.training.checkpoints import last_complete_checkpoint
 from sam4mllm.training.config.arguments import LoraArguments, SftArguments
 from sam4mllm.training.config.refused import LORA_RENAMED, TRAINING_RENAMED
@@ -64,7 +64,6 @@ MAY_CHANGE = (
 """Patterns of the recipe keys that may change when a run resumes; no other key may."""
 FOLDERS = ("data.*.samples", "data.*.targets", "data.*.talks")
 MODEL = ("*.safetensors", "*.bin", CARD, "README.md")  # the files that a training overwrites at its end
-SHOWN = 3  # differences in an error message
 DEFAULTS = {
     **{f"training.{field.name}": field.default for field in fields(SftArguments)},
     **{f"training.lora.{field.name}": field.default for field in fields(LoraArguments)},
@@ -85,7 +84,7 @@ def identity_of(recipe: Mapping[str, Any], rows_per_step: int) -> dict[str, Any]
         recipe: the recipe's nested values.
         rows_per_step: rows per step over all processes.
     """
-    values = {key: value for key, value in _flatten(recipe).items() if not _is_among(key, MAY_CHANGE)}
+    values = {key: value for key, value in flatten(recipe).items() if not _is_among(key, MAY_CHANGE)}
     digests = {key: _digest(path) for key, path in values.items() if path is not None and _is_among(key, FOLDERS)}
     return {"rows a step": rows_per_step, **_without_defaults({**values, **digests})}
 
@@ -116,9 +115,10 @@ def check_resumable(out: Path, identity: Mapping[str, Any], resume: bool) -> Non
         )
     if note is None and resume:
         raise UserError(f"nothing to resume: no run was started in {out}")
-    if note is not None and note != identity and (has_checkpoint or resume):
-        changes = _format_changes(note, identity)
-        raise UserError(f"{out} was started with {changes}: use the values it was started with, or set another out")
+    if note is not None and (has_checkpoint or resume):
+        remedy = "use the values it was started with, or set another out"
+        # the record's keys first, in their order: they are named first
+        check_same({**note, **DEFAULTS, **note}, {**DEFAULTS, **identity}, str(out), remedy)
     if resume and not has_checkpoint:
         log.warning("%s has no checkpoint: the run starts from the first step.", out)
 
@@ -155,32 +155,9 @@ def _check_no_weights(out: Path) -> None:
         raise UserError(f"{out} already contains {files[0]} but no checkpoint to resume from: set another out")
 
 
-def _format_changes(note: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    before, now = {**DEFAULTS, **note}, {**DEFAULTS, **identity}
-    changes = [
-        f"{key} {_format(before.get(key))}, now {_format(now.get(key))}"
-        for key in {**note, **identity}
-        if before.get(key) != now.get(key)
-    ]
-    return "; ".join(changes[:SHOWN]) + ("; ..." if len(changes) > SHOWN else "")
-
-
-def _format(value: Any) -> str:
-    return "nothing" if value is None else str(value)
-
-
 def _digest(folder: str) -> str:
     """A short digest of the index files in a data folder; two folders collide with a probability of about 10^-14."""
     return " ".join(f"sha256:{digest[:12]}" for digest in data([folder]).values())
-
-
-def _flatten(values: Any, path: str = "") -> dict[str, Any]:
-    """Nested values by dotted keys, with numbers for list entries, as in overrides."""
-    if not isinstance(values, Mapping | list | tuple):
-        return {path: values}
-    pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
-    prefix = f"{path}." if path else ""
-    return {key: leaf for name, value in pairs for key, leaf in _flatten(value, f"{prefix}{name}").items()}
 
 
 def _is_among(key: str, patterns: tuple[str, ...]) -> bool:

@@ -20,7 +20,7 @@ import yaml
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.load import build_mllm
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.runtime.files import alone, check_folder, write_text
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import first_process, process_count, process_number
@@ -93,7 +93,7 @@ def _run(recipe: FinetuneConfig, resume: bool) -> Path:
 
 def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
     """Load the base, and check that the LoRA fits it."""
-    mllm = build_mllm(
+    mllm = MLLMSpec(
         recipe.mllm,
         dialect=recipe.dialect,
         device=recipe.device,
@@ -102,7 +102,7 @@ def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
         four_bits=recipe.training.quantize is not None,
         trust_remote_code=recipe.trust_remote_code,
         chat_template=read_chat_template(recipe),
-    )
+    ).load()
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is not a transformers model and cannot be trained")
     if recipe.training.lora is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shared_image
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.counts import count
@@ -24,8 +25,9 @@ from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, build_prompter, check_prompter, check_segmenter_supports
-from sam4mllm.segmenters.load import build_segmenter, check_segmenter
+from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, PrompterSpec
+from sam4mllm.runtime.specs import TINY
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.training.config.finetune import Validation
 
 SHOWN = 16
@@ -39,11 +41,9 @@ def choose_samples(validation: Validation) -> SampleSet:
         UserError: if the prompter or segmenter cannot be built, the folder has no samples, or an image is missing.
     """
     if validation.prompter == ORACLE:
-        choices = ", ".join(name for name in PROMPTERS if name != ORACLE)
+        choices = ", ".join(name for name in PROMPTERS.rows if name != ORACLE)
         raise UserError(f"validation.prompter is oracle, which uses no model: choose from {choices}")
-    check_segmenter(validation.segmenter)
-    check_prompter(validation.prompter, {})
-    check_segmenter_supports(validation.segmenter, validation.prompter, {})
+    PipelineConfig(validation.segmenter, TINY, validation.prompter).check()
     all_samples = read_samples(Path(validation.samples), Path(validation.images) if validation.images else None)
     if not len(all_samples):
         raise UserError(f"validation.samples {validation.samples} contains no samples")
@@ -95,8 +95,8 @@ def make_scorer(
         out: the folder for the files.
         device: the device of the segmenter.
     """
-    prompter = build_prompter(validation.prompter, mllm, options)
-    pipeline = Pipeline(prompter, build_segmenter(validation.segmenter, device=device))
+    prompter = PrompterSpec(validation.prompter, options).load(mllm)
+    pipeline = Pipeline(prompter, SegmenterSpec(validation.segmenter, device).load())
 
     def score_step(step: int) -> Mapping[str, float]:
         file = out / f"step-{step:06d}.jsonl"

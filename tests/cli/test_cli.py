@@ -151,14 +151,14 @@ BAD = [
     pytest.param(["folder", "--phrase", "cup"], "no images in folder", id="folder without pictures"),
     pytest.param(["photo.png", "--phrase", ""], "the phrase for photo.png is empty", id="empty phrase"),
     pytest.param(["photo.png", "short.png", "--phrase", "cup"], "cannot read short.png", id="the second is truncated"),
-    pytest.param(["photo.png", "--phrase", "cup"], "no MLLM was set", id="no model"),
-    pytest.param(["photo.png", "--phrase", "cup", "--mllm", "qwen"], "unknown model 'qwen'", id="unknown model"),
+    pytest.param(["photo.png", "--phrase", "cup"], "no MLLM is set", id="no model"),
+    pytest.param(["photo.png", "--phrase", "cup", "--mllm", "qwen"], "unknown MLLM 'qwen'", id="unknown model"),
     pytest.param(
         ["photo.png", *BY_HAND[:2], "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"
     ),
-    pytest.param(["photo.png", *BY_HAND[:2]], "no segmenter is named", id="no segmenter"),
+    pytest.param(["photo.png", *BY_HAND[:2]], "no segmenter is set", id="no segmenter"),
     pytest.param(["photo.png", *BY_HAND, "--mllm", "a/b"], "do not use an MLLM", id="box and model"),
-    pytest.param(["photo.png", *BY_HAND, "--click", "20,20,+"], "takes boxes only", id="clicks for box"),
+    pytest.param(["photo.png", *BY_HAND, "--click", "20,20,+"], "takes no points", id="clicks for box"),
     pytest.param(["photo.png", "--click", "20,20,+", "--segmenter", "grabcut"], "needs a --box", id="click alone"),
     pytest.param(["photo.png", "--box", "1,2,3", "--segmenter", "box"], "--box must be x0,y0,x1,y1", id="box of three"),
     pytest.param(["--pairs", "missing.csv"], "cannot read missing.csv", id="missing pairs"),
@@ -365,7 +365,7 @@ def test_predicting_again_ends_in_the_same_bytes_and_other_settings_are_refused(
     assert Path("p.jsonl").read_bytes() == first
     code, _, err = run(*words, "--prompter", "ppg")
     assert code == 2
-    assert "other settings" in err
+    assert "was started with " in err
     assert Path("p.jsonl").read_bytes() == first
 
 
@@ -383,7 +383,7 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     ("words", "says"),
     [
         (["predict", "missing", "--out", "p.jsonl"], "missing"),
-        (["predict", "set", "--out", "p.jsonl"], "no MLLM was set"),
+        (["predict", "set", "--out", "p.jsonl"], "no MLLM is set"),
         (["predict", "set", "--mllm", "a/b", "--segmenter", "grabcat", "--out", "p.jsonl"], "unknown segmenter"),
         (
             ["predict", "set", "--mllm", "a/b", "--segmenter", "grabcut", "--out", "photo.png/p.jsonl"],

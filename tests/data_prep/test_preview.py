@@ -269,7 +269,7 @@ def test_the_command_writes_the_page_of_a_split(tmp_path):
         pytest.param(["--targets", "val"], "is not a targets folder", id="no targets"),
         pytest.param(["--targets", "others"], "holds targets of other samples", id="targets of another set"),
         pytest.param(["--targets", "targets", "--segmenter", "cut"], "unknown segmenter", id="no such segmenter"),
-        pytest.param(["--targets", "points", "--segmenter", "box"], "takes boxes only", id="points for a box"),
+        pytest.param(["--targets", "points", "--segmenter", "box"], "takes no points", id="points for a box"),
         pytest.param(
             ["--targets", "targets", "--segmenter", "grabcut", "--device", "cuda"], "only on the CPU", id="no device"
         ),

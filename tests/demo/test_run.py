@@ -64,7 +64,7 @@ def test_the_demo_writes_tables_and_images_and_repeats_no_step(tmp_path):
     [
         ("points=5", "points"),
         ("test_scenes=0", "must be 1 or more"),
-        ("mllm=nix longer.ppg=null longer.pqpp=null", "unknown model 'nix'"),
+        ("mllm=nix longer.ppg=null longer.pqpp=null", "unknown MLLM 'nix'"),
         ("mllm=nix", "longer.ppg=null longer.pqpp=null"),
         ("longer.ppg=nix", "no such folder: nix"),
         ("asked_by=[box,nix]", "unknown prompter 'nix' in asked_by: choose from box, ppg, pqpp"),

@@ -54,7 +54,7 @@ def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
     assert f"{len(SAMPLES)} of {len(SAMPLES)} predictions come from an oracle" in warning
     assert "| redrawn | 0 (0) |" in out
     named = ["--segmenter", "box", "--profile", "rela", "--out", "d.jsonl"]
-    assert "takes boxes only" in run("diagnose", "set", "drawn.jsonl", *named)[2]
+    assert "takes no points" in run("diagnose", "set", "drawn.jsonl", *named)[2]
 
 
 @pytest.mark.parametrize(("profile", "warned"), [("lavt", True), ("rela", False)])
@@ -96,7 +96,7 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
             "7 predictions match no sample, first failed (p.jsonl, line 2)",
         ),
         (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, first failed (cut.jsonl)"),
-        (["set", "points.jsonl", "--segmenter", "box"], "takes boxes only"),
+        (["set", "points.jsonl", "--segmenter", "box"], "takes no points"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "p.jsonl"], "cannot write p.jsonl: it is what is read"),

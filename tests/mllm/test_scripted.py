@@ -87,7 +87,7 @@ def test_a_replay_returns_the_recorded_replies(tmp_path: Path) -> None:
         {"id": "a", "replies": ["[1]", "[2]"], "asked": [[0, 1.5, 2.5, 0.75], [1, 3.0, 4.0, 0.125]], "iou": 1},
         {"id": "b", "replies": ["none"]},
     )
-    mllm = ScriptedMLLM.replay(path, dialect("qwen2-vl"))
+    mllm = ScriptedMLLM.replay(path, "qwen2-vl")
     assert mllm.dialect is dialect("qwen2-vl")
     chat = mllm.open([WIDE, TALL], ["b", "a"])
     assert chat.answer(["?", "?"]) == [Reply("none"), Reply("[1]")]

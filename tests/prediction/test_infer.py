@@ -168,6 +168,6 @@ def test_prompts_by_hand_use_the_named_segmenter(photos):
     request = requested([photos / "a.png"], boxes=["4,3,12,9"], clicks=["6,5,+", "1,1,-"])
     (record,) = infer(PipelineConfig(segmenter="grabcut"), request, None, 1)
     assert record["prompts"][0]["points"] == [[6.0, 5.0, 1], [1.0, 1.0, 0]]
-    with pytest.raises(UserError, match="takes boxes only"):
+    with pytest.raises(UserError, match="takes no points"):
         list(infer(BY_HAND, request, None, 1))
     assert request.by_hand[0] == Prompt(Box(4, 3, 12, 9), request.by_hand[0].points)

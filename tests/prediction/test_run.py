@@ -96,7 +96,7 @@ def test_a_retrained_adapter_changes_the_settings(samples, tmp_path):
 
 def test_another_batch_size_is_refused(samples, tmp_path):
     predict_set(ORACLE, samples, tmp_path / "p.jsonl", 2, progress, shard=Shard(1, 2))
-    with pytest.raises(UserError, match="started with other settings"):
+    with pytest.raises(UserError, match="was started with "):
         predict_set(ORACLE, samples, tmp_path / "p.jsonl", 3, progress, shard=Shard(2, 2))
 
 

@@ -233,7 +233,7 @@ def cut(file):
             id="a prompter without --predict",
         ),
         pytest.param(("--predict", "--device", "cpu,cpu"), None, "2 devices need as many workers", id="devices"),
-        pytest.param(("--predict",), None, "no MLLM was set", id="no model"),
+        pytest.param(("--predict",), None, "no MLLM is set", id="no model"),
         pytest.param((*ORACLE, "--mllm", "tiny"), None, "oracle does not use an MLLM", id="an oracle and a model"),
         pytest.param((*ORACLE, "--points", 9), None, "it takes positive, negative, seed", id="an option of another"),
         pytest.param((*ORACLE, "--positive", -1), None, "0 or more points", id="minus one point"),

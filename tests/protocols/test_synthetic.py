@@ -82,7 +82,7 @@ def test_the_ambiguous_ones_can_be_asked_alone(tmp_path):
 
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_can_be_built(name):
-    recipe_of(WAYS[name]).check(truth=True)
+    recipe_of(WAYS[name]).check(has_ground_truth=True)
 
 
 def test_the_papers_thresholds_stand_beside_the_calibrated_ones():

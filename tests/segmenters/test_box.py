@@ -48,5 +48,5 @@ def test_boxes_keep_their_order():
 
 def test_points_are_refused_and_not_dropped():
     scene = BoxSegmenter().embed(np.zeros((6, 8, 3), dtype=np.uint8))
-    with pytest.raises(UserError, match="boxes only"):
+    with pytest.raises(UserError, match="takes no points"):
         scene.segment([Prompt(Box(0, 0, 2, 2)), Prompt(Box(0, 0, 2, 2), (Point(1, 1),))])

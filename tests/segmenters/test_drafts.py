@@ -9,7 +9,7 @@ from sam4mllm.segmenters import DraftingScene, hf
 from sam4mllm.segmenters.box import BoxSegmenter, fill
 from sam4mllm.segmenters.decoding import LogitDrafts
 from sam4mllm.segmenters.hf import HfSegmenter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import draw_split
 from sam4mllm.targets.search import candidates
 from tests.segmenters.small import CLASSES, build, slopes
@@ -69,7 +69,7 @@ def test_rows_can_be_selected_in_any_order(segmenter):
 
 
 def test_the_better_half_by_estimate_contains_nearly_the_best_candidate():
-    segmenter, rng, losses = build_segmenter("tiny", device="cpu"), np.random.default_rng(0), []
+    segmenter, rng, losses = SegmenterSpec("tiny", device="cpu").load(), np.random.default_rng(0), []
     for index in range(6):
         scene_image = draw_split("test", index)
         scene = segmenter.embed(scene_image.image)

@@ -118,9 +118,7 @@ def test_other_settings_are_refused_before_anything_is_mixed_or_replaced(samples
         find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     before = content(tmp_path / "out")
     where = "targets.json" if "targets.json" in before else "parts"
-    with pytest.raises(
-        UserError, match=rf"out holds targets with other settings \({differs}\): .*or remove \S*/{where}$"
-    ):
+    with pytest.raises(UserError, match=rf"out was started with {differs}\S* .*, now .*or remove \S*/{where}$"):
         find_targets(samples, InProcess(), WORK, tmp_path / "out", {**ABOUT, **change})
     assert content(tmp_path / "out") == before
 
@@ -130,7 +128,7 @@ def test_other_samples_are_refused(samples, tmp_path, parts):
     with suppress(KeyboardInterrupt):
         find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
     fewer = replace(samples, samples=samples.samples[:5])
-    with pytest.raises(UserError, match=r"other settings \(samples\)"):
+    with pytest.raises(UserError, match=r"was started with samples "):
         find_targets(fewer, InProcess(), WORK, tmp_path / "out", ABOUT)
 
 
@@ -156,7 +154,7 @@ def test_parts_left_by_a_killed_clean_up_are_deleted(samples, tmp_path):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("{", r"cannot read .*about\.json: remove it and run"), ("[]", "holds targets with other settings")],
+    [("{", r"cannot read .*about\.json: remove it and run"), ("[]", "segmenter nothing, now grabcut")],
 )
 def test_damaged_settings_of_parts_are_a_one_line_error(samples, tmp_path, damage, message):
     with suppress(KeyboardInterrupt):

@@ -7,10 +7,10 @@ import pytest
 
 import sam4mllm
 from sam4mllm.geometry.prompts import is_on_mask
-from sam4mllm.mllm.load import build_mllm
+from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.prompters import Query
-from sam4mllm.prompters.load import build_prompter
-from sam4mllm.segmenters.load import build_segmenter
+from sam4mllm.prompters.load import PrompterSpec
+from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import Level, draw_split
 from tiny_models.mllm import found
 from tiny_models.sam import TWINS, measure
@@ -26,7 +26,7 @@ def test_they_are_small_safetensors_and_nothing_else():
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_the_mllm_finds_boxes(most):
-    mllm = build_mllm("tiny", device="cpu")
+    mllm = MLLMSpec("tiny", device="cpu").load()
     assert found(mllm, "test", Level(objects=(most, most), kinds=("res",)), 60) > 0.75
 
 
@@ -38,10 +38,10 @@ def test_the_mllm_finds_boxes(most):
 )
 def test_the_adapters_know_what_lies_inside_a_box(way, options, least):
     """Of the points that are given, on figures whose boxes another figure shares."""
-    mllm = build_mllm("tiny", adapter=str(FOLDER / way), device="cpu")
+    mllm = MLLMSpec("tiny", adapter=str(FOLDER / way), device="cpu").load()
     drawings = [draw_split("test", index, Level(objects=(2, 2), kinds=("res",), twins=0.85)) for index in range(12)]
     pairs = [(drawing, expression) for drawing in drawings for expression in drawing.ambiguous]
-    answers = build_prompter(way, mllm, options)([Query(one.image, said.text) for one, said in pairs])
+    answers = PrompterSpec(way, options).load(mllm)([Query(one.image, said.text) for one, said in pairs])
     right = [
         is_on_mask(drawing.masks(expression)[0], point.x, point.y) is point.positive
         for (drawing, expression), answer in zip(pairs, answers, strict=True)
@@ -53,7 +53,7 @@ def test_the_adapters_know_what_lies_inside_a_box(way, options, least):
 
 
 def test_the_segmenter_reads_points_where_a_box_says_too_little():
-    segmenter = build_segmenter("tiny", device="cpu")
+    segmenter = SegmenterSpec("tiny", device="cpu").load()
     shares = measure(segmenter.model, segmenter.processor, 15, TWINS)
     assert shares[3] > 70
     assert shares[3] > shares[0] + 15

@@ -59,7 +59,7 @@ def test_the_merged_model_gives_the_replies_of_the_adapter(family, tmp_path, com
     [
         pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
         pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "is not empty", id="out is full"),
-        pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown model", id="base is gone"),
+        pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown MLLM", id="base is gone"),
         pytest.param(
             lambda folder: build("llava", folder / "base", seed=1), "trained on another base", id="other base"
         ),

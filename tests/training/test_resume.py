@@ -8,10 +8,11 @@ import pytest
 
 from sam4mllm.data.samples import write_samples
 from sam4mllm.errors import UserError
+from sam4mllm.runtime.provenance import flatten
 from sam4mllm.runtime.settings import load
 from sam4mllm.training.checkpoints import seal
 from sam4mllm.training.config.finetune import FinetuneConfig
-from sam4mllm.training.resume import MAY_CHANGE, RECORD, RENAMED, _flatten, check_resumable, identity_of, write_record
+from sam4mllm.training.resume import MAY_CHANGE, RECORD, RENAMED, check_resumable, identity_of, write_record
 from sam4mllm.training.trainer import CHECKPOINTS
 from tests.paths import ROOT
 from tests.teaching import sample
@@ -121,7 +122,7 @@ def test_an_error_lists_at_most_three_differences(out):
 
 def test_each_pattern_matches_a_recipe_key():
     recipe = load(LORA, FinetuneConfig, ["validation={samples: a, segmenter: b}", "training.report_to=[wandb]"])
-    keys = _flatten(asdict(recipe))
+    keys = flatten(asdict(recipe))
     assert all(fnmatch.filter(keys, pattern) for pattern in MAY_CHANGE)
 
 

@@ -150,7 +150,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
             "data.0.sampels=set", "unknown recipe key data.0.sampels: did you mean samples?", id="a key of data"
         ),
         pytest.param("samples=set", "unknown recipe key samples", id="an old key"),
-        pytest.param("mllm=klein", "unknown model 'klein'", id="no model"),
+        pytest.param("mllm=klein", "unknown MLLM 'klein'", id="no model"),
         pytest.param(
             "mllm=replay:said.jsonl",
             "replay:said.jsonl is not a transformers model and cannot be trained",
@@ -245,9 +245,9 @@ def test_a_picture_that_vanishes_later_is_named_and_the_run_goes_on_when_it_is_b
     ("words", "says"),
     [
         pytest.param(["nowhere"], "nowhere is not a samples folder", id="no samples"),
-        pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
+        pytest.param(["set", "--segmenter", ""], "no segmenter is set", id="no segmenter"),
         pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
-        pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
+        pytest.param(["set", "--segmenter", "box"], "takes no points", id="no points for box"),
         pytest.param(["set", "--device", "cuda"], "grabcut runs only on the CPU", id="no device for grabcut"),
         pytest.param(["set", "--keep", "0"], "the search option keep must be 1 or more, got 0", id="keep"),
         pytest.param(
@@ -274,7 +274,7 @@ def test_targets_note_the_segmenters_weights_and_are_refused_with_others(samples
     before = kept()
     code, out, err = command(*words, "--out", "targets")
     assert (code, out) == (2, "")
-    assert "error: targets holds targets with other settings (weights): " in err.splitlines()[-1]
+    assert "error: targets was started with weights.0 " in err.splitlines()[-1]
     assert kept() == before
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from sam4mllm.errors import UserError
-from sam4mllm.prompters.load import check_prompter
+from sam4mllm.prompters.load import PrompterSpec
 from sam4mllm.training.config.training import Training
 from sam4mllm.training.dataset.mixture import Rows, Source
 
@@ -23,7 +23,7 @@ class PqppOptions:
     ask: str | None = None
 
     def __post_init__(self) -> None:
-        check_prompter("pqpp", self.given)
+        PrompterSpec("pqpp", self.given)
 
     @property
     def given(self) -> dict[str, Any]:
