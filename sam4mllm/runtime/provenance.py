@@ -1,4 +1,4 @@
-"""What files hold, as short texts: of which weights a run was begun, and of which data a model was taught."""
+"""SHA-256 hashes that record which weights made a result, and which data a model was trained on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from sam4mllm.runtime.specs import EMBEDDED, TINY
 
 INDICES = ("dataset.json", "targets.json", "talks.json")
-"""What names the shards in a folder of samples, of targets and of conversations."""
+"""Index files, which name the shards in a folder of samples, targets or conversations."""
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def weights(spec: str, embedded: str) -> list[str]:
-    """The SHA-256 of each weights file that ``spec`` names, by name.
+    """The SHA-256 of each weights file of a model, in the order of the file names.
 
     Args:
-        spec: of an MLLM or a segmenter, as `sam4mllm.runtime.specs` reads it; ``vit_h:FILE`` is that file.
-        embedded: which of the embedded models ``tiny`` is: ``mllm`` or ``sam``.
+        spec: name of an MLLM or a segmenter, see `sam4mllm.runtime.specs`; ``vit_h:FILE`` has that one file.
+        embedded: the embedded model that ``tiny`` means: ``mllm`` or ``sam``.
 
     Returns:
-        None for a model without weights, and for one on the hub, whose name is all that is known of it.
+        The hashes; an empty list for a model without weights, and for a model on the hub.
     """
     _, colon, path = spec.partition(":")
     if colon:
@@ -30,12 +30,12 @@ def weights(spec: str, embedded: str) -> list[str]:
 
 
 def within(folder: Path) -> list[str]:
-    """The SHA-256 of each weights file of a folder, by name."""
+    """The SHA-256 of each weights file of a folder, in the order of the file names."""
     return [_hashed(file) for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
 
 
 def data(folders: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each folder's indices, by their paths; an index names its shards by what they hold."""
+    """The SHA-256 of each folder's index files, by path. An index covers its shards, because it has their hashes."""
     files = [Path(folder) / index for folder in folders for index in INDICES]
     return {str(file): _hashed(file) for file in files if file.is_file()}
 
