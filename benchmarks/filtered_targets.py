@@ -1,8 +1,8 @@
 """The effect of the target filter: mean IoU of masks segmented from all candidate prompts and from the filtered ones.
 
 Uses COCO photos and masks (see `benchmarks/oracle.py` for their location), and all figures of the `shapes` test split.
-The IoU of a mask is the mean over its prompts. The last three columns cover only masks for which the filter keeps a
-prompt, to separate its effect on prompts from its effect on masks.
+The IoU of a mask is the mean over its prompts. The last three columns cover only masks with a kept
+prompt, to separate the filter's effect on prompts from its effect on masks.
 
     python benchmarks/filtered_targets.py [--limit 150] [--scenes 60] [--candidates 16] [--keep 4] [--least 0.5]
 """

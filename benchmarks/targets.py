@@ -40,7 +40,7 @@ ImageSample = tuple[Image, Sample]
 
 
 class Plain:
-    """A segmenter whose scenes offer no drafts and segment each candidate separately."""
+    """A segmenter without drafts: its scenes segment each candidate separately."""
 
     takes = Capabilities()
 

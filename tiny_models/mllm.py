@@ -149,7 +149,7 @@ def measure(mllm: HfMLLM, split: Split, count: int) -> dict[str, float]:
 
 
 def share_of_boxes_found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
-    """The share of ``count`` expressions of one target whose box is found with an IoU of 0.5 or more."""
+    """The share of ``count`` expressions of one target that have a predicted box with an IoU of 0.5 or more."""
     queries, boxes, index = list[Query](), [], 0
     while len(queries) < count:
         drawing = draw_split(split, index, level)

@@ -42,7 +42,7 @@ class DecoderHeads(nn.Module):
         target_colours: Int64[Tensor, "scenes prompts"],
         masks: Float[Tensor, "scenes prompts h w"],
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropies of colours + 5 x masks for the decoder's last run, whose prompts must be unambiguous.
+        """Cross-entropies of colours + 5 x masks for the decoder's last run; its prompts must be unambiguous.
 
         Args:
             points: the colour at each point, starting at 1, 0 for the background; None without points.
