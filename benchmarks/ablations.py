@@ -72,22 +72,22 @@ class Arm:
     lesson: Demo
     talks: float = 0.0
     targets: str = "filtered"
-    asked: Mapping[str, dict[str, Option]] = field(default_factory=dict)
+    prompters: Mapping[str, dict[str, Option]] = field(default_factory=dict)
 
 
 ARMS = {
-    "ppg": Arm(PPG, asked={"ppg": PPG.options["ppg"]}),
+    "ppg": Arm(PPG, prompters={"ppg": PPG.options["ppg"]}),
     "ppg-unfiltered": Arm(
         replace(PPG, search=replace(PPG.search, keep=PPG.search.candidates, least=0)),
         targets="unfiltered",
-        asked={"ppg": PPG.options["ppg"]},
+        prompters={"ppg": PPG.options["ppg"]},
     ),
-    "ppg-4-points": Arm(FOUR, targets="four", asked={"ppg": FOUR.options["ppg"]}),
-    "pqpp": Arm(PQPP, asked=GRIDS),
+    "ppg-4-points": Arm(FOUR, targets="four", prompters={"ppg": FOUR.options["ppg"]}),
+    "pqpp": Arm(PQPP, prompters=GRIDS),
     "pqpp-vqa": Arm(
-        replace(PQPP, training=replace(PQPP.training, max_steps=400)), talks=0.2, asked={"pqpp": GRIDS["pqpp"]}
+        replace(PQPP, training=replace(PQPP.training, max_steps=400)), talks=0.2, prompters={"pqpp": GRIDS["pqpp"]}
     ),
-    "mixed": Arm(MIXED, asked={"ppg": PPG.options["ppg"], "pqpp": GRIDS["pqpp"]}),
+    "mixed": Arm(MIXED, prompters={"ppg": PPG.options["ppg"], "pqpp": GRIDS["pqpp"]}),
 }
 
 
@@ -101,34 +101,34 @@ def main() -> None:
         parser.error(f"unknown arm {min(unknown)}: choose from {', '.join(ARMS)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arms = options.arms or list(ARMS)
-    found = {"base": [measured(options.out, "base", 0)]}
-    found |= {arm: [measured(options.out, arm, seed) for seed in options.seeds] for arm in arms}
-    print(table(found))
+    scores_by_arm = {"base": [measure(options.out, "base", 0)]}
+    scores_by_arm |= {arm: [measure(options.out, arm, seed) for seed in options.seeds] for arm in arms}
+    print(table(scores_by_arm))
 
 
-def measured(out: Path, name: str, seed: int) -> dict[str, list[float]]:
-    """cIoU on all and on ambiguous expressions for each prompter, and the naming accuracy under ``naming``."""
+def measure(out: Path, name: str, seed: int) -> dict[str, list[float]]:
+    """cIoU on all and on ambiguous expressions by prompter; the key ``naming`` has the naming accuracy."""
     folder = out / f"{name}-{seed}"
-    noted = folder / "found.json"
-    if noted.exists():
-        found: dict[str, list[float]] = json.loads(noted.read_text(encoding="utf-8"))
-        return found
+    cache_file = folder / "found.json"
+    if cache_file.exists():
+        scores: dict[str, list[float]] = json.loads(cache_file.read_text(encoding="utf-8"))
+        return scores
     arm = ARMS.get(name)
-    adapter = None if arm is None else taught(out, arm, seed, folder / "adapter")
+    adapter = None if arm is None else train_adapter(out, arm, seed, folder / "adapter")
     mllm = MLLMSpec("tiny", adapter=adapter, device="cpu").load()
     test, segmenter = write_scenes(out / "shapes", "test", TEST, LEVEL), SegmenterSpec("tiny", device="cpu").load()
-    asked: Mapping[str, dict[str, Option]] = {"box": {}, **(arm.asked if arm else {"pqpp": GRIDS["pqpp"]})}
-    found = {"naming": [names(mllm)]}
-    for way, settings in asked.items():
+    prompters: Mapping[str, dict[str, Option]] = {"box": {}, **(arm.prompters if arm else {"pqpp": GRIDS["pqpp"]})}
+    scores = {"naming": [names(mllm)]}
+    for way, settings in prompters.items():
         file = folder / f"{way.replace(' ', '_').replace(',', '')}.jsonl"
         predict(test, Pipeline(PrompterSpec(way.split(",")[0], settings).load(mllm), segmenter), file, batch_size=32)
-        found[way] = ciou(list(test), list(read_predictions(file)))
-        logging.info("%s %s: %s", folder.name, way, found[way])
-    write_text(noted, json.dumps(found))
-    return found
+        scores[way] = ciou(list(test), list(read_predictions(file)))
+        logging.info("%s %s: %s", folder.name, way, scores[way])
+    write_text(cache_file, json.dumps(scores))
+    return scores
 
 
-def taught(out: Path, arm: Arm, seed: int, adapter: Path) -> str:
+def train_adapter(out: Path, arm: Arm, seed: int, adapter: Path) -> str:
     """The folder of an arm's adapter, which is trained if it does not exist."""
     if not (adapter / "sam4mllm.json").exists():
         finetune(recipe_of(out, arm, seed, adapter))
@@ -153,14 +153,14 @@ def talks(out: Path, scenes: int) -> Path:
     """A dataset of questions about the object at a few locations of each train scene, without masks."""
     folder, dialect = out / "talks", MLLMSpec("tiny", device="cpu").load().dialect
     if not (folder / "talks.json").exists():
-        told = []
+        conversations = []
         for index in range(scenes):
             drawing, rng = draw_split("train", index, LEVEL), np.random.default_rng([1, index])
             height, width, _ = drawing.image.shape
             for place in range(PLACES):
                 name, turns = f"train/{index:06d}.png", tuple(naming(drawing, dialect, rng))
-                told.append(Talk(f"naming-{index:06d}-{place}", name, width, height, turns, "naming", "train"))
-        write_conversations(told, folder, (out / "shapes" / "images").absolute())
+                conversations.append(Talk(f"naming-{index:06d}-{place}", name, width, height, turns, "naming", "train"))
+        write_conversations(conversations, folder, (out / "shapes" / "images").absolute())
     return folder
 
 
@@ -171,26 +171,29 @@ def names(mllm: MLLM) -> float:
         drawings = [draw_split("test", index, LEVEL) for index in range(start, min(start + 50, TEST))]
         streams = [np.random.default_rng([2, start + row]) for row in range(len(drawings))]
         for _ in range(PLACES):
-            asked = [naming(one, mllm.dialect, rng) for one, rng in zip(drawings, streams, strict=True)]
-            replies = mllm.open([one.image for one in drawings]).answer([question.text for question, _ in asked])
-            right += sum(reply.text == said.text for reply, (_, said) in zip(replies, asked, strict=True))
+            questions = [naming(drawing, mllm.dialect, rng) for drawing, rng in zip(drawings, streams, strict=True)]
+            replies = mllm.open([drawing.image for drawing in drawings]).answer(
+                [question.text for question, _ in questions]
+            )
+            right += sum(reply.text == expected.text for reply, (_, expected) in zip(replies, questions, strict=True))
     return right / (TEST * PLACES)
 
 
 def ciou(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[float]:
     ambiguous = {sample.id for sample in samples if sample.id.endswith(AMBIGUOUS)}
-    fewer = [one for one in samples if one.id in ambiguous], [one for one in predictions if one.id in ambiguous]
-    return [score(some, said, "rela").metrics["cIoU"] for some, said in ((samples, predictions), fewer)]
+    subset = [sample for sample in samples if sample.id in ambiguous]
+    answers = [prediction for prediction in predictions if prediction.id in ambiguous]
+    return [score(*pair, "rela").metrics["cIoU"] for pair in ((samples, predictions), (subset, answers))]
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> str:
+def table(scores_by_arm: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> str:
     lines = ["| recipe | prompter | cIoU, all | cIoU, ambiguous |", "|---|---|---:|---:|"]
-    for name, runs in found.items():
-        for way in (one for one in runs[0] if one != "naming"):
+    for name, runs in scores_by_arm.items():
+        for way in (key for key in runs[0] if key != "naming"):
             columns = [_spread([run[way][which] for run in runs]) for which in (0, 1)]
             lines.append(f"| {name} | {way} | {' | '.join(columns)} |")
     lines += ["", "| recipe | naming accuracy |", "|---|---:|"]
-    lines += [f"| {name} | {_spread([run['naming'][0] for run in runs])} |" for name, runs in found.items()]
+    lines += [f"| {name} | {_spread([run['naming'][0] for run in runs])} |" for name, runs in scores_by_arm.items()]
     return "\n".join(lines)
 
 

@@ -57,78 +57,79 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
-        mllm, sure = tiny() if options.mllm else knowing(samples), Thresholds(*options.sure)
+        mllm, sure = tiny() if options.mllm else perfect_model(samples), Thresholds(*options.sure)
         print(f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect model'}\n")
-        print("| strategy | questions a box | cIoU | less the grid of as many or more | 95% interval |")
+        print("| strategy | questions per box | cIoU | difference from a grid as large | 95% interval |")
         print("|---|---:|---:|---:|---:|")
-        drawn = strategies(samples, mllm, sure, SegmenterSpec(options.segmenter, device="cpu").load(), Path(name))
+        curve_points = strategies(
+            samples, mllm, sure, SegmenterSpec(options.segmenter, device="cpu").load(), Path(name)
+        )
     if options.chart:
-        options.chart.write_text(curves(drawn, ("questions a box", "cIoU")))
+        options.chart.write_text(curves(curve_points, ("questions per box", "cIoU")))
 
 
 def tiny() -> MLLM:
     return MLLMSpec("tiny", adapter=str(EMBEDDED / "pqpp"), device="cpu").load()
 
 
-def knowing(samples: SampleSet) -> MLLM:
+def perfect_model(samples: SampleSet) -> MLLM:
     """A model that answers from the ground truth."""
     masks = {sample.id: sample.masks[0].mask for sample in samples}
     boxes = {sample.id: box for sample in samples if (box := sample.masks[0].box)}
     row = dialect("sam4mllm")
 
-    def says(key: str, image: Image, *_: object) -> str:
+    def answer(key: str, image: Image, *_: object) -> str:
         return format_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
 
-    def leans(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
+    def choose(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
         x, y = (int(value) / 1000 for value in PLACE.findall(question)[0])
         return [1.0, 0.0] if is_on_mask(masks[key], x * image.shape[1], y * image.shape[0]) else [0.0, 1.0]
 
-    return ScriptedMLLM(says, leans, row)
+    return ScriptedMLLM(answer, choose, row)
 
 
 def strategies(
     samples: SampleSet, mllm: MLLM, sure: Thresholds, segmenter: Segmenter, folder: Path
 ) -> dict[str, list[tuple[float, float]]]:
     """Prints one table row per strategy; returns (questions, cIoU) points by the name of their curve."""
-    box, _ = asked(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
-    drawn: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
+    box, _ = evaluate(samples, Pipeline(BoxPrompter(mllm), segmenter), folder / "box.jsonl")
+    curve_points: dict[str, list[tuple[float, float]]] = {"plain grid": [line("box", 0.0, box)]}
     plain: dict[int, EvaluatedSet] = {}
     for points in GRIDS:
-        plain[points], questions = asked(
+        plain[points], questions = evaluate(
             samples, Pipeline(PQPP(mllm, "grid", points, sure.yes, sure.no), segmenter), folder / f"grid-{points}.jsonl"
         )
-        drawn["plain grid"].append(line(f"grid {points}", questions, plain[points]))
+        curve_points["plain grid"].append(line(f"grid {points}", questions, plain[points]))
     for coarse in COARSE:
-        for budget in (one for one in BUDGETS if one > coarse):
+        for budget in (count for count in BUDGETS if count > coarse):
             file = folder / f"adaptive-{coarse}-{budget}.jsonl"
-            found, questions = asked(
+            evaluated, questions = evaluate(
                 samples, Pipeline(AdaptivePQPP(mllm, coarse, budget, sure.yes, sure.no), segmenter), file
             )
-            place = line(f"adaptive {coarse}, budget {budget}", questions, found, plain)
-            drawn.setdefault(f"adaptive from {coarse}", []).append(place)
-    return drawn
+            place = line(f"adaptive {coarse}, budget {budget}", questions, evaluated, plain)
+            curve_points.setdefault(f"adaptive from {coarse}", []).append(place)
+    return curve_points
 
 
-def asked(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[EvaluatedSet, float]:
+def evaluate(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[EvaluatedSet, float]:
     """The evaluated samples, and the mean number of questions per box."""
     predict(samples, pipeline, file, batch_size=16)
     predictions = read_predictions(file)
-    boxes = sum(len(one.prompts) for one in predictions)
-    return evaluate_set(samples.samples, predictions, "lavt"), sum(len(one.asked) for one in predictions) / max(
-        1, boxes
-    )
+    boxes = sum(len(prediction.prompts) for prediction in predictions)
+    questions = sum(len(prediction.asked) for prediction in predictions)
+    return evaluate_set(samples.samples, predictions, "lavt"), questions / max(1, boxes)
 
 
 def line(
-    name: str, questions: float, found: EvaluatedSet, plain: Mapping[int, EvaluatedSet] | None = None
+    name: str, questions: float, evaluated: EvaluatedSet, plain: Mapping[int, EvaluatedSet] | None = None
 ) -> tuple[float, float]:
     """Prints a table row; returns questions and cIoU."""
-    value, rest = 100 * found.ratios["cIoU"].value, "- | -"
+    value, difference_cells = 100 * evaluated.ratios["cIoU"].value, "- | -"
     if plain:
         fair = min((points for points in plain if points >= questions - 0.5), default=max(plain))
-        apart, low, high = (100 * one for one in compared(found, plain[fair], Bootstrap())["cIoU"])
-        rest = f"{apart:+.1f} (grid {fair}) | {low:+.1f} to {high:+.1f}"
-    print(f"| {name} | {questions:.1f} | {value:.1f} | {rest} |", flush=True)
+        difference, low, high = (100 * share for share in compared(evaluated, plain[fair], Bootstrap())["cIoU"])
+        difference_cells = f"{difference:+.1f} (grid {fair}) | {low:+.1f} to {high:+.1f}"
+    print(f"| {name} | {questions:.1f} | {value:.1f} | {difference_cells} |", flush=True)
     return questions, value
 
 

@@ -50,8 +50,8 @@ def main() -> None:
         print(f"| prompter | one by one | {sizes} | other replies | IoU |")
         print("|---|" + "---:|" * (len(options.batches) + 3))
         for prompter in options.prompters:
-            taught = EMBEDDED / ("ppg" if prompter == "ppg" else "pqpp")
-            pipeline = PipelineConfig("tiny", "tiny", prompter, adapter=str(taught), device="cpu").build()
+            adapter = EMBEDDED / ("ppg" if prompter == "ppg" else "pqpp")
+            pipeline = PipelineConfig("tiny", "tiny", prompter, adapter=str(adapter), device="cpu").build()
             print(line(prompter, samples, pipeline, Path(name), options.batches, options.rounds), flush=True)
 
 
@@ -59,7 +59,7 @@ def line(name: str, samples: SampleSet, pipeline: Pipeline, folder: Path, batche
     """A table row."""
     seconds: dict[int, list[tuple[float, float]]] = {batch: [] for batch in (0, *batches)}
     for turn in range(rounds):
-        answers, spent = timed(lambda: [pipeline(samples.path(one), one.phrase) for one in samples])
+        answers, spent = timed(lambda: [pipeline(samples.path(sample), sample.phrase) for sample in samples])
         seconds[0].append(spent)
         for batch in batches:
             file = folder / f"{name}-{batch}-{turn}.jsonl"
@@ -67,16 +67,16 @@ def line(name: str, samples: SampleSet, pipeline: Pipeline, folder: Path, batche
             seconds[batch].append(spent)
     cells = []
     for turns in seconds.values():
-        processor, wall = (median(each) for each in zip(*turns, strict=True))
+        processor, wall = (median(column) for column in zip(*turns, strict=True))
         cells.append(f"{len(samples) / processor:.1f} ({len(samples) / wall:.1f})")
-    other, alike = differences(answers, read_predictions(file))
-    return f"| {name} | {' | '.join(cells)} | {other} of {len(samples)} | {alike:.4f} |"
+    other, mean_iou = differences(answers, read_predictions(file))
+    return f"| {name} | {' | '.join(cells)} | {other} of {len(samples)} | {mean_iou:.4f} |"
 
 
 def timed(call: Callable[[], T]) -> tuple[T, tuple[float, float]]:
     processor, wall = process_time(), perf_counter()
-    found = call()
-    return found, (process_time() - processor, perf_counter() - wall)
+    result = call()
+    return result, (process_time() - processor, perf_counter() - wall)
 
 
 def differences(answers: list[Answer], predictions: list[Prediction]) -> tuple[int, float]:

@@ -14,12 +14,12 @@ LEFT, RIGHT, TOP, FLOOR = 56, WIDTH - 190, 16, HEIGHT - 44
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # distinguishable with colour blindness
 
 
-def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str, str], log: bool = False) -> str:
+def curves(lines: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], log: bool = False) -> str:
     """An SVG with one line per name, dashed if the name ends in an asterisk.
 
     Args:
         lines: points (x, y) from left to right, by name.
-        words: labels of the x and y axis.
+        labels: names of the x and y axis.
         log: whether y is logarithmic; all y must then be above 0.
     """
     xs, ys = ([place[axis] for line in lines.values() for place in line] for axis in (0, 1))
@@ -33,24 +33,24 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], words: tuple[str,
         up = (scale(y) - low) / (high - low or 1)
         return LEFT + across * (RIGHT - LEFT), FLOOR - up * (FLOOR - TOP)
 
-    drawn = [_text((LEFT + RIGHT) / 2, HEIGHT - 8, words[0]), _text(LEFT, TOP - 4, words[1], "start")]
+    elements = [_text((LEFT + RIGHT) / 2, HEIGHT - 8, labels[0]), _text(LEFT, TOP - 4, labels[1], "start")]
     for tick in ticks:
         y = at(min(xs), tick)[1]
-        drawn += [f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="#ddd"/>', _text(LEFT - 6, y + 4, f"{tick:g}", "end")]
+        elements += [f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="#ddd"/>', _text(LEFT - 6, y + 4, f"{tick:g}", "end")]
     places = sorted(set(xs))
     if len(places) > 8:
         places = [x for x in _even(min(xs), max(xs)) if min(xs) <= x <= max(xs)]
-    drawn += [_text(at(x, ticks[0])[0], FLOOR + 16, f"{x:g}") for x in places]
+    elements += [_text(at(x, ticks[0])[0], FLOOR + 16, f"{x:g}") for x in places]
     for number, (name, line) in enumerate(lines.items()):
         colour, dash = COLOURS[number % len(COLOURS)], ' stroke-dasharray="5 4"' if name.endswith("*") else ""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*place) for place in line))
-        drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        elements.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         y = TOP + 18 * number + 6
-        drawn.append(f'<path d="M{RIGHT + 12} {y}h22" stroke="{colour}" stroke-width="2"{dash}/>')
-        drawn.append(_text(RIGHT + 40, y + 4, name, "start"))
+        elements.append(f'<path d="M{RIGHT + 12} {y}h22" stroke="{colour}" stroke-width="2"{dash}/>')
+        elements.append(_text(RIGHT + 40, y + 4, name, "start"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -10 {WIDTH} {HEIGHT + 10}" font-family="sans-serif" '
-        f'font-size="12"><rect y="-10" width="{WIDTH}" height="{HEIGHT + 10}" fill="#fff"/>{"".join(drawn)}</svg>\n'
+        f'font-size="12"><rect y="-10" width="{WIDTH}" height="{HEIGHT + 10}" fill="#fff"/>{"".join(elements)}</svg>\n'
     )
 
 
@@ -61,5 +61,5 @@ def _even(low: float, high: float) -> list[float]:
     return [step * count for count in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
-def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

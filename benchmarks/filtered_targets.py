@@ -1,8 +1,8 @@
 """The effect of the target filter: mean IoU of masks segmented from all candidate prompts and from the filtered ones.
 
 Uses COCO photos and masks (see `benchmarks/oracle.py` for their location), and all figures of the `shapes` test split.
-The IoU of a mask is the mean over its prompts. The last three columns cover only masks for which the filter keeps a
-prompt, to separate its effect on prompts from its effect on masks.
+The IoU of a mask is the mean over its prompts. The last three columns cover only masks with a kept
+prompt, to separate the filter's effect on prompts from its effect on masks.
 
     python benchmarks/filtered_targets.py [--limit 150] [--scenes 60] [--candidates 16] [--keep 4] [--least 0.5]
 """
@@ -30,8 +30,10 @@ from sam4mllm.targets.search import Search, image_targets
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "coco_real")
+    default_data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", default_data)) / "coco_real"
+    )
     parser.add_argument("--limit", type=int, default=150, help="number of photo masks, selected at random")
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--candidates", type=int, default=16)
@@ -39,7 +41,9 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=0.5)
     options = parser.parse_args()
     search = Search(candidates=options.candidates, keep=options.keep, least=options.least)
-    print("| | masks | that keep none | all candidates, all masks | all candidates | kept | best of each |")
+    print(
+        "| | masks | masks without a kept prompt | all candidates, all masks | all candidates | kept | best of each |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|")
     drawings = [draw_split("test", index) for index in range(options.scenes)]
     figures = [(drawing.image, figure.mask) for drawing in drawings for figure in drawing.figures]
@@ -53,22 +57,22 @@ def main() -> None:
 
 def row(name: str, cases: Iterable[tuple[Image, Mask]], segmenter: Segmenter, search: Search) -> None:
     everything = replace(search, keep=search.candidates, least=0.0)
-    found: list[Target] = []
+    targets: list[Target] = []
     for number, (image, mask) in enumerate(cases):
         sample = Sample(str(number), "x.png", mask.shape[1], mask.shape[0], "it", (Rle.from_mask(mask),))
-        found += image_targets(image, [sample], segmenter, everything)
-    kept = [[score for score in target.ious if score >= search.least][: search.keep] for target in found]
-    left = [ious for ious in kept if ious]
-    lost = len(found) - len(left)
-    same = [target.ious for target, ious in zip(found, kept, strict=True) if ious]
+        targets += image_targets(image, [sample], segmenter, everything)
+    kept_ious = [[score for score in target.ious if score >= search.least][: search.keep] for target in targets]
+    nonempty = [ious for ious in kept_ious if ious]
+    empty_count = len(targets) - len(nonempty)
+    filtered = [target.ious for target, ious in zip(targets, kept_ious, strict=True) if ious]
     means = (
-        fmean(fmean(one.ious) for one in found),
-        fmean(map(fmean, same)),
-        fmean(map(fmean, left)),
-        fmean(ious[0] for ious in left),
+        fmean(fmean(target.ious) for target in targets),
+        fmean(map(fmean, filtered)),
+        fmean(map(fmean, nonempty)),
+        fmean(ious[0] for ious in nonempty),
     )
     figures = " | ".join(f"{100 * mean:.1f}" for mean in means)
-    print(f"| {name} | {len(found)} | {lost} ({lost / len(found):.1%}) | {figures} |", flush=True)
+    print(f"| {name} | {len(targets)} | {empty_count} ({empty_count / len(targets):.1%}) | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

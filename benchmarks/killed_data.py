@@ -36,43 +36,47 @@ def main() -> None:
         folder = Path(name)
         generate(folder / "raw", options.refs)
         measure(folder / "raw")
-        words = [sys.executable, "-m", "sam4mllm.cli", "data", "all", "--partial"]
-        words += ["--root", str(folder / "raw"), "--out"]
+        command = [sys.executable, "-m", "sam4mllm.cli", "data", "all", "--partial"]
+        command += ["--root", str(folder / "raw"), "--out"]
         start = time()
-        seconds = whole_run([*words, str(folder / "whole")])
+        seconds = whole_run([*command, str(folder / "whole")])
         reading = min((folder / "whole" / name).stat().st_mtime for name in content(folder / "whole")) - start
         print(f"{options.refs:,} refs, undisturbed {seconds:.1f} s, the first file after {reading:.1f} s", flush=True)
-        disturb(words, folder, seconds, reading, options.kills, random.Random(options.seed))
+        disturb(command, folder, seconds, reading, options.kills, random.Random(options.seed))
     print("identical output after every kill")
 
 
 def measure(root: Path) -> None:
     """Writes a COCO-style val split with one object on every tenth image of the first dataset."""
     images = json.loads((root / "refcoco" / "instances.json").read_bytes())["images"][::10]
-    things = [{"id": one["id"], "image_id": one["id"], "phrase": "a thing", "segmentation": SQUARE} for one in images]
+    things = [
+        {"id": image["id"], "image_id": image["id"], "phrase": "a thing", "segmentation": SQUARE} for image in images
+    ]
     (root / "coco").mkdir()
     (root / "coco" / "instances_val.json").write_text(json.dumps({"images": images, "annotations": things}))
 
 
-def disturb(words: list[str], folder: Path, seconds: float, reading: float, kills: int, moments: random.Random) -> None:
+def disturb(
+    command: list[str], folder: Path, seconds: float, reading: float, kills: int, moments: random.Random
+) -> None:
     """Repeats ``kills`` times: kill a run, run the command to its end, compare the output."""
-    out, due = folder / "out", content(folder / "whole")
+    out, expected = folder / "out", content(folder / "whole")
 
     def attempt(landed: int) -> str | None:
         shutil.rmtree(out, ignore_errors=True)
         if landed % 2:
             shutil.copytree(folder / "whole", out)
-            killed = is_killed([*words, str(out)], moment := moments.uniform(0, seconds))
+            killed = is_killed([*command, str(out)], moment := moments.uniform(0, seconds))
         else:
             moment = moments.uniform(0, seconds - reading)
-            killed = is_killed([*words, str(out)], moment, begun=lambda: any(out.rglob("*.parquet")))
+            killed = is_killed([*command, str(out)], moment, started=lambda: any(out.rglob("*.parquet")))
         if not killed:
             return None
-        done = sum(data == due.get(name) for name, data in content(out).items())
-        whole_run([*words, str(out)])
+        done = sum(data == expected.get(name) for name, data in content(out).items())
+        whole_run([*command, str(out)])
         check_same(out, folder / "whole")
         where = "in a finished folder" if landed % 2 else "after the first file"
-        return f"after {moment:.2f} s {where}: {done} of {len(due)} files as they end up"
+        return f"after {moment:.2f} s {where}: {done} of {len(expected)} files already final"
 
     land(kills, attempt)
 

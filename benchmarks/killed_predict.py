@@ -37,22 +37,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_scenes(folder / "shapes", "test", options.scenes, Level())
-        words = [sys.executable, "-m", "sam4mllm.cli", "predict", str(folder / "shapes" / "test"), "--device", "cpu"]
-        words += ["--segmenter", options.segmenter, "--prompter", options.prompter]
-        words += ["--batch-size", str(options.batch_size), *(["--mllm", options.mllm] if options.mllm else []), "--out"]
-        whole, out = folder / "whole.jsonl", folder / "out" / "p.jsonl"
-        seconds = whole_run([*words, str(whole)])
-        many = whole.read_bytes().count(b"\n")
-        print(f"{many} predictions, {whole.stat().st_size} bytes; undisturbed {seconds:.1f} s", flush=True)
-        disturb([*words, str(out)], out, options.kills, seconds, random.Random(options.seed))
-        whole_run([*words, str(out)])
-        left = sorted(path.name for path in out.parent.iterdir() if path.suffix == ".jsonl")
-        same = out.read_bytes() == whole.read_bytes() and left == ["p.jsonl", "p.timings.jsonl"]
-    print("the same bytes" if same else f"OTHER BYTES, or other files: {', '.join(left)}")
+        command = [sys.executable, "-m", "sam4mllm.cli", "predict", str(folder / "shapes" / "test"), "--device", "cpu"]
+        command += ["--segmenter", options.segmenter, "--prompter", options.prompter]
+        command += [
+            "--batch-size",
+            str(options.batch_size),
+            *(["--mllm", options.mllm] if options.mllm else []),
+            "--out",
+        ]
+        reference, out = folder / "whole.jsonl", folder / "out" / "p.jsonl"
+        seconds = whole_run([*command, str(reference)])
+        line_count = reference.read_bytes().count(b"\n")
+        print(f"{line_count} predictions, {reference.stat().st_size} bytes; undisturbed {seconds:.1f} s", flush=True)
+        disturb([*command, str(out)], out, options.kills, seconds, random.Random(options.seed))
+        whole_run([*command, str(out)])
+        remaining = sorted(path.name for path in out.parent.iterdir() if path.suffix == ".jsonl")
+        same = out.read_bytes() == reference.read_bytes() and remaining == ["p.jsonl", "p.timings.jsonl"]
+    print("the same bytes" if same else f"OTHER BYTES, or other files: {', '.join(remaining)}")
     raise SystemExit(not same)
 
 
-def disturb(words: list[str], out: Path, kills: int, whole: float, moments: random.Random) -> None:
+def disturb(command: list[str], out: Path, kills: int, seconds: float, moments: random.Random) -> None:
     """Starts and kills runs soon after their first prediction, so that killed runs do at most half of the work.
 
     Raises:
@@ -60,8 +65,8 @@ def disturb(words: list[str], out: Path, kills: int, whole: float, moments: rand
     """
 
     def attempt(_: int) -> str | None:
-        way, moment, before = moments.choice(WAYS), moments.uniform(0, whole / kills / 2), done(out)
-        if not is_killed([*words, *way], moment, begun=lambda: done(out) > before):
+        way, moment, before = moments.choice(WAYS), moments.uniform(0, seconds / kills / 2), done(out)
+        if not is_killed([*command, *way], moment, started=lambda: done(out) > before):
             return None
         return f"{moment:.2f} s later, {' '.join(way) or 'alone'}: {done(out) - before} more, {done(out)} predictions"
 

@@ -32,26 +32,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_scenes(folder / "shapes", "test", options.scenes, Level())
-        words = [sys.executable, "-m", "sam4mllm.cli", "targets", str(folder / "shapes" / "test")]
-        words += ["--segmenter", options.segmenter, "--device", "cpu", "--candidates", "8", "--out"]
-        seconds = whole_run([*words, str(folder / "whole")])
+        command = [sys.executable, "-m", "sam4mllm.cli", "targets", str(folder / "shapes" / "test")]
+        command += ["--segmenter", options.segmenter, "--device", "cpu", "--candidates", "8", "--out"]
+        seconds = whole_run([*command, str(folder / "whole")])
         print(f"{options.scenes} scenes, undisturbed {seconds:.1f} s", flush=True)
-        disturb(words, folder / "out", folder / "whole", seconds, options.kills, random.Random(options.seed))
-        whole_run([*words, str(folder / "out")])
+        disturb(command, folder / "out", folder / "whole", seconds, options.kills, random.Random(options.seed))
+        whole_run([*command, str(folder / "out")])
         check_same(folder / "out", folder / "whole")
     print("the same bytes")
 
 
-def disturb(words: list[str], out: Path, whole: Path, seconds: float, kills: int, moments: random.Random) -> None:
+def disturb(command: list[str], out: Path, reference: Path, seconds: float, kills: int, moments: random.Random) -> None:
     """Starts and kills runs; each resumes the previous one."""
 
     def attempt(_: int) -> str | None:
         if (out / "targets.json").exists():
-            check_same(out, whole)
+            check_same(out, reference)
             shutil.rmtree(out)
         workers = ["--workers", str(moments.choice([1, 2, 2]))]
         moment = moments.uniform(0, 4 * seconds / kills + 1.5)
-        if not is_killed([*words, str(out), *workers], moment):
+        if not is_killed([*command, str(out), *workers], moment):
             return None
         parts = len(list((out / "parts").glob("[0-9]*.json")))
         return f"after {moment:.2f} s, {' '.join(workers)}: {parts} parts done"

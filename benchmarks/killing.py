@@ -13,23 +13,23 @@ POLL = 0.002  # seconds
 TRIES = 3  # attempts per requested kill, since a command may finish before it is killed
 
 
-def whole_run(words: Sequence[str]) -> float:
+def whole_run(command: Sequence[str]) -> float:
     """Runs a command to its end and returns the seconds it took.
 
     Raises:
         SystemExit: if it fails, with its standard error.
     """
     start = perf_counter()
-    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=HOME, check=False)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=HOME, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: {done.stderr.strip()}")
+        raise SystemExit(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return perf_counter() - start
 
 
-def is_killed(words: Sequence[str], moment: float, begun: Callable[[], bool] = lambda: True) -> bool:
-    """Kills a command ``moment`` seconds after ``begun`` is true; returns False if the command finished earlier."""
-    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=HOME)
-    while running.poll() is None and not begun():
+def is_killed(command: Sequence[str], moment: float, started: Callable[[], bool] = lambda: True) -> bool:
+    """Kills a command ``moment`` seconds after ``started`` is true; returns False if the command finished earlier."""
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=HOME)
+    while running.poll() is None and not started():
         sleep(POLL)
     sleep(moment)
     running.kill()
@@ -58,14 +58,14 @@ def land(kills: int, attempt: Callable[[int], str | None]) -> None:
         raise SystemExit(f"{landed} of {kills} kills landed: the command finished too early in the other attempts")
 
 
-def check_same(found: Path, due: Path) -> None:
+def check_same(output: Path, expected: Path) -> None:
     """Checks that two folders have the same files, including hidden files.
 
     Raises:
         SystemExit: if files differ; the message names up to five.
     """
-    one, other = content(found), content(due)
-    differ = [name for name in sorted({**one, **other}) if one.get(name) != other.get(name)]
+    first, second = content(output), content(expected)
+    differ = [name for name in sorted({**first, **second}) if first.get(name) != second.get(name)]
     if differ:
         raise SystemExit(f"OTHER BYTES in {len(differ)} files: {', '.join(differ[:5])}")
 

@@ -4,8 +4,8 @@
 
 The model has the size of the recipe's base, random weights, and the small processor of the tests. It is saved and
 loaded as the recipe specifies, in 16 or 4 bits. Rows have the maximum length of the recipe and an image of 640 x 480.
-"took" is the peak of memory that torch allocated, "reserved" the peak that it reserved, both including loading. At the
-end the adapter is loaded on the base in 16 bits.
+"allocated" is the peak of memory that torch allocated, "reserved" the peak that it reserved, both including loading.
+At the end the adapter is loaded on the base in 16 bits.
 """
 
 from __future__ import annotations
@@ -38,32 +38,34 @@ SIZES = {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 1280}
 STEPS = 3
 
 
-def built(folder: Path, layers: int, device: str) -> Path:
+def save_model(folder: Path, layers: int, device: str) -> Path:
     """Saves a model of the recipes' size with the token ids of the small processor; returns its folder."""
     _, processor = FAMILIES["qwen2_5_vl"]()
     processor.image_processor.size = SIZES
-    words, config = processor.tokenizer, copy.deepcopy(MODELS["Qwen/Qwen2.5-VL"][0])
+    tokenizer, config = processor.tokenizer, copy.deepcopy(MODELS["Qwen/Qwen2.5-VL"][0])
     config.text_config.num_hidden_layers, config.text_config.layer_types = layers, ["full_attention"] * layers
-    config.update({f"{role}_id": words.convert_tokens_to_ids(token) for role, token in QWEN_ROLES.items()})
+    config.update({f"{role}_id": tokenizer.convert_tokens_to_ids(token) for role, token in QWEN_ROLES.items()})
     torch.manual_seed(0)
     with torch.device(device):
         model = tf.AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
-    model.generation_config = tf.GenerationConfig(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
+    model.generation_config = tf.GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
-def filled(mllm: HfMLLM, tokens: int) -> list[Turn]:
+def longest_conversation(mllm: HfMLLM, tokens: int) -> list[Turn]:
     """The longest conversation of at most ``tokens`` tokens, about a fifth of them the assistant's."""
-    ask, say = "Where is the cat? ", "[100,200,300,400] "
-    said: list[Turn] = []
+    question_text, reply_text = "Where is the cat? ", "[100,200,300,400] "
+    longest: list[Turn] = []
     for times in range(1, tokens):
-        turns = [Turn("user", ask * times), Turn("assistant", say * (times // 8 + 1))]
+        turns = [Turn("user", question_text * times), Turn("assistant", reply_text * (times // 8 + 1))]
         if mllm.lengths.conversation(turns)[0] > tokens:
             break
-        said = turns
-    return said
+        longest = turns
+    return longest
 
 
 def compare(name: str, base: Path, out: Path, device: str) -> None:
@@ -78,21 +80,21 @@ def compare(name: str, base: Path, out: Path, device: str) -> None:
     packed = training.quantize is not None
     mllm = HfMLLM.load(base, device=device, dtype=recipe.dtype, four_bits=packed)
     loaded = torch.cuda.memory_allocated()
-    said = filled(mllm, recipe.rows.tokens)
-    tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(640, 480)
+    longest = longest_conversation(mllm, recipe.rows.tokens)
+    tokens = mllm.lengths.conversation(longest)[0] + mllm.lengths.picture(640, 480)
     start = perf_counter()
-    finetune(mllm, lambda _: (PICTURE, said), training, out)
+    finetune(mllm, lambda _: (PICTURE, longest), training, out)
     seconds = (perf_counter() - start) / STEPS / training.gradient_accumulation_steps
-    took, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-    told = told_of(base, recipe.dtype, training, tokens)
-    gib = " | ".join(f"{part / 2**30:.1f}" for part in (told[0], loaded, told[1], took, reserved))
+    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    estimated = estimate_memory(base, recipe.dtype, training, tokens)
+    gib = " | ".join(f"{part / 2**30:.1f}" for part in (estimated[0], loaded, estimated[1], allocated, reserved))
     print(f"| `{name}` | {tokens:,} | {gib} | {seconds:.1f} |", flush=True)
     del mllm
     gc.collect()
     torch.cuda.empty_cache()
 
 
-def told_of(base: Path, dtype: str, training: Training, tokens: int) -> tuple[int, int]:
+def estimate_memory(base: Path, dtype: str, training: Training, tokens: int) -> tuple[int, int]:
     memory = estimate_shape(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory
     return memory.weights, memory.peak
 
@@ -107,10 +109,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("no GPU: nothing was measured")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-    print("| recipe | tokens | weights, estimate | loaded | peak, estimate | took | reserved, GiB | seconds per row |")
+    print("| GiB | tokens | weights, estimate | loaded | peak, estimate | allocated | reserved | seconds per row |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
-        base = built(Path(folder) / "base", options.layers, options.device)
+        base = save_model(Path(folder) / "base", options.layers, options.device)
         gc.collect()
         torch.cuda.empty_cache()
         for name in options.recipes:

@@ -53,11 +53,11 @@ def conversations(mllm: HfMLLM, part: Part, rows: Rows) -> TrainingRows:
     return TrainingRows(corpus([part], rows), rows, mllm, mllm.lengths)
 
 
-def learn(mllm: HfMLLM, made: TrainingRows, batch: int) -> Pass:
+def learn(mllm: HfMLLM, rows: TrainingRows, batch: int) -> Pass:
     """One pass over the first epoch, without optimizer steps, which cost the same for both variants."""
     supervised, processor, wall = 0, process_time(), perf_counter()
-    for start in range(0, len(made), batch):
-        inputs = mllm.rows([made.row(index) for index in range(start, min(start + batch, len(made)))])
+    for start in range(0, len(rows), batch):
+        inputs = mllm.rows([rows.row(index) for index in range(start, min(start + batch, len(rows)))])
         supervised += int((inputs["labels"] != IGNORE_LABEL).sum())
         mllm.model.zero_grad()
         mllm.model(**inputs).loss.backward()
@@ -85,10 +85,10 @@ def compared(mllm: HfMLLM, part: Part, rows: Rows, repeats: int, batch: int) -> 
     text = sum(mllm.lengths.conversation(alone.turns(index))[0] for index in range(len(alone))) / len(alone)
     cells = [f"{text:.0f}", f"{mean:.2f}"]
     for name in ("processor", "wall"):
-        one, packed = (
-            median(each.supervised / getattr(each, name) for each in side) for side in zip(*passes, strict=True)
+        single, packed = (
+            median(run.supervised / getattr(run, name) for run in side) for side in zip(*passes, strict=True)
         )
-        cells += [f"{one:.0f}", f"{packed:.0f}", f"{packed / one:.2f}"]
+        cells += [f"{single:.0f}", f"{packed:.0f}", f"{packed / single:.2f}"]
     return " | ".join([*cells, f"{GOAL * mean:.2f}"])
 
 

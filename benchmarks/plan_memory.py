@@ -56,7 +56,7 @@ WAYS = {
 }
 
 
-def built(name: str, folder: Path) -> Path:
+def save_model(name: str, folder: Path) -> Path:
     model, processor = FAMILIES[name]()
     config = model.config
     text = config.get_text_config()
@@ -66,26 +66,28 @@ def built(name: str, folder: Path) -> Path:
     return folder
 
 
-def most_held(mllm: HfMLLM, training: Training, out: Path, said: list[Turn]) -> int:
+def peak_memory(mllm: HfMLLM, training: Training, out: Path, turns: list[Turn]) -> int:
     """The bytes of the model plus the peak that training allocated."""
-    picture = np.full((60, 80, 3), 90, np.uint8)
-    model: int = sum(one.numel() * one.element_size() for one in [*mllm.model.parameters(), *mllm.model.buffers()])
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
-        finetune(mllm, lambda _: (picture, said), training, out)
-    events = [one for one in seen.profiler.kineto_results.events() if one.name() == "[memory]"]
-    held = np.cumsum([one.nbytes() for one in sorted(events, key=lambda one: one.start_ns())])
-    return model + int(held.max())
+    image = np.full((60, 80, 3), 90, np.uint8)
+    model: int = sum(
+        tensor.numel() * tensor.element_size() for tensor in [*mllm.model.parameters(), *mllm.model.buffers()]
+    )
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        finetune(mllm, lambda _: (image, turns), training, out)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    allocated = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    return model + int(allocated.max())
 
 
 def compare(name: str, folder: Path) -> None:
-    base = built(name, folder / name)
+    base = save_model(name, folder / name)
     for way, training in WAYS.items():
         dtype = way.split(",")[0]
         mllm = HfMLLM.load(base, device="cpu", dtype=dtype)
-        said = [Turn("user", "Where is the cat? " * 20), Turn("assistant", "[100,200,300,400] " * 20)]
-        tokens = mllm.lengths.conversation(said)[0] + mllm.lengths.picture(80, 60)
+        turns = [Turn("user", "Where is the cat? " * 20), Turn("assistant", "[100,200,300,400] " * 20)]
+        tokens = mllm.lengths.conversation(turns)[0] + mllm.lengths.picture(80, 60)
         estimate = estimate_shape(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
-        measured = most_held(mllm, training, folder / f"{name} {way}", said)
+        measured = peak_memory(mllm, training, folder / f"{name} {way}", turns)
         print(
             f"| {name} | {way} | {tokens} | {estimate / 2**20:.0f} | {measured / 2**20:.0f} "
             f"| {estimate / measured - 1:+.0%} |",

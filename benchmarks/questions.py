@@ -55,7 +55,7 @@ SEPARATE = 16  # separate passes that are timed
 
 
 @dataclass(frozen=True)
-class Asked:
+class PointTiming:
     """Seconds of each method for one number of points, and the differences of the probabilities."""
 
     prefix: int
@@ -63,13 +63,13 @@ class Asked:
     ours: float
     listed: float
     separate: float
-    apart: float
+    difference: float
     spread: float
     off: tuple[float, float] | None
 
     @property
     def equal(self) -> bool:
-        return self.apart <= TOLERANCE if self.off is None else self.off[0] <= 1.5 * self.off[1]
+        return self.difference <= TOLERANCE if self.off is None else self.off[0] <= 1.5 * self.off[1]
 
     @property
     def bound(self) -> float:
@@ -84,8 +84,8 @@ def tokenizer() -> FastTokenizer:
     """A tokenizer that splits words, digits and punctuation as large models do, trained on our own questions."""
     frame = Frame.whole(112, 112)
     points = Layout("grid", 81).lay(BOX)
-    said = [ask_boxes(PHRASE, ROW), format_boxes([BOX], PHRASE, ROW, frame), format_labels([True, False])]
-    said += [ask_points(points, PHRASE, ROW, frame), *(ask_point(point, PHRASE, ROW, frame) for point in points)]
+    texts = [ask_boxes(PHRASE, ROW), format_boxes([BOX], PHRASE, ROW, frame), format_labels([True, False])]
+    texts += [ask_points(points, PHRASE, ROW, frame), *(ask_point(point, PHRASE, ROW, frame) for point in points)]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -96,7 +96,7 @@ def tokenizer() -> FastTokenizer:
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
-        said, trainers.BpeTrainer(special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False)
+        texts, trainers.BpeTrainer(special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False)
     )
     roles = {"image_token": "<image>", "user_token": "<user>", "reply_token": "<reply>"}
     return FastTokenizer(tokenizer_object=core, pad_token="<pad>", eos_token="<end>", extra_special_tokens=roles)
@@ -104,11 +104,11 @@ def tokenizer() -> FastTokenizer:
 
 def built(side: int, options: argparse.Namespace) -> HfMLLM:
     """An MLLM of the tiny model's class with random weights, another language model, and images of ``side`` pixels."""
-    words, old = tokenizer(), AutoProcessor.from_pretrained(EMBEDDED / "mllm")
-    old.image_processor.size = {"height": side, "width": side}
-    processor = type(old)(
-        image_processor=old.image_processor,
-        tokenizer=words,
+    tokens, template_processor = tokenizer(), AutoProcessor.from_pretrained(EMBEDDED / "mllm")
+    template_processor.image_processor.size = {"height": side, "width": side}
+    processor = type(template_processor)(
+        image_processor=template_processor.image_processor,
+        tokenizer=tokens,
         patch_size=PATCH,
         vision_feature_select_strategy="full",
         num_additional_image_tokens=0,
@@ -116,11 +116,11 @@ def built(side: int, options: argparse.Namespace) -> HfMLLM:
     )
     config = AutoConfig.from_pretrained(EMBEDDED / "mllm")
     config.vision_config.image_size, config.image_seq_length = side, (side // PATCH) ** 2
-    config.image_token_index = config.image_token_id = words.convert_tokens_to_ids("<image>")
-    ends = {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
+    config.image_token_index = config.image_token_id = tokens.convert_tokens_to_ids("<image>")
+    ends = {"pad_token_id": tokens.pad_token_id, "eos_token_id": tokens.eos_token_id}
     config.text_config.update(
         {
-            "vocab_size": len(words),
+            "vocab_size": len(tokens),
             "hidden_size": options.hidden,
             "intermediate_size": options.hidden * 8 // 3,
             "num_hidden_layers": options.layers,
@@ -151,68 +151,70 @@ def cut(mllm: HfMLLM, image: Image, texts: Sequence[str]) -> dict[str, Any]:
     begins = len(labels)
     while labels[begins - 1] != IGNORE_LABEL:
         begins -= 1
-    kept = {name: value[:, :begins] if value.shape[1:2] == (len(labels),) else value for name, value in inputs.items()}
-    return {name: value.to(mllm.model.device) for name, value in kept.items()}
+    inputs_to_reply = {
+        name: value[:, :begins] if value.shape[1:2] == (len(labels),) else value for name, value in inputs.items()
+    }
+    return {name: value.to(mllm.model.device) for name, value in inputs_to_reply.items()}
 
 
-class Case:
+class QuestionCase:
     """One image with its first turn and questions about ``points`` points."""
 
     def __init__(self, mllm: HfMLLM, image: Image, points: int) -> None:
         self.mllm, self.model = mllm, mllm.model
         [frame] = mllm.open([image]).frames
-        laid, first = Layout("grid", points).lay(BOX), ask_boxes(PHRASE, ROW)
+        points_to_ask, first = Layout("grid", points).lay(BOX), ask_boxes(PHRASE, ROW)
         reply = format_boxes([BOX], PHRASE, ROW, frame)
         self.chat = mllm.open([image])
         self.chat.answer([first])
         # a random model generates noise that is no valid text, so the reply with the box is inserted
         self.chat._rows[0].tail = mllm._speaker.template.reply(reply)
         before = (first, reply)
-        self.texts = [ask_point(point, PHRASE, ROW, frame) for point in laid]
+        self.texts = [ask_point(point, PHRASE, ROW, frame) for point in points_to_ask]
         self.full = [cut(mllm, image, (*before, text, YES_NO[0])) for text in self.texts]
-        self.list = cut(mllm, image, (*before, ask_points(laid, PHRASE, ROW, frame), "Yes"))
+        self.list = cut(mllm, image, (*before, ask_points(points_to_ask, PHRASE, ROW, frame), "Yes"))
         ids = mllm.processor.tokenizer
         self.answers = len(ids(format_labels([True] * points), add_special_tokens=False)["input_ids"]) + 1
         self.yes_no = [ids(option, add_special_tokens=False)["input_ids"][0] for option in YES_NO]
-        asked = (
+        prefix_tokens = (
             mllm.rows([(image, conversation(*before))])["input_ids"].shape[1] - 1
         )  # without the token that ends the reply
-        self.prefix = asked
-        self.question = float(np.mean([each["input_ids"].shape[1] for each in self.full])) - asked
+        self.prefix = prefix_tokens
+        self.question = float(np.mean([inputs["input_ids"].shape[1] for inputs in self.full])) - prefix_tokens
 
     def ours(self) -> np.ndarray:
-        [found] = self.chat.choose([self.texts], YES_NO)
-        return found[:, 0]
+        [result] = self.chat.choose([self.texts], YES_NO)
+        return result[:, 0]
 
     @torch.inference_mode()
     def listed(self) -> None:
-        wanted = {"max_new_tokens": self.answers, "min_new_tokens": self.answers, "do_sample": False}
-        said = self.model.generate(**self.list, **wanted)
-        assert said.shape[1] == self.list["input_ids"].shape[1] + self.answers
+        generation = {"max_new_tokens": self.answers, "min_new_tokens": self.answers, "do_sample": False}
+        output = self.model.generate(**self.list, **generation)
+        assert output.shape[1] == self.list["input_ids"].shape[1] + self.answers
 
     @torch.inference_mode()
-    def separate(self, many: int | None = None, model: Any = None) -> np.ndarray:
-        found = []
-        for inputs in self.full[:many]:
+    def separate(self, count: int | None = None, model: Any = None) -> np.ndarray:
+        result = []
+        for inputs in self.full[:count]:
             logits = (model or self.model)(**inputs, logits_to_keep=1, use_cache=False).logits[0, -1].float()
-            found.append(logits[self.yes_no].softmax(dim=-1)[0].item())
-        return np.array(found)
+            result.append(logits[self.yes_no].softmax(dim=-1)[0].item())
+        return np.array(result)
 
 
-def compared(case: Case, exact: Any, rounds: int, clock: Callable[[], float]) -> Asked:
+def compared(case: QuestionCase, exact: Any, rounds: int, clock: Callable[[], float]) -> PointTiming:
     """Times the methods in turn after one warm-up each; ``exact`` is a float32 copy of a 16-bit model, or None."""
     points = len(case.texts)
     ours, separate = case.ours(), case.separate()
     off = None
     if exact is not None:
-        true = case.separate(model=exact)
-        off = float(np.abs(ours - true).mean()), float(np.abs(separate - true).mean())
+        reference = case.separate(model=exact)
+        off = float(np.abs(ours - reference).mean()), float(np.abs(separate - reference).mean())
     case.listed()
-    some = min(points, SEPARATE)
+    timed_count = min(points, SEPARATE)
     ways: Mapping[str, tuple[Callable[[], object], float]] = {
         "ours": (case.ours, 1.0),
         "listed": (case.listed, 1.0),
-        "separate": (lambda: case.separate(some), points / some),
+        "separate": (lambda: case.separate(timed_count), points / timed_count),
     }
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
@@ -220,11 +222,11 @@ def compared(case: Case, exact: Any, rounds: int, clock: Callable[[], float]) ->
             start = clock()
             way()
             best[name] = min(best[name], (clock() - start) * times)
-    apart = float(np.abs(ours - separate).max())
-    return Asked(case.prefix, case.question, **best, apart=apart, spread=float(ours.std()), off=off)
+    difference = float(np.abs(ours - separate).max())
+    return PointTiming(case.prefix, case.question, **best, difference=difference, spread=float(ours.std()), off=off)
 
 
-def given() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, nargs="+", default=[9, 25, 49, 81])
     parser.add_argument("--sides", type=int, nargs="+", default=[40, 120, 184], help="side of the image, in pixels")
@@ -239,7 +241,7 @@ def given() -> argparse.Namespace:
 
 
 def main() -> None:
-    options = given()
+    options = parse_options()
 
     def clock() -> float:
         if options.device == "cpu":
@@ -256,18 +258,18 @@ def main() -> None:
         if not lines:
             heading(mllm, options)
         for points in options.points:
-            case = Case(mllm, image, points)
-            found = compared(case, exact, options.rounds, clock)
-            show(points, found)
-            for name, gain in zip(("separate", "a list *"), found.gains, strict=True):
-                lines.setdefault(f"{found.prefix}, {name}", []).append((points, gain))
-            if not found.equal:
-                missed.append(f"{points} points over {found.prefix}: probabilities {found.apart:.1e} apart")
-            if points == max(options.points) and (found.gains[0] < found.bound / 2 or found.gains[1] < 1):
-                missed.append(f"{points} points over {found.prefix}: too slow")
+            case = QuestionCase(mllm, image, points)
+            result = compared(case, exact, options.rounds, clock)
+            show(points, result)
+            for name, gain in zip(("separate", "a list *"), result.gains, strict=True):
+                lines.setdefault(f"{result.prefix}, {name}", []).append((points, gain))
+            if not result.equal:
+                missed.append(f"{points} points over {result.prefix}: probabilities {result.difference:.1e} apart")
+            if points == max(options.points) and (result.gains[0] < result.bound / 2 or result.gains[1] < 1):
+                missed.append(f"{points} points over {result.prefix}: too slow")
         del mllm, exact
     if options.chart:
-        options.chart.write_text(curves(lines, ("points", "times as fast as (tokens of prefix, way)"), log=True))
+        options.chart.write_text(curves(lines, ("points", "times as fast as (tokens of prefix, method)"), log=True))
     print("\n" + ("; ".join(missed) or "the same probabilities, and both goals met"))
     raise SystemExit(bool(missed))
 
@@ -284,12 +286,12 @@ def heading(mllm: HfMLLM, options: argparse.Namespace) -> None:
     print(f"| P(yes) apart | P(yes) spread |{off}\n|" + "---:|" * (11 if not off else 13))
 
 
-def show(points: int, found: Asked) -> None:
-    seconds = " | ".join(f"{1000 * each:.0f}" for each in (found.ours, found.listed, found.separate))
-    gains = f"{found.gains[0]:.1f} | {found.bound:.1f} | {found.gains[1]:.1f}"
-    print(f"| {found.prefix} | {found.question:.1f} | {points} | {seconds} | {gains} ", end="")
-    off = "" if found.off is None else " {:.3f} | {:.3f} |".format(*found.off)
-    print(f"| {found.apart:.0e} | {found.spread:.2f} |{off}", flush=True)
+def show(points: int, result: PointTiming) -> None:
+    seconds = " | ".join(f"{1000 * value:.0f}" for value in (result.ours, result.listed, result.separate))
+    gains = f"{result.gains[0]:.1f} | {result.bound:.1f} | {result.gains[1]:.1f}"
+    print(f"| {result.prefix} | {result.question:.1f} | {points} | {seconds} | {gains} ", end="")
+    off = "" if result.off is None else " {:.3f} | {:.3f} |".format(*result.off)
+    print(f"| {result.difference:.0e} | {result.spread:.2f} |{off}", flush=True)
 
 
 if __name__ == "__main__":

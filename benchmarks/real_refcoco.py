@@ -75,7 +75,7 @@ def nonsense(reply: str) -> str:  # noqa: ARG001  the signature of a damage
 DAMAGES: tuple[Callable[[str], str], ...] = (cut, cut_short, in_prose, swapped, nonsense)
 
 
-def say(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> list[str]:
+def make_replies(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> list[str]:
     """One reply per sample from its ground truth; ``damaged`` applies `DAMAGES` in turn to every second reply."""
     rng = np.random.default_rng(0)
     replies = []
@@ -94,8 +94,10 @@ def run(data: Path, dataset: str, folder: Path, damaged: bool) -> tuple[SampleSe
     samples = read_samples(folder / "samples")
     dialect = DIALECTS[DIALECT_OF[dataset]]
     recording = folder / "recording.jsonl"
-    spoken = zip(samples, say(samples.samples, dialect, damaged), strict=True)
-    recording.write_text("".join(f"{json.dumps({'id': each.id, 'replies': [reply]})}\n" for each, reply in spoken))
+    recorded = zip(samples, make_replies(samples.samples, dialect, damaged), strict=True)
+    recording.write_text(
+        "".join(f"{json.dumps({'id': sample.id, 'replies': [reply]})}\n" for sample, reply in recorded)
+    )
     pipeline = Pipeline(PPG(ScriptedMLLM.replay(recording, dialect.name)), GrabCutSegmenter())
     predict(samples, pipeline, folder / "predictions.jsonl")
     predictions = read_predictions(folder / "predictions.jsonl")
@@ -106,17 +108,17 @@ def draw(samples: SampleSet, predictions: Sequence[Prediction], path: Path) -> N
     """Writes all answers to one sheet, with the beginning of each reply as caption."""
     tiles = []
     for sample, prediction in zip(samples, predictions, strict=True):
-        said = " ".join(prediction.replies[0].text.split())
-        caption = f"{sample.phrase} <- {said[:40]}"
+        reply_text = " ".join(prediction.replies[0].text.split())
+        caption = f"{sample.phrase} <- {reply_text[:40]}"
         tiles.append(overlay(read_image(samples.path(sample)), prediction.prompts, [prediction.mask.mask], caption))
     write_png(path, contact_sheet(tiles, columns=4))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    default_data = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "refcoco_real"
+        "--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", default_data)) / "refcoco_real"
     )
     parser.add_argument("--out", type=Path, help="folder for the files of every stage and sheets of overlays")
     options = parser.parse_args()

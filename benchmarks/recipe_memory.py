@@ -135,14 +135,14 @@ def gib(memory: Memory) -> str:
 
 def main() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-    print("| recipe | parameters | trained | tokens | weights | what is trained | activations, head | at the most |")
+    print("| recipe | parameters | trained | tokens | weights | trained weights | activations, head | peak |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for path in sorted(RECIPES.glob("*.yaml")):
         if path.stem == "fsdp":
             continue
         recipe = load(path, FinetuneConfig)
-        config, picture = next(found for begin, found in MODELS.items() if recipe.mllm.startswith(begin))
-        tokens = recipe.rows.tokens + picture
+        config, image_tokens = next(entry for prefix, entry in MODELS.items() if recipe.mllm.startswith(prefix))
+        tokens = recipe.rows.tokens + image_tokens
         shape = estimate_shape(outlined(config), recipe.training, tokens)
         trained = sum(shape.trained.values())
         counts = f"{shape.parameters / 1e9:.2f}e9 | {trained / 1e6:.0f}e6 | {tokens:,}"

@@ -50,23 +50,23 @@ WORDS = (
 def generate(root: Path, refs: int) -> None:
     """Writes the dataset to ``root``, with five refs per two images and 2.84 sentences per ref on average."""
     rng = np.random.default_rng(0)
-    pictures = refs * 2 // 5
+    image_count = refs * 2 // 5
     folder = root / "images" / "train2014"
     folder.mkdir(parents=True)
     (root / "refcoco").mkdir()
     first = folder / _file(0)
     PIL.Image.new("RGB", SIZE).save(first)
-    for number in range(1, pictures):
+    for number in range(1, image_count):
         (folder / _file(number)).hardlink_to(first)
-    (root / "refcoco" / "instances.json").write_text(json.dumps(_instances(pictures, rng)))
+    (root / "refcoco" / "instances.json").write_text(json.dumps(_instances(image_count, rng)))
     (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(_refs(refs, rng), protocol=2))
 
 
 def convert(root: Path, out: Path) -> tuple[float, float]:
     """Runs the real command; returns its seconds and peak resident memory in MB."""
-    words = ["-m", "sam4mllm.cli", "data", "refcoco", "--root", str(root), "--out", str(out), "--partial"]
+    arguments = ["-m", "sam4mllm.cli", "data", "refcoco", "--root", str(root), "--out", str(out), "--partial"]
     start = perf_counter()
-    process = subprocess.Popen([sys.executable, *words], cwd=Path(__file__).resolve().parents[1])
+    process = subprocess.Popen([sys.executable, *arguments], cwd=Path(__file__).resolve().parents[1])
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("the conversion failed")
@@ -76,24 +76,25 @@ def convert(root: Path, out: Path) -> tuple[float, float]:
 def plain(root: Path, sentences: int) -> float:
     """The plain loop's seconds per sentence."""
     document = json.loads((root / "refcoco" / "instances.json").read_bytes())
-    annotations = {each["id"]: each for each in document["annotations"]}
+    annotations = {annotation["id"]: annotation for annotation in document["annotations"]}
     refs = pickle.loads((root / "refcoco" / "refs(unc).p").read_bytes())
-    asked = [ref["ann_id"] for ref in refs for _ in ref["sentences"]][:sentences]
+    ann_ids = [ref["ann_id"] for ref in refs for _ in ref["sentences"]][:sentences]
     start = perf_counter()
-    for one in asked:
-        layers = coco.decode(coco.frPyObjects(annotations[one]["segmentation"], SIZE[1], SIZE[0]))
+    for ann_id in ann_ids:
+        layers = coco.decode(coco.frPyObjects(annotations[ann_id]["segmentation"], SIZE[1], SIZE[0]))
         int((layers.sum(axis=2) > 0).sum())
-    return (perf_counter() - start) / len(asked)
+    return (perf_counter() - start) / len(ann_ids)
 
 
 def _file(number: int) -> str:
     return f"COCO_train2014_{number + 1:012}.jpg"
 
 
-def _instances(pictures: int, rng: np.random.Generator) -> dict[str, Any]:
+def _instances(image_count: int, rng: np.random.Generator) -> dict[str, Any]:
     width, height = SIZE
     images = [
-        {"id": number + 1, "file_name": _file(number), "width": width, "height": height} for number in range(pictures)
+        {"id": number + 1, "file_name": _file(number), "width": width, "height": height}
+        for number in range(image_count)
     ]
     annotations = [
         {
@@ -103,7 +104,7 @@ def _instances(pictures: int, rng: np.random.Generator) -> dict[str, Any]:
             "iscrowd": 0,
             "segmentation": [_polygon(rng)],
         }
-        for number in range(pictures * OBJECTS)
+        for number in range(image_count * OBJECTS)
     ]
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
 
@@ -121,25 +122,25 @@ def _polygon(rng: np.random.Generator) -> list[float]:
 def _refs(count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     lengths = rng.integers(1, 8, size=4 * count)
     chosen = rng.integers(len(WORDS), size=int(lengths.sum()))
-    words = iter([WORDS[index] for index in chosen])
+    vocabulary = iter([WORDS[index] for index in chosen])
     refs, sent_id = [], 0
     for number in range(count):
-        picture, place = number * 2 // 5, number % 5
-        several = 3 if number % 25 > 3 else 2  # 2.84 on average
+        image_index, place = number * 2 // 5, number % 5
+        sentence_count = 3 if number % 25 > 3 else 2  # 2.84 on average
         sentences = []
-        for _ in range(several):
-            tokens = [next(words) for _ in range(lengths[sent_id])]
-            said = " ".join(tokens)
-            sentences.append({"tokens": tokens, "raw": said, "sent_id": sent_id, "sent": said})
+        for _ in range(sentence_count):
+            tokens = [next(vocabulary) for _ in range(lengths[sent_id])]
+            sentence_text = " ".join(tokens)
+            sentences.append({"tokens": tokens, "raw": sentence_text, "sent_id": sent_id, "sent": sentence_text})
             sent_id += 1
         refs.append(
             {
-                "sent_ids": [each["sent_id"] for each in sentences],
-                "file_name": _file(picture),
-                "ann_id": picture * OBJECTS + place + 1,
+                "sent_ids": [sentence["sent_id"] for sentence in sentences],
+                "file_name": _file(image_index),
+                "ann_id": image_index * OBJECTS + place + 1,
                 "ref_id": number,
-                "image_id": picture + 1,
-                "split": ("val", "testA", "testB")[picture % 3] if picture % 20 < 3 else "train",
+                "image_id": image_index + 1,
+                "split": ("val", "testA", "testB")[image_index % 3] if image_index % 20 < 3 else "train",
                 "sentences": sentences,
                 "category_id": 1,
             }
@@ -157,12 +158,14 @@ def main() -> None:
         root = Path(folder) / "raw"
         generate(root, options.refs)
         seconds, megabytes = convert(root, Path(folder) / "out")
-        each = plain(root, options.plain)
+        plain_seconds = plain(root, options.plain)
         report = json.loads((Path(folder) / "out" / "report.json").read_text())
     sentences = sum(part["sentences"] for part in report["splits"].values())
-    print(f"\n{options.refs:,} refs, {sentences:,} sentences: {seconds:.1f} s, {megabytes:,.0f} MB at most")
-    print(f"the plain loop's masks alone: {each * sentences:.1f} s ({1000 * each:.2f} ms a sentence)")
-    print(f"ratio {each * sentences / seconds:.1f}")
+    print(f"\n{options.refs:,} refs, {sentences:,} sentences: {seconds:.1f} s, {megabytes:,.0f} MB at the peak")
+    print(
+        f"the plain loop's masks alone: {plain_seconds * sentences:.1f} s ({1000 * plain_seconds:.2f} ms per sentence)"
+    )
+    print(f"ratio {plain_seconds * sentences / seconds:.1f}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def timed(what: str) -> Iterator[None]:
     print(f"| {what} | {process_time() - processor:.2f} | {perf_counter() - wall:.2f} |", flush=True)
 
 
-def words(count: int, rng: np.random.Generator) -> str:
+def random_words(count: int, rng: np.random.Generator) -> str:
     return " ".join(WORDS[index] for index in rng.integers(len(WORDS), size=count))
 
 
@@ -49,7 +49,9 @@ def samples(count: int, rng: np.random.Generator) -> SampleSet:
     ]
     return SampleSet(
         tuple(
-            Sample(f"s{n}", f"{n // 7}.jpg", WIDTH, HEIGHT, words(int(rng.integers(1, 8)), rng), (masks[n % 200],))
+            Sample(
+                f"s{n}", f"{n // 7}.jpg", WIDTH, HEIGHT, random_words(int(rng.integers(1, 8)), rng), (masks[n % 200],)
+            )
             for n in range(count)
         ),
         Path("nowhere"),
@@ -64,7 +66,7 @@ def talks(count: int, rng: np.random.Generator) -> ConversationSet:
                 f"{n // 2}.jpg",
                 WIDTH,
                 HEIGHT,
-                (Turn("user", words(12, rng)), Turn("assistant", words(60, rng))) * 2,
+                (Turn("user", random_words(12, rng)), Turn("assistant", random_words(60, rng))) * 2,
             )
             for n in range(count)
         ),
@@ -82,11 +84,11 @@ def main() -> None:
     if options.talks:
         parts.append(Part("talks", talks(options.talks, rng), weight=0.2))
     mllm = HfMLLM.load(EMBEDDED / "mllm", device="cpu")
-    print("| | seconds of processor | of the clock |\n|---|---:|---:|")
+    print("| | CPU seconds | wall-clock seconds |\n|---|---:|---:|")
     with timed("filtering"):
-        found = corpus(parts, rows)
+        usable = corpus(parts, rows)
     with timed("tokens"):
-        conversations = TrainingRows(found, rows, mllm, mllm.lengths)
+        conversations = TrainingRows(usable, rows, mllm, mllm.lengths)
     for epoch in range(2):
         with timed(f"epoch {epoch}"):
             conversations.epoch(epoch)
@@ -94,10 +96,12 @@ def main() -> None:
         plans = [conversations.plan(index) for index in range(len(conversations))]
     with timed("turns of 200 rows"):
         turns = [conversations.turns(index) for index in range(200)]
-    taken = np.array([mllm.lengths.conversation(each)[0] for each in turns]) / [plan.tokens for plan in plans[:200]]
-    held = sum(len(plan.items) for plan in plans) / len(plans)
-    print(f"\n{len(plans):,} rows, {held:.2f} expressions or talks in each")
-    print(f"200 rows take this share of their planned tokens: {taken.min():.3f} to {taken.max():.3f}")
+    shares = np.array([mllm.lengths.conversation(turn_list)[0] for turn_list in turns]) / [
+        plan.tokens for plan in plans[:200]
+    ]
+    mean_items = sum(len(plan.items) for plan in plans) / len(plans)
+    print(f"\n{len(plans):,} rows, {mean_items:.2f} expressions or talks per row")
+    print(f"200 rows take this share of their planned tokens: {shares.min():.3f} to {shares.max():.3f}")
 
 
 if __name__ == "__main__":

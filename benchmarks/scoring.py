@@ -49,17 +49,17 @@ def blob(height: int, width: int, rng: np.random.Generator) -> Mask:
     return canvas.astype(bool)
 
 
-def drawn(many: int, height: int, width: int) -> tuple[list[Sample], list[Prediction]]:
+def make_predictions(total: int, height: int, width: int) -> tuple[list[Sample], list[Prediction]]:
     """Samples with one target, about three per image, and their predictions; one in twenty has an empty mask."""
     rng = np.random.default_rng(0)
-    blobs = [Rle.from_mask(blob(height, width, rng)) for _ in range(min(many, DISTINCT))]
-    picked = rng.integers(len(blobs), size=(many, 2))
+    blobs = [Rle.from_mask(blob(height, width, rng)) for _ in range(min(total, DISTINCT))]
+    picked = rng.integers(len(blobs), size=(total, 2))
     samples, predictions = [], []
-    for row, (true, said) in enumerate(picked.tolist()):
-        samples.append(Sample(f"s{row}", f"{row // 3}.jpg", width, height, "the blob", (blobs[true],)))
-        box = blobs[said].box
+    for row, (target, guess) in enumerate(picked.tolist()):
+        samples.append(Sample(f"s{row}", f"{row // 3}.jpg", width, height, "the blob", (blobs[target],)))
+        box = blobs[guess].box
         points = tuple(Point(box.x0 + step, box.y0 + step, step % 2 == 0) for step in range(6))
-        mask = blobs[said] if row % 20 else Rle.empty(height, width)
+        mask = blobs[guess] if row % 20 else Rle.empty(height, width)
         predictions.append(Prediction(f"s{row}", (Prompt(box, points),), mask, (Reply("[120,240,863,999]"),)))
     return samples, predictions
 
@@ -89,53 +89,58 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=640)
     options = parser.parse_args()
-    many, dense = options.predictions, min(options.dense, options.predictions)
-    samples, predictions = drawn(many, options.height, options.width)
+    total, dense = options.predictions, min(options.dense, options.predictions)
+    samples, predictions = make_predictions(total, options.height, options.width)
     truths = [sample.masks[0] for sample in samples]
-    length = sum(len(truth.counts) for truth in truths) / many
-    print(f"{many} predictions of {options.width} x {options.height}, {length:.0f} characters a true mask")
+    length = sum(len(truth.counts) for truth in truths) / total
+    print(f"{total} predictions of {options.width} x {options.height}, {length:.0f} characters per ground-truth mask")
     with tempfile.TemporaryDirectory() as folder:
         files = _written(Path(folder) / "all", predictions)
         parts = _written(Path(folder) / "part", predictions[:dense])
         for file, part in zip(files, parts, strict=True):
             ways: dict[str, tuple[Callable[[], CountColumns | list[PixelCounts]], int]] = {
-                "run lengths": (partial(on_runs, samples, file), many),
+                "run lengths": (partial(on_runs, samples, file), total),
                 "official": (partial(on_pixels, True, truths, part), dense),
                 "counted": (partial(on_pixels, False, truths, part), dense),
             }
             first = on_runs(samples, file).rows[:dense]
             assert all(on_pixels(sums, truths, part) == first for sums in (True, False)), "the integers differ"
             rounds = [{name: _seconds(way) / n for name, (way, n) in ways.items()} for _ in range(ROUNDS)]
-            seconds = {name: min(each[name] for each in rounds) for name in ways}
-            shown = ", ".join(f"{name} {1e6 * each:.0f}" for name, each in seconds.items())
+            seconds = {name: min(round_seconds[name] for round_seconds in rounds) for name in ways}
+            summary = ", ".join(f"{name} {1e6 * value:.0f}" for name, value in seconds.items())
             ours = seconds["run lengths"]
             print(
-                f"{file.name}: the same {dense} x 4 integers; processor microseconds a prediction: {shown}; "
-                f"{ours * many:.2f} s for all; {seconds['official'] / ours:.1f} times as fast as the official way, "
+                f"{file.name}: the same {dense} x 4 integers; CPU microseconds per prediction: {summary}; "
+                f"{ours * total:.2f} s for all; {seconds['official'] / ours:.1f} times as fast as the official method, "
                 f"{seconds['counted'] / ours:.1f} times as fast as counted"
             )
     evaluated = evaluate_set(samples, predictions, "rela")
     start = perf_counter()
     scores_of(evaluated, Bootstrap())
-    print(f"intervals of all numbers, {Bootstrap().draws} draws: {perf_counter() - start:.2f} s")
+    print(f"intervals of all metrics, {Bootstrap().draws} draws: {perf_counter() - start:.2f} s")
 
 
 def _written(folder: Path, predictions: Sequence[Prediction]) -> tuple[Path, Path]:
     folder.mkdir()
     lines, rles = folder / "predictions.jsonl", folder / "coco_rle.json"
-    lines.write_text("".join(f"{one.to_line()}\n" for one in predictions))
-    rles.write_text(json.dumps([{"id": one.id, "segmentation": one.mask.to_json()} for one in predictions]))
+    lines.write_text("".join(f"{prediction.to_line()}\n" for prediction in predictions))
+    rles.write_text(
+        json.dumps([{"id": prediction.id, "segmentation": prediction.mask.to_json()} for prediction in predictions])
+    )
     return lines, rles
 
 
 def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts:
-    true, predicted = (coco.decode(each) for each in (truth.to_json(), prediction))
+    truth_mask, predicted = (coco.decode(rle) for rle in (truth.to_json(), prediction))
     if sums:
-        both, either = np.sum(np.logical_and(true, predicted)), np.sum(np.logical_or(true, predicted))
+        intersection, union = (
+            np.sum(np.logical_and(truth_mask, predicted)),
+            np.sum(np.logical_or(truth_mask, predicted)),
+        )
     else:
-        both, either = np.count_nonzero(true & predicted), np.count_nonzero(true | predicted)
+        intersection, union = np.count_nonzero(truth_mask & predicted), np.count_nonzero(truth_mask | predicted)
     # the official code does not compute these areas; computing them from run lengths costs little
-    return PixelCounts(int(both), int(either), int(coco.area(truth.to_json())), int(coco.area(prediction)))
+    return PixelCounts(int(intersection), int(union), int(coco.area(truth.to_json())), int(coco.area(prediction)))
 
 
 def _seconds(way: Callable[[], CountColumns | list[PixelCounts]]) -> float:

@@ -36,11 +36,11 @@ from sam4mllm.targets.search import Search, image_targets
 
 SEARCH = Search(candidates=16)
 WIDE, CELLS, SIDE = 256, 64, 1024  # sizes of the mask decoder in every original SAM
-Picture = tuple[Image, Sample]
+ImageSample = tuple[Image, Sample]
 
 
 class Plain:
-    """A segmenter whose scenes offer no drafts and segment each candidate separately."""
+    """A segmenter without drafts: its scenes segment each candidate separately."""
 
     takes = Capabilities()
 
@@ -86,18 +86,18 @@ def main() -> None:
     tiny = SegmenterSpec("tiny", device=options.device).load()
     assert isinstance(tiny, HfSegmenter)
     for factor in options.factors:
-        pictures = [scene(index, factor) for index in range(options.scenes)]
-        height, width = pictures[0][0].shape[:2]
-        compare(f"shapes of {height} x {width}, tiny", tiny, pictures, options.rounds)
+        scenes = [scene(index, factor) for index in range(options.scenes)]
+        height, width = scenes[0][0].shape[:2]
+        compare(f"shapes of {height} x {width}, tiny", tiny, scenes, options.rounds)
     if options.large:
-        pictures = [noise(index) for index in range(options.large)]
+        scenes = [noise(index) for index in range(options.large)]
         # at least two rounds: the first run pays for allocating memory
         compare(
-            "noise of 480 x 640, random decoder of SAM's size", large(options.device), pictures, max(2, options.rounds)
+            "noise of 480 x 640, random decoder of SAM's size", large(options.device), scenes, max(2, options.rounds)
         )
 
 
-def scene(index: int, factor: int) -> Picture:
+def scene(index: int, factor: int) -> ImageSample:
     """A shapes scene enlarged by ``factor``, and a sample with the masks of all figures."""
     drawing = draw_split("test", index)
     image, *masks = (
@@ -106,7 +106,7 @@ def scene(index: int, factor: int) -> Picture:
     return image, sample(str(index), masks)
 
 
-def noise(index: int) -> Picture:
+def noise(index: int) -> ImageSample:
     rng = np.random.default_rng(index)
     image = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
     return image, sample(str(index), [blob(480, 640, rng) for _ in range(4)])
@@ -148,28 +148,31 @@ def now(segmenter: HfSegmenter) -> float:
     return perf_counter()
 
 
-def compare(name: str, segmenter: HfSegmenter, pictures: Sequence[Picture], rounds: int) -> None:
+def compare(name: str, segmenter: HfSegmenter, scenes: Sequence[ImageSample], rounds: int) -> None:
     ways: dict[str, Segmenter] = {
         "ours": segmenter,
         "segment": Plain(segmenter, segment),
         "predict": Plain(segmenter, predict),
     }
     seconds = dict.fromkeys(ways, 0.0)
-    found: dict[str, list[Target]] = {way: [] for way in ways}
-    for image, about in pictures:
+    targets_by_method: dict[str, list[Target]] = {way: [] for way in ways}
+    for image, about in scenes:
         best = dict.fromkeys(ways, float("inf"))
         for number in range(rounds):
             for way, drawer in ways.items():
                 start = now(segmenter)
                 targets = list(image_targets(image, [about], drawer, SEARCH))
                 best[way] = min(best[way], now(segmenter) - start)
-                found[way] += targets if number == 0 else []
+                targets_by_method[way] += targets if number == 0 else []
         seconds = {way: seconds[way] + best[way] for way in ways}
-    rate = {way: len(pictures) / seconds[way] for way in ways}
-    masks = len(found["ours"])
-    print(f"{name}: {len(pictures)} images, {masks} masks, K = {SEARCH.candidates}", flush=True)
+    rate = {way: len(scenes) / seconds[way] for way in ways}
+    masks = len(targets_by_method["ours"])
+    print(f"{name}: {len(scenes)} images, {masks} masks, K = {SEARCH.candidates}", flush=True)
     for way in ("predict", "segment"):
-        differ = sum(set(a.prompts) != set(b.prompts) for a, b in zip(found["ours"], found[way], strict=True))
+        differ = sum(
+            set(a.prompts) != set(b.prompts)
+            for a, b in zip(targets_by_method["ours"], targets_by_method[way], strict=True)
+        )
         print(
             f"  ours {rate['ours']:.2f} images per second, {way} {rate[way]:.2f}: {rate['ours'] / rate[way]:.1f} times"
             f" as fast; {differ} of {masks} masks differ ({differ / masks:.1%})",

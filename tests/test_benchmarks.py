@@ -61,7 +61,7 @@ def test_as_many_kills_land_as_are_asked_for_or_it_fails(capsys, told, attempts,
 
 def test_a_command_is_killed_or_was_done_before():
     assert is_killed(SLEEP, 0.01)
-    assert not is_killed([sys.executable, "-c", ""], 0.0, begun=lambda: False)
+    assert not is_killed([sys.executable, "-c", ""], 0.0, started=lambda: False)
 
 
 @pytest.mark.parametrize(("lines", "landed"), [(40, 2), (0, 0)], ids=["one that works", "one that only starts"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.real_refcoco import DAMAGES, DIALECT_OF, cut, cut_short, in_prose, nonsense, run, say, swapped
+from benchmarks.real_refcoco import DAMAGES, DIALECT_OF, cut, cut_short, in_prose, make_replies, nonsense, run, swapped
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt, box_iou
 from sam4mllm.language.dialects import DIALECTS
 from sam4mllm.language.templates import format_prompts, parse_prompts
@@ -51,7 +51,7 @@ def test_all_57_sentences_are_predicted_and_scored(real):
 @pytest.mark.parametrize("dataset", DIALECT_OF)
 def test_exactly_the_replies_without_a_place_are_unreadable(real, dataset):
     samples, predictions, scores = real[dataset]
-    intact = say(samples.samples, DIALECTS[DIALECT_OF[dataset]], damaged=False)
+    intact = make_replies(samples.samples, DIALECTS[DIALECT_OF[dataset]], damaged=False)
     lost = []
     for number, prediction in enumerate(predictions):
         damage = DAMAGES[number // 2 % len(DAMAGES)] if number % 2 else None

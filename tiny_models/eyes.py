@@ -22,7 +22,7 @@ from tiny_models.model import PATCH, SIDE
 CELLS = SIDE // PATCH
 COVERED = 0.06  # the least share of a patch that a figure must cover
 SHARP = 3.0  # scale of the similarity between a patch and a word
-NAMES = tuple(("ground", *(f"Ġ{word}" for word in words)) for words in (SHAPES, COLOURS, SIZES))
+NAMES = tuple(("ground", *(f"Ġ{name}" for name in names)) for names in (SHAPES, COLOURS, SIZES))
 PLACES = tuple(f"<p{place:03d}>" for place in range(SIDE + 1))
 NEAR = 2.0  # pixels: standard deviation of the soft labels around an edge
 
@@ -83,14 +83,14 @@ class EncoderHeads(nn.Module):
 
     def loss(
         self,
-        shown: Float[Tensor, "scenes patches width"],
+        patches: Float[Tensor, "scenes patches width"],
         table: Float[Tensor, "words width"],
         labels: Sequence[PatchLabels],
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropies of kinds (mostly the shape), edges, positions and parts, and the L1 loss of the boxes.
 
         Args:
-            shown: the projected patches, as the language model receives them.
+            patches: the projected patches, as the language model receives them.
             table: the language model's token embeddings.
             labels: the labels of each scene.
 
@@ -101,14 +101,14 @@ class EncoderHeads(nn.Module):
         kinds, boxes, parts, figured = (
             torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in PatchLabels.__slots__
         )
-        likeness = functional.rms_norm(shown, shown.shape[-1:])
+        likeness = functional.rms_norm(patches, patches.shape[-1:])
         shapes, colours, sizes = (SHARP * likeness @ table[names].T for names in self.names)
         everywhere = functional.cross_entropy(shapes.flatten(0, 1), kinds[..., 0].flatten())
         named = [
             functional.cross_entropy(logits[figured], kinds[..., index][figured])
             for index, logits in enumerate((shapes, colours, sizes))
         ]
-        placed, pixels = torch.split(self.rest(shown), [4, PATCH**2], dim=-1)
+        placed, pixels = torch.split(self.rest(patches), [4, PATCH**2], dim=-1)
         off = (placed - boxes).abs()[figured].mean()
         part_loss = functional.binary_cross_entropy_with_logits(pixels, parts)
         edges = self._place_loss(self.edges(likeness[figured]), SIDE * boxes[figured], table, NEAR)
@@ -122,14 +122,14 @@ class EncoderHeads(nn.Module):
     def _place_loss(
         self,
         vectors: Float[Tensor, "*n vectors"],
-        true: Float[Tensor, "*n places"],
+        targets: Float[Tensor, "*n places"],
         table: Float[Tensor, "words width"],
         deviation: float,
     ) -> Tensor:
         """Cross-entropy of places, predicted as similarities to the place tokens, against true ones in pixels."""
-        queries = vectors.reshape(true.numel(), -1)
+        queries = vectors.reshape(targets.numel(), -1)
         logits = SHARP * functional.rms_norm(queries, queries.shape[-1:]) @ table[self.places].T
-        return functional.cross_entropy(logits, near(true.flatten(), deviation))
+        return functional.cross_entropy(logits, near(targets.flatten(), deviation))
 
 
 def near(places: Float[Tensor, "n"], deviation: float) -> Float[Tensor, "n places"]:

@@ -27,7 +27,7 @@ def ask_there(phrase: str) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionCounts:
     """The numbers of questions per scene, besides one about the boxes of each expression.
 
     Attributes:
@@ -45,7 +45,9 @@ class Asked:
     longer: float = 0.1
 
 
-def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.random.Generator) -> list[list[Turn]]:
+def boxes_lessons(
+    drawing: Drawing, asked: QuestionCounts, dialect: Dialect, rng: np.random.Generator
+) -> list[list[Turn]]:
     """Short conversations: boxes of a scene's expressions, figures at places, and yes/no questions.
 
     No question is about a point of an expression's target, and no reply contains a point.

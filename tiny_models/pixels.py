@@ -36,7 +36,7 @@ class PixelLabels:
 
 
 def grain(drawing: Drawing, patch: int) -> PixelLabels:
-    """The labels of a scene, whose sides are multiples of ``patch``."""
+    """The labels of a scene with sides that are multiples of ``patch``."""
     side = drawing.image.shape[0]
     owners = np.zeros((side, side), dtype=np.int64)
     for number, figure in enumerate(drawing.figures):

@@ -16,7 +16,7 @@ from sam4mllm.synthetic import COLOURS
 FIRST, MASKS = 2, 3  # order of tokens: IoU, single mask, three masks, prompt
 
 
-class Reading(nn.Module):
+class DecoderHeads(nn.Module):
     """Heads on the output of the decoder's transformer; they are not saved with the model.
 
     Args:
@@ -39,14 +39,14 @@ class Reading(nn.Module):
     def loss(
         self,
         points: Int64[Tensor, "scenes prompts points"] | None,
-        meant: Int64[Tensor, "scenes prompts"],
+        target_colours: Int64[Tensor, "scenes prompts"],
         masks: Float[Tensor, "scenes prompts h w"],
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropies of colours + 5 x masks for the decoder's last run, whose prompts must be unambiguous.
+        """Cross-entropies of colours + 5 x masks for the decoder's last run; its prompts must be unambiguous.
 
         Args:
             points: the colour at each point, starting at 1, 0 for the background; None without points.
-            meant: the colour of each prompt's target.
+            target_colours: the colour of each prompt's target.
             masks: the masks of the targets.
 
         Returns:
@@ -55,7 +55,7 @@ class Reading(nn.Module):
         assert self._seen is not None  # the decoder has run
         tokens, image = self._seen
         named = self.mask(tokens[:, FIRST : FIRST + MASKS]).mT
-        target = meant.flatten()[:, None].expand(-1, MASKS)
+        target = target_colours.flatten()[:, None].expand(-1, MASKS)
         value = functional.cross_entropy(named, target)
         figures = {"meant": (named.argmax(1) == target).float().mean().item()}
         if points is not None:

@@ -35,7 +35,7 @@ from tiny_models.command import command
 from tiny_models.loop import Loop, about
 from tiny_models.loop import train as optimize
 from tiny_models.pixels import Pixels, coloured
-from tiny_models.reading import Reading
+from tiny_models.reading import DecoderHeads
 
 log = logging.getLogger(__name__)
 SIDE, PATCH, WIDTH, DEPTH = 112, 7, 96, 4
@@ -151,8 +151,8 @@ def loss(
     crossed = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-1, -2))
     likely = logits.sigmoid()
     dice = 1 - (2 * (likely * truth).sum((-1, -2)) + 1) / (likely.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
-    predicted, true = logits > 0, truth > 0.5
-    ious = (predicted & true).sum((-1, -2)) / (predicted | true).sum((-1, -2)).clamp(min=1)
+    predicted, target = logits > 0, truth > 0.5
+    ious = (predicted & target).sum((-1, -2)) / (predicted | target).sum((-1, -2)).clamp(min=1)
     losses = 5 * crossed + dice
     return (losses if certain else losses.amin(-1)).mean() + functional.mse_loss(scores, ious)
 
@@ -168,7 +168,7 @@ class Batch:
         masks: the target masks at image size.
         truth: the target masks at the decoder's size.
         points: the colours at the points, starting at 1, 0 for the background; None without points.
-        meant: the colours of the target figures.
+        target_colours: the colours of the target figures.
         certain: whether the prompts are unambiguous: two or more points, or points without a box.
     """
 
@@ -177,7 +177,7 @@ class Batch:
     prompts: dict[str, Tensor]
     masks: Float[Tensor, "scenes prompts h w"]
     points: Int64[Tensor, "scenes prompts points"] | None
-    meant: Int64[Tensor, "scenes prompts"]
+    target_colours: Int64[Tensor, "scenes prompts"]
     truth: Float[Tensor, "scenes prompts rows columns"]
     certain: bool
 
@@ -211,14 +211,14 @@ def batch(recipe: SamTraining, step: int) -> Batch:
         [[plane[int(p.y), int(p.x)] for p in prompt.points] for prompt, _ in rows]
         for rows, plane in zip(chosen, colours, strict=True)
     ]
-    meant = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
+    target_colours = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
     return Batch(
         drawings,
         _pixels(drawings),
         prompts,
         masks,
         torch.tensor(np.array(point_colours)) if count else None,
-        torch.tensor(np.array(meant)),
+        torch.tensor(np.array(target_colours)),
         truth,
         count > 1 or not boxed,
     )
@@ -256,7 +256,7 @@ def train(recipe: SamTraining) -> Path:
         )
     torch.manual_seed(recipe.seed)
     pixels = Pixels(model.config.vision_config.output_channels, PATCH)
-    reading = Reading(model.mask_decoder, model.config.mask_decoder_config.hidden_size, PATCH)
+    reading = DecoderHeads(model.mask_decoder, model.config.mask_decoder_config.hidden_size, PATCH)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         chosen = batch(recipe, step)
@@ -271,7 +271,7 @@ def train(recipe: SamTraining) -> Path:
         value = value + recipe.grain * seen
         if not chosen.certain:
             return value, figures
-        read, more = reading.loss(chosen.points, chosen.meant, chosen.masks)
+        read, more = reading.loss(chosen.points, chosen.target_colours, chosen.masks)
         return value + recipe.reading * read, figures | more
 
     def saved(step: int) -> None:

@@ -1,7 +1,7 @@
-"""The command line. It holds no logic: one command per file, which imports what it needs when it runs.
+"""The command line: one command per file, without logic. A command imports its dependencies when it runs.
 
-`options` and `terminal` hold what commands share. A `UserError` is one line on standard error and exit code 2, as is a
-wrong option; an interrupt is exit code 130.
+`options` and `terminal` have shared code. A `UserError` gives one line on standard error and exit code 2, as does a
+wrong option; an interrupt gives exit code 130.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ app.add_typer(data, name="data")
 app.add_typer(evaluation, name="eval")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The console entry.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
 
     Args:
-        words: in place of those of the command line.
+        arguments: used instead of those of the process.
     """
     with told():
-        app(words, prog_name="sam4mllm")
+        app(arguments, prog_name="sam4mllm")

@@ -1,4 +1,4 @@
-"""`python -m sam4mllm.cli`."""
+"""Runs `sam4mllm` as `python -m sam4mllm.cli`."""
 
 from sam4mllm.cli import main
 

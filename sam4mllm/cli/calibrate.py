@@ -1,4 +1,4 @@
-"""`sam4mllm calibrate`: a validation split in, PQPP's options into an adapter's card."""
+"""`sam4mllm calibrate`: chooses PQPP's options on a validation split and writes them to the adapter's card."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def calibrate(
         ),
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", help="Rules of the metric: lavt, rela or lisa, as of score.")
+        str, typer.Option("--profile", help="Rules of the metric: lavt for RES, rela for GRES, lisa for ReasonSeg.")
     ] = "lavt",
     metric: Annotated[str, typer.Option("--metric", help="Metric to maximise.")] = "cIoU",
     draws: Draws = 2000,

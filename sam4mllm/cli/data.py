@@ -1,4 +1,4 @@
-"""`sam4mllm data`: raw annotations in, samples out; one command per data set, and `download` and `preview`."""
+"""`sam4mllm data`: converts raw annotations to samples; one command per data set, and `download` and `preview`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Partial = Annotated[bool, typer.Option("--partial", help="Accept counts that dif
 KeepLeaks = Annotated[
     bool, typer.Option("--keep-leaks", help="Keep training images that are also in a validation or test split.")
 ]
-Download = Annotated[bool, typer.Option("--download", help="Download missing files that have an address first.")]
+Download = Annotated[bool, typer.Option("--download", help="First download missing files that have a known URL.")]
 SplitBy = Annotated[
     str | None,
     typer.Option(
@@ -33,7 +33,7 @@ SplitBy = Annotated[
         show_default=False,
     ),
 ]
-Split = Annotated[str, typer.Option("--split", help="Split of the images whose location does not name one.")]
+Split = Annotated[str, typer.Option("--split", help="Split of images that are not in a folder named after a split.")]
 
 data = typer.Typer(no_args_is_help=True, help="Convert data sets to samples.", subcommand_metavar="NAME [ARGS]...")
 
@@ -46,7 +46,7 @@ def convert_found(
     keep_leaks: KeepLeaks = False,
     download: Download = False,
 ) -> None:
-    """List what is in --root and what is missing, and convert every data set that is there."""
+    """List the files in --root and the missing ones, and convert every complete data set."""
     from sam4mllm.data_prep.every import convert_all
 
     errors = convert_all(root, out, typer.echo, byte_progress if download else None, partial, keep_leaks)
@@ -132,7 +132,7 @@ def coco(
 ) -> None:
     """Your own data as COCO instances JSON: each object's phrase, or its category's name.
 
-    --root has instances.json, or instances_SPLIT.json, and a folder images; or a folder coco that has them.
+    --root contains instances.json or instances_SPLIT.json, and a folder images; all may be in a folder coco.
     """
     _convert("coco", root, out, False, keep_leaks, False, split=split, images=images)
 
@@ -141,7 +141,7 @@ def coco(
 def labelme(root: Root = DOWNLOADS, out: Out = None, split: Split = "train", keep_leaks: KeepLeaks = False) -> None:
     """Your own data as LabelMe JSON files: each label is a phrase.
 
-    --root has the JSON files, or a folder labelme that has them; folders train, val and test are splits.
+    --root contains the JSON files, also in a folder labelme; folders train, val and test are splits.
     """
     _convert("labelme", root, out, False, keep_leaks, False, split=split)
 
@@ -152,7 +152,7 @@ def download_files(
     root: Root = DOWNLOADS,
     yes: Annotated[bool, typer.Option("--yes", help="Download; without it, list what would be downloaded.")] = False,
 ) -> None:
-    """Download the raw files of a data set: resumed, checked against checksums, unpacked."""
+    """Download the raw files of a data set, check and unpack them; an interrupted download resumes."""
     from sam4mllm.data_prep import download
     from sam4mllm.data_prep.sources import find_source
     from sam4mllm.errors import UserError
@@ -167,9 +167,9 @@ def download_files(
 @data.command("preview")
 def preview(
     split: Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)],
-    targets: Annotated[Path | None, typer.Option("--targets", help="Folder of their targets.")] = None,
+    targets: Annotated[Path | None, typer.Option("--targets", help="Folder of the samples' targets.")] = None,
     segmenter: Annotated[
-        str, typer.Option("--segmenter", help="Segmenter that redraws the masks of the targets: as of `targets`.")
+        str, typer.Option("--segmenter", help="Segmenter that redraws masks from the targets, named as for `targets`.")
     ] = "",
     out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("sheet.html"),
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of cards.")] = 60,

@@ -1,4 +1,4 @@
-"""`sam4mllm demo`: the whole method on the models that ship with the package."""
+"""`sam4mllm demo`: runs the complete method on the embedded models."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ RECIPE = "tiny/demo"
 
 
 def demo(
-    words: Annotated[
+    recipe: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[RECIPE] [KEY=VALUE]...",
-            help="Recipe, tiny/demo by default, and values that differ from it: test_scenes=230 out=out/demo-230.",
+            help="Recipe, then values that override it: test_scenes=230 out=out/demo-230. Default: tiny/demo.",
         ),
     ] = None,
 ) -> None:
-    """Run the whole method in minutes on a CPU: scenes, targets, LoRA, predictions, tables and a picture."""
+    """Run the complete method in minutes on a CPU: scenes, targets, LoRA, predictions, tables and a contact sheet."""
     import logging
 
     from sam4mllm.demo.recipe import Demo
@@ -26,8 +26,8 @@ def demo(
     from sam4mllm.runtime.recipes import recipe_file
     from sam4mllm.runtime.settings import load
 
-    name, *overrides = words if words and "=" not in words[0] else [RECIPE, *(words or [])]
+    name, *overrides = recipe if recipe and "=" not in recipe[0] else [RECIPE, *(recipe or [])]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = load(recipe_file(name), Demo, overrides)
-    typer.echo(run(recipe), nl=False)
-    typer.echo(f"tables: {recipe.out}/table.md, picture: {recipe.out}/sheet.png", err=True)
+    config = load(recipe_file(name), Demo, overrides)
+    typer.echo(run(config), nl=False)
+    typer.echo(f"tables: {config.out}/table.md, contact sheet: {config.out}/sheet.png", err=True)

@@ -1,4 +1,4 @@
-"""`sam4mllm diagnose`: predictions in, the stage that lost their IoU out."""
+"""`sam4mllm diagnose`: attributes the lost IoU of predictions to stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def diagnose(
     predictions: Predictions,
     profile: Profile,
     out: Annotated[
-        Path, typer.Option("--out", help="JSON Lines file for the lost IoU of each sample.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option("--out", help="JSON Lines file to write: the lost IoU of each sample.", rich_help_panel=OUTPUT),
     ],
     segmenter: SegmenterOptions,
     by: By = None,
@@ -39,7 +40,7 @@ def diagnose(
 ) -> None:
     """Attribute lost IoU to stages, by replacing one part of a prediction after another with the ground truth.
 
-    The masks are redrawn by the segmenter that predicted; name it only if it was not noted.
+    The segmenter that predicted redraws the masks; --segmenter is needed only if it was not recorded.
     """
     from sam4mllm.data.samples import read_samples
     from sam4mllm.evaluation.diagnose import diagnose_set

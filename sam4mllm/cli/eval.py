@@ -1,4 +1,4 @@
-"""`sam4mllm eval`: the tables of a benchmark, one command per protocol, and the synthetic benchmark."""
+"""`sam4mllm eval`: prints the tables of a benchmark; one command per protocol, and the synthetic benchmark."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from sam4mllm.protocols.reasonseg import REASONSEG
 from sam4mllm.protocols.res import RES
 from sam4mllm.protocols.ways import WAYS
 
-evaluation = typer.Typer(no_args_is_help=True, help="Print the tables of a benchmark, beside published numbers.")
+evaluation = typer.Typer(no_args_is_help=True, help="Print the tables of a benchmark with published scores.")
 
 
 def _add_protocol_command(protocol: Protocol) -> None:
     @with_options
     def command(
         samples: Annotated[
-            Path, typer.Option("--samples", help="Folder that holds NAME/SPLIT, as `sam4mllm data` writes them.")
+            Path, typer.Option("--samples", help="Folder with NAME/SPLIT, as `sam4mllm data` writes them.")
         ],
-        predictions: Annotated[Path, typer.Option("--predictions", help="Folder that holds NAME/SPLIT.jsonl.")],
+        predictions: Annotated[Path, typer.Option("--predictions", help="Folder with NAME/SPLIT.jsonl.")],
         model: ModelOptions,
         prompting: PromptingOptions,
         segmenter: SegmenterOptions,
@@ -66,7 +66,7 @@ def _add_protocol_command(protocol: Protocol) -> None:
         from sam4mllm.runtime.parallel import make_executor
 
         format_named(form)
-        # predictions made here have their settings beside them, which name the segmenter
+        # with --predict, the settings file of the predictions names the segmenter
         redraw_options = replace(segmenter, segmenter="") if predict else segmenter
         redraw = pipeline_config(ModelOptions(), None, redraw_options, HardwareOptions(device=hardware.device))
         if predict:
@@ -79,7 +79,7 @@ def _add_protocol_command(protocol: Protocol) -> None:
         typer.echo(protocol_table(protocol, samples, predictions, form, name, bootstrap), nl=False)
         if diagnose:
             for text in diagnosed(protocol, samples, predictions, redraw, bootstrap):
-                typer.echo(f"\n{text}", nl=False, err=form != "markdown")  # a program reads the other formats
+                typer.echo(f"\n{text}", nl=False, err=form != "markdown")  # other formats are for programs
 
     evaluation.command(protocol.name, help=protocol.title)(command)
 
@@ -93,12 +93,12 @@ def _refuse_model_options(
     retry_failed: bool,
     diagnose: bool,
 ) -> None:
-    """Refuse options that nothing uses without --predict; --diagnose uses the segmenter and the device."""
+    """Refuse options that have no effect without --predict; --diagnose uses the segmenter and the device."""
     device = hardware.device if diagnose else None
     used = segmenter if diagnose else SegmenterOptions()
     idle = (ModelOptions(), PromptingOptions(), used, HardwareOptions(device=device), WorkerOptions(), False)
     if (model, prompting, segmenter, hardware, workers, retry_failed) != idle:
-        raise UserError("options of models need --predict: without it, existing predictions are scored")
+        raise UserError("options of models need --predict: add it, or remove them to score existing predictions")
 
 
 for _protocol in (RES, GRES, REASONSEG):
@@ -110,10 +110,12 @@ def synthetic(
     out: Annotated[Path, typer.Option("--out", help="Folder for scenes, predictions and tables.")],
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Number of test scenes.")] = 230,
     way: Annotated[
-        list[str] | None, typer.Option("--way", help=f"Ways to compare: {', '.join(WAYS)}. Repeatable. Default: all.")
+        list[str] | None,
+        typer.Option("--way", help=f"Methods to compare: {', '.join(WAYS)}. Repeatable. Default: all."),
     ] = None,
     ambiguous: Annotated[
-        bool, typer.Option("--ambiguous", help="Only expressions whose target shares its box with another object.")
+        bool,
+        typer.Option("--ambiguous", help="Use only expressions with a target that shares its box with another object."),
     ] = False,
     draws: Draws = 2000,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`sam4mllm finetune`: a recipe in, an adapter or a plan out."""
+"""`sam4mllm finetune`: trains an adapter by a recipe, or prints the plan of the training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def finetune(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Values that differ from the recipe; dots reach inside: training.max_steps=500.",
+            help="Values that override the recipe's; dots reach nested keys: training.max_steps=500.",
         ),
     ] = None,
     resume: Annotated[
@@ -31,15 +31,15 @@ def finetune(
     ] = False,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Print rows, tokens and memory of the training; read no weights, write nothing."),
+        typer.Option("--plan", help="Print rows, tokens and memory of the training, without weights; write nothing."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Fine-tune an MLLM with a LoRA by TRL; a stopped run is resumed."""
+    """Fine-tune an MLLM with a LoRA by TRL. An interrupted run resumes."""
     if as_json and not plan:
         raise UserError("--json prints a plan: add --plan")
     if plan and resume:
-        raise UserError("--plan trains nothing, so there is nothing to --resume: remove one of them")
+        raise UserError("--plan and --resume exclude each other: remove one of them")
     from sam4mllm.runtime.recipes import recipe_file
     from sam4mllm.runtime.settings import load
     from sam4mllm.training.config.finetune import FinetuneConfig

@@ -1,4 +1,4 @@
-"""`sam4mllm infer`: images and phrases in; overlays, masks and records out."""
+"""`sam4mllm infer`: segments phrases in images; writes overlays, masks and records."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def infer(
     with standard_output_kept() as print_line:
         request = requested(images or [], phrase or [], pairs, box or [], click or [])
         records = predict_records(config, request, out, hardware.batch_size)
-        with progress(len(request.pairs), "answered") as advance:
+        with progress(len(request.pairs), "predicted") as advance:
             for record in records:
                 advance()
                 if as_json:

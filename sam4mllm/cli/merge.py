@@ -1,4 +1,4 @@
-"""`sam4mllm merge`: an adapter in, a standalone model out."""
+"""`sam4mllm merge`: merges an adapter into a standalone model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sam4mllm.cli.options import HARDWARE, MODEL, OUTPUT
 
 
 def merge(
-    adapter: Annotated[Path, typer.Argument(help="Folder of an adapter.", show_default=False)],
+    adapter: Annotated[Path, typer.Argument(help="Folder of the adapter.", show_default=False)],
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the merged model; must not exist.", rich_help_panel=OUTPUT)
     ],
     mllm: Annotated[
-        str, typer.Option("--mllm", help="Base model, if not the one of the adapter's card.", rich_help_panel=MODEL)
+        str, typer.Option("--mllm", help="Base model. Default: the one in the adapter's card.", rich_help_panel=MODEL)
     ] = "",
     dtype: Annotated[
         str,
         typer.Option(
             "--dtype",
-            help="Dtype of the weights, as torch names it; auto: as in the checkpoint.",
+            help="Dtype of the weights, as torch names it; auto: the checkpoint's dtype.",
             rich_help_panel=HARDWARE,
         ),
     ] = "auto",

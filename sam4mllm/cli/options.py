@@ -1,4 +1,4 @@
-"""The options that several commands share: declared once, in help panels, and added to a command by `with_options`."""
+"""Options that several commands share, declared once, in help panels. `with_options` adds them to a command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Profile = Annotated[
     str,
     typer.Option(
         "--profile",
-        help="Rules of the metrics: lavt for RES, rela for GRES, lisa for ReasonSeg; gsva and bool-ignore to compare.",
+        help="Rules of the metrics: lavt (RES), rela (GRES), lisa (ReasonSeg); gsva or bool-ignore (other papers).",
         show_default=False,
     ),
 ]
@@ -56,7 +56,7 @@ class ModelOptions:
     adapter: Annotated[str | None, _option("--adapter", "Folder of a LoRA adapter trained for the MLLM.", MODEL)] = None
     dialect: Annotated[
         str | None,
-        _option("--dialect", "How the MLLM writes boxes and points. Default: from its configuration.", MODEL),
+        _option("--dialect", "Notation of the MLLM for boxes and points. Default: from its configuration.", MODEL),
     ] = None
     attention: Annotated[
         str | None, _option("--attention", "Attention implementation of the MLLM, as transformers names it.", MODEL)
@@ -68,7 +68,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class PromptingOptions:
-    """The prompting strategy; None keeps the strategy's own default."""
+    """The prompting strategy and its options; None is the strategy's default."""
 
     prompter: Annotated[
         str,
@@ -133,32 +133,35 @@ class SegmenterOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """Where models run."""
+    """The device and dtype of models."""
 
     device: Annotated[
         str | None,
         _option(
-            "--device", "Device, as torch names it; with --workers several: cuda:0,cuda:1. Default: the best.", HARDWARE
+            "--device", "Device, as torch names it; several for --workers: cuda:0,cuda:1. Default: the best.", HARDWARE
         ),
     ] = None
     dtype: Annotated[
-        str, _option("--dtype", "Dtype of the weights, as torch names it; auto: as in the checkpoint.", HARDWARE)
+        str, _option("--dtype", "Dtype of the weights, as torch names it; auto: the checkpoint's dtype.", HARDWARE)
     ] = "auto"
 
 
 @dataclass(frozen=True)
 class HardwareOptions(DeviceOptions):
-    """Where an MLLM and a segmenter run, and how many expressions at once."""
+    """The devices of an MLLM and a segmenter, and the batch size."""
 
     device_map: Annotated[
-        str | None, _option("--device-map", "Spread the MLLM over devices, instead of --device.", HARDWARE)
+        str | None,
+        _option(
+            "--device-map", "Device map of the MLLM, as transformers names it (auto); replaces --device.", HARDWARE
+        ),
     ] = None
     batch_size: Annotated[int, _option("--batch-size", "Expressions per batch.", HARDWARE, min=1)] = 4
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """In how many processes."""
+    """The number of processes, and a Ray cluster for them."""
 
     workers: Annotated[int, _option("--workers", "Processes, each with its own models.", HARDWARE, min=1)] = 1
     ray: Annotated[
@@ -167,10 +170,10 @@ class WorkerOptions:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters of an options class are replaced by the fields of that class.
+    """Turn each parameter with an options class into the options of that class.
 
-    The command is written with one parameter per group, for example ``model: ModelOptions``; on the command line each
-    field is an option, in the order of the groups.
+    The command has one parameter per class, for example ``model: ModelOptions``; on the command line each of its
+    fields is an option, in the order of the parameters.
     """
     parameters = inspect.signature(command).parameters
     hints = get_type_hints(command, include_extras=True)
@@ -199,7 +202,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         ]
     wrapper.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
-    del wrapper.__wrapped__  # typer reads its type hints in place of these
+    del wrapper.__wrapped__  # typer would read the type hints of the wrapped function
     return wrapper
 
 
@@ -209,7 +212,7 @@ def pipeline_config(
     segmenter: SegmenterOptions | None = None,
     hardware: HardwareOptions | None = None,
 ) -> PipelineConfig:
-    """The pipeline that options describe; a group that is left out keeps its defaults."""
+    """The configuration of a pipeline from options; a missing group has its defaults."""
     from sam4mllm.config import PipelineConfig
 
     prompter = {name: value for name, value in asdict(prompting or PromptingOptions()).items() if value is not None}

@@ -1,4 +1,4 @@
-"""`sam4mllm predict`: samples in, predictions out."""
+"""`sam4mllm predict`: predicts a mask for each sample."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def predict(
     shard: Annotated[
         str | None,
         typer.Option(
-            "--shard", help="Predict only share NUMBER/COUNT; a run without it joins all.", rich_help_panel=OUTPUT
+            "--shard",
+            help="Share to predict, NUMBER/COUNT; a run without --shard joins all shares.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     retry_failed: Annotated[

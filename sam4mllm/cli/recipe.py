@@ -1,4 +1,4 @@
-"""`sam4mllm recipe`: the recipes that ship with the package."""
+"""`sam4mllm recipe`: lists or prints the recipes that ship with the package."""
 
 from __future__ import annotations
 

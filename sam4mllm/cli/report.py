@@ -1,4 +1,4 @@
-"""`sam4mllm report`: predictions in, an HTML page out."""
+"""`sam4mllm report`: writes an HTML page about predictions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def report(
     profile: Profile,
     out: Annotated[Path, typer.Option("--out", help="HTML file to write.", rich_help_panel=OUTPUT)],
     diagnosis: Annotated[
-        Path | None, typer.Option("--diagnosis", help="What `diagnose` wrote for these predictions.")
+        Path | None, typer.Option("--diagnosis", help="Diagnosis of these predictions, written by `diagnose`.")
     ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", help="Other predictions of the same samples, shown side by side.")
     ] = None,
     against_diagnosis: Annotated[
-        Path | None, typer.Option("--against-diagnosis", help="What `diagnose` wrote for the other predictions.")
+        Path | None, typer.Option("--against-diagnosis", help="Diagnosis of the other predictions.")
     ] = None,
     by: By = None,
     images: Images = None,

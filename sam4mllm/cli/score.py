@@ -1,4 +1,4 @@
-"""`sam4mllm score`: predictions in, metrics out."""
+"""`sam4mllm score`: computes the metrics of predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def score(
     by: By = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", help="Other predictions of the same samples: print the paired difference."),
+        typer.Option("--against", help="Other predictions of the same samples; adds the paired difference."),
     ] = None,
     draws: Draws = 2000,
     seed: BootstrapSeed = 0,

@@ -1,4 +1,4 @@
-"""`sam4mllm targets`: samples in, the prompts that redraw their masks best out."""
+"""`sam4mllm targets`: searches the prompts that redraw each mask best."""
 
 from __future__ import annotations
 
@@ -42,28 +42,35 @@ def targets(
     ] = 3,
     jitter: Annotated[
         float,
-        typer.Option("--jitter", help="How far box edges may move, as a share of the box.", rich_help_panel=SEARCH),
+        typer.Option("--jitter", help="Largest shift of box edges, as a share of the box.", rich_help_panel=SEARCH),
     ] = 0.0,
-    keep: Annotated[int, typer.Option("--keep", help="Prompts to keep per mask, at most.", rich_help_panel=SEARCH)] = 4,
-    least: Annotated[
-        float, typer.Option("--least", help="Drop prompts whose IoU is lower.", rich_help_panel=SEARCH)
-    ] = 0.5,
+    keep: Annotated[
+        int, typer.Option("--keep", help="Maximum number of prompts to keep per mask.", rich_help_panel=SEARCH)
+    ] = 4,
+    least: Annotated[float, typer.Option("--least", help="Minimum IoU of kept prompts.", rich_help_panel=SEARCH)] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=SEARCH)] = 0,
     fewer: Annotated[
         int,
-        typer.Option("--fewer", help="How many points of each label a prompt may lack.", rich_help_panel=SEARCH),
+        typer.Option(
+            "--fewer", help="Maximum number of points that a prompt may lack, for each label.", rich_help_panel=SEARCH
+        ),
     ] = 0,
     deep: Annotated[
-        float, typer.Option("--deep", help="Prefer points far from edges; 0: no preference.", rich_help_panel=SEARCH)
+        float,
+        typer.Option(
+            "--deep", help="Strength of the preference for points far from edges; 0: none.", rich_help_panel=SEARCH
+        ),
     ] = 0.0,
     lattice: Annotated[
         int,
         typer.Option(
-            "--lattice", help="Place points at the centres of N x N cells of the box.", rich_help_panel=SEARCH
+            "--lattice",
+            help="Place points at the centres of N x N cells of the box; 0: anywhere.",
+            rich_help_panel=SEARCH,
         ),
     ] = 0,
 ) -> None:
-    """Find the prompts that redraw each mask best: what PPG is trained on."""
+    """Find the prompts that redraw each mask best, to train PPG on."""
     from sam4mllm.config import PipelineConfig
     from sam4mllm.data.samples import read_samples
     from sam4mllm.runtime.files import check_folder

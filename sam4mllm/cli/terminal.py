@@ -1,4 +1,4 @@
-"""What a command shows while it works, and what it prints for another program to read."""
+"""Prints plans as tables, and keeps standard output free for machine-readable lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""What every stage needs and no stage owns: files, locks, processes, settings, names, progress.
-
-Knows nothing of masks.
-"""
+"""Infrastructure that every stage uses: files, locks, processes, settings, names, progress. Independent of masks."""

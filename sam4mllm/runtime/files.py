@@ -1,10 +1,10 @@
-"""Files that are whole or not there: written under another name in the same folder, then renamed over the old one; and
-folders that one run at a time writes into.
+"""Atomic file writes, checks that a path is writable, and locks for output folders.
 
-Knows nothing of what is written. Files that grow line by line are not its business (see `sam4mllm.prediction.record`).
+A file is written under a temporary name in the same folder and then renamed, so that a killed run leaves either the old
+file or the complete new one. For files that grow line by line see `sam4mllm.prediction.record`.
 
     >>> with atomic_path(Path("out/mask.png")) as temporary:
-    ...     picture.save(temporary, format="PNG")
+    ...     image.save(temporary, format="PNG")
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LOCK = ".sam4mllm.lock"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes ``path`` when the block ends well, and is removed when it does not.
+    """A temporary path to write to; it is renamed to ``path`` after the block, or removed if the block raises.
 
-    The folder is made if need be. The temporary name keeps the suffix, for writers that choose the format by it.
+    A missing folder is created. The temporary name keeps the suffix, for writers that choose the format by it.
 
     Raises:
-        UserError: where the system refuses: a full disk, an unwritable folder, a folder of that name.
+        UserError: if the file cannot be written: a full disk, an unwritable folder, a folder of that name.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     with one_line(path):
@@ -43,91 +43,91 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Make ``path`` hold exactly ``data``, or leave it as it was.
+    """Write ``data`` to ``path`` atomically.
 
     Raises:
-        UserError: as `atomic_path` does.
+        UserError: as in `atomic_path`.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Make ``path`` hold ``text`` as UTF-8 with plain line ends, or leave it as it was.
+    """Write ``text`` to ``path`` atomically, as UTF-8 with unchanged line ends.
 
     Raises:
-        UserError: as `atomic_path` does.
+        UserError: as in `atomic_path`.
     """
     write_bytes(path, text.encode())
 
 
 def check_folder(folder: Path) -> None:
-    """Make sure that files can be written into a folder, which need not be there yet; leaves nothing behind.
+    """Check that files can be written into a folder, which need not exist yet. Creates nothing.
 
     Raises:
-        UserError: where they cannot.
+        UserError: if they cannot.
     """
     try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=there):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from error
 
 
 def check_file(file: Path, read: Sequence[Path] = ()) -> None:
-    """Make sure that a file can be written, which need not be there yet; leaves nothing behind.
+    """Check that a file can be written, which need not exist yet. Creates nothing.
 
     Args:
-        file: to be written.
-        read: what it is made of, and may not replace, nor stand where that would be looked for.
+        file: the output file.
+        read: the input files, existing or optional, which the output must not replace.
 
     Raises:
-        UserError: where it cannot.
+        UserError: if it cannot be written.
     """
-    if any(_same(file, one) for one in read):
-        raise UserError(f"cannot write {file}: it is what is read; give another file")
+    if any(_is_same_file(file, source) for source in read):
+        raise UserError(f"cannot write {file}: it is an input file; choose another output file")
     if file.exists() and not file.is_file():
         raise UserError(f"cannot write {file}: it is a folder or a device, not a file")
     if file.exists() and not os.access(file, os.W_OK):
-        raise UserError(f"cannot write {file}: it may not be written")
+        raise UserError(f"cannot write {file}: permission denied")
     check_folder(file.parent)
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, be it there or not."""
-    if os.path.realpath(one) == os.path.realpath(other):
+def _is_same_file(first: Path, second: Path) -> bool:
+    """Whether two paths name the same file, which need not exist."""
+    if os.path.realpath(first) == os.path.realpath(second):
         return True
-    return one.exists() and other.exists() and one.samefile(other)
+    return first.exists() and second.exists() and first.samefile(second)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """The block with a folder to itself among those that ask so; it is made if need be, and not left behind empty.
+    """Lock a folder for the block. A missing folder is created, and removed afterwards if it is empty.
 
-    The system takes the lock from a run that was killed.
+    The operating system releases the lock of a killed run.
 
     Raises:
-        UserError: where another run has it, or where it cannot be had.
+        UserError: if another run holds the lock, or the folder cannot be written.
     """
     new = not folder.exists()
     with one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(folder / LOCK, f"another run is writing {folder}: wait for it, or give another folder")
+    lock = take_lock(folder / LOCK, f"another run is writing {folder}: wait for it, or choose another folder")
     try:
         yield
     finally:
         release_lock(lock)
         if new and folder.exists() and not any(folder.iterdir()):
-            with suppress(OSError):  # another run may be putting its lock there
+            with suppress(OSError):  # another run may be creating its lock in it
                 folder.rmdir()
 
 
 def take_lock(path: Path, refusal: str) -> BaseFileLock:
-    """A lock file, held by this process until `release_lock` or its end.
+    """Lock a file until `release_lock` or the end of this process.
 
     Raises:
-        UserError: ``refusal``, where another run holds it; where the file cannot be made.
+        UserError: ``refusal`` if another run holds the lock; also if the file cannot be created.
     """
     lock = FileLock(path)
     with one_line(path):
@@ -139,18 +139,18 @@ def take_lock(path: Path, refusal: str) -> BaseFileLock:
 
 
 def release_lock(lock: BaseFileLock) -> None:
-    """Let another run take the lock, and remove its file.
+    """Release a lock and remove its file.
 
-    The file goes first: a run that opened it meanwhile sees that it is gone, and does not take it for the lock.
+    The file is removed first, so that a run that has just opened it notices this and creates a new one.
     """
-    with suppress(OSError):  # Windows removes no open file; there the release does
+    with suppress(OSError):  # Windows cannot remove an open file; there the release removes it
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
 
 
 @contextmanager
 def one_line(path: Path) -> Iterator[None]:
-    """Turns what the system says against writing ``path`` into a one-line `UserError`.
+    """Turn an OSError of the block into a one-line `UserError` about writing ``path``.
 
     Raises:
         UserError: for any OSError of the block.
@@ -162,6 +162,6 @@ def one_line(path: Path) -> Iterator[None]:
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file to the disk before it is renamed: else a power cut can leave an empty file under the new name."""
-    with path.open("r+b") as file:  # Windows syncs no file that is open for reading only
+    """Flush a file to the disk; without this, a power cut after a rename can leave an empty file."""
+    with path.open("r+b") as file:  # Windows cannot sync a file that is open for reading only
         os.fsync(file.fileno())

@@ -89,7 +89,7 @@ class ProcessPool:
     Attributes:
         count: number of workers, at least 1 and at least the number of devices. No more are started than there are
             parts.
-        devices: dealt out to the workers in turn, starting again when all are used.
+        devices: assigned to the workers in turn, starting again when all are used.
 
     Raises:
         UserError: if there are more devices than workers.
@@ -143,7 +143,7 @@ class ProcessPool:
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """Runs the parts on a Ray cluster, whose machines need this package, and the images under the same paths.
+    """Runs the parts on a Ray cluster. Its machines need this package, and the images under the same paths.
 
     Ray assigns the GPUs: each worker reserves one if the device is ``cuda``.
 
@@ -192,7 +192,7 @@ def make_executor(workers: int = 1, device: str | None = None, ray: str | None =
     if ray is None:
         return InProcess(device) if workers == 1 and len(devices) == 1 else ProcessPool(workers, devices)
     if len(devices) > 1:
-        raise UserError("Ray deals its GPUs out itself: give --device cuda, and as many workers as there are GPUs")
+        raise UserError("Ray assigns its GPUs itself: pass --device cuda, and as many --workers as GPUs")
     return Ray(ray, workers, device)
 
 
@@ -228,7 +228,7 @@ def _serve(connection: Connection, device: str | None) -> None:
 
 @contextmanager
 def _death_as_user_error(process: SpawnProcess) -> Iterator[None]:
-    """Turns a pipe that breaks in the block into a `UserError` that says how the worker ended."""
+    """Turns a pipe that breaks in the block into a `UserError` with the worker's exit code."""
     try:
         yield
     except (EOFError, OSError):  # at the end of a message, or within one

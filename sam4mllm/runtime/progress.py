@@ -11,7 +11,7 @@ from typing import TypeAlias
 import typer
 
 Progress: TypeAlias = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
-"""Called with a total and a label, gives a context whose value advances the bar: by 1, or by the number it is given."""
+"""A context manager of a total and a label; it yields a function that advances the bar by 1, or by its argument."""
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def progress(total: int, label: str) -> Iterator[Callable[..., None]]:
 
 @contextlib.contextmanager
 def byte_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on standard error for a file; its value takes the bytes so far, and the total where known."""
+    """A progress bar on standard error for a download; yields a function of the bytes so far and the total or None."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

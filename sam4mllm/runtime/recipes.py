@@ -1,4 +1,4 @@
-"""The recipes that ship with the package, found alike from a checkout, an editable install and a wheel."""
+"""Finds the recipes that ship with the package, in a checkout, an editable install or a wheel."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from sam4mllm.errors import UserError
 
 _PACKAGE = Path(__file__).parents[1]
 FOLDER = next((folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir()), None)
-"""The recipes that ship: in the package when installed, beside it in a checkout."""
+"""Folder of the recipes: inside the installed package, or next to the package in a checkout."""
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes that ship, without folder and ending: ``lora``, ``tiny/demo``."""
+    """The sorted names of the shipped recipes, without the suffix: ``lora``, ``tiny/demo``."""
     if FOLDER is None:
         return []
     return sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 
 
 def shipped_file(name: str) -> Path | None:
-    """The file that ships under a name such as ``lora`` or ``recipes/lora.yaml``; a chat template too."""
+    """The shipped recipe or chat template with a name such as ``lora`` or ``recipes/lora.yaml``, or None."""
     if FOLDER is None:
         return None
     relative = name.removeprefix("recipes/")
@@ -29,19 +29,19 @@ def shipped_file(name: str) -> Path | None:
 
 
 def recipe_file(name: str) -> Path:
-    """A file that is there, else the recipe that ships under that name.
+    """An existing file, else the shipped recipe with that name.
 
     Raises:
-        UserError: for neither, with the nearest name.
+        UserError: if there is neither; it suggests the nearest name.
     """
     return Path(name) if Path(name).is_file() else shipped_recipe(name)
 
 
 def shipped_recipe(name: str) -> Path:
-    """The recipe that ships under a name.
+    """The shipped recipe with a name.
 
     Raises:
-        UserError: if there is none, with the nearest name.
+        UserError: if there is none; it suggests the nearest name.
     """
     file = shipped_file(name)
     if file is None:

@@ -1,4 +1,4 @@
-"""YAML and key=value pairs into one typed, frozen dataclass. Knows nothing of what the values are for.
+"""Parses YAML and key=value pairs into typed, frozen dataclasses.
 
 >>> load(Path("my.yaml"), SamTraining, ["steps=10", "seed=1"])
 SamTraining(out='out/tiny/sam', seed=1, steps=10, ...)
@@ -24,30 +24,40 @@ MOST_KNOWN = 20  # keys that an error lists
 
 
 def load(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
-    """A recipe file as a ``kind``, with ``key=value`` pairs over it; dots reach nested values, and lists by number.
+    """Read a recipe file into a dataclass.
+
+    Args:
+        path: the YAML file.
+        kind: the dataclass.
+        overrides: ``key=value`` pairs; dots reach nested keys, and numbers the entries of lists.
 
     Raises:
-        UserError: for a file that is missing or no YAML mapping, an unknown key (with the nearest known one), or a
-            value of another type than the dataclass asks for.
+        UserError: if the file is missing or no YAML mapping, a key is unknown (the message suggests the nearest one),
+            or a value has another type than its field.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise UserError(f"the recipe {path} is no mapping of keys to values")
+        raise UserError(f"the recipe {path} is not a mapping of keys to values")
     for override in overrides:
         _set(values, override)
     return parsed(values, kind)
 
 
 def parsed(values: Mapping[str, Any], kind: type[T], where: str = "") -> T:
-    """A mapping as a ``kind``, a dataclass whose fields are plain values, tuples or further dataclasses.
+    """Convert a mapping to a dataclass with fields of plain values, tuples or further dataclasses.
 
-    A dataclass may have the class variables ``RENAMED``, old keys to new ones, and ``REFUSED``, keys to reasons.
+    A dataclass may have the class variables ``RENAMED`` (old keys to new ones) and ``REFUSED`` (keys to reasons).
+
+    Args:
+        values: the mapping.
+        kind: the dataclass.
+        where: prefix of the keys in messages.
 
     Raises:
-        UserError: as `load` does; ``where`` stands before the keys that it names.
+        UserError: as in `load`.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     _check_keys(values, kind, list(fields), where)
@@ -62,7 +72,7 @@ def parsed(values: Mapping[str, Any], kind: type[T], where: str = "") -> T:
     return kind(**{key: _value(value, hints[key], f"{where}{key}") for key, value in values.items()})
 
 
-def _check_keys(values: Mapping[str, Any], kind: type, known: Sequence[str], where: str) -> None:
+def _check_keys(values: Mapping[str, Any], kind: type, field_names: Sequence[str], where: str) -> None:
     renamed, refused = vars(kind).get("RENAMED", {}), vars(kind).get("REFUSED", {})
     old = [f"{where}{key} is now {where}{renamed[key]}" for key in values if key in renamed]
     if old:
@@ -70,17 +80,17 @@ def _check_keys(values: Mapping[str, Any], kind: type, known: Sequence[str], whe
     for key in values:
         if key in refused:
             raise UserError(f"{where}{key} cannot be set: {refused[key]}")
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            few = ", ".join(known[:MOST_KNOWN]) + (", ..." if len(known) > MOST_KNOWN else "")
-            hint = f"did you mean {near[0]}?" if near else f"known are {few}"
+        if key not in field_names:
+            near = difflib.get_close_matches(str(key), field_names, 1)
+            few = ", ".join(field_names[:MOST_KNOWN]) + (", ..." if len(field_names) > MOST_KNOWN else "")
+            hint = f"did you mean {near[0]}?" if near else f"choose from {few}"
             raise UserError(f"unknown recipe key {where}{key}: {hint}")
 
 
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"an override is key=value, got {override!r}")
+        raise UserError(f"override {override!r} is not key=value")
     *path, last = key.split(".")
     place: Any = values
     for name in path:
@@ -88,12 +98,12 @@ def _set(values: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"the value of {key} is no YAML: {text!r}") from error
+        raise UserError(f"the value of {key} is not valid YAML: {text!r}") from error
     place[_slot(place, last, key)] = value
 
 
 def _inside(place: Any, name: str, key: str) -> Any:
-    """What a mapping or a list holds at a name or a number; an empty mapping is put where it holds nothing yet."""
+    """The value at a key of a mapping or a number of a list; a missing value becomes an empty mapping."""
     slot = _slot(place, name, key)
     if isinstance(place, dict) and place.get(slot) is None:
         place[slot] = {}
@@ -104,19 +114,19 @@ def _inside(place: Any, name: str, key: str) -> Any:
 
 
 def _slot(place: Any, name: str, key: str) -> Any:
-    """Where in a mapping or a list: a list takes the numbers of its entries, and the next one for a new entry."""
+    """The key of a mapping, or the index of a list; the list's length appends a new entry."""
     if isinstance(place, dict):
         return name
     if not name.isdecimal() or int(name) > len(place):
         choices = ", ".join([*map(str, range(len(place))), f"{len(place)} for a new entry"])
-        raise UserError(f"{key} cannot be set: {name!r} is none of {choices}")
+        raise UserError(f"{key} cannot be set: {name!r} is not one of {choices}")
     if int(name) == len(place):
         place.append({})
     return int(name)
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as ``hint`` asks for; YAML's 1e-3 is a text and its 1 an integer, both good as a float."""
+    """Convert ``value`` to the type ``hint``. YAML reads 1e-3 as a string and 1 as an integer; both become floats."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _any_of(value, hint, where)
@@ -127,7 +137,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             return value
         near = difflib.get_close_matches(str(value), map(str, arguments), 1)
         hint = f": did you mean {near[0]}?" if near else ""
-        raise UserError(f"the recipe key {where} is one of {', '.join(map(str, arguments))}, got {value!r}{hint}")
+        raise UserError(f"the recipe key {where} must be one of {', '.join(map(str, arguments))}, got {value!r}{hint}")
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return parsed(value, hint, f"{where}.")
     if origin is tuple and isinstance(value, list):
@@ -135,7 +145,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         if len(inner) == len(value):
             return tuple(_value(*pair, f"{where}.{at}") for at, pair in enumerate(zip(value, inner, strict=True)))
     if origin is dict and isinstance(value, dict):
-        return {key: _value(one, arguments[1], f"{where}.{key}") for key, one in value.items()}
+        return {key: _value(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
     if hint is float and not isinstance(value, bool):
         try:
             return float(value)
@@ -143,11 +153,11 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             pass
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise UserError(f"the recipe key {where} takes {_named(hint)}, got {value!r}")
+    raise UserError(f"the recipe key {where} must be {_type_name(hint)}, got {value!r}")
 
 
 def _any_of(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as the first type of a union that takes it."""
+    """Convert ``value`` to the first type of a union that accepts it."""
     alternatives = [alternative for alternative in typing.get_args(hint) if alternative is not types.NoneType]
     if value is None and len(alternatives) < len(typing.get_args(hint)):
         return None
@@ -156,8 +166,8 @@ def _any_of(value: Any, hint: Any, where: str) -> Any:
     for alternative in alternatives:
         with contextlib.suppress(UserError):
             return _value(value, alternative, where)
-    raise UserError(f"the recipe key {where} takes {' or '.join(map(_named, alternatives))}, got {value!r}")
+    raise UserError(f"the recipe key {where} must be {' or '.join(map(_type_name, alternatives))}, got {value!r}")
 
 
-def _named(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

@@ -1,7 +1,6 @@
-"""From a name on a command line to the object it names. Knows every backend, and imports one when it is built.
+"""Checks of names and options of models, before anything is loaded.
 
-Names are checked before anything is loaded (`check_*`), so that a slip of the pen does not cost the minutes that a
-large model takes to load.
+A large model takes minutes to load; a typing error is reported before that.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from sam4mllm.errors import UserError
 TINY = "tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EMBEDDED = Path(__file__).parents[1] / "tiny" / "weights"
-"""The folders of the models that come with the package, which know synthetic scenes."""
+"""Folder of the embedded models, which were trained on synthetic scenes."""
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse a dtype that no weights are loaded in.
+    """Check the name of a dtype.
 
     Raises:
-        UserError: listing the choices.
+        UserError: if it is unknown; it lists the choices.
     """
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
 
 
 def may_be_hub_or_folder(spec: str) -> bool:
-    """A folder that is there, or ``owner/name``; a path that is not there is neither."""
+    """Whether a name is an existing folder, or has the form ``owner/name`` of the hub."""
     if spec and Path(spec).is_dir():
         return True
     owner, _, name = spec.partition("/")
@@ -37,24 +36,23 @@ def may_be_hub_or_folder(spec: str) -> bool:
 
 
 def check_device(device: str | None) -> None:
-    """Refuse a device that torch does not know or cannot reach, before the minutes of loading."""
+    """Check that torch can use a device.
+
+    Raises:
+        UserError: if it cannot.
+    """
     if device is None:
         return
     import torch
 
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
         raise UserError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def check_file_of(spec: str, path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{spec}: no such file: {path}")
 
 
 def unknown_name(what: str, name: str, choices: Sequence[str]) -> UserError:
     near = difflib.get_close_matches(name, [choice.partition(":")[0] for choice in choices], n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    given = f"unknown {what} {name!r}" if name else f"no {what} is set"
-    return UserError(f"{given}: {hint}choose from {', '.join(choices)}")
+    problem = f"unknown {what} {name!r}" if name else f"no {what} is set"
+    return UserError(f"{problem}: {hint}choose from {', '.join(choices)}")

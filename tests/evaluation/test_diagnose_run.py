@@ -99,10 +99,10 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "points.jsonl", "--segmenter", "box"], "takes no points"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
         (["set", "p.jsonl", "--segmenter", "box", "--out", "set"], "cannot write set"),
-        (["set", "p.jsonl", "--segmenter", "box", "--out", "p.jsonl"], "cannot write p.jsonl: it is what is read"),
-        (["set", "p.jsonl", "--segmenter", "box", "--out", "x/../p.settings.json"], "it is what is read"),
-        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "points.settings.json"], "it is what is read"),
-        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "./points.timings.jsonl"], "it is what is read"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "p.jsonl"], "cannot write p.jsonl: it is an input file"),
+        (["set", "p.jsonl", "--segmenter", "box", "--out", "x/../p.settings.json"], "it is an input file"),
+        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "points.settings.json"], "it is an input file"),
+        (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "./points.timings.jsonl"], "it is an input file"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):

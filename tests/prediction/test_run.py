@@ -131,7 +131,7 @@ def test_failed_samples_are_predicted_again_with_retry_failed(command, tmp_path,
         (["--out", "whole"], "must end with .jsonl, got whole"),
         (["--shard", "two"], "a shard must be NUMBER/COUNT"),
         (["--device", "cpu,cpu"], "2 devices need as many workers"),
-        (["--ray", "local", "--device", "cpu,cpu", "--workers", 2], "Ray deals its GPUs out itself"),
+        (["--ray", "local", "--device", "cpu,cpu", "--workers", 2], "Ray assigns its GPUs itself"),
         (["--workers", 2, "--device", "nowhere"], "device"),
     ],
 )

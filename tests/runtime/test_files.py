@@ -108,7 +108,7 @@ def test_what_is_read_is_not_written_by_any_name_nor_where_it_would_be_looked_fo
     (tmp_path / "soft").symlink_to("read")
     (tmp_path / "dangling").symlink_to("absent")
     check_file(tmp_path / "other", read=[tmp_path / "read", tmp_path / "absent"])
-    with pytest.raises(UserError, match="it is what is read"):
+    with pytest.raises(UserError, match="it is an input file"):
         check_file(tmp_path / name, read=[tmp_path / "read", tmp_path / "absent"])
 
 

@@ -240,7 +240,7 @@ def test_options_choose_the_executor(options, executor):
     ("options", "message"),
     [
         ({"device": "cuda:0,cuda:1"}, "2 devices need as many workers or more, got 1"),
-        ({"device": "cuda:0,cuda:1", "ray": "auto"}, "Ray deals its GPUs out itself"),
+        ({"device": "cuda:0,cuda:1", "ray": "auto"}, "Ray assigns its GPUs itself"),
         ({"workers": 0}, "1 devices need as many workers or more, got 0"),
     ],
 )

@@ -69,20 +69,20 @@ def test_an_override_reaches_into_a_list_by_number(recipe, overrides, rows):
     [
         pytest.param("stepps=7", "unknown recipe key stepps: did you mean steps?", id="a slip"),
         pytest.param("inner.rnk=7", "unknown recipe key inner.rnk: did you mean rank?", id="a slip inside"),
-        pytest.param("zebra=7", "unknown recipe key zebra: known are out, rate", id="nothing like it"),
-        pytest.param("steps=many", "steps takes int, got 'many'", id="a word for a number"),
-        pytest.param("steps=1.5", "steps takes int, got 1.5", id="a fraction for a count"),
-        pytest.param("steps=true", "steps takes int, got True", id="a truth for a count"),
-        pytest.param("rate=fast", "rate takes float, got 'fast'", id="a word for a rate"),
-        pytest.param("pair=[1]", "pair takes", id="one of two"),
+        pytest.param("zebra=7", "unknown recipe key zebra: choose from out, rate", id="nothing like it"),
+        pytest.param("steps=many", "steps must be int, got 'many'", id="a word for a number"),
+        pytest.param("steps=1.5", "steps must be int, got 1.5", id="a fraction for a count"),
+        pytest.param("steps=true", "steps must be int, got True", id="a truth for a count"),
+        pytest.param("rate=fast", "rate must be float, got 'fast'", id="a word for a rate"),
+        pytest.param("pair=[1]", "pair must be", id="one of two"),
         pytest.param("out.deep=1", "holds no further keys", id="a key inside a text"),
-        pytest.param("rows.3.rank=1", "rows.3.rank cannot be set: '3' is none of 0, 1, 2 for a new entry", id="far"),
-        pytest.param("rows.-1.rank=1", "'-1' is none of 0, 1, 2 for a new entry", id="from the end"),
-        pytest.param("rows.rank=1", "'rank' is none of 0, 1, 2 for a new entry", id="a key of a list"),
+        pytest.param("rows.3.rank=1", "rows.3.rank cannot be set: '3' is not one of 0, 1, 2 for a new entry", id="far"),
+        pytest.param("rows.-1.rank=1", "'-1' is not one of 0, 1, 2 for a new entry", id="from the end"),
+        pytest.param("rows.rank=1", "'rank' is not one of 0, 1, 2 for a new entry", id="a key of a list"),
         pytest.param("rows.0.rnk=1", "unknown recipe key rows.0.rnk: did you mean rank?", id="a slip in an entry"),
-        pytest.param("rows.0=7", "rows.0 takes Inner, got 7", id="a number for an entry"),
-        pytest.param("steps", "an override is key=value", id="no value"),
-        pytest.param("steps=[", "no YAML", id="broken YAML"),
+        pytest.param("rows.0=7", "rows.0 must be Inner, got 7", id="a number for an entry"),
+        pytest.param("steps", "override 'steps' is not key=value", id="no value"),
+        pytest.param("steps=[", "not valid YAML", id="broken YAML"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(recipe, override, says):
@@ -93,7 +93,7 @@ def test_a_mistake_is_named_in_one_line(recipe, override, says):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("- a list\n", "no mapping"), ("a: [\n", "cannot read the recipe"), ("rate: 1\n", "lacks out")],
+    [("- a list\n", "not a mapping"), ("a: [\n", "cannot read the recipe"), ("rate: 1\n", "lacks out")],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, says):
     file = tmp_path / "recipe.yaml"
@@ -143,10 +143,10 @@ def test_a_value_is_of_the_first_type_that_takes_it(tmp_path, text, values):
     [
         ("speed: 3", "speed is now rate"),
         ("place: here", "place cannot be set: out says it"),
-        ("way: gird", "way is one of grid, spread, False, got 'gird': did you mean grid?"),
-        ("way: 0", "way is one of grid, spread, False, got 0"),
-        ("rate: fast", "rate takes int or float, got 'fast'"),
-        ("names: 3", "names takes tuple[str, ...] or str, got 3"),
+        ("way: gird", "way must be one of grid, spread, False, got 'gird': did you mean grid?"),
+        ("way: 0", "way must be one of grid, spread, False, got 0"),
+        ("rate: fast", "rate must be int or float, got 'fast'"),
+        ("names: 3", "names must be tuple[str, ...] or str, got 3"),
     ],
 )
 def test_a_renamed_or_refused_key_and_a_wrong_choice_are_named(tmp_path, text, says):

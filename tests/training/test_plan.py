@@ -126,12 +126,12 @@ def test_what_cannot_be_planned_is_refused(folder, override, says):
 def test_the_page_is_plain_lines_and_names_all_that_the_plan_holds(folder):
     plan = make_plan(recipe())
     lines = format_sections(plan_sections(plan)).splitlines()
-    assert f"  steps                 {plan.steps:,}" in lines
+    assert f"  steps                   {plan.steps:,}" in lines
     assert any(f"{sum(one.rows for one in plan.rows.rows if one.kind == 'ppg')}" in line for line in lines)
     whole = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.pictures, strict=True)]
     assert any(line.split() == ["most", f"{max(whole):,}"] for line in lines)
     assert any(", ".join(plan.rows.longest[0].ids[:3]) in line for line in lines)
-    assert f"  at the most                          {size_of(plan.shape.memory.peak, plan.shape.memory.peak)}" in lines
+    assert f"  peak                                {size_of(plan.shape.memory.peak, plan.shape.memory.peak)}" in lines
     bars = [line.split() for line in lines if "#" in line]
     assert sum(int(bar[-1].replace(",", "")) for bar in bars) == len(whole)
     assert max(len(bar[-2]) for bar in bars) == 40
@@ -152,10 +152,10 @@ def test_one_number_is_said_once(folder):
     rows = plan.rows
     assert len(set(rows.pictures)) > 1
     alike = replace(plan, rows=replace(rows, pictures=(7,) * len(rows.pictures)))
-    assert f"rows: {min(rows.pictures)} to {max(rows.pictures)} of a row are its picture's" in format_sections(
+    assert f"rows: {min(rows.pictures)} to {max(rows.pictures)} image tokens per row" in format_sections(
         plan_sections(plan)
     )
-    assert "rows: 7 of a row are its picture's" in format_sections(plan_sections(alike))
+    assert "rows: 7 image tokens per row" in format_sections(plan_sections(alike))
 
 
 def test_columns_stand_below_each_other_and_an_empty_section_has_its_note():
@@ -167,11 +167,11 @@ def test_validation_samples_that_use_training_images_are_counted(folder):
     validation = "validation={samples: set, segmenter: grabcut, count: 5}"
     plan = make_plan(recipe(validation))
     assert (plan.validation, len(plan.known)) == (5, 5)
-    assert f"  on training images    5: {', '.join(plan.known[:3])} ...\n" in format_sections(plan_sections(plan))
+    assert f"  on training images      5: {', '.join(plan.known[:3])} ...\n" in format_sections(plan_sections(plan))
     shutil.copytree("images", "others")
     plan = make_plan(recipe(validation.replace("}", ", images: others}")))
     assert (plan.validation, plan.known) == (5, ())
-    assert "  validation samples    5\n" in format_sections(plan_sections(plan))
+    assert "  validation samples      5\n" in format_sections(plan_sections(plan))
     assert "on training images" not in format_sections(plan_sections(plan))
 
 
@@ -196,7 +196,7 @@ def test_the_command_prints_a_page_or_json(folder, command, monkeypatch):
     ("words", "says"),
     [
         (["--json"], "error: --json prints a plan: add --plan"),
-        (["--plan", "--resume"], "error: --plan trains nothing, so there is nothing to --resume: remove one of them"),
+        (["--plan", "--resume"], "error: --plan and --resume exclude each other: remove one of them"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(folder, command, words, says):

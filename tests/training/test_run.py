@@ -143,7 +143,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("data.0.targets=lost", "no targets for set: the targets folder is empty", id="empty targets"),
         pytest.param("data.0.images=nowhere", "no such file: nowhere/", id="no pictures"),
         pytest.param("data.1.talks=nowhere", "nowhere is not a talks folder", id="no talks"),
-        pytest.param("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry", id="no such source"),
+        pytest.param("data.2.talks=nowhere", "'2' is not one of 0, 1 for a new entry", id="no such source"),
         pytest.param("data.0.weight=0", "no source whose weight is above 0", id="no source"),
         pytest.param("data.0.talks=set", "a source needs either samples or talks", id="two in one"),
         pytest.param(
@@ -162,7 +162,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param("out=said.jsonl", "cannot write into said.jsonl", id="out is a file"),
         pytest.param("training.max_steps=0", "training.max_steps must be 1 or more, got 0", id="steps"),
         pytest.param(
-            "training.lr_scheduler_type=linaer", "training.lr_scheduler_type is one of linear, cosine", id="schedule"
+            "training.lr_scheduler_type=linaer", "lr_scheduler_type must be one of linear, cosine", id="schedule"
         ),
         pytest.param("training.lora.r=0", "training.lora: r and lora_alpha must be 1 or more", id="rank"),
         pytest.param("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'", id="report"),
@@ -338,7 +338,7 @@ def test_two_runs_do_not_share_a_folder(samples, command, monkeypatch):
     monkeypatch.setattr(TrainingRows, "row", second)
     assert command("finetune", LORA, *SMALL)[0] == 0
     assert seen[0][0] == 2
-    assert seen[0][1].splitlines()[-1] == "error: another run is writing out: wait for it, or give another folder"
+    assert seen[0][1].splitlines()[-1] == "error: another run is writing out: wait for it, or choose another folder"
     assert not Path("out/lock").exists()
 
 

@@ -47,7 +47,7 @@ def test_each_argument_is_taken_or_refused_by_name(name, own, library):
         ("training.packing=true", "training.packing cannot be set: rows are never cut"),
         ("training.lora.task_type=CAUSAL_LM", "training.lora.task_type cannot be set: the adapter is attached"),
         ("training.lora.bias=all", "training.lora.bias cannot be set: the base keeps its weights"),
-        ("training.lora.init_lora_weights=pissa", "is one of True, False, gaussian, orthogonal, got 'pissa'"),
+        ("training.lora.init_lora_weights=pissa", "must be one of True, False, gaussian, orthogonal, got 'pissa'"),
         ("training.lora.r8=4", "unknown recipe key training.lora.r8: "),
         ("training.optim=adamw_touch", "got 'adamw_touch': did you mean adamw_torch?"),
         (
