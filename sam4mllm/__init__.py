@@ -11,6 +11,7 @@ from typing import Any
 _HOMES = {
     "AdaptivePQPP": "prompters.adaptive",
     "Box": "geometry.prompts",
+    "BoxPrompter": "prompters.box",
     "BoxSegmenter": "segmenters.box",
     "Frame": "geometry.prompts",
     "GrabCutSegmenter": "segmenters.grabcut",

@@ -1,4 +1,4 @@
-"""The README is true: its code runs, its commands and options exist, its map names what is there."""
+"""The README is true: its code runs, its commands and options exist. So is the structure in CONTRIBUTING."""
 
 import re
 import shlex
@@ -17,6 +17,7 @@ from tests.paths import ROOT
 from tests.segmenters import small
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -62,20 +63,24 @@ def test_every_make_target_exists(words):
 
 
 def test_every_launcher_that_is_named_exists():
-    modules = re.findall(r"python -m ([a-z_.]+)", README)
+    modules = re.findall(r"python -m ([a-z_.]+)", CONTRIBUTING)
     assert modules
     assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
 
 
-def test_the_map_names_what_is_there_and_all_of_it():
-    named = set(re.findall(r"^(sam4mllm/\S+)", README, flags=re.MULTILINE))
-    assert all((ROOT / name).exists() for name in named)
-    there = {
+def test_the_structure_lists_every_folder_and_file_of_the_package():
+    listed = set(re.findall(r"^(sam4mllm/\S+)", CONTRIBUTING, flags=re.MULTILINE))
+    assert listed == {
         path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
         for path in (ROOT / "sam4mllm").iterdir()
         if not path.name.startswith("__") and path.suffix in (".py", "")
     }
-    assert named == there
+
+
+def test_every_linked_file_exists():
+    links = re.findall(r"\]\(((?!http)[^)]+)\)", README)
+    assert links
+    assert all((ROOT / link).is_file() for link in links)
 
 
 def test_the_command_line_names_its_commands():
