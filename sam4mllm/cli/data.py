@@ -47,7 +47,7 @@ def convert_found(
     download: Download = False,
 ) -> None:
     """List what is in --root and what is missing, and convert every data set that is there."""
-    from sam4mllm.data_prep.every import convert_all
+    from sam4mllm.data_prep.datasets import convert_all
 
     errors = convert_all(root, out, typer.echo, byte_progress if download else None, partial, keep_leaks)
     for error in errors:
@@ -59,7 +59,7 @@ def convert_found(
 def _convert(
     name: str, root: Path, out: Path | None, partial: bool, keep_leaks: bool, download: bool, **options: object
 ) -> None:
-    from sam4mllm.data_prep.every import convert_set
+    from sam4mllm.data_prep.datasets import convert_set
 
     bar = byte_progress if download else None
     chosen = {option: value for option, value in options.items() if value is not None}

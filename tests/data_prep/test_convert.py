@@ -12,9 +12,9 @@ import pytest
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.datasets import READERS
+from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.data_prep.readers.refcoco import prepare
-from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
@@ -24,7 +24,7 @@ SPLITS = {"train": [1, 2], "val": [3]}
 
 
 def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, said=None) -> None:
-    convert(PREPARE[name](root), root, out / name, partial, False, (said if said is not None else []).append)
+    convert(READERS[name](root), root, out / name, partial, False, (said if said is not None else []).append)
 
 
 def test_other_counts_than_the_official_ones_are_reported_and_nothing_is_written(tmp_path):
@@ -32,7 +32,7 @@ def test_other_counts_than_the_official_ones_are_reported_and_nothing_is_written
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     with pytest.raises(UserError, match=r"not the official refcoco: .*train has 2 refs instead of 42,404.*--partial"):
         make(root, tmp_path / "out", partial=False, said=said)
-    assert "train: 2 refs (officially 42,404)" in said[0]
+    assert "train: 2 refs (official: 42,404)" in said[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -51,10 +51,10 @@ def test_a_folder_that_holds_another_set_is_left_alone(tmp_path):
     make(root, tmp_path / "out")
     before = raw.content(tmp_path / "out")
     with pytest.raises(UserError, match="holds refcoco unc: choose another folder, or remove it"):
-        convert(PREPARE["refcoco+"](root), root, out, True, False, str)
+        convert(READERS["refcoco+"](root), root, out, True, False, str)
     less = raw.write(tmp_path / "less", "refcoco", {"val": [3]})
-    with pytest.raises(UserError, match="holds train, which these files lack"):
-        convert(PREPARE["refcoco"](less), less, out, True, False, str)
+    with pytest.raises(UserError, match="holds the split train, which these files do not have"):
+        convert(READERS["refcoco"](less), less, out, True, False, str)
     assert raw.content(tmp_path / "out") == before
 
 
@@ -90,11 +90,9 @@ def test_pictures_that_are_missing_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        pytest.param({"phrase": "\ud800"}, "half a letter", id="a lone surrogate"),
-        pytest.param(
-            {"image": "a\nb.jpg"}, r"other: a picture's path is one line .*, got 'a\\nb\.jpg'", id="a line break"
-        ),
-        pytest.param({"image": "a\x1b[2J.jpg"}, "without control characters", id="an escape"),
+        pytest.param({"phrase": "\ud800"}, "lone surrogate", id="a lone surrogate"),
+        pytest.param({"image": "a\nb.jpg"}, r"other: an image path must .*, got 'a\\nb\.jpg'", id="a line break"),
+        pytest.param({"image": "a\x1b[2J.jpg"}, "not contain control characters", id="an escape"),
         pytest.param({"id": "first"}, "1 val sample ids occur more than once, the first is 'first'", id="an id twice"),
     ],
 )
@@ -105,7 +103,7 @@ def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, messa
         "val": [replace(first, split="val"), replace(first, **{"id": "other", **later}, split="val")],
     }
     with pytest.raises(UserError, match=message):
-        convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, str)
+        convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, str)
     assert not (tmp_path / "out").exists()
 
 
@@ -128,7 +126,7 @@ def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_
 def test_an_id_of_two_lines_is_told_in_one(tmp_path):
     said: list[str] = []
     splits = {"val": [Sample("x\ny", "a.jpg", 6, 4, "", ())]}
-    convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
+    convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
     assert r"sentences without a word: 1 ('x\ny')" in said[0].splitlines()
 
 
@@ -182,13 +180,13 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
 
 
 def test_a_reading_of_nothing_is_written_as_such(tmp_path):
-    convert(Reading("toy", tmp_path, splits={"train": []}), tmp_path, tmp_path / "out" / "toy", False, False, str)
+    convert(RawDataset("toy", tmp_path, splits={"train": []}), tmp_path, tmp_path / "out" / "toy", False, False, str)
     assert len(read_samples(tmp_path / "out" / "toy" / "train")) == 0
 
 
 WAIT = """
 import os, sys, time
-from sam4mllm.data_prep.every import convert_all, convert_set
+from sam4mllm.data_prep.datasets import convert_all, convert_set
 from sam4mllm.runtime import files
 
 calls = 0
@@ -270,7 +268,9 @@ def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     splits = {split: [replace(sample, split=split) for sample in first] for split in ("train", "train2")}
     turns = (Turn("user", "?"), Turn("assistant", "!"))
     talks = {"train": [Talk(f"{one}", raw.file(one), 6, 4, turns, "toy", "train") for one in (3, 5)]}
-    convert(Reading("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str)
+    convert(
+        RawDataset("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str
+    )
     raw.write(folder / "raw", "refcoco", {"val": [3, 4]})
     shutil.copytree(folder / "start", folder / "peace" / "data")
     assert run(folder / "raw", folder / "peace" / "data" / "refcoco", 10**6, "after", "refcoco") == 0

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.datasets import READERS
 from sam4mllm.errors import UserError
 from tests.data_prep import raw
 
@@ -81,14 +81,14 @@ def test_an_odd_value_anywhere_ends_in_a_reading_or_in_one_line(tmp_path, name):
     for picture in ("train/a.jpg", "train2017/000000000005.jpg"):
         PIL.Image.new("RGB", (6, 4)).save(tmp_path / picture)
     put(tmp_path, FILES[name])
-    assert PREPARE[name](tmp_path)
+    assert READERS[name](tmp_path)
     first, whole = next(iter(FILES[name].items()))
     ended = 0
     for path in places(whole):
         for odd in [*ODD, HUGE] if first.endswith(".p") else ODD:
             put(tmp_path, {first: replaced(whole, path, odd)})
             try:
-                convert(PREPARE[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)
+                convert(READERS[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)
             except UserError as error:
                 ended += 1
                 assert "\n" not in str(error), (path, odd)  # noqa: PT017  what does not raise is right too

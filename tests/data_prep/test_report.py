@@ -7,8 +7,8 @@ import pytest
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL
-from sam4mllm.data_prep.reading import Reading
-from sam4mllm.data_prep.report import make_report, mismatches, read_report, text, write_report
+from sam4mllm.data_prep.raw_dataset import RawDataset
+from sam4mllm.data_prep.report import find_mismatches, format_report, make_report, read_report, write_report
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
@@ -16,10 +16,10 @@ from sam4mllm.language.messages import Turn
 MASK, OTHER = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
 CAT = Sample("a", "1.jpg", 3, 4, "the cat", (MASK,), source="toy", split="val")
 TALK = Talk("t", "1.jpg", 3, 4, (Turn("user", "?"), Turn("assistant", "!")), source="toy", split="train")
-READING = Reading("toy", Path("nowhere"))
+READING = RawDataset("toy", Path("nowhere"))
 
 
-def noticed(reading: Reading) -> dict[str, dict]:
+def noticed(reading: RawDataset) -> dict[str, dict]:
     return make_report(reading, reading, True)["noticed"]
 
 
@@ -89,20 +89,22 @@ WHOLE = {"train": counted(42404, 120624, 16994), **RIGHT}
     ("source", "split_by", "splits", "wrong"),
     [
         pytest.param("refcoco", "unc", WHOLE, [], id="the official counts"),
-        pytest.param("refcoco", "unc", RIGHT, ["there is no split train"], id="a split is missing"),
+        pytest.param("refcoco", "unc", RIGHT, ["split train is missing"], id="a split is missing"),
         pytest.param(
             "refcoco", "unc", {**WHOLE, "val": counted(3811, 10833, 1500)}, ["val has 10,833 sentences"], id="one less"
         ),
         pytest.param(
-            "refcoco", "unc", {**WHOLE, "test": counted(1, 1, 1)}, ["the split test is in no official"], id="one more"
+            "refcoco", "unc", {**WHOLE, "test": counted(1, 1, 1)}, ["split test has no official"], id="one more"
         ),
-        pytest.param("refcoco+", "unc", {"val": RIGHT["val"]}, ["no split train", "val has 3,811 refs"], id="another"),
-        pytest.param("refcocog", "google", {}, ["no split train", "no split val"], id="another split"),
+        pytest.param(
+            "refcoco+", "unc", {"val": RIGHT["val"]}, ["split train is missing", "val has 3,811 refs"], id="another"
+        ),
+        pytest.param("refcocog", "google", {}, ["split train is missing", "split val is missing"], id="another split"),
         pytest.param("toy", "", RIGHT, [], id="a set without official counts"),
     ],
 )
 def test_counts_are_held_against_the_official_ones(source, split_by, splits, wrong):
-    found = mismatches({"source": source, "split_by": split_by, "splits": splits})
+    found = find_mismatches({"source": source, "split_by": split_by, "splits": splits})
     assert all(any(each in line for line in found) for each in wrong)
     assert bool(found) == bool(wrong)
 
@@ -150,7 +152,7 @@ def test_official_counts_that_have_no_total_in_print_are_as_their_makers_gave_th
 
 
 def test_a_report_is_the_same_there_and_back_and_in_bytes(tmp_path):
-    reading = Reading("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
+    reading = RawDataset("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
     report = make_report(reading, reading, True)
     assert report["splits"]["val"]["official"] == {"refs": 3811, "sentences": 10834, "pictures": 1500}
     for folder in (tmp_path / "one", tmp_path / "two"):
@@ -170,11 +172,11 @@ def test_what_the_guard_kept_out_is_told():
     samples = [CAT, replace(CAT, id="b", image="2.jpg"), replace(CAT, id="c", image="2.jpg")]
     reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
     kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})
-    told = text(make_report(reading, kept, True))
-    assert "train: 2 sentences kept out: their 1 pictures are in a split that measures" in told
-    assert "train: 1 talks kept out: their 1 pictures are in a split that measures" in told
+    told = format_report(make_report(reading, kept, True))
+    assert "train: removed 2 sentences: their 1 images are in an evaluation split" in told
+    assert "train: removed 1 conversations: their 1 images are in an evaluation split" in told
     assert "leaks are kept" not in told
-    assert "leaks are kept" in text(make_report(reading, reading, False))
+    assert "leaks are kept" in format_report(make_report(reading, reading, False))
 
 
 def test_a_report_holds_no_place_of_this_machine(tmp_path):

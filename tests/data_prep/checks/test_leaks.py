@@ -7,11 +7,11 @@ import pytest
 
 from sam4mllm.data.conversations import Talk, read_conversations
 from sam4mllm.data.samples import Sample, read_samples
-from sam4mllm.data_prep.checks.leaks import identities
+from sam4mllm.data_prep.checks.leaks import find_image_ids
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.datasets import READERS
+from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.data_prep.readers import coco, refcoco
-from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
@@ -27,7 +27,7 @@ SPLITS = {
 
 def make(name: str, root: Path, out: Path, keep_leaks: bool = False) -> list[str]:
     said: list[str] = []
-    convert(PREPARE[name](root), root, out / name, True, keep_leaks, said.append)
+    convert(READERS[name](root), root, out / name, True, keep_leaks, said.append)
     return said
 
 
@@ -103,7 +103,10 @@ def test_what_a_later_set_takes_out_of_an_earlier_one_is_said(tmp_path):
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
     said = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
-    assert said[-1] == f"{tmp_path / 'out' / 'refcoco' / 'train'}: 2 rows taken out, whose pictures are held out now"
+    assert (
+        said[-1]
+        == f"{tmp_path / 'out' / 'refcoco' / 'train'}: removed 2 rows whose images are now in an evaluation split"
+    )
 
 
 @pytest.mark.parametrize("out", [".", "../refcoco+", "x/.."])
@@ -138,10 +141,19 @@ def test_talks_are_guarded_too(tmp_path):
     ("refs", "message"),
     [
         (b"damaged", r"cannot read the pickle \S+/refcoco\+/refs\(unc\)\.p"),
-        ([{"split": "val"}], r"/refcoco\+/refs\(unc\)\.p: ref None is not as REFER has it: KeyError: 'image_id'"),
-        ([{"split": "val", "image_id": "x"}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got 'x'"),
-        ([{"split": "val", "image_id": [1]}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got \[1\]"),
-        ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: it has the split None"),
+        (
+            [{"split": "val"}],
+            r"/refcoco\+/refs\(unc\)\.p: ref None is not in the format of REFER: missing or unknown: 'image_id'",
+        ),
+        (
+            [{"split": "val", "image_id": "x"}],
+            r"/refcoco\+/refs\(unc\)\.p: ref None is .*: expected an integer, got 'x'",
+        ),
+        (
+            [{"split": "val", "image_id": [1]}],
+            r"/refcoco\+/refs\(unc\)\.p: ref None is .*: expected an integer, got \[1\]",
+        ),
+        ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: unknown split None"),
     ],
     ids=["damaged", "no picture", "a word", "a list", "no split"],
 )
@@ -170,14 +182,14 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, mes
     ],
 )
 def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):
-    known = identities(Path("images"), [one, other])
+    known = find_image_ids(Path("images"), [one, other])
     assert (known[one] == known[other]) == same
     if "520199" in one and same:
-        assert identities(Path("here"), [one])[one] == identities(Path("there"), [other])[other]
+        assert find_image_ids(Path("here"), [one])[one] == find_image_ids(Path("there"), [other])[other]
 
 
 def test_pictures_of_the_same_name_below_two_roots_are_two():
-    assert identities(Path("here"), ["photo.jpg"]) != identities(Path("there"), ["photo.jpg"])
+    assert find_image_ids(Path("here"), ["photo.jpg"]) != find_image_ids(Path("there"), ["photo.jpg"])
 
 
 def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_path):
@@ -221,20 +233,20 @@ def test_a_picture_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_pat
     (tmp_path / "photos" / "a link.jpg").symlink_to("p.jpg")
     (tmp_path / "photos" / "mine.jpg").symlink_to("COCO_train2014_000000000009.jpg")
     (tmp_path / "photos" / "round.jpg").symlink_to("round.jpg")
-    first = identities(tmp_path, [one])[one]
+    first = find_image_ids(tmp_path, [one])[one]
     root, name = tmp_path / other.rpartition("/")[0], other.rpartition("/")[2]
-    assert (first == identities(tmp_path, [other])[other] == identities(root, [name])[name]) == same
+    assert (first == find_image_ids(tmp_path, [other])[other] == find_image_ids(root, [name])[name]) == same
 
 
 @pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
 def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_said(tmp_path, split):
     images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))
-    training = Reading("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
+    training = RawDataset("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
     said: list[str] = []
     convert(training, tmp_path, tmp_path / "out" / "own", False, False, said.append)
     assert len(read_samples(tmp_path / "out" / "own" / "Train2")) == 0
     assert [sample.id for sample in read_samples(tmp_path / "out" / "own" / "train")] == ["b"]
-    assert (f"{split}: taken to measure" in said[0]) == (split != "test-dev")
+    assert (f"{split}: used for evaluation only" in said[0]) == (split != "test-dev")
 
 
 def test_the_other_way_to_split_a_set_is_guarded_against_too(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sam4mllm.data.samples import read_samples
-from sam4mllm.data_prep.formats.instances import TWICE
+from sam4mllm.data_prep.formats.instances import REPEATED
 from sam4mllm.data_prep.readers.coco import prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
@@ -116,7 +116,7 @@ def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     assert noticed == {
         "pictures of no object": ["6.jpg"],
         "polygons that leave the picture, cut at its edge": [],  # by one pixel: within the slack
-        TWICE: [],
+        REPEATED: [],
     }
     noticed = prepare(write(tmp_path, [thing(1, 11)], images=images)).noticed
     assert noticed["polygons that leave the picture, cut at its edge"] == ["annotation 1"]
@@ -125,7 +125,7 @@ def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
 def test_what_comes_twice_word_for_word_counts_once_and_is_told(tmp_path):
     reading = prepare(write(tmp_path, [thing(1, 0), thing(1, 0)]))
     assert [len(sample.masks) for sample in reading.splits["train"]] == [1]
-    assert reading.noticed[TWICE] == ["annotation 1"]
+    assert reading.noticed[REPEATED] == ["annotation 1"]
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,20 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
     words = ["--root", root, "--out", out, "--split", split]
     result = invoke("data", "coco", *words)
     assert result.exit_code == 2
-    assert "a split is a folder of its own" in result.stderr
+    assert "a split is written to a folder of its name" in result.stderr
     assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(
     ("things", "change", "message"),
     [
-        pytest.param([thing(1, 0, category_id=9)], {}, "lacks what its annotations speak of: 9", id="no category"),
-        pytest.param([thing(1, 0, image_id=9)], {}, "lacks what its annotations speak of: 9", id="no picture"),
-        pytest.param([thing(1, 0, phrase=5)], {}, "text is due, got 5", id="a number as words"),
+        pytest.param(
+            [thing(1, 0, category_id=9)], {}, "not in the format of COCO: missing or unknown: 9", id="no category"
+        ),
+        pytest.param(
+            [thing(1, 0, image_id=9)], {}, "not in the format of COCO: missing or unknown: 9", id="no picture"
+        ),
+        pytest.param([thing(1, 0, phrase=5)], {}, "expected text, got 5", id="a number as words"),
         pytest.param(
             [thing(1, 0, segmentation=[[1, 2]])], {}, "annotation 1: a polygon must be a list", id="half a polygon"
         ),
@@ -156,24 +160,26 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
             "an image must be a path below the image root, got '../b.jpg'",
             id="leaves the root",
         ),
-        pytest.param([thing(1, 0)], {"images": 5}, "is not of COCO's form: TypeError", id="another form"),
-        pytest.param([thing(1, 0), thing(1, 3)], {}, "two different ones are annotation 1", id="objects of one id"),
+        pytest.param([thing(1, 0)], {"images": 5}, "is not in the format of COCO: TypeError", id="another form"),
+        pytest.param(
+            [thing(1, 0), thing(1, 3)], {}, "different entries have the id of annotation 1", id="objects of one id"
+        ),
         pytest.param(
             [thing(1, 0)],
             {"images": [{"id": 5, "file_name": f"{name}.jpg", "width": 12, "height": 4} for name in "ab"]},
-            "two different ones are image 5",
+            "different entries have the id of image 5",
             id="pictures of one id",
         ),
         pytest.param(
             [thing(1, 0)],
             {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
-            "two different ones are category 1",
+            "different entries have the id of category 1",
             id="categories of one id",
         ),
         pytest.param(
             [thing(1, 0)],
             {"images": [{"id": 5, "file_name": "b.jpg", "width": 12, "height": 4}, {"id": 6}]},
-            "lacks what its annotations speak of: 'file_name'",
+            "not in the format of COCO: missing or unknown: 'file_name'",
             id="a picture of no object and no name",
         ),
     ],
@@ -191,20 +197,20 @@ def test_a_file_name_of_two_lines_is_refused_in_one(tmp_path):
     result = invoke("data", "coco", "--root", str(root), "--out", str(out))
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: coco-train-5-1: a picture's path is one line without control characters, got 'a\\nb.jpg'\n"
+        "error: coco-train-5-1: an image path must not contain control characters, got 'a\\nb.jpg'\n"
     )
     assert not out.exists()
 
 
 def test_a_folder_without_instances_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"no instances in .*: instances\.json is due"):
+    with pytest.raises(UserError, match=r"no instances in .*: expected instances\.json"):
         prepare(tmp_path)
 
 
 def test_a_root_that_is_not_there_is_said(tmp_path):
     result = invoke("data", "coco", "--root", str(tmp_path / "gone"), "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
-    assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
+    assert result.stderr == f"error: no such folder: {tmp_path}/gone; --root is the folder of the raw files\n"
 
 
 def test_the_command_writes_real_pictures_and_masks(real_data, tmp_path):

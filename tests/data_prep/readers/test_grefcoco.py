@@ -105,7 +105,7 @@ def real_root(real_data, tmp_path) -> Path:
 def test_the_command_writes_what_the_files_hold(real_root, tmp_path):
     result = invoke("data", "grefcoco", "--root", str(real_root), "--out", str(tmp_path / "out"), "--partial")
     assert result.exit_code == 0, result.output
-    assert "val: 25 refs (officially 8,163), 27 sentences, 6 pictures; 12 mean nothing" in result.output
+    assert "val: 25 refs (official: 8,163), 27 sentences, 6 images; 12 without a target" in result.output
     assert "missing" not in result.output
     found = [sample for split in ("val", "testA", "testB") for sample in read_samples(tmp_path / "out" / split)]
     assert len({sample.id.rpartition("-")[0] for sample in found}) == 37

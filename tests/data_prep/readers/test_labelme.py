@@ -12,7 +12,7 @@ import pytest
 
 from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.points import CUT
-from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint, prepare
+from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint_shape, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from tests.running import invoke
@@ -71,7 +71,7 @@ SQUARE = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
     ],
 )
 def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
-    painted, _ = paint({"points": points}, form, (6, 9))
+    painted, _ = paint_shape({"points": points}, form, (6, 9))
     found = {(int(row), int(column)) for row, column in np.argwhere(painted)}
     assert set(pixels) <= found
     assert found <= set(pixels) | ({(1, 2), (1, 4), (3, 2), (3, 4)} if form == "circle" else set())
@@ -89,7 +89,7 @@ def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
 )
 def test_a_mask_lies_where_its_corner_says_and_is_cut_at_the_edge(corner, pixels):
     mask = {"points": [corner, [corner[0] + 1, corner[1] + 1]], "mask": png([[1, 0], [0, 255]])}
-    painted, _ = paint(mask, "mask", (6, 9))
+    painted, _ = paint_shape(mask, "mask", (6, 9))
     assert np.argwhere(painted).tolist() == [list(pixel) for pixel in pixels]
 
 
@@ -183,7 +183,7 @@ def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path,
     if image:
         assert prepare(tmp_path).splits["train"][0].image == image
     else:
-        with pytest.raises(UserError, match=r"a\.json is not as LabelMe has it: .*below the") as caught:
+        with pytest.raises(UserError, match=r"a\.json: .*below the") as caught:
             prepare(tmp_path)
         assert "\n" not in str(caught.value)
 
@@ -191,15 +191,15 @@ def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path,
 @pytest.mark.parametrize(
     ("shapes", "change", "message"),
     [
-        pytest.param([{"label": "mug"}], {}, "KeyError: 'points'", id="no points"),
+        pytest.param([{"label": "mug"}], {}, "missing or unknown: 'points'", id="no points"),
         pytest.param([shape("mug", 0, points=[[1, 2]])], {}, "a rectangle has 2 points", id="one corner"),
         pytest.param([shape("mug", 0, points=[["1", 2], [1, 2]])], {}, "a list of points x, y", id="a word as a place"),
         pytest.param([shape("mug", 0, points=[[True, 2], [1, 2]])], {}, "a list of points x, y", id="a yes"),
         pytest.param([shape("mug", 0, points=[[10**400, 2], [1, 2]])], {}, "1,329 bits", id="a number of 400 digits"),
         pytest.param([shape("mug", 0, points=[[1, 2], [1e9, 2]])], {}, "within 32768 pixels", id="far off"),
-        pytest.param([shape(5, 0)], {}, "text is due, got 5", id="a number as a label"),
-        pytest.param([shape("mug", 0)], {"imageHeight": 0}, "a picture has 1 to", id="a picture of no size"),
-        pytest.param([shape("mug", 0)], {"imageHeight": 10**9}, "a picture has 1 to", id="a picture of all sizes"),
+        pytest.param([shape(5, 0)], {}, "expected text, got 5", id="a number as a label"),
+        pytest.param([shape("mug", 0)], {"imageHeight": 0}, "an image must have 1 to", id="a picture of no size"),
+        pytest.param([shape("mug", 0)], {"imageHeight": 10**9}, "an image must have 1 to", id="a picture of all sizes"),
         pytest.param([shape("mug", 0)], {"imageHeight": None}, "TypeError", id="no size"),
         pytest.param([shape("m", 0, shape_type="mask", mask="%%")], {}, "cannot identify", id="a mask that is none"),
         pytest.param(
@@ -211,7 +211,7 @@ def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path,
 def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, change, message):
     with pytest.raises(UserError, match=message) as caught:
         prepare(write(tmp_path, shapes, **change))
-    assert re.search(r"a\.json(: | is not as LabelMe has it)", str(caught.value))
+    assert re.search(r"a\.json(: | is not in the format of LabelMe)", str(caught.value))
     assert "\n" not in str(caught.value)
 
 
@@ -224,8 +224,8 @@ def test_a_json_file_that_is_none_of_labelmes_is_called_so(tmp_path, text):
     with pytest.raises(UserError) as caught:
         prepare(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/other.json is none of LabelMe's files, which have imageHeight, imagePath, imageWidth, shapes: "
-        "move it, or give --root a folder of LabelMe's alone"
+        f"{tmp_path}/other.json is not a LabelMe file, which has imageHeight, imagePath, imageWidth, shapes: "
+        "move it, or give --root a folder with LabelMe files only"
     )
 
 
@@ -254,7 +254,7 @@ def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
     (tmp_path / "link").symlink_to(tmp_path / "raw")
     result = invoke("data", "labelme", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / out))
     assert result.exit_code == 2
-    assert "where all JSON is read as labelme: choose another" in result.stderr
+    assert "where all JSON is read as labelme: choose another folder" in result.stderr
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.json"]
 
 
@@ -269,5 +269,5 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
     words = ["--root", write(tmp_path / "raw", [shape("mug", 0)]), "--out", out, "--split", split]
     result = invoke("data", "labelme", *words)
     assert result.exit_code == 2
-    assert "a split is a folder of its own" in result.stderr
+    assert "a split is written to a folder of its name" in result.stderr
     assert not (tmp_path / "a").exists()

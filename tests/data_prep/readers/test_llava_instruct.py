@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from sam4mllm.data.conversations import read_conversations
-from sam4mllm.data_prep.readers.llava_instruct import MISSING, NONE, ORDER, prepare
+from sam4mllm.data_prep.readers.llava_instruct import MISSING, NOT_ALTERNATING, WITHOUT_IMAGE, prepare
 from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
@@ -51,11 +51,12 @@ def test_a_conversation_becomes_turns(tmp_path, conversation, turns):
 def test_turns_that_do_not_alternate_are_counted(tmp_path, conversation):
     reading = prepare(write(tmp_path, conversation, [ASK, SAY]))
     assert len(reading.talks["train"]) == 1
-    assert reading.noticed[ORDER] == ["0-000000000000"]
+    assert reading.noticed[NOT_ALTERNATING] == ["0-000000000000"]
 
 
 @pytest.mark.parametrize(
-    ("change", "what"), [({"image": None}, NONE), ({"image": ""}, NONE), ({"image": "000000000008.jpg"}, MISSING)]
+    ("change", "what"),
+    [({"image": None}, WITHOUT_IMAGE), ({"image": ""}, WITHOUT_IMAGE), ({"image": "000000000008.jpg"}, MISSING)],
 )
 def test_talks_without_their_picture_are_counted(tmp_path, change, what):
     reading = prepare(write(tmp_path, [ASK, SAY], **change))
@@ -88,8 +89,8 @@ def test_make_data_finds_it_wherever_its_reader_does(tmp_path, home, year, place
     (tmp_path / home).mkdir(exist_ok=True)
     file.rename(tmp_path / home / file.name)
     assert len(prepare(tmp_path).talks["train"]) == 1
-    assert SOURCES["llava_instruct"].missing(tmp_path) == []
-    assert SOURCES["llava_instruct"].has_pictures(tmp_path)
+    assert SOURCES["llava_instruct"].missing_needs(tmp_path) == []
+    assert SOURCES["llava_instruct"].has_images(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,10 @@ def test_make_data_finds_it_wherever_its_reader_does(tmp_path, home, year, place
         pytest.param(
             {"image": "../../secret.jpg"}, "conversation 0: an image must be a path below", id="leaves the root"
         ),
-        pytest.param({"conversations": [{"from": "system", "value": ""}]}, "KeyError: 'system'", id="another role"),
-        pytest.param({"conversations": [{"from": "gpt", "value": 5}]}, "text is due, got 5", id="a number as words"),
+        pytest.param(
+            {"conversations": [{"from": "system", "value": ""}]}, "missing or unknown: 'system'", id="another role"
+        ),
+        pytest.param({"conversations": [{"from": "gpt", "value": 5}]}, "expected text, got 5", id="a number as words"),
         pytest.param({"conversations": 5}, "TypeError", id="no list"),
     ],
 )
@@ -113,7 +116,7 @@ def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no such file: .*llava_instruct_150k\.json"):
         prepare(tmp_path)
     write(tmp_path, [ASK, SAY], folder="elsewhere/train2017")
-    with pytest.raises(UserError, match=r"no pictures of COCO: one of these folders is due: .*/images/train2014"):
+    with pytest.raises(UserError, match=r"no images of COCO: expected one of these folders: .*/images/train2014"):
         prepare(tmp_path)
     assert len(prepare(tmp_path, images=tmp_path / "elsewhere").talks["train"]) == 1
 
@@ -122,7 +125,7 @@ def test_the_command_writes_talks(tmp_path):
     write(tmp_path, [ASK, SAY], [ASK])
     result = invoke("data", "llava_instruct", "--root", str(tmp_path), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
-    assert f"{ORDER}: 1 (1-000000000001)" in result.output
+    assert f"{NOT_ALTERNATING}: 1 (1-000000000001)" in result.output
     talks = read_conversations(tmp_path / "out" / "train")
     assert [talk.turns for talk in talks] == [(ASKED, SAID)]
     assert talks.path(talks.talks[0]).is_file()

@@ -8,7 +8,7 @@ import pytest
 from sam4mllm.data.conversations import read_conversations
 from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.points import CUT
-from sam4mllm.data_prep.readers.reasonseg import IGNORE, TARGET, THIN, paint, prepare
+from sam4mllm.data_prep.readers.reasonseg import IGNORE, TARGET, THIN, paint_labels, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
@@ -66,12 +66,12 @@ SMALL, LARGE = (2, 2, 3, 3), (1, 1, 5, 4)
 @pytest.mark.parametrize("reverse", [False, True], ids=["as is", "reversed"])
 def test_the_largest_is_painted_first_whatever_the_order(labels, at_small, at_large, reverse):
     shapes = [shape(labels[0], *SMALL), shape(labels[1], *LARGE)]
-    painted = paint(shapes[::-1] if reverse else shapes, 6, 9)
+    painted = paint_labels(shapes[::-1] if reverse else shapes, 6, 9)
     assert (painted[2, 2], painted[1, 1], painted[0, 0]) == (at_small, at_large, 0)
 
 
 def test_corners_are_cut_towards_zero_and_borders_count():
-    painted = paint([shape("target", 0.9, 0.9, 2.9, 1.9)], 4, 5)
+    painted = paint_labels([shape("target", 0.9, 0.9, 2.9, 1.9)], 4, 5)
     assert np.argwhere(painted).tolist() == [[row, column] for row in (0, 1) for column in (0, 1, 2)]
 
 
@@ -145,13 +145,15 @@ def test_explanations_are_talks(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"shapes": [{"label": "target"}]}, r"val/a\.json is not as ReasonSeg has it: KeyError", id="bare"),
+        pytest.param(
+            {"shapes": [{"label": "target"}]}, r"val/a\.json is not in the format of ReasonSeg: missing", id="bare"
+        ),
         pytest.param(
             {"shapes": [{"label": 5, "points": []}]},
-            "not as ReasonSeg has it: TypeError: text is due, got 5",
+            "not in the format of ReasonSeg: TypeError: expected text, got 5",
             id="label",
         ),
-        pytest.param({"shapes": 5}, "not as ReasonSeg has it: TypeError", id="shapes"),
+        pytest.param({"shapes": 5}, "not in the format of ReasonSeg: TypeError", id="shapes"),
         pytest.param(
             {"shapes": [{"label": "t", "points": [1, 2]}]}, r"a\.json: a shape is a list of points", id="flat"
         ),
@@ -160,9 +162,9 @@ def test_explanations_are_talks(tmp_path):
         pytest.param({"shapes": [shape("t", 0, 0, 10**400, 5)]}, "1,329 bits", id="a number of 400 digits"),
         pytest.param({"shapes": [shape("t", "0", "0", "5", "5")]}, "a list of points x, y", id="words"),
         pytest.param({"shapes": [shape("t", True, 0, 5, 5)]}, "a list of points x, y", id="a yes"),
-        pytest.param({"text": "the wet part"}, r"a\.json: .*text is a list, got .*'the wet part'", id="one text"),
-        pytest.param({"is_sentence": "false"}, "is_sentence is true or false .*, got 'false'", id="a word for no"),
-        pytest.param({"is_sentence": 0}, "is_sentence is true or false .*, got 0", id="a number for no"),
+        pytest.param({"text": "the wet part"}, r"a\.json: .*text a list, got .*'the wet part'", id="one text"),
+        pytest.param({"is_sentence": "false"}, "is_sentence must be true or false .*, got 'false'", id="a word for no"),
+        pytest.param({"is_sentence": 0}, "is_sentence must be true or false .*, got 0", id="a number for no"),
     ],
 )
 def test_annotations_of_another_form_are_one_line_that_names_the_file(tmp_path, change, message):
@@ -176,7 +178,7 @@ def test_annotations_of_another_form_are_one_line_that_names_the_file(tmp_path, 
     ("change", "message"),
     [
         pytest.param({"image": "../../secret.jpg"}, "below the image root, got 'train/../../secret.jpg'", id="leaving"),
-        pytest.param({"query": 5}, "text is due, got 5", id="a number"),
+        pytest.param({"query": 5}, "expected text, got 5", id="a number"),
     ],
 )
 def test_explanations_of_another_form_are_one_line(tmp_path, change, message):
@@ -187,7 +189,7 @@ def test_explanations_of_another_form_are_one_line(tmp_path, change, message):
 
 
 def test_a_root_without_the_set_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"no ReasonSeg below .*: one of train, val, test .* is due in"):
+    with pytest.raises(UserError, match=r"no ReasonSeg below .*: expected one of train, val, test .* in"):
         prepare(tmp_path)
 
 
@@ -196,7 +198,7 @@ def test_the_command_writes_samples_and_talks_beside_each_other(tmp_path):
     explain(tmp_path / "raw")
     result = invoke("data", "reasonseg", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--partial")
     assert result.exit_code == 0, result.output
-    assert "train: 1 talks about 1 pictures" in result.output
+    assert "train: 1 conversations about 1 images" in result.output
     assert len(read_samples(tmp_path / "out" / "train")) == 2
     talks = read_conversations(tmp_path / "out" / "train")
     assert talks.path(talks.talks[0]).is_file()

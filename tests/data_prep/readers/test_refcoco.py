@@ -70,19 +70,21 @@ def test_a_split_keeps_the_order_of_its_refs(tmp_path):
     ("change", "message"),
     [
         pytest.param({"ref": {"ann_id": 8}}, "another data set.*1 of 1 refs.*annotation 8", id="no such annotation"),
-        pytest.param({"ref": {"image_id": 8}}, "another data set.*ref 0: picture 8", id="no such picture"),
+        pytest.param({"ref": {"image_id": 8}}, "another data set.*ref 0: image 8", id="no such picture"),
         pytest.param({"annotation": {"image_id": 6}}, "another data set", id="an annotation of another picture"),
-        pytest.param({"ref": {"ann_id": [[8]]}}, "not as REFER has them: TypeError", id="an annotation without a name"),
         pytest.param(
-            {"ref": {"split": "testD"}}, r"refs\(unc\)\.p: ref 0: it has the split 'testD'", id="unknown split"
+            {"ref": {"ann_id": [[8]]}}, "not in the format of REFER: TypeError", id="an annotation without a name"
         ),
-        pytest.param({"ref": {"split": None}}, "has the split None", id="no split"),
-        pytest.param({"ref": {"image_id": [5]}}, r"\.p: ref 0 is .*: a whole number is due, got \[5\]", id="a list"),
+        pytest.param({"ref": {"split": "testD"}}, r"refs\(unc\)\.p: ref 0: unknown split 'testD'", id="unknown split"),
+        pytest.param({"ref": {"split": None}}, "unknown split None", id="no split"),
+        pytest.param({"ref": {"image_id": [5]}}, r"\.p: ref 0 is .*: expected an integer, got \[5\]", id="a list"),
         pytest.param(
-            {"ref": {"sentences": [{"sent_id": 1}]}}, r"refs\(unc\)\.p: ref 0 is .* KeyError: 'sent'", id="no words"
+            {"ref": {"sentences": [{"sent_id": 1}]}},
+            r"refs\(unc\)\.p: ref 0 is .* missing or unknown: 'sent'",
+            id="no words",
         ),
         pytest.param(
-            {"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "text is due, got 5", id="a number"
+            {"ref": {"sentences": [{"sent_id": 1, "sent": 5, "raw": ""}]}}, "expected text, got 5", id="a number"
         ),
         pytest.param({"image": {"file_name": "../../../etc/passwd"}}, "below the image root", id="leaves the root"),
         pytest.param({"image": {"width": 0}}, "ref 0: a mask must have 1 to", id="a picture without pixels"),
@@ -142,7 +144,7 @@ def test_a_ref_without_a_sentence_and_a_number_is_counted_too(tmp_path):
 @pytest.mark.parametrize("content", [{}, [1], "refs", 5], ids=str)
 def test_a_pickle_of_something_else_holds_no_refs(tmp_path, content):
     (tmp_path / "refs(unc).p").write_bytes(pickle.dumps(content))
-    with pytest.raises(UserError, match="holds no refs: a list of dictionaries is due"):
+    with pytest.raises(UserError, match="holds no refs: expected a list of dictionaries"):
         read_refs(tmp_path / "refs(unc).p")
 
 
@@ -165,7 +167,7 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
     (root / "images" / "mscoco" / "images" / "train2014").mkdir(parents=True)
     result = run("refcoco", "--root", root, "--out", tmp_path / "out", "--partial")
     assert result.exit_code == 0, result.output
-    assert "val: 1 refs (officially 3,811), 2 sentences (officially 10,834), 1 pictures" in result.output
+    assert "val: 1 refs (official: 3,811), 2 sentences (official: 10,834), 1 images" in result.output
     found = read_samples(tmp_path / "out" / "testA")
     assert len(found) == 2
     assert found.images == root / "images" / "mscoco" / "images"

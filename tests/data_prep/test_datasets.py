@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 
 from sam4mllm.data.samples import read_samples
-from sam4mllm.data_prep import every
-from sam4mllm.data_prep.every import PREPARE, overview
+from sam4mllm.data_prep import datasets
+from sam4mllm.data_prep.datasets import READERS, format_overview
 from sam4mllm.data_prep.sources import SOURCES, File
 from tests.data_prep import raw
 from tests.data_prep.server import send_file, send_status, serve
@@ -50,7 +50,7 @@ def put_everything(root: Path) -> Path:
 
 
 def test_every_source_has_a_reader_and_every_reader_a_source():
-    assert set(SOURCES) == set(PREPARE)
+    assert set(SOURCES) == set(READERS)
     assert all(name == source.name for name, source in SOURCES.items())
 
 
@@ -62,25 +62,25 @@ def test_files_go_below_the_root_and_what_is_known_of_them_is_sound(file: File):
     assert file.url is None or re.fullmatch(r"https?://\S+", file.url)
     assert file.bytes is None or file.bytes > 0
     assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
-    assert [field.name for field in fields(file)] == ["path", "what", "url", "bytes", "sha256"]
+    assert [field.name for field in fields(file)] == ["path", "description", "url", "bytes", "sha256"]
 
 
 def test_with_nothing_there_it_says_what_is_due_where_and_from_where(tmp_path):
     result = run("all", "--root", tmp_path)
     assert result.exit_code == 0, result.output
     for source in SOURCES.values():
-        assert f"{source.name} ({source.what}): missing" in result.output
+        assert f"{source.name} ({source.description}): missing" in result.output
         assert source.page in result.output
         for file in source.files:
-            assert f"{file.path}, {file.what}: {file.url or 'see the page'}" in result.output
-    assert "due in" in result.output
+            assert f"{file.path}, {file.description}: {file.url or 'see the page'}" in result.output
+    assert "expected in" in result.output
 
 
 def test_what_is_there_already_is_not_named_as_to_be_fetched(tmp_path):
-    assert overview(tmp_path).count("images/train2014.zip") == 5
+    assert format_overview(tmp_path).count("images/train2014.zip") == 5
     (tmp_path / "images" / "train2014").mkdir(parents=True)
-    assert "llava_instruct_150k.json, the conversations: http" in overview(tmp_path)
-    assert "images/train2014.zip" not in overview(tmp_path)
+    assert "llava_instruct_150k.json, conversations: http" in format_overview(tmp_path)
+    assert "images/train2014.zip" not in format_overview(tmp_path)
 
 
 def test_all_that_is_there_is_converted(tmp_path):
@@ -90,9 +90,9 @@ def test_all_that_is_there_is_converted(tmp_path):
     names = {"refcoco", "refcoco+", "refcocog", "grefcoco", "coco", "labelme"}
     assert {path.name for path in (tmp_path / "data").iterdir()} == names
     assert all(len(read_samples(tmp_path / "data" / name / "train")) for name in names)
-    assert "without its pictures: images/train2014 is due" in result.output
+    assert "no images in images/train2014: all images count as missing" in result.output
     (root / "images" / "train2014").mkdir(parents=True)
-    assert "without its pictures: images/train2014" not in overview(root)
+    assert "no images in images/train2014" not in format_overview(root)
 
 
 def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
@@ -175,33 +175,33 @@ def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", PREPARE)
+@pytest.mark.parametrize("name", READERS)
 def test_a_root_that_is_not_there_is_said(tmp_path, name):
     result = run(name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert result.stderr == f"error: no such folder: {tmp_path}/gone, where the raw files are due (--root)\n"
+    assert result.stderr == f"error: no such folder: {tmp_path}/gone; --root is the folder of the raw files\n"
 
 
 def test_without_a_name_a_root_that_is_not_there_is_said_before_what_is_due_in_it(tmp_path):
     result = run("all", "--root", tmp_path / "gone")
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"there is no folder {tmp_path}/gone yet\nrefcoco (RefCOCO): missing\n")
+    assert result.stdout.startswith(f"no such folder yet: {tmp_path}/gone\nrefcoco (RefCOCO): missing\n")
 
 
 @pytest.mark.parametrize("home", ["ReasonSeg", "."])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_any_split_of_reasonseg_is_found_wherever_its_reader_looks(tmp_path, home, split):
     (tmp_path / home / split).mkdir(parents=True)
-    assert SOURCES["reasonseg"].missing(tmp_path)
+    assert SOURCES["reasonseg"].missing_needs(tmp_path)
     (tmp_path / home / split / "1.json").write_text("{}")
-    assert not SOURCES["reasonseg"].missing(tmp_path)
+    assert not SOURCES["reasonseg"].missing_needs(tmp_path)
 
 
 def test_labelme_files_of_any_depth_are_found_without_a_name_too(tmp_path):
     root = put_everything(tmp_path / "raw")
     (root / "labelme" / "one" / "two" / "three").mkdir(parents=True)
     (root / "labelme" / "a.json").rename(root / "labelme" / "one" / "two" / "three" / "a.json")
-    assert f"labelme ({SOURCES['labelme'].what}): found" in overview(root)
+    assert f"labelme ({SOURCES['labelme'].description}): found" in format_overview(root)
 
 
 @pytest.mark.parametrize("name", ["refcoco", "grefcoco", "reasonseg"])
@@ -217,7 +217,7 @@ def test_a_set_that_is_there_is_converted_whatever_else_could_be_fetched(tmp_pat
         (root / "images" / "train2014").mkdir(parents=True)
     with serve(send_status(404)) as server:
         files = [replace(f, url=f.url and f"{server.address}/x.zip", bytes=None) for f in SOURCES[name].files]
-        monkeypatch.setattr(every, "SOURCES", {name: replace(SOURCES[name], files=tuple(files))})
+        monkeypatch.setattr(datasets, "SOURCES", {name: replace(SOURCES[name], files=tuple(files))})
         result = run(name, "--root", root, "--out", tmp_path / "here", "--partial", "--download")
     assert result.exit_code == (2 if name == "refcoco" else 0), result.output
     assert ("404" in result.stderr) == (name == "refcoco")
@@ -257,7 +257,7 @@ def test_real_data_of_all_of_refers_sets_is_converted(real_data, tmp_path):
 
 def test_the_docs_name_every_set():
     told = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in told for name in PREPARE)
+    assert all(f"`{name}`" in told for name in READERS)
 
 
 def test_what_is_missing_is_fetched_where_that_is_asked_for_and_then_converted(tmp_path, monkeypatch):
@@ -272,7 +272,7 @@ def test_what_is_missing_is_fetched_where_that_is_asked_for_and_then_converted(t
     with serve(reply) as server:
         given = tuple(File(f"refcoco/{name}", name, url=f"{server.address}/{quote(name)}") for name in files)
         made = replace(SOURCES["refcoco"], files=given)
-        monkeypatch.setattr(every, "SOURCES", {"refcoco": made})
+        monkeypatch.setattr(datasets, "SOURCES", {"refcoco": made})
         without = run("all", "--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial")
         assert without.exit_code == 0, without.output
         assert not server.requests
