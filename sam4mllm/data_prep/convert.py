@@ -19,23 +19,10 @@ from typing import Any, TypeVar
 from sam4mllm.data import samples
 from sam4mllm.data.conversations import Talk, read_conversations, write_conversations
 from sam4mllm.data.samples import Sample, read_samples, write_samples
-from sam4mllm.data_prep.checks.leaks import (
-    find_evaluation_ids,
-    find_held_out_ids,
-    find_image_ids,
-    find_indices,
-    read_image_names,
-)
+from sam4mllm.data_prep.checks import leaks
 from sam4mllm.data_prep.checks.validate import validate
 from sam4mllm.data_prep.raw_dataset import RawDataset, image_names, is_training
-from sam4mllm.data_prep.report import (
-    REPORT_FILE,
-    find_mismatches,
-    format_report,
-    make_report,
-    read_report,
-    write_report,
-)
+from sam4mllm.data_prep.report import REPORT_FILE, format_report, make_report, mismatches, read_report, write_report
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import check_folder
 
@@ -62,10 +49,10 @@ def convert(
     validate(dataset)
     _check_out(dataset, out)
     siblings = _find_siblings(out)
-    written = dataset if keep_leaks else _remove_leaks(dataset, find_held_out_ids(dataset, root, siblings))
+    written = dataset if keep_leaks else _remove_leaks(dataset, leaks.find_held_out_ids(dataset, root, siblings))
     report = make_report(dataset, written, guard=not keep_leaks)
     say(format_report(report))
-    differences = find_mismatches(report)
+    differences = mismatches(report)
     if differences and not partial:
         raise UserError(
             f"these files are not the official {dataset.source}: {'; '.join(differences)}; add --partial to convert "
@@ -73,7 +60,7 @@ def convert(
         )
     _write(written, out)
     write_report(report, out)
-    evaluation_ids = find_evaluation_ids(dataset)
+    evaluation_ids = leaks.find_evaluation_ids(dataset)
     for folder in siblings:
         for line in _prune(folder, evaluation_ids):
             say(line)
@@ -107,15 +94,15 @@ def _find_siblings(out: Path) -> list[Path]:
 
 def _remove_leaks(dataset: RawDataset, held_out: set[str]) -> RawDataset:
     names = set[str]().union(*(image_names(rows) for split, rows in dataset.all_splits if is_training(split)))
-    leaks = {name for name, image_id in find_image_ids(dataset.images, names).items() if image_id in held_out}
+    leaked = {name for name, image_id in leaks.find_image_ids(dataset.images, names).items() if image_id in held_out}
 
-    def without_leaks(splits: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    def without_leaked(splits: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
         return {
-            split: [row for row in rows if row.image not in leaks] if is_training(split) else rows
+            split: [row for row in rows if row.image not in leaked] if is_training(split) else rows
             for split, rows in splits.items()
         }
 
-    return replace(dataset, splits=without_leaks(dataset.splits), talks=without_leaks(dataset.talks))
+    return replace(dataset, splits=without_leaked(dataset.splits), talks=without_leaked(dataset.talks))
 
 
 def _write(dataset: RawDataset, out: Path) -> None:
@@ -138,10 +125,10 @@ def _prune(folder: Path, held_out: set[str]) -> list[str]:
     messages: list[str] = []
     if not report["guard"]:
         return messages
-    for split_folder, index in find_indices(folder):
+    for split_folder, index in leaks.find_indices(folder):
         if is_training(split_folder.name):
-            images, names = read_image_names(split_folder, index)
-            image_ids = find_image_ids(split_folder / images, set(names))
+            images, names = leaks.read_image_names(split_folder, index)
+            image_ids = leaks.find_image_ids(split_folder / images, set(names))
             remaining = [name for name in names if image_ids[name] not in held_out]
             _update_counts(report, split_folder.name, index, remaining)
             if len(remaining) < len(names):

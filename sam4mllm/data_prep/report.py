@@ -68,7 +68,7 @@ def make_report(dataset: RawDataset, written: RawDataset, guard: bool) -> dict[s
     }
 
 
-def find_mismatches(report: Mapping[str, Any]) -> list[str]:
+def mismatches(report: Mapping[str, Any]) -> list[str]:
     """One line for each difference from the official counts; empty for a data set without official counts."""
     official, splits = _official_counts(report["source"], report["split_by"]), report["splits"]
     lines = [f"split {split} is missing" for split in official if split not in splits]

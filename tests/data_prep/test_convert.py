@@ -77,16 +77,6 @@ def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, told):
     assert told.partition(":")[0] in (tmp_path / "out" / "refcoco" / "report.json").read_text()
 
 
-def test_pictures_that_are_missing_are_counted(tmp_path):
-    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
-    (root / "images" / "train2014").mkdir(parents=True)
-    (root / "images" / "train2014" / raw.file(2)).touch()
-    make(root, tmp_path / "out")
-    report = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())
-    missing = [f"train2014/{raw.file(picture)}" for picture in (1, 3)]
-    assert report["noticed"]["pictures that are missing"] == {"count": 2, "first": missing}
-
-
 @pytest.mark.parametrize(
     ("later", "message"),
     [
@@ -170,13 +160,6 @@ def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
     write_samples(more.splits["train"], tmp_path / "out" / "refcoco" / "train", tmp_path)
     make(raw.write(tmp_path / "other", "refcoco+", {"val": [3]}), tmp_path / "out", "refcoco+")
     assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 0
-
-
-def test_an_unwritable_folder_is_one_line(tmp_path):
-    reading = prepare(raw.write(tmp_path / "raw", "refcoco", SPLITS), "refcoco")
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write"):
-        convert(reading, tmp_path / "raw", tmp_path / "file" / "out", True, False, str)
 
 
 def test_a_reading_of_nothing_is_written_as_such(tmp_path):

@@ -105,14 +105,6 @@ def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
     assert len(read_samples(tmp_path / "data" / "grefcoco" / "train")) == 4
 
 
-@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "grefcoco", "coco", "labelme"])
-def test_one_set_is_converted_by_its_name(tmp_path, name):
-    root = put_everything(tmp_path / "raw")
-    result = run(name, "--root", root, "--out", tmp_path / "here", *partial(name))
-    assert result.exit_code == 0, result.output
-    assert len(read_samples(tmp_path / "here" / "train"))
-
-
 @pytest.mark.parametrize(
     ("words", "name"),
     [
@@ -230,22 +222,6 @@ def write_val(folder: Path) -> None:
     PIL.Image.new("RGB", (6, 4)).save(folder / "a.jpg")
     shape = {"label": "target", "points": [[1, 1], [4, 1], [4, 3]]}
     (folder / "a.json").write_text(json.dumps({"text": ["it"], "is_sentence": False, "shapes": [shape]}))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        pytest.param(["refcoco"], "has no refs at all", id="nothing there"),
-        pytest.param(["reasonseg"], "no ReasonSeg below", id="no ReasonSeg there"),
-        pytest.param(["llava_instruct"], "no such file", id="no conversations there"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, message):
-    result = run(*words, "--root", tmp_path, "--out", tmp_path / "out")
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
 
 
 def test_real_data_of_all_of_refers_sets_is_converted(real_data, tmp_path):

@@ -75,28 +75,6 @@ def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
     assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"ground truth: {EVIL}"]
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path):
-    samples = given(tmp_path, *(sample(number) for number in range(4)))
-    targets = by_mask(*(target(number, 0.5 + number / 10, points=4) for number in range(4)))
-    pages = {render_preview(samples, "", each, BoxSegmenter()) for each in (cut(targets, 0), cut(targets, 0))}
-    assert len(pages) == 1
-    assert len({render_preview(samples, "", None), render_preview(samples, "", None)}) == 1
-
-
-def cut(targets, points):
-    """The same targets with so many points, which the box segmenter can take."""
-    return {
-        key: Target(
-            each.sample_id,
-            each.index,
-            tuple(Prompt(prompt.box, prompt.points[:points]) for prompt in each.prompts),
-            each.ious,
-            each.ceiling,
-        )
-        for key, each in targets.items()
-    }
-
-
 def test_the_worst_come_first(tmp_path):
     samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(30)))
     order = np.random.default_rng(0).permutation(30)

@@ -8,7 +8,7 @@ from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL
 from sam4mllm.data_prep.raw_dataset import RawDataset
-from sam4mllm.data_prep.report import find_mismatches, format_report, make_report, read_report, write_report
+from sam4mllm.data_prep.report import format_report, make_report, mismatches, read_report, write_report
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
@@ -104,7 +104,7 @@ WHOLE = {"train": counted(42404, 120624, 16994), **RIGHT}
     ],
 )
 def test_counts_are_held_against_the_official_ones(source, split_by, splits, wrong):
-    found = find_mismatches({"source": source, "split_by": split_by, "splits": splits})
+    found = mismatches({"source": source, "split_by": split_by, "splits": splits})
     assert all(any(each in line for line in found) for each in wrong)
     assert bool(found) == bool(wrong)
 

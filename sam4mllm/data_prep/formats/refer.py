@@ -23,13 +23,7 @@ from typing import Any
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.formats.instances import POLYGONS_CUT, REPEATED, Instances, read_instances
-from sam4mllm.data_prep.formats.safe_io import (
-    check_format,
-    check_integer,
-    check_text,
-    read_json,
-    read_pickle,
-)
+from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text, read_json, read_pickle
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
 

@@ -114,7 +114,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def check_format(place: object, format_name: str) -> Iterator[None]:
-    """Turns the errors that a value of another form raises in the block into a one-line error.
+    """Checks the values that the block reads: an error of a value of another form becomes one line.
 
     Args:
         place: the file, and possibly the entry in it, for the error message.

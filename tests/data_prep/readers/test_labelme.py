@@ -15,6 +15,7 @@ from sam4mllm.data_prep.formats.points import CUT
 from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint_shape, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
+from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
 
@@ -183,9 +184,8 @@ def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path,
     if image:
         assert prepare(tmp_path).splits["train"][0].image == image
     else:
-        with pytest.raises(UserError, match=r"a\.json: .*below the") as caught:
+        with one_line_error(r"a\.json: .*below the"):
             prepare(tmp_path)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,9 @@ def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path,
     ],
 )
 def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, change, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with one_line_error(message) as caught:
         prepare(write(tmp_path, shapes, **change))
     assert re.search(r"a\.json(: | is not in the format of LabelMe)", str(caught.value))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -261,13 +260,3 @@ def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
 def test_a_folder_without_files_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no LabelMe files in"):
         prepare(tmp_path)
-
-
-@pytest.mark.parametrize("split", ["../evil", "a/b", ".."])
-def test_a_split_cannot_leave_the_output(tmp_path, split):
-    out = tmp_path / "a" / "b"
-    words = ["--root", write(tmp_path / "raw", [shape("mug", 0)]), "--out", out, "--split", split]
-    result = invoke("data", "labelme", *words)
-    assert result.exit_code == 2
-    assert "a split is written to a folder of its name" in result.stderr
-    assert not (tmp_path / "a").exists()

@@ -12,6 +12,7 @@ from sam4mllm.data_prep.readers.refcoco import SPLIT_BY, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
+from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
 SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
@@ -95,9 +96,8 @@ def test_a_split_keeps_the_order_of_its_refs(tmp_path):
     ],
 )
 def test_data_of_another_form_is_one_line(tmp_path, change, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with one_line_error(message):
         prepare(write(tmp_path, **change), "refcoco")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
