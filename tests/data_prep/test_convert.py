@@ -97,7 +97,7 @@ def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, messa
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
+def test_images_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2, 3], "val": [4]})
     (root / "images" / "train2014").mkdir(parents=True)
     for picture, size in ((1, (6, 4)), (2, (4, 6))):
@@ -113,7 +113,7 @@ def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_
     }
 
 
-def test_an_id_of_two_lines_is_told_in_one(tmp_path):
+def test_an_id_of_two_lines_is_reported_in_one(tmp_path):
     said: list[str] = []
     splits = {"val": [Sample("x\ny", "a.jpg", 6, 4, "", ())]}
     convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
@@ -205,16 +205,9 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     """Two sets, of which the later takes pictures out of the earlier, converted in peace; and their raw files."""
     folder = tmp_path_factory.mktemp("sets")
     raw.write(folder / "raw", "refcoco", {"train": list(range(1, 30)), "val": [31], "testA": [32]})
-    own = folder / "raw" / "coco"
-    own.mkdir()
-    for split, pictures in (("train", [1, 2, 31]), ("val", [3, 4])):
-        document = {
-            "images": [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in pictures],
-            "annotations": [
-                {"id": one, "image_id": one, "segmentation": raw.SQUARE, "phrase": "it"} for one in pictures
-            ],
-        }
-        (own / f"instances_{split}.json").write_text(json.dumps(document))
+    for split, images in (("train", [1, 2, 31]), ("val", [3, 4])):
+        document = raw.instances(images, phrase="it")
+        raw.write_files(folder / "raw", {f"coco/instances_{split}.json": document})
     assert run(folder / "raw", folder / "peace" / "data", 10**6, "after") == 0
     return folder / "raw", raw.content(folder / "peace")
 
@@ -265,7 +258,7 @@ def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     ("kill_at", "when"),
     [(4, "before"), (6, "before"), (6, "after"), (11, "after"), (12, "before"), (12, "after")],
 )
-def test_killed_while_it_takes_pictures_out_of_another_set_and_run_again_alone(tmp_path, neighbours, kill_at, when):
+def test_killed_while_it_takes_images_out_of_another_set_and_run_again_alone(tmp_path, neighbours, kill_at, when):
     folder, due = neighbours
     out = tmp_path / "data" / "refcoco"
     shutil.copytree(folder / "start", tmp_path / "data")

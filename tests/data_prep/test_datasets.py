@@ -35,18 +35,9 @@ def put_everything(root: Path) -> Path:
     """Every set that needs no picture of its own."""
     for name in raw.FILES:
         raw.write(root, name, SPLITS)
-    (root / "coco").mkdir()
-    document = {
-        "images": [{"id": 1, "file_name": "a.jpg", "width": 6, "height": 4}],
-        "annotations": [{"id": 1, "image_id": 1, "segmentation": raw.SQUARE, "phrase": "it"}],
-    }
-    (root / "coco" / "instances.json").write_text(json.dumps(document))
     shape = {"label": "it", "shape_type": "rectangle", "points": [[1, 1], [2, 2]]}
-    (root / "labelme").mkdir()
-    (root / "labelme" / "a.json").write_text(
-        json.dumps({"imagePath": "a.jpg", "imageHeight": 4, "imageWidth": 6, "shapes": [shape]})
-    )
-    return root
+    labelme = {"imagePath": "a.jpg", "imageHeight": 4, "imageWidth": 6, "shapes": [shape]}
+    return raw.write_files(root, {"coco/instances.json": raw.instances([1], phrase="it"), "labelme/a.json": labelme})
 
 
 def test_every_source_has_a_reader_and_every_reader_a_source():
@@ -65,7 +56,7 @@ def test_files_go_below_the_root_and_what_is_known_of_them_is_sound(file: File):
     assert [field.name for field in fields(file)] == ["path", "description", "url", "bytes", "sha256"]
 
 
-def test_with_nothing_there_it_says_what_is_due_where_and_from_where(tmp_path):
+def test_with_nothing_there_it_says_what_is_expected_where_and_from_where(tmp_path):
     result = run("all", "--root", tmp_path)
     assert result.exit_code == 0, result.output
     for source in SOURCES.values():
@@ -76,7 +67,7 @@ def test_with_nothing_there_it_says_what_is_due_where_and_from_where(tmp_path):
     assert "expected in" in result.output
 
 
-def test_what_is_there_already_is_not_named_as_to_be_fetched(tmp_path):
+def test_what_is_there_already_is_not_named_as_to_be_downloaded(tmp_path):
     assert format_overview(tmp_path).count("images/train2014.zip") == 5
     (tmp_path / "images" / "train2014").mkdir(parents=True)
     assert "llava_instruct_150k.json, conversations: http" in format_overview(tmp_path)
@@ -168,13 +159,13 @@ def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_root_that_is_not_there_is_said(tmp_path, name):
+def test_a_root_that_is_not_there_is_reported(tmp_path, name):
     result = run(name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr == f"error: no such folder: {tmp_path}/gone; --root is the folder of the raw files\n"
 
 
-def test_without_a_name_a_root_that_is_not_there_is_said_before_what_is_due_in_it(tmp_path):
+def test_without_a_name_a_root_that_is_not_there_is_reported_before_what_is_expected_in_it(tmp_path):
     result = run("all", "--root", tmp_path / "gone")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"no such folder yet: {tmp_path}/gone\nrefcoco (RefCOCO): missing\n")
@@ -197,7 +188,7 @@ def test_labelme_files_of_any_depth_are_found_without_a_name_too(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["refcoco", "grefcoco", "reasonseg"])
-def test_a_set_that_is_there_is_converted_whatever_else_could_be_fetched(tmp_path, monkeypatch, name):
+def test_a_set_that_is_there_is_converted_whatever_else_could_be_downloaded(tmp_path, monkeypatch, name):
     """gRefCOCO as a pickle; ReasonSeg's one split without the explanations; RefCOCO, whose pictures nobody sends."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     root = put_everything(tmp_path / "raw")
@@ -236,7 +227,7 @@ def test_the_docs_name_every_set():
     assert all(f"`{name}`" in told for name in READERS)
 
 
-def test_what_is_missing_is_fetched_where_that_is_asked_for_and_then_converted(tmp_path, monkeypatch):
+def test_what_is_missing_is_downloaded_where_that_is_asked_for_and_then_converted(tmp_path, monkeypatch):
     """A set whose files only a server has."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     raw.write(tmp_path / "there", "refcoco", SPLITS)

@@ -1,10 +1,7 @@
 """Any reader, any value of a file replaced by an odd one: a reading, or one line that is the user's to mend."""
 
 import copy
-import json
-import pickle
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -67,26 +64,19 @@ def replaced(value: Any, path: tuple, odd: Any) -> Any:
     return changed
 
 
-def put(root: Path, files: dict[str, Any]) -> None:
-    for name, value in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        packed = pickle.dumps(value, protocol=2) if name.endswith(".p") else json.dumps(value).encode()
-        (root / name).write_bytes(packed)
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_an_odd_value_anywhere_ends_in_a_reading_or_in_one_line(tmp_path, name):
     (tmp_path / "train2017").mkdir()
     (tmp_path / "train").mkdir()
     for picture in ("train/a.jpg", "train2017/000000000005.jpg"):
         PIL.Image.new("RGB", (6, 4)).save(tmp_path / picture)
-    put(tmp_path, FILES[name])
+    raw.write_files(tmp_path, FILES[name])
     assert READERS[name](tmp_path)
     first, whole = next(iter(FILES[name].items()))
     ended = 0
     for path in places(whole):
         for odd in [*ODD, HUGE] if first.endswith(".p") else ODD:
-            put(tmp_path, {first: replaced(whole, path, odd)})
+            raw.write_files(tmp_path, {first: replaced(whole, path, odd)})
             try:
                 convert(READERS[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)
             except UserError as error:

@@ -53,7 +53,7 @@ def test_the_page_stands_alone(tmp_path):
     assert stands_alone(render_preview(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5))))
 
 
-def test_every_picture_can_be_read(tmp_path):
+def test_every_image_can_be_read(tmp_path):
     sizes = picture_sizes(render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
     assert [max(size) for size in sizes] == [480, 480]  # the true mask, the prompts
 
@@ -169,7 +169,7 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 7
 
 
-def test_nothing_amiss_is_not_told(tmp_path):
+def test_nothing_amiss_is_not_reported(tmp_path):
     text = render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
     assert not any(tag == "details" for tag, _ in Page(text).tags)
 

@@ -59,7 +59,7 @@ def test_masks_without_a_pixel_are_counted_and_no_target_is_none_of_them(masks, 
     assert report["splits"]["val"]["without_target"] == (not masks)
 
 
-def test_missing_pictures_are_counted_once_each_and_the_first_few_named(tmp_path):
+def test_missing_images_are_counted_once_each_and_the_first_few_named(tmp_path):
     (tmp_path / "3.jpg").touch()
     samples = [replace(CAT, id=str(number), image=f"{number % 9}.jpg") for number in range(18)]
     talks = {"train": [TALK, replace(TALK, id="u", image="said.jpg")]}
@@ -168,7 +168,7 @@ def test_a_damaged_report_is_one_line(tmp_path, content):
         read_report(tmp_path)
 
 
-def test_what_the_guard_kept_out_is_told():
+def test_what_the_guard_kept_out_is_reported():
     samples = [CAT, replace(CAT, id="b", image="2.jpg"), replace(CAT, id="c", image="2.jpg")]
     reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
     kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})

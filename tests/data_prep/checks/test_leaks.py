@@ -42,7 +42,7 @@ def write_all(root: Path, names=tuple(SPLITS)) -> Path:
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_pictures_that_any_set_below_the_root_measures_on_are_not_learned_from(tmp_path, name):
+def test_images_that_any_set_below_the_root_evaluates_on_are_not_trained_on(tmp_path, name):
     root = write_all(tmp_path / "raw")
     make(name, root, tmp_path / "out")
     assert trained(tmp_path / "out" / name) == {9}
@@ -66,7 +66,7 @@ def test_refs_that_lie_in_the_root_itself_are_guarded_against(tmp_path):
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 9}
 
 
-def test_evaluation_splits_stay_whole(tmp_path):
+def test_evaluation_splits_are_unchanged(tmp_path):
     root = write_all(tmp_path / "raw")
     make("refcoco", root, tmp_path / "out")
     for split in ("val", "testA", "testB"):
@@ -96,7 +96,7 @@ def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
     assert {name: trained(tmp_path / "out" / "0" / name) for name in SPLITS} == {name: {9} for name in SPLITS}
 
 
-def test_what_a_later_set_takes_out_of_an_earlier_one_is_said(tmp_path):
+def test_what_a_later_set_takes_out_of_an_earlier_one_is_reported(tmp_path):
     for name in ("refcoco", "refcoco+"):
         raw.write(tmp_path / name, name, SPLITS[name])
     make("refcoco", tmp_path / "refcoco", tmp_path / "out")
@@ -121,7 +121,7 @@ def test_the_folder_that_the_command_runs_in_lies_beside_the_others_too(tmp_path
     assert trained(tmp_path / "out" / "refcoco+") == {3, 9}
 
 
-def test_talks_are_guarded_too(tmp_path):
+def test_conversations_are_guarded_too(tmp_path):
     root = write_all(tmp_path / "raw", ["refcoco"])
     turns = (Turn("user", "?"), Turn("assistant", "!"))
     images = (raw.file(4), "000000000004.jpg", "000000000009.jpg")
@@ -180,28 +180,26 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, mes
         ("a/000000520199", "b/000000520199", False),
     ],
 )
-def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):
+def test_images_are_known_by_their_coco_id_or_their_place(one, other, same):
     known = find_image_ids(Path("images"), [one, other])
     assert (known[one] == known[other]) == same
     if "520199" in one and same:
         assert find_image_ids(Path("here"), [one])[one] == find_image_ids(Path("there"), [other])[other]
 
 
-def test_pictures_of_the_same_name_below_two_roots_are_two():
+def test_images_of_the_same_name_below_two_roots_are_two():
     assert find_image_ids(Path("here"), ["photo.jpg"]) != find_image_ids(Path("there"), ["photo.jpg"])
 
 
-def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_path):
+def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path):
     (tmp_path / "photos").mkdir()
     for name, split in (("one", "train"), ("two", "val")):
         own = tmp_path / name
         own.mkdir()
         (own / "images").symlink_to(tmp_path / "photos")
-        document = {
-            "images": [{"id": 1, "file_name": "p.jpg", "width": 6, "height": 4}],
-            "annotations": [{"id": 1, "image_id": 1, "segmentation": raw.SQUARE, "phrase": "it"}],
-        }
-        (own / f"instances_{split}.json").write_text(json.dumps(document))
+        document = raw.instances([1], phrase="it")
+        document["images"][0]["file_name"] = "p.jpg"
+        raw.write_files(own, {f"instances_{split}.json": document})
     for order in (("one", "two"), ("two", "one")):
         out = tmp_path / "-".join(order)
         for name in order:
@@ -224,7 +222,7 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_pat
         pytest.param("photos/round.jpg", "photos/p.jpg", False, id="a link in a circle"),
     ],
 )
-def test_a_picture_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_path, one, other, same):
+def test_a_image_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_path, one, other, same):
     for folder in ("photos", "copy"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jpg").touch()
@@ -238,7 +236,7 @@ def test_a_picture_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_pat
 
 
 @pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
-def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_said(tmp_path, split):
+def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_reported(tmp_path, split):
     images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))
     training = RawDataset("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
     said: list[str] = []
@@ -252,9 +250,7 @@ def test_the_other_way_to_split_a_set_is_guarded_against_too(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2], "val": [3]})
     (root / "refcoco" / "refs(unc).p").rename(root / "refcoco" / "refs(google).p")
     raw.write(root, "refcoco", {"train": [2, 3], "val": [1]})
-    both = [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in (1, 2, 3)]
-    objects = [{"id": one, "image_id": one, "segmentation": raw.SQUARE} for one in (1, 2, 3)]
-    (root / "refcoco" / "instances.json").write_text(json.dumps({"images": both, "annotations": objects}))
+    raw.write_files(root, {"refcoco/instances.json": raw.instances((1, 2, 3))})
     convert(refcoco.prepare(root, "refcoco", "google"), root, tmp_path / "google", True, False, str)
     assert trained(tmp_path / "google") == {2}
     convert(refcoco.prepare(root, "refcoco"), root, tmp_path / "other" / "unc", True, False, str)

@@ -9,6 +9,7 @@ from sam4mllm.data_prep.readers.coco import prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
+from tests.data_prep import raw
 from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
@@ -25,9 +26,7 @@ def write(root: Path, things: list[dict], name: str = "instances.json", **change
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         **change,
     }
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(json.dumps(document))
-    return root
+    return raw.write_files(root, {name: document})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def put(root: Path, *names: str) -> None:
         pytest.param("elsewhere/a/b.jpg", "elsewhere", id="all elsewhere"),
     ],
 )
-def test_the_pictures_of_several_splits_are_found(tmp_path, home, pictures, images):
+def test_the_images_of_several_splits_are_found(tmp_path, home, pictures, images):
     for split in ("train2017", "val2017"):
         write(tmp_path / home, [thing(1, 0)], f"annotations/instances_{split}.json")
         put(tmp_path / home, pictures.format(split=split))
@@ -111,7 +110,7 @@ def test_a_crowd_is_a_mask_like_others(tmp_path):
     assert sample.masks == (Rle.from_runs([4, 4, 40], 4, 12),)
 
 
-def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
+def test_images_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     images = [{"id": number, "file_name": f"{number}.jpg", "width": 12, "height": 4} for number in (5, 6)]
     noticed = prepare(write(tmp_path, [thing(1, 10)], images=images)).noticed
     assert noticed == {
@@ -123,7 +122,7 @@ def test_pictures_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     assert noticed["polygons that leave the picture, cut at its edge"] == ["annotation 1"]
 
 
-def test_what_comes_twice_word_for_word_counts_once_and_is_told(tmp_path):
+def test_what_comes_twice_word_for_word_counts_once_and_is_reported(tmp_path):
     reading = prepare(write(tmp_path, [thing(1, 0), thing(1, 0)]))
     assert [len(sample.masks) for sample in reading.splits["train"]] == [1]
     assert reading.noticed[REPEATED] == ["annotation 1"]
@@ -196,7 +195,7 @@ def test_a_folder_without_instances_is_one_line(tmp_path):
         prepare(tmp_path)
 
 
-def test_the_command_writes_real_pictures_and_masks(real_data, tmp_path):
+def test_the_command_writes_real_images_and_masks(real_data, tmp_path):
     words = ["--root", real_data / "coco_real", "--split", "val", "--out", tmp_path / "out"]
     result = invoke("data", "coco", *words)
     assert result.exit_code == 0, result.output

@@ -1,5 +1,4 @@
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.readers.grefcoco import prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
+from tests.data_prep import raw
 from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
@@ -36,13 +36,8 @@ def write(root: Path, ann_id, pickled: bool = False, **change) -> Path:
             for number in (1, 2, 3)
         ],
     }
-    (root / "grefcoco").mkdir()
-    (root / "grefcoco" / "instances.json").write_text(json.dumps(instances))
-    if pickled:
-        (root / "grefcoco" / "grefs(unc).p").write_bytes(pickle.dumps([ref], protocol=2))
-    else:
-        (root / "grefcoco" / "grefs(unc).json").write_text(json.dumps([ref]))
-    return root
+    refs_file = f"grefcoco/grefs(unc).{'p' if pickled else 'json'}"
+    return raw.write_files(root, {"grefcoco/instances.json": instances, refs_file: [ref]})
 
 
 @pytest.mark.parametrize("pickled", [False, True], ids=["json", "pickle"])

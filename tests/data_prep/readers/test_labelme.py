@@ -1,6 +1,5 @@
 import base64
 import io
-import json
 import re
 import struct
 import zlib
@@ -15,6 +14,7 @@ from sam4mllm.data_prep.formats.points import CUT
 from sam4mllm.data_prep.readers.labelme import LEFT_OUT, paint_shape, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
+from tests.data_prep import raw
 from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
@@ -50,10 +50,7 @@ def write(root: Path, shapes, name: str = "a", **change) -> Path:
         "shapes": shapes,
         **change,
     }
-    path = root / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document))
-    return root
+    return raw.write_files(root, {f"{name}.json": document})
 
 
 SQUARE = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
@@ -108,7 +105,7 @@ def test_a_mask_lies_where_its_corner_says_and_is_cut_at_the_edge(corner, pixels
         pytest.param("mask", [[9, 1], [9, 1]], True, id="a mask larger than its points say"),
     ],
 )
-def test_shapes_that_leave_the_picture_are_cut_and_counted(tmp_path, form, points, cut):
+def test_shapes_that_leave_the_image_are_cut_and_counted(tmp_path, form, points, cut):
     mask = {"mask": png([[1, 0], [0, 255]])} if form == "mask" else {}
     reading = prepare(write(tmp_path, [shape("mug", 0, shape_type=form, points=points, **mask)]))
     assert reading.noticed[CUT] == ([f"a: {form} 'mug'"] if cut else [])
@@ -179,7 +176,7 @@ def test_first_folders_called_train_val_or_test_are_splits_and_no_others(tmp_pat
         ("\\\\host\\share\\a.jpg", None),
     ],
 )
-def test_a_picture_lies_where_its_file_says_but_never_outside_the_root(tmp_path, path, image):
+def test_a_image_lies_where_its_file_says_but_never_outside_the_root(tmp_path, path, image):
     write(tmp_path, [shape("mug", 0)], "json/a", imagePath=path)
     if image:
         assert prepare(tmp_path).splits["train"][0].image == image

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import PIL.Image
@@ -9,6 +8,7 @@ from sam4mllm.data_prep.readers.llava_instruct import MISSING, NOT_ALTERNATING, 
 from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
+from tests.data_prep import raw
 from tests.running import invoke
 
 ASK = {"from": "human", "value": "<image>\nWhat is it?"}
@@ -21,8 +21,7 @@ def write(root: Path, *conversations: list, folder: str = "images/train2017", **
         {"id": f"00000000000{number}", "image": "000000000009.jpg", "conversations": turns, **change}
         for number, turns in enumerate(conversations)
     ]
-    (root / "llava_instruct").mkdir(exist_ok=True)
-    (root / "llava_instruct" / "llava_instruct_150k.json").write_text(json.dumps(items))
+    raw.write_files(root, {"llava_instruct/llava_instruct_150k.json": items})
     prefix = "COCO_train2014_" if "2014" in folder else ""
     (root / folder).mkdir(parents=True)
     PIL.Image.new("RGB", (9, 6)).save(root / folder / f"{prefix}000000000009.jpg")
@@ -58,7 +57,7 @@ def test_turns_that_do_not_alternate_are_counted(tmp_path, conversation):
     ("change", "what"),
     [({"image": None}, WITHOUT_IMAGE), ({"image": ""}, WITHOUT_IMAGE), ({"image": "000000000008.jpg"}, MISSING)],
 )
-def test_talks_without_their_picture_are_counted(tmp_path, change, what):
+def test_conversations_without_their_image_are_counted(tmp_path, change, what):
     reading = prepare(write(tmp_path, [ASK, SAY], **change))
     assert reading.talks == {"train": []}
     assert reading.noticed[what] == ["0-000000000000"]
@@ -73,7 +72,7 @@ def test_talks_without_their_picture_are_counted(tmp_path, change, what):
         ("coco/train2017", "train2017/000000000009.jpg"),
     ],
 )
-def test_pictures_of_both_years_are_found_where_they_are_kept(tmp_path, folder, image):
+def test_images_of_both_years_are_found_where_they_are_kept(tmp_path, folder, image):
     reading = prepare(write(tmp_path, [ASK, SAY], folder=folder))
     [talk] = reading.talks["train"]
     assert talk.image == image
@@ -112,7 +111,7 @@ def test_a_file_of_another_form_is_one_line_that_names_it(tmp_path, change, mess
     assert "llava_instruct_150k.json" in str(caught.value)
 
 
-def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
+def test_without_the_file_or_the_images_it_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no such file: .*llava_instruct_150k\.json"):
         prepare(tmp_path)
     write(tmp_path, [ASK, SAY], folder="elsewhere/train2017")
@@ -121,7 +120,7 @@ def test_without_the_file_or_the_pictures_it_is_one_line(tmp_path):
     assert len(prepare(tmp_path, images=tmp_path / "elsewhere").talks["train"]) == 1
 
 
-def test_the_command_writes_talks(tmp_path):
+def test_the_command_writes_conversations(tmp_path):
     write(tmp_path, [ASK, SAY], [ASK])
     result = invoke("data", "llava_instruct", "--root", str(tmp_path), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output

@@ -13,6 +13,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
+from tests.data_prep import raw
 from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
@@ -86,7 +87,7 @@ def test_corners_are_cut_towards_zero_and_borders_count():
         pytest.param([], 0, False, id="nothing"),
     ],
 )
-def test_pictures_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
+def test_images_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
     write(tmp_path / "val", shapes=shapes)
     reading = prepare(tmp_path)
     [sample] = reading.splits["val"]
@@ -106,7 +107,7 @@ def test_pictures_without_a_target_are_counted(tmp_path, shapes, masks, ignored)
         pytest.param([{"label": "target", "points": [[1, 1]]}], [], ["val/a: target"], id="a point"),
     ],
 )
-def test_shapes_that_leave_the_picture_or_are_no_areas_are_painted_and_counted(tmp_path, shapes, cut, thin):
+def test_shapes_that_leave_the_image_or_are_no_areas_are_painted_and_counted(tmp_path, shapes, cut, thin):
     reading = prepare(write(tmp_path / "val", shapes=shapes).parent)
     assert (reading.noticed[CUT], reading.noticed[THIN]) == (cut, thin)
 
@@ -117,7 +118,7 @@ def test_annotations_without_a_text_are_counted(tmp_path):
     assert reading.noticed["annotations without a text"] == ["val/a"]
 
 
-def test_pictures_and_annotations_that_are_alone_are_counted(tmp_path):
+def test_images_and_annotations_that_are_alone_are_counted(tmp_path):
     (write(tmp_path / "val", "a") / "a.jpg").unlink()
     (write(tmp_path / "val", "b") / "b.json").unlink()
     write(tmp_path / "val", "c")
@@ -129,11 +130,10 @@ def test_pictures_and_annotations_that_are_alone_are_counted(tmp_path):
 
 def explain(root: Path, **change) -> None:
     item = {"image": "a.jpg", "query": "what is wet?", "outputs": "The towel, for it drips.", **change}
-    (root / "explanatory").mkdir()
-    (root / "explanatory" / "train.json").write_text(json.dumps([item, {**item, "image": "gone.jpg"}]))
+    raw.write_files(root, {"explanatory/train.json": [item, {**item, "image": "gone.jpg"}]})
 
 
-def test_explanations_are_talks(tmp_path):
+def test_explanations_are_conversations(tmp_path):
     write(tmp_path / "train")
     explain(tmp_path)
     reading = prepare(tmp_path)
@@ -193,7 +193,7 @@ def test_a_root_without_the_set_is_one_line(tmp_path):
         prepare(tmp_path)
 
 
-def test_the_command_writes_samples_and_talks_beside_each_other(tmp_path):
+def test_the_command_writes_samples_and_conversations_in_one_folder(tmp_path):
     write(tmp_path / "raw" / "train")
     explain(tmp_path / "raw")
     result = invoke("data", "reasonseg", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--partial")

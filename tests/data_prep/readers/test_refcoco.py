@@ -12,10 +12,9 @@ from sam4mllm.data_prep.readers.refcoco import SPLIT_BY, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
+from tests.data_prep import raw
 from tests.data_prep.errors import one_line_error
 from tests.running import invoke
-
-SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
 
 
 def write(root: Path, splits=("val",), ref=None, image=None, annotation=None) -> Path:
@@ -36,12 +35,9 @@ def write(root: Path, splits=("val",), ref=None, image=None, annotation=None) ->
     ]
     instances = {
         "images": [{"id": 5, "file_name": "a.jpg", "width": 6, "height": 4, **(image or {})}],
-        "annotations": [{"id": 7, "image_id": 5, "segmentation": SQUARE, **(annotation or {})}],
+        "annotations": [{"id": 7, "image_id": 5, "segmentation": raw.SQUARE, **(annotation or {})}],
     }
-    (root / "refcoco").mkdir(parents=True)
-    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
-    (root / "refcoco" / "instances.json").write_text(json.dumps(instances))
-    return root
+    return raw.write_files(root, {"refcoco/refs(unc).p": refs, "refcoco/instances.json": instances})
 
 
 def test_every_sentence_becomes_a_sample(tmp_path):
@@ -103,7 +99,7 @@ def test_data_of_another_form_is_one_line(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("annotation", "noticed"),
     [
-        pytest.param({"segmentation": SQUARE}, {}, id="inside"),
+        pytest.param({"segmentation": raw.SQUARE}, {}, id="inside"),
         pytest.param(
             {"segmentation": [[1, 1, 9, 1, 9, 3, 1, 3]]}, {"polygons that leave": ["annotation 7"]}, id="leaves"
         ),
