@@ -160,7 +160,7 @@ def download_files(
     source = find_source(name)
     if not yes:
         typer.echo(download.format_plan(source, root))
-    elif missing := download.download(source, root, say=typer.echo, bar=byte_progress):
+    elif missing := download.download(source, root, print_line=typer.echo, bar=byte_progress):
         raise UserError(missing)
 
 

@@ -30,7 +30,7 @@ Row = TypeVar("Row", Sample, Talk)
 
 
 def convert(
-    dataset: RawDataset, root: Path, out: Path, partial: bool, keep_leaks: bool, say: Callable[[str], None]
+    dataset: RawDataset, root: Path, out: Path, partial: bool, keep_leaks: bool, print_line: Callable[[str], None]
 ) -> None:
     """Writes the splits of a data set and its report to ``out``.
 
@@ -40,7 +40,7 @@ def convert(
         out: folder of this data set; its sibling folders hold other converted data sets.
         partial: whether counts may differ from the official ones.
         keep_leaks: whether training splits keep images that any data set evaluates on.
-        say: prints a line of the report.
+        print_line: prints a line of the report.
 
     Raises:
         UserError: if the data set fails `checks.validate`, if its counts differ from the official ones and ``partial``
@@ -51,7 +51,7 @@ def convert(
     siblings = _find_siblings(out)
     written = dataset if keep_leaks else _remove_leaks(dataset, leaks.find_held_out_ids(dataset, root, siblings))
     report = make_report(dataset, written, guard=not keep_leaks)
-    say(format_report(report))
+    print_line(format_report(report))
     differences = mismatches(report)
     if differences and not partial:
         raise UserError(
@@ -63,7 +63,7 @@ def convert(
     evaluation_ids = leaks.find_evaluation_ids(dataset)
     for folder in siblings:
         for line in _prune(folder, evaluation_ids):
-            say(line)
+            print_line(line)
 
 
 def _check_out(dataset: RawDataset, out: Path) -> None:

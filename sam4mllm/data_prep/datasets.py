@@ -46,7 +46,7 @@ def convert_set(
     name: str,
     root: Path,
     out: Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     bar: Bar | None = None,
     partial: bool = False,
     keep_leaks: bool = False,
@@ -58,7 +58,7 @@ def convert_set(
         name: a key of `READERS`.
         root: folder of the raw files.
         out: folder of the converted data set.
-        say: prints a line.
+        print_line: prints a line.
         bar: opens a progress bar for a download; None downloads nothing.
         partial: whether counts may differ from the official ones.
         keep_leaks: whether training splits keep images that any data set evaluates on.
@@ -70,14 +70,14 @@ def convert_set(
     download_error = None
     if bar:
         try:
-            if by_hand := download(SOURCES[name], root, say=say, bar=bar):
-                say(by_hand)
+            if by_hand := download(SOURCES[name], root, print_line=print_line, bar=bar):
+                print_line(by_hand)
         except UserError as error:
             download_error = error
     try:
         if not bar and not root.is_dir():
             raise UserError(f"no such folder: {root}; --root is the folder of the raw files")
-        convert(READERS[name](root, **options), root, out, partial, keep_leaks, say)
+        convert(READERS[name](root, **options), root, out, partial, keep_leaks, print_line)
     except UserError as error:
         raise download_error or error from None
     if download_error:
@@ -85,27 +85,27 @@ def convert_set(
 
 
 def convert_all(
-    root: Path, out: Path, say: Callable[[str], None], bar: Bar | None, partial: bool, keep_leaks: bool
+    root: Path, out: Path, print_line: Callable[[str], None], bar: Bar | None, partial: bool, keep_leaks: bool
 ) -> list[str]:
     """Converts all data sets that are present or can be downloaded; returns one line per data set that failed.
 
     Args:
         root: folder of the raw files of all data sets.
         out: folder that gets one folder per data set.
-        say: prints a line.
+        print_line: prints a line.
         bar: see `convert_set`.
         partial: see `convert_set`.
         keep_leaks: see `convert_set`.
     """
     if not root.is_dir():
-        say(f"no such folder yet: {root}")
-    say(format_overview(root))
+        print_line(f"no such folder yet: {root}")
+    print_line(format_overview(root))
     errors = []
     for name, source in SOURCES.items():
         if not source.missing_needs(root) or (bar and source.files):
-            say(f"\n{name} -> {out / name}")
+            print_line(f"\n{name} -> {out / name}")
             try:
-                convert_set(name, root, out / name, say, bar, partial, keep_leaks)
+                convert_set(name, root, out / name, print_line, bar, partial, keep_leaks)
             except UserError as error:
                 errors.append(f"{name}: {error}")
     return errors

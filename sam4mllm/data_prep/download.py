@@ -45,13 +45,13 @@ def format_plan(source: Source, root: Path) -> str:
     return "\n".join(lines) or f"{source.name}: all files are there"
 
 
-def download(source: Source, root: Path, *, say: Callable[[str], None], bar: Bar) -> str:
+def download(source: Source, root: Path, *, print_line: Callable[[str], None], bar: Bar) -> str:
     """Download and unpack the missing files of a data set.
 
     Args:
         source: data set.
         root: folder of the raw files.
-        say: prints a line.
+        print_line: prints a line.
         bar: opens a progress bar.
 
     Returns:
@@ -66,11 +66,11 @@ def download(source: Source, root: Path, *, say: Callable[[str], None], bar: Bar
             continue
         target = root / file.path
         is_new = download_file(file, file.url, target, bar)
-        say(f"{target}: {'downloaded' if is_new else 'already there'}")
+        print_line(f"{target}: {'downloaded' if is_new else 'already there'}")
         if file.is_archive:
             with bar(f"unpacking {target.name}") as progress:
                 count = unpack(target, progress)
-            say(f"{target}: {count:,} files unpacked; the archive may be removed")
+            print_line(f"{target}: {count:,} files unpacked; the archive may be removed")
     by_hand = ", ".join(file.path for file in files if file.url is None)
     return by_hand and f"{source.name} has files without a URL: see {source.page} and put them in {root}: {by_hand}"
 

@@ -84,8 +84,8 @@ def render_preview(
         UserError: if the segmenter does not accept the prompts.
     """
     cases = make_cases(samples.samples, targets)
-    worst, without, others = choose_cases(cases, limit)
-    cards = draw_cards([*without, *worst, *others], samples, segmenter, advance)
+    worst, without, other_cases = choose_cases(cases, limit)
+    cards = draw_cards([*without, *worst, *other_cases], samples, segmenter, advance)
     ends = len(without), len(without) + len(worst)
     targets_of_cases = [case.target for case in cases if case.target is not None]
     heading = "Other samples" if worst or without else "Samples"
@@ -99,7 +99,7 @@ def render_preview(
             _tabulate_splits(samples.samples),
             PageSection(f"Worst {len(without)} without a prompt", _SORTED, cards[: ends[0]]),
             PageSection(f"Worst {len(worst)}", f"Targets with a prompt. {_SORTED}", cards[ends[0] : ends[1]]),
-            PageSection(heading, _count_shown(len(others), len(cases) - ends[1]), cards[ends[1] :]),
+            PageSection(heading, _count_shown(len(other_cases), len(cases) - ends[1]), cards[ends[1] :]),
         ],
     )
 

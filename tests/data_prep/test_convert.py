@@ -27,7 +27,7 @@ def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, sai
     convert(READERS[name](root), root, out / name, partial, False, (said if said is not None else []).append)
 
 
-def test_other_counts_than_the_official_ones_are_reported_and_nothing_is_written(tmp_path):
+def test_counts_that_differ_from_the_official_ones_stop_the_conversion(tmp_path):
     said: list[str] = []
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     with pytest.raises(UserError, match=r"not the official refcoco: .*train has 2 refs instead of 42,404.*--partial"):
@@ -44,7 +44,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
     assert raw.content(tmp_path / "one") == raw.content(tmp_path / "two")
 
 
-def test_a_folder_that_holds_another_set_is_left_alone(tmp_path):
+def test_a_folder_of_another_data_set_is_unchanged(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     raw.write(root, "refcoco+", SPLITS)
     out = tmp_path / "out" / "refcoco"
@@ -62,7 +62,7 @@ def test_a_folder_that_holds_another_set_is_left_alone(tmp_path):
     ("polygon", "told"),
     [
         pytest.param([1, 1, 4, 1, 4, 1], "sentences of which a mask has no pixel: 6", id="of no area"),
-        pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the picture"),
+        pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the image"),
         pytest.param(
             [1, 1, 9, 1, 9, 3], "polygons that leave the picture, cut at its edge: 3 (annotation 1,", id="cut"
         ),
@@ -86,7 +86,7 @@ def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, told):
         pytest.param({"id": "first"}, "1 val sample ids occur more than once, the first is 'first'", id="an id twice"),
     ],
 )
-def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, message):
+def test_nothing_is_written_if_a_later_split_is_invalid(tmp_path, later, message):
     first = Sample("first", "a.jpg", 6, 4, "it", (), split="train")
     splits = {
         "train": [first],
@@ -113,7 +113,7 @@ def test_images_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_pa
     }
 
 
-def test_an_id_of_two_lines_is_reported_in_one(tmp_path):
+def test_an_id_with_a_line_break_is_reported_in_one_line(tmp_path):
     said: list[str] = []
     splits = {"val": [Sample("x\ny", "a.jpg", 6, 4, "", ())]}
     convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
@@ -142,7 +142,7 @@ def test_folders_may_be_links(tmp_path, monkeypatch):
         assert all(found.path(sample).is_file() for sample in found)
 
 
-def test_what_a_killed_run_left_half_written_goes(tmp_path):
+def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     make(root, tmp_path / "out")
     before = raw.content(tmp_path / "out")
@@ -153,7 +153,7 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path):
     assert raw.content(tmp_path / "out") == before
 
 
-def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
+def test_a_split_that_a_killed_run_began_is_guarded(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"val": [9]})
     make(root, tmp_path / "out")
     more = prepare(raw.write(tmp_path / "more", "refcoco", {"train": [3]}), "refcoco")
@@ -162,7 +162,7 @@ def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
     assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 0
 
 
-def test_a_reading_of_nothing_is_written_as_such(tmp_path):
+def test_an_empty_split_is_written(tmp_path):
     convert(RawDataset("toy", tmp_path, splits={"train": []}), tmp_path, tmp_path / "out" / "toy", False, False, str)
     assert len(read_samples(tmp_path / "out" / "toy" / "train")) == 0
 
@@ -228,7 +228,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         (15, "before"),
     ],
 )
-def test_killed_at_any_file_and_run_again_it_ends_in_the_same_bytes(tmp_path, undisturbed, kill_at, when):
+def test_a_run_killed_at_any_file_and_repeated_writes_the_same_bytes(tmp_path, undisturbed, kill_at, when):
     root, due = undisturbed
     out = tmp_path / "data"
     assert run(root, out, kill_at, when) == -signal.SIGKILL
@@ -258,7 +258,9 @@ def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     ("kill_at", "when"),
     [(4, "before"), (6, "before"), (6, "after"), (11, "after"), (12, "before"), (12, "after")],
 )
-def test_killed_while_it_takes_images_out_of_another_set_and_run_again_alone(tmp_path, neighbours, kill_at, when):
+def test_a_run_killed_while_pruning_another_data_set_and_repeated_writes_the_same_bytes(
+    tmp_path, neighbours, kill_at, when
+):
     folder, due = neighbours
     out = tmp_path / "data" / "refcoco"
     shutil.copytree(folder / "start", tmp_path / "data")

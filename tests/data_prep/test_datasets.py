@@ -46,7 +46,7 @@ def test_every_source_has_a_reader_and_every_reader_a_source():
 
 
 @pytest.mark.parametrize("file", [file for source in SOURCES.values() for file in source.files], ids=lambda f: f.path)
-def test_files_go_below_the_root_and_what_is_known_of_them_is_sound(file: File):
+def test_file_entries_are_valid(file: File):
     path = PurePosixPath(file.path)
     assert not path.is_absolute()
     assert ".." not in path.parts
@@ -56,7 +56,7 @@ def test_files_go_below_the_root_and_what_is_known_of_them_is_sound(file: File):
     assert [field.name for field in fields(file)] == ["path", "description", "url", "bytes", "sha256"]
 
 
-def test_with_nothing_there_it_says_what_is_expected_where_and_from_where(tmp_path):
+def test_an_empty_root_lists_the_missing_files_with_their_sources(tmp_path):
     result = run("all", "--root", tmp_path)
     assert result.exit_code == 0, result.output
     for source in SOURCES.values():
@@ -67,14 +67,14 @@ def test_with_nothing_there_it_says_what_is_expected_where_and_from_where(tmp_pa
     assert "expected in" in result.output
 
 
-def test_what_is_there_already_is_not_named_as_to_be_downloaded(tmp_path):
+def test_files_that_exist_are_not_listed_for_download(tmp_path):
     assert format_overview(tmp_path).count("images/train2014.zip") == 5
     (tmp_path / "images" / "train2014").mkdir(parents=True)
     assert "llava_instruct_150k.json, conversations: http" in format_overview(tmp_path)
     assert "images/train2014.zip" not in format_overview(tmp_path)
 
 
-def test_all_that_is_there_is_converted(tmp_path):
+def test_all_present_data_sets_are_converted(tmp_path):
     root = put_everything(tmp_path / "raw")
     result = run("all", "--root", root, "--out", tmp_path / "data", "--partial")
     assert result.exit_code == 0, result.output
@@ -86,7 +86,7 @@ def test_all_that_is_there_is_converted(tmp_path):
     assert "no images in images/train2014" not in format_overview(root)
 
 
-def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
+def test_a_failed_data_set_does_not_stop_the_others(tmp_path):
     root = put_everything(tmp_path / "raw")
     (root / "coco" / "instances.json").write_text("{")
     (root / "labelme" / "a.json").write_text("[]")
@@ -107,7 +107,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_converted(tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_every_launcher_is_its_command(tmp_path, words, name):
+def test_each_launcher_runs_its_command(tmp_path, words, name):
     root = put_everything(tmp_path / "raw")
     rest = ["--root", root, "--out", tmp_path / "here", *partial(name)]
     done = subprocess.run([sys.executable, *words, *map(str, rest)], cwd=ROOT, capture_output=True, text=True)
@@ -122,7 +122,7 @@ def test_the_root_itself_may_be_the_folder_of_the_set(tmp_path, name):
     assert len(read_samples(tmp_path / "here" / "train"))
 
 
-def test_a_sets_own_options_reach_its_reader(tmp_path):
+def test_options_of_a_data_set_reach_its_reader(tmp_path):
     root = put_everything(tmp_path / "raw")
     words = ["--root", root, "--out", tmp_path / "here", "--partial"]
     refs = root / "refcocog" / "refs(umd).p"
@@ -151,7 +151,7 @@ def test_a_sets_own_options_reach_its_reader(tmp_path):
         (["all", "--images", "photos"], "--images"),
     ],
 )
-def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message):
+def test_an_option_of_another_data_set_is_refused(tmp_path, words, message):
     result = run(*words, "--root", put_everything(tmp_path / "raw"), "--out", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
@@ -159,13 +159,13 @@ def test_an_option_that_a_set_does_not_have_is_refused(tmp_path, words, message)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_root_that_is_not_there_is_reported(tmp_path, name):
+def test_a_missing_root_is_one_line(tmp_path, name):
     result = run(name, "--root", tmp_path / "gone", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr == f"error: no such folder: {tmp_path}/gone; --root is the folder of the raw files\n"
 
 
-def test_without_a_name_a_root_that_is_not_there_is_reported_before_what_is_expected_in_it(tmp_path):
+def test_all_reports_a_missing_root_before_the_missing_files(tmp_path):
     result = run("all", "--root", tmp_path / "gone")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"no such folder yet: {tmp_path}/gone\nrefcoco (RefCOCO): missing\n")
@@ -173,14 +173,14 @@ def test_without_a_name_a_root_that_is_not_there_is_reported_before_what_is_expe
 
 @pytest.mark.parametrize("home", ["ReasonSeg", "."])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_any_split_of_reasonseg_is_found_wherever_its_reader_looks(tmp_path, home, split):
+def test_each_split_of_reasonseg_is_found_in_each_location_of_its_reader(tmp_path, home, split):
     (tmp_path / home / split).mkdir(parents=True)
     assert SOURCES["reasonseg"].missing_needs(tmp_path)
     (tmp_path / home / split / "1.json").write_text("{}")
     assert not SOURCES["reasonseg"].missing_needs(tmp_path)
 
 
-def test_labelme_files_of_any_depth_are_found_without_a_name_too(tmp_path):
+def test_the_overview_finds_labelme_files_of_any_depth(tmp_path):
     root = put_everything(tmp_path / "raw")
     (root / "labelme" / "one" / "two" / "three").mkdir(parents=True)
     (root / "labelme" / "a.json").rename(root / "labelme" / "one" / "two" / "three" / "a.json")
@@ -188,7 +188,7 @@ def test_labelme_files_of_any_depth_are_found_without_a_name_too(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["refcoco", "grefcoco", "reasonseg"])
-def test_a_set_that_is_there_is_converted_whatever_else_could_be_downloaded(tmp_path, monkeypatch, name):
+def test_a_present_data_set_is_converted_even_if_a_download_fails(tmp_path, monkeypatch, name):
     """gRefCOCO as a pickle; ReasonSeg's one split without the explanations; RefCOCO, whose pictures nobody sends."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     root = put_everything(tmp_path / "raw")
@@ -215,19 +215,19 @@ def write_val(folder: Path) -> None:
     (folder / "a.json").write_text(json.dumps({"text": ["it"], "is_sentence": False, "shapes": [shape]}))
 
 
-def test_real_data_of_all_of_refers_sets_is_converted(real_data, tmp_path):
+def test_real_data_of_all_refer_data_sets_is_converted(real_data, tmp_path):
     result = run("all", "--root", real_data / "refcoco_real", "--out", tmp_path, "--partial")
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} == {"refcoco", "refcoco+", "refcocog"}
     assert "missing: " not in result.output.partition("->")[2]
 
 
-def test_the_docs_name_every_set():
+def test_the_docs_name_every_data_set():
     told = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in told for name in READERS)
 
 
-def test_what_is_missing_is_downloaded_where_that_is_asked_for_and_then_converted(tmp_path, monkeypatch):
+def test_missing_files_are_downloaded_on_request_and_converted(tmp_path, monkeypatch):
     """A set whose files only a server has."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     raw.write(tmp_path / "there", "refcoco", SPLITS)

@@ -57,7 +57,7 @@ def make_source(address="http://127.0.0.1:1", *more):
 
 def run(source, root):
     lines = []
-    by_hand = download(source, root, say=lines.append, bar=no_bar)
+    by_hand = download(source, root, print_line=lines.append, bar=no_bar)
     return [*lines, by_hand] if by_hand else lines
 
 
@@ -95,21 +95,21 @@ def test_a_data_set_is_downloaded_and_unpacked(tmp_path):
         ),
     ],
 )
-def test_content_that_is_there_is_not_missing(tmp_path, paths, expected):
+def test_present_content_is_not_missing(tmp_path, paths, expected):
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"x")
     assert missing(make_source(), tmp_path) == expected
 
 
-def test_an_alternative_file_is_as_good(tmp_path):
+def test_an_alternative_file_is_not_missing(tmp_path):
     assert missing(SOURCES["grefcoco"], tmp_path)[0] == "grefcoco/grefs(unc).json"
     (tmp_path / "grefcoco").mkdir()
     (tmp_path / "grefcoco" / "grefs(unc).p").touch()
     assert missing(SOURCES["grefcoco"], tmp_path)[0] == "grefcoco/instances.json"
 
 
-def test_a_folder_put_there_by_hand_is_not_missing(tmp_path):
+def test_a_folder_added_by_hand_is_not_missing(tmp_path):
     source = replace(make_source(), files=(File("set/val", "a folder of pictures"),))
     assert missing(source, tmp_path) == ["set/val"]
     (tmp_path / "set" / "val").mkdir(parents=True)

@@ -65,7 +65,7 @@ def replaced(value: Any, path: tuple, odd: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_odd_value_anywhere_ends_in_a_reading_or_in_one_line(tmp_path, name):
+def test_an_odd_value_anywhere_is_read_or_is_one_line(tmp_path, name):
     (tmp_path / "train2017").mkdir()
     (tmp_path / "train").mkdir()
     for picture in ("train/a.jpg", "train2017/000000000005.jpg"):

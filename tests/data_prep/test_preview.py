@@ -70,7 +70,7 @@ def test_every_text_is_escaped(tmp_path, place):
     assert EVIL in plain(text).removeprefix(f"{EVIL} title").replace(f"{EVIL} title", "")
 
 
-def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
+def test_alternative_texts_are_escaped(tmp_path):
     page = Page(render_preview(given(tmp_path, sample(0, EVIL)), ""))
     assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"ground truth: {EVIL}"]
 
@@ -111,7 +111,7 @@ def test_the_worst_come_first(tmp_path):
         "nothing",
     ],
 )
-def test_what_is_choose_cases(scores, limit, worst, none, rest):
+def test_cases_are_chosen_worst_first(scores, limit, worst, none, rest):
     """A minus stands for a mask that keeps no prompt."""
     cases = [
         PreviewCase(
@@ -126,7 +126,7 @@ def test_what_is_choose_cases(scores, limit, worst, none, rest):
 
 
 @pytest.mark.parametrize("missing", [0, 3])
-def test_masks_that_keep_no_prompt_have_their_own_part_of_the_page(tmp_path, missing):
+def test_masks_without_a_prompt_have_their_own_section(tmp_path, missing):
     samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(6 + missing)))
     targets = by_mask(*(target(number, 0.1 * number, prompts=int(number > 2)) for number in range(6)))
     page = Page(render_preview(samples, "", targets))
@@ -149,7 +149,7 @@ def test_every_mask_and_every_empty_expression_is_a_case():
     assert [case.index for case in make_cases(samples, None)] == [None, None, None]
 
 
-def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
+def test_problems_are_counted_and_named_and_keep_their_card(tmp_path):
     empty = Sample("set-9", "9.png", 20, 16, "nothing there", (Rle.empty(16, 20),), source="set", split="val")
     small = sample(8)
     samples = given(tmp_path, sample(0), sample(1), sample(2, masks=2), sample(3), empty, small, missing=("1.png",))
@@ -169,7 +169,7 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 7
 
 
-def test_nothing_amiss_is_not_reported(tmp_path):
+def test_a_page_without_problems_lists_none(tmp_path):
     text = render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
     assert not any(tag == "details" for tag, _ in Page(text).tags)
 
@@ -196,7 +196,7 @@ def test_the_page_says_what_it_shows(tmp_path, targets, segmenter, said, picture
     assert ("IoU, segmented now" in text) == (segmenter is not None)
 
 
-def test_another_segmenter_than_that_of_the_targets_is_found_out(tmp_path):
+def test_a_segmenter_other_than_that_of_the_targets_is_detected(tmp_path):
     samples = given(tmp_path, sample(0))
     assert "differs from the stored one" not in render_preview(samples, "", by_mask(target(0, 1.0)), BoxSegmenter())
     text = render_preview(samples, "", by_mask(target(0, 0.6)), BoxSegmenter())
@@ -204,7 +204,7 @@ def test_another_segmenter_than_that_of_the_targets_is_found_out(tmp_path):
     assert "IoU differs from the stored one" in plain(text)
 
 
-def test_the_redrawn_mask_is_drawn(tmp_path):
+def test_the_predicted_mask_is_drawn(tmp_path):
     samples = given(tmp_path, sample(0))
     stored, redrawn = (
         Page(render_preview(samples, "", by_mask(target(0, 1.0)), each)) for each in (None, BoxSegmenter())
@@ -213,7 +213,7 @@ def test_the_redrawn_mask_is_drawn(tmp_path):
     assert stored.pictures[1] != redrawn.pictures[1]
 
 
-def test_a_set_of_nothing_is_a_page_too(tmp_path):
+def test_an_empty_split_is_a_page(tmp_path):
     for targets in (None, {}):
         assert "0 expressions" in plain(render_preview(SampleSet((), tmp_path), "", targets))
 

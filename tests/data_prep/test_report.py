@@ -29,7 +29,7 @@ def noticed(reading: RawDataset) -> dict[str, dict]:
         pytest.param([replace(CAT, id="b")], ["b"], id="the same"),
         pytest.param([replace(CAT, id="b"), replace(CAT, id="c")], ["b", "c"], id="thrice"),
         pytest.param([replace(CAT, id="b", phrase="a cat")], [], id="other words"),
-        pytest.param([replace(CAT, id="b", image="2.jpg")], [], id="another picture"),
+        pytest.param([replace(CAT, id="b", image="2.jpg")], [], id="another image"),
         pytest.param([replace(CAT, id="b", masks=(OTHER,))], [], id="another mask"),
         pytest.param([replace(CAT, id="b", masks=(MASK, OTHER))], [], id="one more mask"),
         pytest.param([replace(CAT, id="b", raw="The cat!")], ["b"], id="other raw words"),
@@ -51,7 +51,7 @@ def test_the_same_sentence_in_two_splits_is_not_twice():
     [((MASK,), 0), ((), 0), ((Rle.empty(4, 3),), 1), ((MASK, Rle.empty(4, 3)), 1)],
     ids=["a mask", "no target", "empty", "one of two empty"],
 )
-def test_masks_without_a_pixel_are_counted_and_no_target_is_none_of_them(masks, count):
+def test_empty_masks_are_counted_apart_from_missing_targets(masks, count):
     reading = replace(READING, splits={"val": [replace(CAT, masks=masks)]})
     report = make_report(reading, reading, True)
     found = report["noticed"].get("sentences of which a mask has no pixel", {"count": 0})
@@ -72,7 +72,7 @@ def test_sentences_without_a_word_are_counted():
     assert found["sentences without a word"] == {"count": 1, "first": ["b"]}
 
 
-def test_what_a_reader_noticed_is_in_the_report_unless_it_is_nothing():
+def test_oddities_that_a_reader_noticed_are_in_the_report():
     found = noticed(replace(READING, noticed={"odd": ["x", "y"], "never": []}))
     assert found == {"odd": {"count": 2, "first": ["x", "y"]}}
 
@@ -103,13 +103,13 @@ WHOLE = {"train": counted(42404, 120624, 16994), **RIGHT}
         pytest.param("toy", "", RIGHT, [], id="a set without official counts"),
     ],
 )
-def test_counts_are_held_against_the_official_ones(source, split_by, splits, wrong):
+def test_counts_are_compared_with_the_official_ones(source, split_by, splits, wrong):
     found = mismatches({"source": source, "split_by": split_by, "splits": splits})
     assert all(any(each in line for line in found) for each in wrong)
     assert bool(found) == bool(wrong)
 
 
-def test_official_totals_are_those_in_print():
+def test_official_totals_are_the_published_ones():
     """RefCOCO 142,210 and RefCOCO+ 141,564 sentences, RefCOCOg-umd 95,010 in its file; and their pictures."""
     for name, sentences, pictures in (
         ("refcoco-unc", 142210, 19994),
@@ -120,7 +120,7 @@ def test_official_totals_are_those_in_print():
         assert sum(counts.pictures or 0 for counts in OFFICIAL[name].values()) == pictures
 
 
-def test_official_refs_are_those_of_the_files_whole():
+def test_official_refs_sum_to_the_files_of_the_authors():
     """RefCOCO's 50,000, RefCOCO+'s 49,856 and RefCOCOg's 49,822 refs, however they are split; google's test is not out.
 
     gRefCOCO's: as its makers' reader counts them.
@@ -147,11 +147,11 @@ def test_official_refs_are_those_of_the_files_whole():
         ("reasonseg", "sentences", {"train": None, "val": 200, "test": 779}),
     ],
 )
-def test_official_counts_that_have_no_total_in_print_are_as_their_makers_gave_them(name, what, due):
+def test_official_counts_without_a_published_total_are_those_of_the_authors(name, what, due):
     assert {split: getattr(counts, what) for split, counts in OFFICIAL[name].items()} == due
 
 
-def test_a_report_is_the_same_there_and_back_and_in_bytes(tmp_path):
+def test_a_report_is_read_as_written(tmp_path):
     reading = RawDataset("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
     report = make_report(reading, reading, True)
     assert report["splits"]["val"]["official"] == {"refs": 3811, "sentences": 10834, "pictures": 1500}
@@ -168,7 +168,7 @@ def test_a_damaged_report_is_one_line(tmp_path, content):
         read_report(tmp_path)
 
 
-def test_what_the_guard_kept_out_is_reported():
+def test_removed_rows_are_reported():
     samples = [CAT, replace(CAT, id="b", image="2.jpg"), replace(CAT, id="c", image="2.jpg")]
     reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
     kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})
@@ -179,6 +179,6 @@ def test_what_the_guard_kept_out_is_reported():
     assert "leaks are kept" in format_report(make_report(reading, reading, False))
 
 
-def test_a_report_holds_no_place_of_this_machine(tmp_path):
+def test_a_report_holds_no_local_path(tmp_path):
     reading = replace(READING, images=tmp_path, splits={"val": [CAT]})
     assert str(tmp_path) not in json.dumps(make_report(reading, reading, True))

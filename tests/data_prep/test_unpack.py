@@ -77,7 +77,7 @@ def test_the_archive_may_be_removed_and_an_archive_of_another_size_is_unpacked_a
         pytest.param("set.zip.unpacked", "would overwrite the archive or its mark", id="its mark"),
     ],
 )
-def test_one_bad_name_refuses_the_whole_archive(tmp_path, name, message):
+def test_one_bad_name_refuses_the_archive(tmp_path, name, message):
     path = pack(tmp_path, {"good.txt": b"good", name: b"evil"})
     with one_line_error(message) as caught:
         unpack(path)
@@ -151,6 +151,6 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, files):
         unpack(pack(tmp_path, files))
 
 
-def test_an_archive_that_is_not_there_is_one_line(tmp_path):
+def test_a_missing_archive_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot unpack .*set\.zip: No such file"):
         unpack(tmp_path / "set.zip")

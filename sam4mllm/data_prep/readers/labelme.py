@@ -145,9 +145,9 @@ def paint_shape(shape: Any, kind: str, size: tuple[int, int]) -> tuple[Bool[np.n
     match kind:
         case "mask":  # a PNG, placed by its upper left corner
             patch = PIL.Image.fromarray(_read_patch(base64.b64decode(shape["mask"])))
-            left, top = round(points[0][0]), round(points[0][1])
-            canvas.paste(patch, (left, top))
-            points = [(left, top), (left + patch.width, top + patch.height)]
+            offset = round(points[0][0]), round(points[0][1])
+            canvas.paste(patch, offset)
+            points = [offset, (offset[0] + patch.width, offset[1] + patch.height)]
         case "circle":
             (x, y), edge = points
             radius = math.dist((x, y), edge)

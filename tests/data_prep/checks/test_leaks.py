@@ -42,7 +42,7 @@ def write_all(root: Path, names=tuple(SPLITS)) -> Path:
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_images_that_any_set_below_the_root_evaluates_on_are_not_trained_on(tmp_path, name):
+def test_evaluation_images_of_any_data_set_below_the_root_are_not_trained_on(tmp_path, name):
     root = write_all(tmp_path / "raw")
     make(name, root, tmp_path / "out")
     assert trained(tmp_path / "out" / name) == {9}
@@ -58,7 +58,7 @@ def test_images_that_any_set_below_the_root_evaluates_on_are_not_trained_on(tmp_
     }
 
 
-def test_refs_that_lie_in_the_root_itself_are_guarded_against(tmp_path):
+def test_refs_in_the_root_itself_are_held_out(tmp_path):
     root = write_all(tmp_path / "raw", ("refcoco", "grefcoco"))
     [refs] = (root / "grefcoco").glob("grefs(unc).*")
     refs.rename(root / refs.name)
@@ -82,7 +82,7 @@ def test_leaks_are_kept_on_demand(tmp_path):
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one root", "a root for each"])
-def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
+def test_the_order_of_conversion_does_not_matter(tmp_path, apart):
     roots = {name: tmp_path / (name if apart else "raw") for name in SPLITS}
     for name, root in roots.items():
         raw.write(root, name, SPLITS[name])
@@ -96,7 +96,7 @@ def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
     assert {name: trained(tmp_path / "out" / "0" / name) for name in SPLITS} == {name: {9} for name in SPLITS}
 
 
-def test_what_a_later_set_takes_out_of_an_earlier_one_is_reported(tmp_path):
+def test_rows_that_a_later_data_set_removes_are_reported(tmp_path):
     for name in ("refcoco", "refcoco+"):
         raw.write(tmp_path / name, name, SPLITS[name])
     make("refcoco", tmp_path / "refcoco", tmp_path / "out")
@@ -110,7 +110,7 @@ def test_what_a_later_set_takes_out_of_an_earlier_one_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("out", [".", "../refcoco+", "x/.."])
-def test_the_folder_that_the_command_runs_in_lies_beside_the_others_too(tmp_path, monkeypatch, out):
+def test_the_working_directory_has_siblings_too(tmp_path, monkeypatch, out):
     for name in ("refcoco", "refcoco+"):
         raw.write(tmp_path / name, name, SPLITS[name])
     make("refcoco", tmp_path / "refcoco", tmp_path / "out")
@@ -157,7 +157,7 @@ def test_conversations_are_guarded_too(tmp_path):
     ],
     ids=["damaged", "no picture", "a word", "a list", "no split"],
 )
-def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, message):
+def test_unreadable_refs_stop_the_conversion(tmp_path, refs, message):
     root = write_all(tmp_path / "raw")
     (root / "refcoco+" / "refs(unc).p").write_bytes(refs if isinstance(refs, bytes) else pickle.dumps(refs))
     with one_line_error(message):
@@ -180,15 +180,11 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, mes
         ("a/000000520199", "b/000000520199", False),
     ],
 )
-def test_images_are_known_by_their_coco_id_or_their_place(one, other, same):
+def test_images_are_identified_by_coco_id_or_path(one, other, same):
     known = find_image_ids(Path("images"), [one, other])
     assert (known[one] == known[other]) == same
     if "520199" in one and same:
         assert find_image_ids(Path("here"), [one])[one] == find_image_ids(Path("there"), [other])[other]
-
-
-def test_images_of_the_same_name_below_two_roots_are_two():
-    assert find_image_ids(Path("here"), ["photo.jpg"]) != find_image_ids(Path("there"), ["photo.jpg"])
 
 
 def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path):
@@ -222,7 +218,7 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path)
         pytest.param("photos/round.jpg", "photos/p.jpg", False, id="a link in a circle"),
     ],
 )
-def test_a_image_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_path, one, other, same):
+def test_an_image_has_the_same_id_through_links_and_roots(tmp_path, one, other, same):
     for folder in ("photos", "copy"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jpg").touch()
@@ -236,7 +232,7 @@ def test_a_image_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_path,
 
 
 @pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
-def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_reported(tmp_path, split):
+def test_splits_of_unknown_names_are_held_out_and_reported(tmp_path, split):
     images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))
     training = RawDataset("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
     said: list[str] = []
@@ -246,7 +242,7 @@ def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_wor
     assert (f"{split}: used for evaluation only" in said[0]) == (split != "test-dev")
 
 
-def test_the_other_way_to_split_a_set_is_guarded_against_too(tmp_path):
+def test_other_splits_of_the_same_data_set_are_held_out(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2], "val": [3]})
     (root / "refcoco" / "refs(unc).p").rename(root / "refcoco" / "refs(google).p")
     raw.write(root, "refcoco", {"train": [2, 3], "val": [1]})

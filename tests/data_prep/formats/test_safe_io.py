@@ -54,7 +54,7 @@ def outside(protocol: int, folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, pickle.HIGHEST_PROTOCOL])
-def test_whatever_is_not_plain_is_refused_by_name(tmp_path, monkeypatch, protocol):
+def test_anything_but_plain_values_is_refused_by_name(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     for content, name in (
         (pickle.dumps([Trap()], protocol=protocol), r"(posix|nt)\.system"),
@@ -76,7 +76,7 @@ def test_whatever_is_not_plain_is_refused_by_name(tmp_path, monkeypatch, protoco
         pytest.param(b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"].", id="a frame of a TB"),
     ],
 )
-def test_a_claim_of_much_memory_does_not_take_it(tmp_path, content):
+def test_a_claimed_size_is_not_allocated(tmp_path, content):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         assert read_pickle(write(tmp_path, content)) == []
@@ -109,12 +109,12 @@ def doubled(inner, times: int):
     ],
 )
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
-def test_a_small_pickle_does_not_keep_its_reader_busy(tmp_path, value, message, protocol):
+def test_a_small_pickle_cannot_take_long_to_read(tmp_path, value, message, protocol):
     with one_line_error(message):
         read_pickle(write(tmp_path, pickle.dumps(value, protocol=protocol)))
 
 
-def test_a_key_of_tuples_is_not_worked_out(tmp_path):
+def test_a_key_of_nested_tuples_is_not_hashed(tmp_path):
     """{((...), (...)): None}, forty deep: Python itself would take for ever to make its hash."""
     content = b"\x80\x02}X\x01\x00\x00\x00x" + 40 * b"2\x86" + b"Ns."
     with pytest.raises(UserError, match="unhashable"):
@@ -150,7 +150,7 @@ def test_a_damaged_pickle_is_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
-def test_json_of_the_encodings_that_sets_have_is_read(tmp_path, encoding):
+def test_json_in_the_encodings_of_data_sets_is_read(tmp_path, encoding):
     value = {"text": ["stay dry – café style"]}
     (tmp_path / "a.json").write_text(json.dumps(value, ensure_ascii=False), encoding=encoding)
     assert read_json(tmp_path / "a.json") == value
@@ -166,7 +166,7 @@ def test_damaged_json_is_one_line_that_names_the_file(tmp_path, content):
 
 
 @pytest.mark.parametrize("digits", ["9" * 400, "-" + "9" * 400, str(2**64), "9" * 5000], ids=len)
-def test_whole_numbers_that_are_too_large_are_refused_wherever_they_are(tmp_path, digits):
+def test_integers_that_are_too_large_are_refused(tmp_path, digits):
     (tmp_path / "a.json").write_text(f'[{2**64 - 1}, {{"id": {digits}}}]')
     with one_line_error(r"cannot read the JSON .*(bits, more than 64|4300 digits)"):
         read_json(tmp_path / "a.json")
@@ -178,6 +178,6 @@ def test_whole_numbers_that_are_too_large_are_refused_wherever_they_are(tmp_path
 
 
 @pytest.mark.parametrize("read", [read_json, read_pickle])
-def test_a_file_that_is_not_there_is_one_line(tmp_path, read):
+def test_a_missing_file_is_one_line(tmp_path, read):
     with pytest.raises(UserError, match=r"cannot read .*none: No such file"):
         read(tmp_path / "none")

@@ -42,7 +42,7 @@ def write(root: Path, things: list[dict], name: str = "instances.json", **change
         pytest.param([thing(1, 0, phrase="a", category_id=9)], {"a": [0]}, id="a phrase needs no category"),
     ],
 )
-def test_words_mean_the_objects_that_have_them(tmp_path, things, meant):
+def test_objects_with_the_same_phrase_are_one_sample(tmp_path, things, meant):
     samples = prepare(write(tmp_path, things)).splits["train"]
     boxes = {sample.phrase: [mask.box for mask in sample.masks] for sample in samples}
     assert boxes == {words: [Box(x, 1, x + 3, 3) for x in places] for words, places in meant.items()}
@@ -85,12 +85,12 @@ def test_the_images_of_several_splits_are_found(tmp_path, home, pictures, images
     for split in ("train2017", "val2017"):
         write(tmp_path / home, [thing(1, 0)], f"annotations/instances_{split}.json")
         put(tmp_path / home, pictures.format(split=split))
-    reading = prepare(tmp_path, images=tmp_path / home / images if images else None)
-    found = {split: reading.images / sample.image for split, [sample] in reading.splits.items()}
+    dataset = prepare(tmp_path, images=tmp_path / home / images if images else None)
+    found = {split: dataset.images / sample.image for split, [sample] in dataset.splits.items()}
     assert found == {split: tmp_path / home / pictures.format(split=split) for split in ("train2017", "val2017")}
 
 
-def test_a_file_name_that_names_its_splits_folder_is_left_as_it_is(tmp_path):
+def test_a_file_name_that_starts_with_its_split_is_unchanged(tmp_path):
     images = [{"id": 5, "file_name": "train/b.jpg", "width": 12, "height": 4}]
     put(write(tmp_path, [thing(1, 0)], images=images), "images/train/b.jpg")
     assert prepare(tmp_path).splits["train"][0].image == "train/b.jpg"
@@ -122,10 +122,10 @@ def test_images_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     assert noticed["polygons that leave the picture, cut at its edge"] == ["annotation 1"]
 
 
-def test_what_comes_twice_word_for_word_counts_once_and_is_reported(tmp_path):
-    reading = prepare(write(tmp_path, [thing(1, 0), thing(1, 0)]))
-    assert [len(sample.masks) for sample in reading.splits["train"]] == [1]
-    assert reading.noticed[REPEATED] == ["annotation 1"]
+def test_repeated_entries_count_once_and_are_reported(tmp_path):
+    dataset = prepare(write(tmp_path, [thing(1, 0), thing(1, 0)]))
+    assert [len(sample.masks) for sample in dataset.splits["train"]] == [1]
+    assert dataset.noticed[REPEATED] == ["annotation 1"]
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,7 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
         pytest.param(
             [thing(1, 0, category_id=9)], {}, "not in the format of COCO: missing or unknown: 9", id="no category"
         ),
-        pytest.param(
-            [thing(1, 0, image_id=9)], {}, "not in the format of COCO: missing or unknown: 9", id="no picture"
-        ),
+        pytest.param([thing(1, 0, image_id=9)], {}, "not in the format of COCO: missing or unknown: 9", id="no image"),
         pytest.param([thing(1, 0, phrase=5)], {}, "expected text, got 5", id="a number as words"),
         pytest.param(
             [thing(1, 0, segmentation=[[1, 2]])], {}, "annotation 1: a polygon must be a list", id="half a polygon"
@@ -168,7 +166,7 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
             [thing(1, 0)],
             {"images": [{"id": 5, "file_name": f"{name}.jpg", "width": 12, "height": 4} for name in "ab"]},
             "different entries have the id of image 5",
-            id="pictures of one id",
+            id="images of one id",
         ),
         pytest.param(
             [thing(1, 0)],
@@ -180,7 +178,7 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
             [thing(1, 0)],
             {"images": [{"id": 5, "file_name": "b.jpg", "width": 12, "height": 4}, {"id": 6}]},
             "not in the format of COCO: missing or unknown: 'file_name'",
-            id="a picture of no object and no name",
+            id="an image of no object and no name",
         ),
     ],
 )

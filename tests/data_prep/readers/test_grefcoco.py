@@ -54,7 +54,7 @@ def write(root: Path, ann_id, pickled: bool = False, **change) -> Path:
         pytest.param([3], [(6, 9)], id="a crowd alone"),
     ],
 )
-def test_a_ref_means_as_many_masks_as_it_has_objects(tmp_path, ann_id, boxes, pickled):
+def test_a_ref_has_a_mask_per_object(tmp_path, ann_id, boxes, pickled):
     [sample] = prepare(write(tmp_path, ann_id, pickled)).splits["val"]
     assert [mask.box for mask in sample.masks] == [Box(x0, 1, x1, 3) for x0, x1 in boxes]
     assert (sample.id, sample.image, sample.phrase, sample.raw) == (
@@ -66,7 +66,7 @@ def test_a_ref_means_as_many_masks_as_it_has_objects(tmp_path, ann_id, boxes, pi
 
 
 @pytest.mark.parametrize(("ann_id", "count"), [([1, 2], 0), ([1, 1], 1), ([1, 3], 1), ([3], 0), ([-1], 0)])
-def test_what_is_left_out_of_a_ref_is_counted(tmp_path, ann_id, count):
+def test_omitted_objects_of_a_ref_are_counted(tmp_path, ann_id, count):
     noticed = prepare(write(tmp_path, ann_id)).noticed
     assert noticed["refs of which a crowd or a repeated object is left out"] == ["ref 3"] * count
 
@@ -77,7 +77,7 @@ def test_an_object_that_the_instances_lack_is_one_line(tmp_path, ann_id):
         prepare(write(tmp_path, ann_id))
 
 
-def test_refs_that_are_not_there_are_one_line(tmp_path):
+def test_missing_refs_are_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no such file: .*grefs\(unc\)\.json; .* has no refs at all"):
         prepare(tmp_path)
 

@@ -65,10 +65,10 @@ SQUARE = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
         pytest.param("oriented_rectangle", [[2, 1], [4, 1], [4, 3], [2, 3]], SQUARE, id="oriented rectangle"),
         pytest.param("circle", [[3, 2], [3, 2]], [], id="a circle of no radius"),
         pytest.param("circle", [[3, 2], [4, 2]], [(1, 3), (2, 2), (2, 3), (2, 4), (3, 3)], id="a circle"),
-        pytest.param("rectangle", [[20, 20], [22, 22]], [], id="outside the picture"),
+        pytest.param("rectangle", [[20, 20], [22, 22]], [], id="outside the image"),
     ],
 )
-def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
+def test_areas_are_painted_as_in_labelme(form, points, pixels):
     painted, _ = paint_shape({"points": points}, form, (6, 9))
     found = {(int(row), int(column)) for row, column in np.argwhere(painted)}
     assert set(pixels) <= found
@@ -85,7 +85,7 @@ def test_areas_are_painted_as_labelme_paints_them(form, points, pixels):
         ([40, 40], []),
     ],
 )
-def test_a_mask_lies_where_its_corner_says_and_is_cut_at_the_edge(corner, pixels):
+def test_a_mask_is_placed_by_its_corner_and_cut_at_the_edge(corner, pixels):
     mask = {"points": [corner, [corner[0] + 1, corner[1] + 1]], "mask": png([[1, 0], [0, 255]])}
     painted, _ = paint_shape(mask, "mask", (6, 9))
     assert np.argwhere(painted).tolist() == [list(pixel) for pixel in pixels]
@@ -107,9 +107,9 @@ def test_a_mask_lies_where_its_corner_says_and_is_cut_at_the_edge(corner, pixels
 )
 def test_shapes_that_leave_the_image_are_cut_and_counted(tmp_path, form, points, cut):
     mask = {"mask": png([[1, 0], [0, 255]])} if form == "mask" else {}
-    reading = prepare(write(tmp_path, [shape("mug", 0, shape_type=form, points=points, **mask)]))
-    assert reading.noticed[CUT] == ([f"a: {form} 'mug'"] if cut else [])
-    assert len(reading.splits["train"]) == 1
+    dataset = prepare(write(tmp_path, [shape("mug", 0, shape_type=form, points=points, **mask)]))
+    assert dataset.noticed[CUT] == ([f"a: {form} 'mug'"] if cut else [])
+    assert len(dataset.splits["train"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,10 @@ def test_shapes_that_leave_the_image_are_cut_and_counted(tmp_path, form, points,
             {"mug": [(0, 5), (6, 8)]},
             id="parts of one object are a group",
         ),
-        pytest.param([shape("mug", 0, shape_type=None)], None, id="no form is a polygon, and this is none"),
     ],
 )
 def test_a_label_means_its_shapes(tmp_path, shapes, meant):
-    write(tmp_path, shapes)
-    if meant is None:
-        with pytest.raises(UserError, match="a polygon has 3 or more points"):
-            prepare(tmp_path)
-        return
-    samples = prepare(tmp_path).splits["train"]
+    samples = prepare(write(tmp_path, shapes)).splits["train"]
     boxes = {sample.phrase: [mask.box for mask in sample.masks] for sample in samples}
     assert boxes == {label: [Box(x0, 1, x1, 3) for x0, x1 in places] for label, places in meant.items()}
     assert samples[0].id == "labelme-train-a-0"
@@ -142,16 +136,16 @@ def test_shapes_without_an_area_are_counted(tmp_path):
     shapes = [shape("mug", 0, shape_type=form) for form in forms]
     write(tmp_path, [*shapes, shape("cup", 3)])
     write(tmp_path, shapes[:1], "b")
-    reading = prepare(tmp_path)
-    assert [sample.phrase for sample in reading.splits["train"]] == ["cup"]
-    assert reading.noticed == {
+    dataset = prepare(tmp_path)
+    assert [sample.phrase for sample in dataset.splits["train"]] == ["cup"]
+    assert dataset.noticed == {
         LEFT_OUT: [*(f"a: {form} 'mug'" for form in forms), "b: point 'mug'"],
         CUT: [],
         "pictures of no object": ["b"],
     }
 
 
-def test_first_folders_called_train_val_or_test_are_splits_and_no_others(tmp_path):
+def test_only_top_level_folders_train_val_and_test_are_splits(tmp_path):
     others = ["a", "kitchen/d", "valley/e", "devices/f", "trainers/g", "testA/h", "kitchen/val/i", "Val/j"]
     for name in ("val/b", "train/deep/c", "test/k", *others):
         write(tmp_path, [shape("mug", 0)], name)
@@ -176,7 +170,7 @@ def test_first_folders_called_train_val_or_test_are_splits_and_no_others(tmp_pat
         ("\\\\host\\share\\a.jpg", None),
     ],
 )
-def test_a_image_lies_where_its_file_says_but_never_outside_the_root(tmp_path, path, image):
+def test_an_image_path_is_relative_to_its_file_and_inside_the_root(tmp_path, path, image):
     write(tmp_path, [shape("mug", 0)], "json/a", imagePath=path)
     if image:
         assert prepare(tmp_path).splits["train"][0].image == image
@@ -189,14 +183,17 @@ def test_a_image_lies_where_its_file_says_but_never_outside_the_root(tmp_path, p
     ("shapes", "change", "message"),
     [
         pytest.param([{"label": "mug"}], {}, "missing or unknown: 'points'", id="no points"),
+        pytest.param(
+            [shape("mug", 0, shape_type=None)], {}, "a polygon has 3 or more points", id="a polygon by default"
+        ),
         pytest.param([shape("mug", 0, points=[[1, 2]])], {}, "a rectangle has 2 points", id="one corner"),
         pytest.param([shape("mug", 0, points=[["1", 2], [1, 2]])], {}, "a list of points x, y", id="a word as a place"),
         pytest.param([shape("mug", 0, points=[[True, 2], [1, 2]])], {}, "a list of points x, y", id="a yes"),
         pytest.param([shape("mug", 0, points=[[10**400, 2], [1, 2]])], {}, "1,329 bits", id="a number of 400 digits"),
         pytest.param([shape("mug", 0, points=[[1, 2], [1e9, 2]])], {}, "within 32768 pixels", id="far off"),
         pytest.param([shape(5, 0)], {}, "expected text, got 5", id="a number as a label"),
-        pytest.param([shape("mug", 0)], {"imageHeight": 0}, "an image must have 1 to", id="a picture of no size"),
-        pytest.param([shape("mug", 0)], {"imageHeight": 10**9}, "an image must have 1 to", id="a picture of all sizes"),
+        pytest.param([shape("mug", 0)], {"imageHeight": 0}, "an image must have 1 to", id="an image of no size"),
+        pytest.param([shape("mug", 0)], {"imageHeight": 10**9}, "an image must have 1 to", id="an image of all sizes"),
         pytest.param([shape("mug", 0)], {"imageHeight": None}, "TypeError", id="no size"),
         pytest.param([shape("m", 0, shape_type="mask", mask="%%")], {}, "cannot identify", id="a mask that is none"),
         pytest.param(
@@ -214,7 +211,7 @@ def test_files_of_another_form_are_one_line_that_names_them(tmp_path, shapes, ch
 @pytest.mark.parametrize(
     "text", ["[]", "5", '{"images": [], "annotations": []}', '{"imagePath": "a.jpg", "imageHeight": 6, "shapes": []}']
 )
-def test_a_json_file_that_is_none_of_labelmes_is_called_so(tmp_path, text):
+def test_a_json_file_of_another_format_is_refused_by_name(tmp_path, text):
     write(tmp_path, [shape("mug", 0)])
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(UserError) as caught:
@@ -225,12 +222,12 @@ def test_a_json_file_that_is_none_of_labelmes_is_called_so(tmp_path, text):
     )
 
 
-def test_the_folder_labelme_below_the_root_is_the_sets(tmp_path):
+def test_a_folder_labelme_below_the_root_is_the_image_root(tmp_path):
     write(tmp_path / "labelme", [shape("mug", 0)], "val/a")
     (tmp_path / "instances.json").write_text("{}")
-    reading = prepare(tmp_path)
-    assert reading.images == tmp_path / "labelme"
-    assert {split: [sample.image for sample in rows] for split, rows in reading.splits.items()} == {
+    dataset = prepare(tmp_path)
+    assert dataset.images == tmp_path / "labelme"
+    assert {split: [sample.image for sample in rows] for split, rows in dataset.splits.items()} == {
         "val": ["val/a.jpg"]
     }
 
@@ -245,7 +242,7 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
 
 
 @pytest.mark.parametrize("out", ["raw", "raw/out", "raw/../raw/out", "link/out"])
-def test_the_output_cannot_lie_where_the_next_run_would_read_it(tmp_path, out):
+def test_the_output_cannot_be_inside_the_raw_files(tmp_path, out):
     write(tmp_path / "raw", [shape("mug", 0)])
     (tmp_path / "link").symlink_to(tmp_path / "raw")
     result = invoke("data", "labelme", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / out))

@@ -41,7 +41,7 @@ def write(folder: Path, name: str = "a", size=(9, 6), **change) -> Path:
         ("train", True, [" The Wet part ", "two"]),
     ],
 )
-def test_evaluation_asks_the_first_text_and_training_all_of_them(tmp_path, split, sentence, phrases):
+def test_evaluation_uses_the_first_text_and_training_uses_all(tmp_path, split, sentence, phrases):
     write(tmp_path / "reason_seg/ReasonSeg" / split, is_sentence=sentence)
     samples = prepare(tmp_path).splits[split]
     assert [sample.phrase for sample in samples] == phrases
@@ -66,7 +66,7 @@ SMALL, LARGE = (2, 2, 3, 3), (1, 1, 5, 4)
     ],
 )
 @pytest.mark.parametrize("reverse", [False, True], ids=["as is", "reversed"])
-def test_the_largest_is_painted_first_whatever_the_order(labels, at_small, at_large, reverse):
+def test_the_largest_shape_is_painted_first(labels, at_small, at_large, reverse):
     shapes = [shape(labels[0], *SMALL), shape(labels[1], *LARGE)]
     painted = paint_labels(shapes[::-1] if reverse else shapes, 6, 9)
     assert (painted[2, 2], painted[1, 1], painted[0, 0]) == (at_small, at_large, 0)
@@ -83,16 +83,16 @@ def test_corners_are_cut_towards_zero_and_borders_count():
         pytest.param([shape("target", 1, 1, 4, 4)], 1, False, id="target"),
         pytest.param([shape("ignore", 1, 1, 4, 4)], 0, True, id="ignore alone"),
         pytest.param([shape("flag", 1, 1, 4, 4)], 0, False, id="flag alone"),
-        pytest.param([shape("target", 90, 90, 95, 95)], 0, False, id="outside the picture"),
+        pytest.param([shape("target", 90, 90, 95, 95)], 0, False, id="outside the image"),
         pytest.param([], 0, False, id="nothing"),
     ],
 )
 def test_images_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
     write(tmp_path / "val", shapes=shapes)
-    reading = prepare(tmp_path)
-    [sample] = reading.splits["val"]
+    dataset = prepare(tmp_path)
+    [sample] = dataset.splits["val"]
     assert (len(sample.masks), sample.ignore is not None) == (masks, ignored)
-    assert reading.noticed["pictures without a target"] == ([] if masks else ["val/a"])
+    assert dataset.noticed["pictures without a target"] == ([] if masks else ["val/a"])
 
 
 @pytest.mark.parametrize(
@@ -108,24 +108,24 @@ def test_images_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
     ],
 )
 def test_shapes_that_leave_the_image_or_are_no_areas_are_painted_and_counted(tmp_path, shapes, cut, thin):
-    reading = prepare(write(tmp_path / "val", shapes=shapes).parent)
-    assert (reading.noticed[CUT], reading.noticed[THIN]) == (cut, thin)
+    dataset = prepare(write(tmp_path / "val", shapes=shapes).parent)
+    assert (dataset.noticed[CUT], dataset.noticed[THIN]) == (cut, thin)
 
 
 def test_annotations_without_a_text_are_counted(tmp_path):
-    reading = prepare(write(tmp_path / "val", text=[]).parent)
-    assert reading.splits == {"val": []}
-    assert reading.noticed["annotations without a text"] == ["val/a"]
+    dataset = prepare(write(tmp_path / "val", text=[]).parent)
+    assert dataset.splits == {"val": []}
+    assert dataset.noticed["annotations without a text"] == ["val/a"]
 
 
-def test_images_and_annotations_that_are_alone_are_counted(tmp_path):
+def test_images_and_annotations_without_a_partner_are_counted(tmp_path):
     (write(tmp_path / "val", "a") / "a.jpg").unlink()
     (write(tmp_path / "val", "b") / "b.json").unlink()
     write(tmp_path / "val", "c")
-    reading = prepare(tmp_path)
-    assert [sample.image for sample in reading.splits["val"]] == ["val/c.jpg"]
-    assert reading.noticed["annotations without a picture, left out"] == ["val/a"]
-    assert reading.noticed["pictures without an annotation, left out"] == ["val/b"]
+    dataset = prepare(tmp_path)
+    assert [sample.image for sample in dataset.splits["val"]] == ["val/c.jpg"]
+    assert dataset.noticed["annotations without a picture, left out"] == ["val/a"]
+    assert dataset.noticed["pictures without an annotation, left out"] == ["val/b"]
 
 
 def explain(root: Path, **change) -> None:
@@ -136,11 +136,11 @@ def explain(root: Path, **change) -> None:
 def test_explanations_are_conversations(tmp_path):
     write(tmp_path / "train")
     explain(tmp_path)
-    reading = prepare(tmp_path)
-    [talk] = reading.talks["train"]
+    dataset = prepare(tmp_path)
+    [talk] = dataset.talks["train"]
     assert talk.turns == (Turn("user", "what is wet?"), Turn("assistant", "The towel, for it drips."))
     assert (talk.id, talk.image, talk.width, talk.height) == ("reasonseg-explanatory-0", "train/a.jpg", 9, 6)
-    assert reading.noticed["explanations without a picture, left out"] == ["train/gone.jpg"]
+    assert dataset.noticed["explanations without a picture, left out"] == ["train/gone.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_explanations_of_another_form_are_one_line(tmp_path, change, message):
         prepare(tmp_path)
 
 
-def test_a_root_without_the_set_is_one_line(tmp_path):
+def test_a_root_without_the_data_set_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"no ReasonSeg below .*: expected one of train, val, test .* in"):
         prepare(tmp_path)
 
@@ -206,9 +206,9 @@ def test_the_command_writes_samples_and_conversations_in_one_folder(tmp_path):
 
 def test_masks_are_those_of_the_official_reader_pixel_by_pixel(real_data):
     expected = json.loads((real_data / "reasonseg_format" / "expected.json").read_text())
-    reading = prepare(real_data / "reasonseg_format")
-    assert len(reading.splits["val"]) == len(expected) == 10
-    for sample in reading.splits["val"]:
+    dataset = prepare(real_data / "reasonseg_format")
+    assert len(dataset.splits["val"]) == len(expected) == 10
+    for sample in dataset.splits["val"]:
         due = expected[Path(sample.image).stem]
         assert np.array_equal(sample.truth.mask, Rle.from_json(due["target"]).mask)
         ignored = sample.ignore or Rle.empty(sample.height, sample.width)
