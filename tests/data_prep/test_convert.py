@@ -23,16 +23,16 @@ from tests.paths import ROOT
 SPLITS = {"train": [1, 2], "val": [3]}
 
 
-def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, said=None) -> None:
-    convert(READERS[name](root), root, out / name, partial, False, (said if said is not None else []).append)
+def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, lines=None) -> None:
+    convert(READERS[name](root), root, out / name, partial, False, (lines if lines is not None else []).append)
 
 
 def test_counts_that_differ_from_the_official_ones_stop_the_conversion(tmp_path):
-    said: list[str] = []
+    lines: list[str] = []
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     with pytest.raises(UserError, match=r"not the official refcoco: .*train has 2 refs instead of 42,404.*--partial"):
-        make(root, tmp_path / "out", partial=False, said=said)
-    assert "train: 2 refs (official: 42,404)" in said[0]
+        make(root, tmp_path / "out", partial=False, lines=lines)
+    assert "train: 2 refs (official: 42,404)" in lines[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -59,7 +59,7 @@ def test_a_folder_of_another_data_set_is_unchanged(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("polygon", "told"),
+    ("polygon", "message"),
     [
         pytest.param([1, 1, 4, 1, 4, 1], "sentences of which a mask has no pixel: 6", id="of no area"),
         pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the image"),
@@ -68,13 +68,13 @@ def test_a_folder_of_another_data_set_is_unchanged(tmp_path):
         ),
     ],
 )
-def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, told):
-    said: list[str] = []
+def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, message):
+    lines: list[str] = []
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS, segmentation=[polygon])
-    make(root, tmp_path / "out", said=said)
-    assert told in said[0]
+    make(root, tmp_path / "out", lines=lines)
+    assert message in lines[0]
     assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 4
-    assert told.partition(":")[0] in (tmp_path / "out" / "refcoco" / "report.json").read_text()
+    assert message.partition(":")[0] in (tmp_path / "out" / "refcoco" / "report.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_nothing_is_written_if_a_later_split_is_invalid(tmp_path, later, message
 def test_images_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2, 3], "val": [4]})
     (root / "images" / "train2014").mkdir(parents=True)
-    for picture, size in ((1, (6, 4)), (2, (4, 6))):
-        PIL.Image.new("RGB", size).save(root / "images" / "train2014" / raw.file(picture))
+    for image, size in ((1, (6, 4)), (2, (4, 6))):
+        PIL.Image.new("RGB", size).save(root / "images" / "train2014" / raw.file(image))
     (root / "images" / "train2014" / raw.file(3)).write_text("none")
     make(root, tmp_path / "out")
     noticed = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())["noticed"]
-    names = {picture: f"train2014/{raw.file(picture)}" for picture in (2, 3, 4)}
+    names = {image: f"train2014/{raw.file(image)}" for image in (2, 3, 4)}
     assert noticed == {
         "pictures that are missing": {"count": 1, "first": [names[4]]},
         "pictures that cannot be read": {"count": 1, "first": [names[3]]},
@@ -114,20 +114,20 @@ def test_images_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_pa
 
 
 def test_an_id_with_a_line_break_is_reported_in_one_line(tmp_path):
-    said: list[str] = []
+    lines: list[str] = []
     splits = {"val": [Sample("x\ny", "a.jpg", 6, 4, "", ())]}
-    convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
-    assert r"sentences without a word: 1 ('x\ny')" in said[0].splitlines()
+    convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, lines.append)
+    assert r"sentences without a word: 1 ('x\ny')" in lines[0].splitlines()
 
 
 def test_folders_may_be_links(tmp_path, monkeypatch):
-    """The output, the raw files and the pictures lie elsewhere, at other depths; a later set rewrites the first."""
+    """The output, the raw files and the images are linked from other depths; a later data set rewrites the first."""
     far = tmp_path / "disk" / "a" / "b" / "c"
     raw.write(far / "raw", "refcoco", SPLITS)
     raw.write(far / "later", "refcoco+", {"train": [3], "val": [1]})
     (far / "pictures" / "train2014").mkdir(parents=True)
-    for picture in (1, 2, 3):
-        (far / "pictures" / "train2014" / raw.file(picture)).touch()
+    for image in (1, 2, 3):
+        (far / "pictures" / "train2014" / raw.file(image)).touch()
     for folder in (far / "data", tmp_path / "project"):
         folder.mkdir()
     (far / "raw" / "images").symlink_to(far / "pictures")
@@ -137,9 +137,9 @@ def test_folders_may_be_links(tmp_path, monkeypatch):
     make(Path("downloads"), Path("data"))
     make(far / "later", Path("data"), "refcoco+")
     for split in ("train", "val"):
-        found = read_samples(Path("data/refcoco") / split)
-        assert len(found) == 2  # of training's two pictures one was taken out
-        assert all(found.path(sample).is_file() for sample in found)
+        samples = read_samples(Path("data/refcoco") / split)
+        assert len(samples) == 2  # one of the two training images was removed
+        assert all(samples.path(sample).is_file() for sample in samples)
 
 
 def test_partial_files_of_a_killed_run_are_removed(tmp_path):
@@ -202,7 +202,7 @@ def run(root: Path, out: Path, kill_at: int, when: str, name: str = "") -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """Two sets, of which the later takes pictures out of the earlier, converted in peace; and their raw files."""
+    """The raw files of two data sets, and their conversion without a kill; the second removes images from the first."""
     folder = tmp_path_factory.mktemp("sets")
     raw.write(folder / "raw", "refcoco", {"train": list(range(1, 30)), "val": [31], "testA": [32]})
     for split, images in (("train", [1, 2, 31]), ("val", [3, 4])):
@@ -212,7 +212,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     return folder / "raw", raw.content(folder / "peace")
 
 
-# the first set is 7 files and its report the last of them, the second 5; then 3 to take pictures out of the first
+# files: 7 of the first data set, its report last, 5 of the second, then 3 to remove images from the first
 @pytest.mark.parametrize(
     ("kill_at", "when"),
     [
@@ -229,21 +229,21 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     ],
 )
 def test_a_run_killed_at_any_file_and_repeated_writes_the_same_bytes(tmp_path, undisturbed, kill_at, when):
-    root, due = undisturbed
+    root, expected = undisturbed
     out = tmp_path / "data"
     assert run(root, out, kill_at, when) == -signal.SIGKILL
     assert run(root, out, 10**6, when) == 0
-    assert raw.content(tmp_path) == due
+    assert raw.content(tmp_path) == expected
 
 
 @pytest.fixture(scope="module")
 def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """A set, and another that is converted alone after it and takes pictures out of two of its splits."""
+    """A data set, and the conversion of a second one that removes images from two of its splits."""
     folder = tmp_path_factory.mktemp("neighbours")
-    first = [Sample(f"{one}", raw.file(one), 6, 4, "it", (), source="toy") for one in range(1, 30)]
+    first = [Sample(f"{number}", raw.file(number), 6, 4, "it", (), source="toy") for number in range(1, 30)]
     splits = {split: [replace(sample, split=split) for sample in first] for split in ("train", "train2")}
     turns = (Turn("user", "?"), Turn("assistant", "!"))
-    talks = {"train": [Talk(f"{one}", raw.file(one), 6, 4, turns, "toy", "train") for one in (3, 5)]}
+    talks = {"train": [Talk(f"{number}", raw.file(number), 6, 4, turns, "toy", "train") for number in (3, 5)]}
     convert(
         RawDataset("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str
     )
@@ -253,17 +253,15 @@ def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     return folder, raw.content(folder / "peace")
 
 
-# the second set alone is 3 files; then come report, shard and index for each of the three splits of the first
+# files: 3 of the second data set, then report, shard and index for each of the three splits of the first
 @pytest.mark.parametrize(
     ("kill_at", "when"),
     [(4, "before"), (6, "before"), (6, "after"), (11, "after"), (12, "before"), (12, "after")],
 )
-def test_a_run_killed_while_pruning_another_data_set_and_repeated_writes_the_same_bytes(
-    tmp_path, neighbours, kill_at, when
-):
-    folder, due = neighbours
+def test_a_run_killed_while_pruning_and_repeated_writes_the_same_bytes(tmp_path, neighbours, kill_at, when):
+    folder, expected = neighbours
     out = tmp_path / "data" / "refcoco"
     shutil.copytree(folder / "start", tmp_path / "data")
     assert run(folder / "raw", out, kill_at, when, "refcoco") == -signal.SIGKILL
     assert run(folder / "raw", out, 10**6, when, "refcoco") == 0
-    assert raw.content(tmp_path) == due
+    assert raw.content(tmp_path) == expected

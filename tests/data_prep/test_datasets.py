@@ -27,12 +27,12 @@ def run(*words: str | Path):
 
 
 def partial(name: str) -> list[str]:
-    """What lets a small set pass for one that has official counts."""
+    """The option with which a small data set is converted in spite of official counts."""
     return [] if name in ("coco", "labelme") else ["--partial"]
 
 
 def put_everything(root: Path) -> Path:
-    """Every set that needs no picture of its own."""
+    """Every data set that can be read without images."""
     for name in raw.FILES:
         raw.write(root, name, SPLITS)
     shape = {"label": "it", "shape_type": "rectangle", "points": [[1, 1], [2, 2]]}
@@ -128,9 +128,9 @@ def test_options_of_a_data_set_reach_its_reader(tmp_path):
     refs = root / "refcocog" / "refs(umd).p"
     refs.rename(refs.with_name("refs(google).p"))
     assert run("refcocog", "--split-by", "google", *words, "--images", "/photos").exit_code == 0
-    found = read_samples(tmp_path / "here" / "train")
-    assert found.images == Path("/photos")
-    assert found.samples[0].id.startswith("refcocog-google-")
+    samples = read_samples(tmp_path / "here" / "train")
+    assert samples.images == Path("/photos")
+    assert samples.samples[0].id.startswith("refcocog-google-")
     words[3] = tmp_path / "mine"
     assert run("labelme", "--split", "val", *words[:-1]).exit_code == 0
     assert len(read_samples(tmp_path / "mine" / "val"))
@@ -189,7 +189,7 @@ def test_the_overview_finds_labelme_files_of_any_depth(tmp_path):
 
 @pytest.mark.parametrize("name", ["refcoco", "grefcoco", "reasonseg"])
 def test_a_present_data_set_is_converted_even_if_a_download_fails(tmp_path, monkeypatch, name):
-    """gRefCOCO as a pickle; ReasonSeg's one split without the explanations; RefCOCO, whose pictures nobody sends."""
+    """gRefCOCO as a pickle, one split of ReasonSeg without explanations, and RefCOCO without images."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     root = put_everything(tmp_path / "raw")
     refs = json.loads((root / "grefcoco" / "grefs(unc).json").read_text())
@@ -223,12 +223,12 @@ def test_real_data_of_all_refer_data_sets_is_converted(real_data, tmp_path):
 
 
 def test_the_docs_name_every_data_set():
-    told = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in told for name in READERS)
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in READERS)
 
 
 def test_missing_files_are_downloaded_on_request_and_converted(tmp_path, monkeypatch):
-    """A set whose files only a server has."""
+    """The files of the data set are only on a server."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     raw.write(tmp_path / "there", "refcoco", SPLITS)
     files = {path.name: path.read_bytes() for path in (tmp_path / "there" / "refcoco").iterdir()}
@@ -237,9 +237,9 @@ def test_missing_files_are_downloaded_on_request_and_converted(tmp_path, monkeyp
         send_file(files[unquote(handler.path).rsplit("/", 1)[-1]])(handler)
 
     with serve(reply) as server:
-        given = tuple(File(f"refcoco/{name}", name, url=f"{server.address}/{quote(name)}") for name in files)
-        made = replace(SOURCES["refcoco"], files=given)
-        monkeypatch.setattr(datasets, "SOURCES", {"refcoco": made})
+        files_of_source = tuple(File(f"refcoco/{name}", name, url=f"{server.address}/{quote(name)}") for name in files)
+        source = replace(SOURCES["refcoco"], files=files_of_source)
+        monkeypatch.setattr(datasets, "SOURCES", {"refcoco": source})
         without = run("all", "--root", tmp_path / "raw", "--out", tmp_path / "data", "--partial")
         assert without.exit_code == 0, without.output
         assert not server.requests

@@ -36,14 +36,14 @@ def noticed(reading: RawDataset) -> dict[str, dict]:
     ],
 )
 def test_sentences_that_come_twice_are_counted(others, names):
-    found = noticed(replace(READING, splits={"val": [CAT, *others]}))
-    twice = found.get("sentences that come twice, with the same picture and masks", {"first": []})
+    oddities = noticed(replace(READING, splits={"val": [CAT, *others]}))
+    twice = oddities.get("sentences that come twice, with the same picture and masks", {"first": []})
     assert twice["first"] == names
 
 
 def test_the_same_sentence_in_two_splits_is_not_twice():
-    found = noticed(replace(READING, splits={"val": [CAT], "testB": [replace(CAT, id="b", split="testB")]}))
-    assert not any("twice" in what for what in found)
+    oddities = noticed(replace(READING, splits={"val": [CAT], "testB": [replace(CAT, id="b", split="testB")]}))
+    assert not any("twice" in what for what in oddities)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_the_same_sentence_in_two_splits_is_not_twice():
 def test_empty_masks_are_counted_apart_from_missing_targets(masks, count):
     reading = replace(READING, splits={"val": [replace(CAT, masks=masks)]})
     report = make_report(reading, reading, True)
-    found = report["noticed"].get("sentences of which a mask has no pixel", {"count": 0})
-    assert found["count"] == count
+    oddities = report["noticed"].get("sentences of which a mask has no pixel", {"count": 0})
+    assert oddities["count"] == count
     assert report["splits"]["val"]["without_target"] == (not masks)
 
 
@@ -63,22 +63,25 @@ def test_missing_images_are_counted_once_each_and_the_first_few_named(tmp_path):
     (tmp_path / "3.jpg").touch()
     samples = [replace(CAT, id=str(number), image=f"{number % 9}.jpg") for number in range(18)]
     talks = {"train": [TALK, replace(TALK, id="u", image="said.jpg")]}
-    found = noticed(replace(READING, images=tmp_path, splits={"val": samples}, talks=talks))
-    assert found["pictures that are missing"] == {"count": 9, "first": [f"{one}.jpg" for one in (0, 1, 2, 4, 5)]}
+    oddities = noticed(replace(READING, images=tmp_path, splits={"val": samples}, talks=talks))
+    assert oddities["pictures that are missing"] == {
+        "count": 9,
+        "first": [f"{number}.jpg" for number in (0, 1, 2, 4, 5)],
+    }
 
 
 def test_sentences_without_a_word_are_counted():
-    found = noticed(replace(READING, splits={"val": [CAT, replace(CAT, id="b", phrase=" ")]}))
-    assert found["sentences without a word"] == {"count": 1, "first": ["b"]}
+    oddities = noticed(replace(READING, splits={"val": [CAT, replace(CAT, id="b", phrase=" ")]}))
+    assert oddities["sentences without a word"] == {"count": 1, "first": ["b"]}
 
 
 def test_oddities_that_a_reader_noticed_are_in_the_report():
-    found = noticed(replace(READING, noticed={"odd": ["x", "y"], "never": []}))
-    assert found == {"odd": {"count": 2, "first": ["x", "y"]}}
+    oddities = noticed(replace(READING, noticed={"odd": ["x", "y"], "never": []}))
+    assert oddities == {"odd": {"count": 2, "first": ["x", "y"]}}
 
 
-def counted(refs: int, sentences: int, pictures: int) -> dict:
-    return {"refs": refs, "sentences": sentences, "pictures": pictures}
+def counted(refs: int, sentences: int, images: int) -> dict:
+    return {"refs": refs, "sentences": sentences, "pictures": images}
 
 
 RIGHT = {"val": counted(3811, 10834, 1500), "testA": counted(1975, 5657, 750), "testB": counted(1810, 5095, 750)}
@@ -86,7 +89,7 @@ WHOLE = {"train": counted(42404, 120624, 16994), **RIGHT}
 
 
 @pytest.mark.parametrize(
-    ("source", "split_by", "splits", "wrong"),
+    ("source", "split_by", "splits", "expected"),
     [
         pytest.param("refcoco", "unc", WHOLE, [], id="the official counts"),
         pytest.param("refcoco", "unc", RIGHT, ["split train is missing"], id="a split is missing"),
@@ -103,21 +106,21 @@ WHOLE = {"train": counted(42404, 120624, 16994), **RIGHT}
         pytest.param("toy", "", RIGHT, [], id="a set without official counts"),
     ],
 )
-def test_counts_are_compared_with_the_official_ones(source, split_by, splits, wrong):
-    found = mismatches({"source": source, "split_by": split_by, "splits": splits})
-    assert all(any(each in line for line in found) for each in wrong)
-    assert bool(found) == bool(wrong)
+def test_counts_are_compared_with_the_official_ones(source, split_by, splits, expected):
+    oddities = mismatches({"source": source, "split_by": split_by, "splits": splits})
+    assert all(any(each in line for line in oddities) for each in expected)
+    assert bool(oddities) == bool(expected)
 
 
 def test_official_totals_are_the_published_ones():
-    """RefCOCO 142,210 and RefCOCO+ 141,564 sentences, RefCOCOg-umd 95,010 in its file; and their pictures."""
-    for name, sentences, pictures in (
+    """RefCOCO 142,210 and RefCOCO+ 141,564 sentences, RefCOCOg-umd 95,010 in its file; and their images."""
+    for name, sentences, images in (
         ("refcoco-unc", 142210, 19994),
         ("refcoco+-unc", 141564, 19992),
         ("refcocog-umd", 95010, 25799),
     ):
         assert sum(counts.sentences or 0 for counts in OFFICIAL[name].values()) == sentences
-        assert sum(counts.pictures or 0 for counts in OFFICIAL[name].values()) == pictures
+        assert sum(counts.pictures or 0 for counts in OFFICIAL[name].values()) == images
 
 
 def test_official_refs_sum_to_the_files_of_the_authors():
@@ -138,7 +141,7 @@ def test_official_refs_sum_to_the_files_of_the_authors():
 
 
 @pytest.mark.parametrize(
-    ("name", "what", "due"),
+    ("name", "what", "expected"),
     [
         ("refcoco-google", "pictures", {"train": 19213, "val": 4559, "test": 4527}),
         ("refcocog-google", "pictures", {"train": 24698, "val": 4650}),
@@ -147,8 +150,8 @@ def test_official_refs_sum_to_the_files_of_the_authors():
         ("reasonseg", "sentences", {"train": None, "val": 200, "test": 779}),
     ],
 )
-def test_official_counts_without_a_published_total_are_those_of_the_authors(name, what, due):
-    assert {split: getattr(counts, what) for split, counts in OFFICIAL[name].items()} == due
+def test_official_counts_without_a_published_total_are_those_of_the_authors(name, what, expected):
+    assert {split: getattr(counts, what) for split, counts in OFFICIAL[name].items()} == expected
 
 
 def test_a_report_is_read_as_written(tmp_path):
@@ -172,10 +175,10 @@ def test_removed_rows_are_reported():
     samples = [CAT, replace(CAT, id="b", image="2.jpg"), replace(CAT, id="c", image="2.jpg")]
     reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
     kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})
-    told = format_report(make_report(reading, kept, True))
-    assert "train: removed 2 sentences: their 1 images are in an evaluation split" in told
-    assert "train: removed 1 conversations: their 1 images are in an evaluation split" in told
-    assert "leaks are kept" not in told
+    text = format_report(make_report(reading, kept, True))
+    assert "train: removed 2 sentences: their 1 images are in an evaluation split" in text
+    assert "train: removed 1 conversations: their 1 images are in an evaluation split" in text
+    assert "leaks are kept" not in text
     assert "leaks are kept" in format_report(make_report(reading, reading, False))
 
 

@@ -27,17 +27,10 @@ import pyarrow.parquet as pq
 from sam4mllm.data import conversations, samples
 from sam4mllm.data_prep.formats.refer import parse_splits, read_refs
 from sam4mllm.data_prep.raw_dataset import RawDataset, image_names, is_training
+from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 
-REFS = (
-    "refcoco/refs(unc).p",
-    "refcoco+/refs(unc).p",
-    "refcocog/refs(umd).p",
-    "grefcoco/grefs(unc).p",
-    "grefcoco/grefs(unc).json",
-    "grefs(unc).p",  # if the root is gRefCOCO's folder itself
-    "grefs(unc).json",
-)
+REFS = [path for name in ("refcoco", "refcoco+", "refcocog", "grefcoco") for path in SOURCES[name].needs[0]]
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.\w+", re.IGNORECASE)
 
 

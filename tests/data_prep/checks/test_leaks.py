@@ -16,7 +16,7 @@ from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
 from tests.data_prep.errors import one_line_error
 
-# each set trains on what another one measures on; 9 is free of that
+# each data set trains on evaluation images of another one; only 9 is in no evaluation split
 SPLITS = {
     "refcoco": {"train": [1, 2, 3, 9], "val": [4], "testAB": [5]},
     "refcoco+": {"train": [4, 3, 9], "val": [1], "testA": [6]},
@@ -26,9 +26,9 @@ SPLITS = {
 
 
 def make(name: str, root: Path, out: Path, keep_leaks: bool = False) -> list[str]:
-    said: list[str] = []
-    convert(READERS[name](root), root, out / name, True, keep_leaks, said.append)
-    return said
+    lines: list[str] = []
+    convert(READERS[name](root), root, out / name, True, keep_leaks, lines.append)
+    return lines
 
 
 def trained(folder: Path) -> set[int]:
@@ -47,12 +47,12 @@ def test_evaluation_images_of_any_data_set_below_the_root_are_not_trained_on(tmp
     make(name, root, tmp_path / "out")
     assert trained(tmp_path / "out" / name) == {9}
     part = json.loads((tmp_path / "out" / name / "report.json").read_text())["splits"]["train"]
-    pictures = len(SPLITS[name]["train"])
+    count = len(SPLITS[name]["train"])
     assert part.pop("official")["refs"] > 40_000
     assert part == {
-        "refs": pictures,
-        "sentences": 2 * pictures,
-        "pictures": pictures,
+        "refs": count,
+        "sentences": 2 * count,
+        "pictures": count,
         "without_target": 0,
         "kept": {"sentences": 2, "pictures": 1},
     }
@@ -75,10 +75,10 @@ def test_evaluation_splits_are_unchanged(tmp_path):
 
 def test_leaks_are_kept_on_demand(tmp_path):
     root = write_all(tmp_path / "raw")
-    said = make("refcoco", root, tmp_path / "out", keep_leaks=True)
+    lines = make("refcoco", root, tmp_path / "out", keep_leaks=True)
     make("refcoco+", root, tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
-    assert "leaks are kept" in said[0]
+    assert "leaks are kept" in lines[0]
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one root", "a root for each"])
@@ -101,10 +101,10 @@ def test_rows_that_a_later_data_set_removes_are_reported(tmp_path):
         raw.write(tmp_path / name, name, SPLITS[name])
     make("refcoco", tmp_path / "refcoco", tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
-    said = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
+    lines = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
     assert (
-        said[-1]
+        lines[-1]
         == f"{tmp_path / 'out' / 'refcoco' / 'train'}: removed 2 rows whose images are now in an evaluation split"
     )
 
@@ -127,13 +127,13 @@ def test_conversations_are_guarded_too(tmp_path):
     images = (raw.file(4), "000000000004.jpg", "000000000009.jpg")
     talks = [Talk(image, image, 6, 4, turns, "said", "train") for image in images]
     reading = refcoco.prepare(root, "refcoco")
-    said = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
-    convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
+    lines = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
+    convert(lines, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
     assert len(read_conversations(tmp_path / "out" / "said" / "train")) == 3
     make("refcoco", root, tmp_path / "out")
     assert [talk.id for talk in read_conversations(tmp_path / "out" / "said" / "train")] == ["000000000009.jpg"]
     before = raw.content(tmp_path / "out")
-    convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
+    convert(lines, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
     assert raw.content(tmp_path / "out") == before
 
 
@@ -155,7 +155,7 @@ def test_conversations_are_guarded_too(tmp_path):
         ),
         ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: unknown split None"),
     ],
-    ids=["damaged", "no picture", "a word", "a list", "no split"],
+    ids=["damaged", "no image", "a word", "a list", "no split"],
 )
 def test_unreadable_refs_stop_the_conversion(tmp_path, refs, message):
     root = write_all(tmp_path / "raw")
@@ -165,7 +165,7 @@ def test_unreadable_refs_stop_the_conversion(tmp_path, refs, message):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [
         ("train2014/COCO_train2014_000000520199.jpg", "train2017/000000520199.jpg", True),
         ("COCO_val2014_000000520199.jpg", "000000520199.jpg", True),
@@ -180,22 +180,22 @@ def test_unreadable_refs_stop_the_conversion(tmp_path, refs, message):
         ("a/000000520199", "b/000000520199", False),
     ],
 )
-def test_images_are_identified_by_coco_id_or_path(one, other, same):
-    known = find_image_ids(Path("images"), [one, other])
-    assert (known[one] == known[other]) == same
-    if "520199" in one and same:
-        assert find_image_ids(Path("here"), [one])[one] == find_image_ids(Path("there"), [other])[other]
+def test_images_are_identified_by_coco_id_or_path(first, other, same):
+    ids = find_image_ids(Path("images"), [first, other])
+    assert (ids[first] == ids[other]) == same
+    if "520199" in first and same:
+        assert find_image_ids(Path("here"), [first])[first] == find_image_ids(Path("there"), [other])[other]
 
 
 def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path):
     (tmp_path / "photos").mkdir()
     for name, split in (("one", "train"), ("two", "val")):
-        own = tmp_path / name
-        own.mkdir()
-        (own / "images").symlink_to(tmp_path / "photos")
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "images").symlink_to(tmp_path / "photos")
         document = raw.instances([1], phrase="it")
         document["images"][0]["file_name"] = "p.jpg"
-        raw.write_files(own, {f"instances_{split}.json": document})
+        raw.write_files(folder, {f"instances_{split}.json": document})
     for order in (("one", "two"), ("two", "one")):
         out = tmp_path / "-".join(order)
         for name in order:
@@ -204,7 +204,7 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [
         pytest.param("photos/p.jpg", "photos/p.jpg", True, id="itself"),
         pytest.param("photos/p.jpg", "photos/q.jpg", False, id="another"),
@@ -218,7 +218,7 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path)
         pytest.param("photos/round.jpg", "photos/p.jpg", False, id="a link in a circle"),
     ],
 )
-def test_an_image_has_the_same_id_through_links_and_roots(tmp_path, one, other, same):
+def test_an_image_has_the_same_id_through_links_and_roots(tmp_path, first, other, same):
     for folder in ("photos", "copy"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jpg").touch()
@@ -226,20 +226,20 @@ def test_an_image_has_the_same_id_through_links_and_roots(tmp_path, one, other, 
     (tmp_path / "photos" / "a link.jpg").symlink_to("p.jpg")
     (tmp_path / "photos" / "mine.jpg").symlink_to("COCO_train2014_000000000009.jpg")
     (tmp_path / "photos" / "round.jpg").symlink_to("round.jpg")
-    first = find_image_ids(tmp_path, [one])[one]
+    first_id = find_image_ids(tmp_path, [first])[first]
     root, name = tmp_path / other.rpartition("/")[0], other.rpartition("/")[2]
-    assert (first == find_image_ids(tmp_path, [other])[other] == find_image_ids(root, [name])[name]) == same
+    assert (first_id == find_image_ids(tmp_path, [other])[other] == find_image_ids(root, [name])[name]) == same
 
 
 @pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
 def test_splits_of_unknown_names_are_held_out_and_reported(tmp_path, split):
     images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))
     training = RawDataset("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
-    said: list[str] = []
-    convert(training, tmp_path, tmp_path / "out" / "own", False, False, said.append)
+    lines: list[str] = []
+    convert(training, tmp_path, tmp_path / "out" / "own", False, False, lines.append)
     assert len(read_samples(tmp_path / "out" / "own" / "Train2")) == 0
     assert [sample.id for sample in read_samples(tmp_path / "out" / "own" / "train")] == ["b"]
-    assert (f"{split}: used for evaluation only" in said[0]) == (split != "test-dev")
+    assert (f"{split}: used for evaluation only" in lines[0]) == (split != "test-dev")
 
 
 def test_other_splits_of_the_same_data_set_are_held_out(tmp_path):

@@ -30,7 +30,7 @@ def write(root: Path, things: list[dict], name: str = "instances.json", **change
 
 
 @pytest.mark.parametrize(
-    ("things", "meant"),
+    ("things", "expected"),
     [
         pytest.param([thing(1, 0), thing(2, 3)], {"cat": [0, 3]}, id="a category means all of its objects"),
         pytest.param([thing(1, 0), thing(2, 3, category_id=2)], {"cat": [0], "dog": [3]}, id="two categories"),
@@ -42,10 +42,10 @@ def write(root: Path, things: list[dict], name: str = "instances.json", **change
         pytest.param([thing(1, 0, phrase="a", category_id=9)], {"a": [0]}, id="a phrase needs no category"),
     ],
 )
-def test_objects_with_the_same_phrase_are_one_sample(tmp_path, things, meant):
+def test_objects_with_the_same_phrase_are_one_sample(tmp_path, things, expected):
     samples = prepare(write(tmp_path, things)).splits["train"]
     boxes = {sample.phrase: [mask.box for mask in sample.masks] for sample in samples}
-    assert boxes == {words: [Box(x, 1, x + 3, 3) for x in places] for words, places in meant.items()}
+    assert boxes == {words: [Box(x, 1, x + 3, 3) for x in places] for words, places in expected.items()}
     assert {sample.image for sample in samples} == {"a/b.jpg"}
 
 
@@ -67,12 +67,12 @@ def test_two_files_of_one_split_are_refused_by_name(tmp_path, other):
 def put(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"a picture")
+        (root / name).write_bytes(b"an image")
 
 
 @pytest.mark.parametrize("home", ["", "coco"], ids=["the root itself", "a folder of the root"])
 @pytest.mark.parametrize(
-    ("pictures", "images"),
+    ("image_path", "images"),
     [
         pytest.param("{split}/a/b.jpg", None, id="as COCO has them"),
         pytest.param("images/{split}/a/b.jpg", None, id="folders in images"),
@@ -81,13 +81,13 @@ def put(root: Path, *names: str) -> None:
         pytest.param("elsewhere/a/b.jpg", "elsewhere", id="all elsewhere"),
     ],
 )
-def test_the_images_of_several_splits_are_found(tmp_path, home, pictures, images):
+def test_the_images_of_several_splits_are_found(tmp_path, home, image_path, images):
     for split in ("train2017", "val2017"):
         write(tmp_path / home, [thing(1, 0)], f"annotations/instances_{split}.json")
-        put(tmp_path / home, pictures.format(split=split))
+        put(tmp_path / home, image_path.format(split=split))
     dataset = prepare(tmp_path, images=tmp_path / home / images if images else None)
-    found = {split: dataset.images / sample.image for split, [sample] in dataset.splits.items()}
-    assert found == {split: tmp_path / home / pictures.format(split=split) for split in ("train2017", "val2017")}
+    samples = {split: dataset.images / sample.image for split, [sample] in dataset.splits.items()}
+    assert samples == {split: tmp_path / home / image_path.format(split=split) for split in ("train2017", "val2017")}
 
 
 def test_a_file_name_that_starts_with_its_split_is_unchanged(tmp_path):
@@ -197,18 +197,18 @@ def test_the_command_writes_real_images_and_masks(real_data, tmp_path):
     words = ["--root", real_data / "coco_real", "--split", "val", "--out", tmp_path / "out"]
     result = invoke("data", "coco", *words)
     assert result.exit_code == 0, result.output
-    found = read_samples(tmp_path / "out" / "val")
+    samples = read_samples(tmp_path / "out" / "val")
     document = json.loads((real_data / "coco_real" / "instances.json").read_text())
     names = {each["id"]: each["name"] for each in document["categories"]}
     files = {each["id"]: each["file_name"] for each in document["images"]}
-    due: dict[tuple[str, str], list[dict]] = {}
+    expected_objects: dict[tuple[str, str], list[dict]] = {}
     for each in document["annotations"]:
-        due.setdefault((files[each["image_id"]], names[each["category_id"]]), []).append(each)
-    assert [(sample.image, sample.phrase) for sample in found] == list(due)
-    assert sum(len(sample.masks) for sample in found) == 635
-    for sample in found:
+        expected_objects.setdefault((files[each["image_id"]], names[each["category_id"]]), []).append(each)
+    assert [(sample.image, sample.phrase) for sample in samples] == list(expected_objects)
+    assert sum(len(sample.masks) for sample in samples) == 635
+    for sample in samples:
         sizes = sample.height, sample.width
-        objects = due[sample.image, sample.phrase]
+        objects = expected_objects[sample.image, sample.phrase]
         assert list(sample.masks) == [Rle.from_coco(each["segmentation"], *sizes) for each in objects]
-        assert found.path(sample).is_file()
+        assert samples.path(sample).is_file()
     assert "pictures of no object: 2" in result.output

@@ -19,7 +19,7 @@ def square(x: int) -> list[list[int]]:
 
 
 def write(root: Path, ann_id, pickled: bool = False, **change) -> Path:
-    """Three squares on one picture, the third a crowd, and one ref that means some of them."""
+    """Three squares on one image, the third a crowd, and a ref of some of them."""
     ref = {
         "ref_id": 3,
         "ann_id": ann_id,
@@ -95,10 +95,10 @@ def test_the_command_writes_what_the_files_hold(real_root, tmp_path):
     assert result.exit_code == 0, result.output
     assert "val: 25 refs (official: 8,163), 27 sentences, 6 images; 12 without a target" in result.output
     assert "missing" not in result.output
-    found = [sample for split in ("val", "testA", "testB") for sample in read_samples(tmp_path / "out" / split)]
-    assert len({sample.id.rpartition("-")[0] for sample in found}) == 37
-    assert len({sample.id.rpartition("-")[0] for sample in found if len(sample.masks) > 1}) == 13
-    assert len({sample.id.rpartition("-")[0] for sample in found if not sample.masks}) == 16
+    samples = [sample for split in ("val", "testA", "testB") for sample in read_samples(tmp_path / "out" / split)]
+    assert len({sample.id.rpartition("-")[0] for sample in samples}) == 37
+    assert len({sample.id.rpartition("-")[0] for sample in samples if len(sample.masks) > 1}) == 13
+    assert len({sample.id.rpartition("-")[0] for sample in samples if not sample.masks}) == 16
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # within pycocotools' decode
@@ -108,18 +108,20 @@ def test_real_masks_are_those_of_the_official_reader(real_root):
     document = json.loads((real_root / "grefcoco" / "instances.json").read_text())
     images = {image["id"]: image for image in document["images"]}
     annotations = {annotation["id"]: annotation for annotation in document["annotations"]}
-    found = {sample.id: sample for rows in prepare(real_root).splits.values() for sample in rows}
+    samples = {sample.id: sample for rows in prepare(real_root).splits.values() for sample in rows}
     overlapping = 0
     for ref in refs:
         size = images[ref["image_id"]]["height"], images[ref["image_id"]]["width"]
-        objects = [annotations[one] for one in ref["ann_id"] if one != -1]
-        layers = [coco.decode(coco.frPyObjects(one["segmentation"], *size)).sum(axis=2) for one in objects]
+        objects = [annotations[annotation_id] for annotation_id in ref["ann_id"] if annotation_id != -1]
+        layers = [
+            coco.decode(coco.frPyObjects(annotation["segmentation"], *size)).sum(axis=2) for annotation in objects
+        ]
         merged = np.sum([np.zeros(size), *layers], axis=0)
         overlapping += int((merged > 1).any())
         for sentence in ref["sentences"]:
-            sample = found.pop(f"grefcoco-unc-{ref['ref_id']}-{sentence['sent_id']}")
+            sample = samples.pop(f"grefcoco-unc-{ref['ref_id']}-{sentence['sent_id']}")
             assert np.array_equal(sample.truth.mask, np.minimum(merged, 1).astype(bool))
             assert len(sample.masks) == len(objects)
             assert (sample.phrase, sample.raw, sample.split) == (sentence["sent"], sentence["raw"], ref["split"])
-    assert not found
+    assert not samples
     assert overlapping  # a sum that is not clipped would differ

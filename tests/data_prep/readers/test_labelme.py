@@ -26,7 +26,7 @@ def png(patch) -> str:
 
 
 def claiming(side: int) -> str:
-    """A PNG that says it is so large, and is not."""
+    """A PNG that claims to be larger than it is."""
     parts = {
         b"IHDR": struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0),
         b"IDAT": zlib.compress(bytes(99)),
@@ -70,9 +70,9 @@ SQUARE = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
 )
 def test_areas_are_painted_as_in_labelme(form, points, pixels):
     painted, _ = paint_shape({"points": points}, form, (6, 9))
-    found = {(int(row), int(column)) for row, column in np.argwhere(painted)}
-    assert set(pixels) <= found
-    assert found <= set(pixels) | ({(1, 2), (1, 4), (3, 2), (3, 4)} if form == "circle" else set())
+    pixels_of_mask = {(int(row), int(column)) for row, column in np.argwhere(painted)}
+    assert set(pixels) <= pixels_of_mask
+    assert pixels_of_mask <= set(pixels) | ({(1, 2), (1, 4), (3, 2), (3, 4)} if form == "circle" else set())
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_mask_is_placed_by_its_corner_and_cut_at_the_edge(corner, pixels):
         pytest.param("circle", [[4, 3], [4, 0]], False, id="a circle inside"),
         pytest.param("circle", [[4, 3], [8, 6]], True, id="a circle of which the two points are inside"),
         pytest.param("mask", [[8, 5], [9, 6]], False, id="a mask, a pixel off"),
-        pytest.param("mask", [[9, 1], [9, 1]], True, id="a mask larger than its points say"),
+        pytest.param("mask", [[9, 1], [9, 1]], True, id="a mask larger than its points"),
     ],
 )
 def test_shapes_that_leave_the_image_are_cut_and_counted(tmp_path, form, points, cut):
@@ -113,7 +113,7 @@ def test_shapes_that_leave_the_image_are_cut_and_counted(tmp_path, form, points,
 
 
 @pytest.mark.parametrize(
-    ("shapes", "meant"),
+    ("shapes", "expected"),
     [
         pytest.param([shape("mug", 0), shape("cup", 3)], {"mug": [(0, 2)], "cup": [(3, 5)]}, id="two labels"),
         pytest.param([shape("mug", 0), shape("mug", 3)], {"mug": [(0, 2), (3, 5)]}, id="two objects of one label"),
@@ -124,10 +124,10 @@ def test_shapes_that_leave_the_image_are_cut_and_counted(tmp_path, form, points,
         ),
     ],
 )
-def test_a_label_means_its_shapes(tmp_path, shapes, meant):
+def test_a_label_means_its_shapes(tmp_path, shapes, expected):
     samples = prepare(write(tmp_path, shapes)).splits["train"]
     boxes = {sample.phrase: [mask.box for mask in sample.masks] for sample in samples}
-    assert boxes == {label: [Box(x0, 1, x1, 3) for x0, x1 in places] for label, places in meant.items()}
+    assert boxes == {label: [Box(x0, 1, x1, 3) for x0, x1 in places] for label, places in expected.items()}
     assert samples[0].id == "labelme-train-a-0"
 
 
@@ -183,9 +183,7 @@ def test_an_image_path_is_relative_to_its_file_and_inside_the_root(tmp_path, pat
     ("shapes", "change", "message"),
     [
         pytest.param([{"label": "mug"}], {}, "missing or unknown: 'points'", id="no points"),
-        pytest.param(
-            [shape("mug", 0, shape_type=None)], {}, "a polygon has 3 or more points", id="a polygon by default"
-        ),
+        pytest.param([shape("mug", 0, shape_type=None)], {}, "a polygon has 3 or more points", id="no kind"),
         pytest.param([shape("mug", 0, points=[[1, 2]])], {}, "a rectangle has 2 points", id="one corner"),
         pytest.param([shape("mug", 0, points=[["1", 2], [1, 2]])], {}, "a list of points x, y", id="a word as a place"),
         pytest.param([shape("mug", 0, points=[[True, 2], [1, 2]])], {}, "a list of points x, y", id="a yes"),

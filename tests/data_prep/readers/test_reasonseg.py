@@ -23,7 +23,7 @@ def shape(label: str, x0: float, y0: float, x1: float, y1: float) -> dict:
 
 
 def write(folder: Path, name: str = "a", size=(9, 6), **change) -> Path:
-    """One picture and its annotation in a split's folder."""
+    """An image and its annotation in the folder of a split."""
     folder.mkdir(parents=True, exist_ok=True)
     PIL.Image.new("RGB", size).save(folder / f"{name}.jpg")
     document = {"text": [" The Wet part ", "two"], "is_sentence": False, "shapes": [shape("target", 1, 1, 4, 4)]}
@@ -209,8 +209,8 @@ def test_masks_are_those_of_the_official_reader_pixel_by_pixel(real_data):
     dataset = prepare(real_data / "reasonseg_format")
     assert len(dataset.splits["val"]) == len(expected) == 10
     for sample in dataset.splits["val"]:
-        due = expected[Path(sample.image).stem]
-        assert np.array_equal(sample.truth.mask, Rle.from_json(due["target"]).mask)
+        answer = expected[Path(sample.image).stem]
+        assert np.array_equal(sample.truth.mask, Rle.from_json(answer["target"]).mask)
         ignored = sample.ignore or Rle.empty(sample.height, sample.width)
-        assert np.array_equal(ignored.mask, Rle.from_json(due["ignore"]).mask)
-        assert (sample.phrase, sample.kind == "sentence") == (due["text"], due["is_sentence"])
+        assert np.array_equal(ignored.mask, Rle.from_json(answer["ignore"]).mask)
+        assert (sample.phrase, sample.kind == "sentence") == (answer["text"], answer["is_sentence"])

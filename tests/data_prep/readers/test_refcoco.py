@@ -110,15 +110,15 @@ def test_data_of_another_form_is_one_line(tmp_path, change, message):
 )
 def test_polygons_are_cut_at_the_edge_and_counted(tmp_path, annotation, noticed):
     reading = prepare(write(tmp_path, annotation=annotation), "refcoco")
-    found = {what: who for what, who in reading.noticed.items() if who}
-    assert {what[: len("polygons that leave")]: who for what, who in found.items()} == noticed
+    samples = {what: who for what, who in reading.noticed.items() if who}
+    assert {what[: len("polygons that leave")]: who for what, who in samples.items()} == noticed
     assert all(sample.truth.area for sample in reading.splits["val"])
 
 
 def test_a_mask_is_painted_once_for_all_sentences(tmp_path, monkeypatch):
     painted = []
-    whole = Rle.from_coco
-    monkeypatch.setattr(Rle, "from_coco", lambda *words: painted.append(words) or whole(*words))
+    from_coco = Rle.from_coco
+    monkeypatch.setattr(Rle, "from_coco", lambda *words: painted.append(words) or from_coco(*words))
     reading = prepare(write(tmp_path, ["train", "train", "val"]), "refcoco")
     assert sum(map(len, reading.splits.values())) == 6
     assert len(painted) == 1
@@ -164,9 +164,9 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
     result = run("refcoco", "--root", root, "--out", tmp_path / "out", "--partial")
     assert result.exit_code == 0, result.output
     assert "val: 1 refs (official: 3,811), 2 sentences (official: 10,834), 1 images" in result.output
-    found = read_samples(tmp_path / "out" / "testA")
-    assert len(found) == 2
-    assert found.images == root / "images" / "mscoco" / "images"
+    samples = read_samples(tmp_path / "out" / "testA")
+    assert len(samples) == 2
+    assert samples.images == root / "images" / "mscoco" / "images"
     run("refcoco", "--root", root, "--out", tmp_path / "out", "--partial", "--images", "/elsewhere")
     assert read_samples(tmp_path / "out" / "val").images == Path("/elsewhere")
 
@@ -199,12 +199,12 @@ def test_real_masks_and_sentences_are_those_of_refers_own_reader(real_data, data
     document = json.loads((folder / "instances.json").read_text())
     images = {image["id"]: image for image in document["images"]}
     annotations = {annotation["id"]: annotation for annotation in document["annotations"]}
-    found = {s.id: s for rows in prepare(real_data / "refcoco_real", dataset).splits.values() for s in rows}
+    samples = {s.id: s for rows in prepare(real_data / "refcoco_real", dataset).splits.values() for s in rows}
     for ref in refs:
         size = images[ref["image_id"]]["height"], images[ref["image_id"]]["width"]
         layers = coco.decode(coco.frPyObjects(annotations[ref["ann_id"]]["segmentation"], *size))
         for sentence in ref["sentences"]:
-            sample = found.pop(f"{dataset}-{SPLIT_BY[dataset][0]}-{ref['ref_id']}-{sentence['sent_id']}")
+            sample = samples.pop(f"{dataset}-{SPLIT_BY[dataset][0]}-{ref['ref_id']}-{sentence['sent_id']}")
             assert (sample.phrase, sample.raw, sample.split) == (sentence["sent"], sentence["raw"], ref["split"])
             assert np.array_equal(sample.truth.mask, layers.sum(axis=2) > 0)
-    assert not found
+    assert not samples
