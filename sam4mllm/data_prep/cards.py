@@ -125,7 +125,7 @@ def _facts(case: PreviewCase) -> list[str]:
 
 
 def _fault(case: PreviewCase) -> str:
-    """What is wrong with a case whose image can be read; empty if nothing is."""
+    """The problem of a case with a readable image; empty without one."""
     if any(not rle.area for rle in case.masks):
         return "a mask is empty"
     if case.target is not None and not case.target.prompts:

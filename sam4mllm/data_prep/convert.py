@@ -135,7 +135,9 @@ def _prune(folder: Path, held_out: set[str]) -> list[str]:
                 write_report(report, folder)
                 _rewrite(split_folder, index, images, set(remaining))
                 removed = len(names) - len(remaining)
-                messages.append(f"{split_folder}: removed {removed:,} rows whose images are now in an evaluation split")
+                messages.append(
+                    f"{split_folder}: removed {removed:,} rows, as their images are now in an evaluation split"
+                )
             _remove_stale_files(split_folder, index, "samples" if index == samples.INDEX else "talks")
     _remove_stale_files(folder, REPORT_FILE, "report")
     return messages

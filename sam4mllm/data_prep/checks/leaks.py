@@ -4,7 +4,7 @@ RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO share COCO's images and split them diff
 one data set is in the training split of another. Held out are the images of all evaluation splits
 
 - of the data set that is being converted,
-- of the data sets whose refs are below the same root, in the splits that papers report (unc; umd for RefCOCOg),
+- of the data sets with refs below the same root, in the splits that papers report (unc; umd for RefCOCOg),
 - of the converted data sets in the sibling folders.
 
 An image is identified by its COCO id if its file name, or that of the link's target, has one
@@ -107,7 +107,7 @@ def _coco_id(file_name: str) -> str | None:
 
 
 def _resolve_link(path: Path) -> str:
-    """A path whose folder is resolved; of a link, the COCO id of its target, or the target."""
+    """The path itself, or for a link the COCO id of its target, else the target. The folder is already resolved."""
     if not path.is_symlink():
         return str(path)
     target = os.path.realpath(path)  # resolve() raises if links form a circle

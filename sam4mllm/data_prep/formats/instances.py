@@ -48,19 +48,18 @@ class Instances:
         """The mask of an object, in the size of its image; the same value each time.
 
         Raises:
-            UserError: if the polygons or runs are invalid.
-            KeyError: if the object or its image does not exist, or lacks a field of COCO's.
-            TypeError: if the size is not an integer.
+            UserError: if the object or its image does not exist, or lacks a valid field.
         """
         if annotation_id not in self._masks:
-            annotation = self.annotations[annotation_id]
-            image = self.images[annotation["image_id"]]
-            segmentation = annotation["segmentation"]
-            size = check_integer(image["height"]), check_integer(image["width"])
-            self._masks[annotation_id] = Rle.from_coco(segmentation, *size)
-            polygons = segmentation if isinstance(segmentation, list) else []
-            if any(is_outside(polygon[::2], polygon[1::2], *size) for polygon in polygons):
-                self.cut.append(f"annotation {annotation_id}")
+            with check_format(f"annotation {short_repr(annotation_id)}", "COCO"):
+                annotation = self.annotations[annotation_id]
+                image = self.images[annotation["image_id"]]
+                segmentation = annotation["segmentation"]
+                size = check_integer(image["height"]), check_integer(image["width"])
+                self._masks[annotation_id] = Rle.from_coco(segmentation, *size)
+                polygons = segmentation if isinstance(segmentation, list) else []
+                if any(is_outside(polygon[::2], polygon[1::2], *size) for polygon in polygons):
+                    self.cut.append(f"annotation {annotation_id}")
         return self._masks[annotation_id]
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from reprlib import repr as short_repr
 from typing import Any
 
 from sam4mllm.data.samples import Sample, check_below_root
@@ -31,7 +30,6 @@ from sam4mllm.data_prep.formats.instances import POLYGONS_CUT, REPEATED, Instanc
 from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.rle import Rle
 
 WITHOUT_OBJECT = "pictures of no object"
 
@@ -41,7 +39,7 @@ def prepare(root: Path, split: str = "train", images: Path | None = None) -> Raw
 
     Args:
         root: contains the folder coco, or is that folder.
-        split: split of instances.json, whose name does not give one.
+        split: split of instances.json; the name of another file gives its split.
         images: contains the images, or folders of them by split, if not below ``root``.
 
     Raises:
@@ -117,18 +115,11 @@ def _make_sample(
         width=check_integer(image["width"]),
         height=check_integer(image["height"]),
         phrase=phrase,
-        masks=tuple(_mask(instances, object_id) for object_id in object_ids),
+        masks=tuple(map(instances.mask, object_ids)),
         source="coco",
         split=split,
         raw=phrase,
     )
-
-
-def _mask(instances: Instances, object_id: int) -> Rle:
-    try:
-        return instances.mask(object_id)
-    except UserError as error:
-        raise UserError(f"annotation {short_repr(object_id)}: {error}") from error
 
 
 def _phrase(annotation: Mapping[str, Any], instances: Instances) -> str:

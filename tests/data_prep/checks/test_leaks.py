@@ -105,7 +105,7 @@ def test_rows_that_a_later_data_set_removes_are_reported(tmp_path):
     assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
     assert (
         lines[-1]
-        == f"{tmp_path / 'out' / 'refcoco' / 'train'}: removed 2 rows whose images are now in an evaluation split"
+        == f"{tmp_path / 'out' / 'refcoco' / 'train'}: removed 2 rows, as their images are now in an evaluation split"
     )
 
 
