@@ -10,7 +10,7 @@ from sam4mllm.cli import main
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--dataset", default="refcoco", choices=("refcoco", "refcoco+", "refcocog"))
-    known, words = parser.parse_known_args()
-    if {"-h", "--help"} & set(words):
+    options, arguments = parser.parse_known_args()
+    if {"-h", "--help"} & set(arguments):
         print(__doc__)  # noqa: T201
-    main(["data", known.dataset, *words])
+    main(["data", options.dataset, *arguments])

@@ -47,7 +47,7 @@ def convert_found(
     download: Download = False,
 ) -> None:
     """List the files in --root and the missing ones, and convert every complete data set."""
-    from sam4mllm.data_prep.every import convert_all
+    from sam4mllm.data_prep.datasets import convert_all
 
     errors = convert_all(root, out, typer.echo, byte_progress if download else None, partial, keep_leaks)
     for error in errors:
@@ -59,7 +59,7 @@ def convert_found(
 def _convert(
     name: str, root: Path, out: Path | None, partial: bool, keep_leaks: bool, download: bool, **options: object
 ) -> None:
-    from sam4mllm.data_prep.every import convert_set
+    from sam4mllm.data_prep.datasets import convert_set
 
     bar = byte_progress if download else None
     chosen = {option: value for option, value in options.items() if value is not None}
@@ -160,7 +160,7 @@ def download_files(
     source = find_source(name)
     if not yes:
         typer.echo(download.format_plan(source, root))
-    elif missing := download.download(source, root, say=typer.echo, bar=byte_progress):
+    elif missing := download.download(source, root, print_line=typer.echo, bar=byte_progress):
         raise UserError(missing)
 
 

@@ -1,4 +1,4 @@
-"""Raw annotations in, samples out: readers, checks, conversion, downloads and previews.
+"""Converts raw annotations to samples: readers, checks, conversion, downloads and previews.
 
-One data set is one file in `readers`. Knows no model.
+Each data set has one file in `readers`. Nothing here loads an MLLM.
 """

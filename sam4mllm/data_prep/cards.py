@@ -1,4 +1,4 @@
-"""Cards of a preview: samples with their masks and, if given, their targets. Knows no HTML."""
+"""Cards of a preview: samples with their masks and, if given, their targets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IOU_TOLERANCE = 0.01  # the IoU of one prompt differs by less between machines
 
 @dataclass(frozen=True, slots=True)
 class PreviewCase:
-    """What one card shows: one mask of a sample with its target, or a whole sample if ``index`` is None."""
+    """What one card shows: one mask of a sample with its target, or all masks if ``index`` is None."""
 
     sample: Sample
     index: int | None = None
@@ -48,7 +48,7 @@ def draw_cards(
     """One card for each case, in order. Each image is read and embedded once.
 
     Args:
-        cases: of the samples.
+        cases: what each card shows.
         samples: where their images are; an image that cannot be read leaves a card with the reason.
         segmenter: predicts masks from the targets' best prompts; None draws the prompts only.
         advance: called after each card.
@@ -75,7 +75,7 @@ def draw_cards(
 
 
 def _draw_card(case: PreviewCase, image: Image, scene: Scene | None) -> HtmlCard:
-    """The ground truth beside the best prompt and the mask that it gives."""
+    """A card with the ground truth, the best prompt and the mask predicted from it."""
     masks = [rle.mask for rle in case.masks]
     panels = [make_panel(overlay(image, [], masks), "ground truth" if masks else "no target")]
     predicted_iou = None
@@ -125,7 +125,7 @@ def _facts(case: PreviewCase) -> list[str]:
 
 
 def _fault(case: PreviewCase) -> str:
-    """What is wrong with a case whose image can be read; empty if nothing is."""
+    """The problem of a case with a readable image; empty without one."""
     if any(not rle.area for rle in case.masks):
         return "a mask is empty"
     if case.target is not None and not case.target.prompts:

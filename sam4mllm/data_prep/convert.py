@@ -1,16 +1,17 @@
-"""From a reading to folders of shards: checked, guarded, reported; killed at any moment and run again, the same bytes.
+"""Checks a data set, removes leaked images from its training splits, and writes shards and a report.
 
-    OUT/train/dataset.json, *.parquet      one folder per split, samples and talks beside each other
-    OUT/report.json                        last
+    OUT/train/dataset.json, *.parquet      one folder per split, for samples and conversations
+    OUT/report.json                        written last
 
-Sets whose folders lie beside each other guard each other: what a new one holds out is taken out of the training splits
-of those before it, so that the order in which sets are converted does not matter. Knows no data set.
+Data sets in sibling folders guard each other: images that a new data set evaluates on are removed from the training
+splits that were converted before it, so the order of conversion does not matter. A run that was killed can be repeated;
+the bytes written are the same.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +19,10 @@ from typing import Any, TypeVar
 from sam4mllm.data import samples
 from sam4mllm.data.conversations import Talk, read_conversations, write_conversations
 from sam4mllm.data.samples import Sample, read_samples, write_samples
-from sam4mllm.data_prep.checks.leaks import held_out, identities, indices, own, pictures_in
-from sam4mllm.data_prep.checks.sound import check_sound
-from sam4mllm.data_prep.reading import Reading, is_training
-from sam4mllm.data_prep.report import NAME, make_report, mismatches, read_report, text, write_report
+from sam4mllm.data_prep.checks import leaks
+from sam4mllm.data_prep.checks.validate import validate
+from sam4mllm.data_prep.raw_dataset import RawDataset, image_names, is_training
+from sam4mllm.data_prep.report import REPORT_FILE, format_report, make_report, mismatches, read_report, write_report
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import check_folder
 
@@ -29,137 +30,144 @@ Row = TypeVar("Row", Sample, Talk)
 
 
 def convert(
-    reading: Reading, root: Path, out: Path, partial: bool, keep_leaks: bool, say: Callable[[str], None]
+    dataset: RawDataset, root: Path, out: Path, partial: bool, keep_leaks: bool, print_line: Callable[[str], None]
 ) -> None:
-    """Write a reading below ``out``, one folder per split, and its report beside them.
+    """Writes the splits of a data set and its report to ``out``.
 
     Args:
-        reading: the set as its files have it.
-        root: below which its raw files lie, and maybe those of other sets.
-        out: its own folder; the folders beside it are those of other sets.
+        dataset: the data set as read from its files.
+        root: folder of the raw files of this data set, and possibly of others.
+        out: folder of this data set; its sibling folders hold other converted data sets.
         partial: whether counts may differ from the official ones.
-        keep_leaks: whether training splits keep the pictures that any set measures on.
-        say: shows the report.
+        keep_leaks: whether training splits keep images that any data set evaluates on.
+        print_line: prints a line of the report.
 
     Raises:
-        UserError: for what cannot be written whole (see `checks.sound`), counts that are not the official ones, a
-            folder that holds another set, or lies where the next run would read it, or cannot be written.
+        UserError: if the data set fails `checks.validate`, if its counts differ from the official ones and ``partial``
+            is false, or if ``out`` holds another data set, is inside the folder of raw files, or cannot be written.
     """
-    check_sound(reading)
-    _check_home(reading, out)
-    beside = _beside(out)
-    held = set() if keep_leaks else held_out(reading, root, beside)
-    kept = _without(reading, held)
-    report = make_report(reading, kept, guard=not keep_leaks)
-    say(text(report))
-    wrong = mismatches(report)
-    if wrong and not partial:
-        raise UserError(f"this is not the official {reading.source}: {'; '.join(wrong)}; --partial takes it as it is")
-    _write(kept, out)
+    validate(dataset)
+    _check_out(dataset, out)
+    siblings = _find_siblings(out)
+    written = dataset if keep_leaks else _remove_leaks(dataset, leaks.find_held_out_ids(dataset, root, siblings))
+    report = make_report(dataset, written, guard=not keep_leaks)
+    print_line(format_report(report))
+    differences = mismatches(report)
+    if differences and not partial:
+        raise UserError(
+            f"these files are not the official {dataset.source}: {'; '.join(differences)}; add --partial to convert "
+            f"them anyway"
+        )
+    _write(written, out)
     write_report(report, out)
-    for folder in beside:
-        for line in _prune(folder, own(reading)):
-            say(line)
+    evaluation_ids = leaks.find_evaluation_ids(dataset)
+    for folder in siblings:
+        for line in _prune(folder, evaluation_ids):
+            print_line(line)
 
 
-def _check_home(reading: Reading, out: Path) -> None:
+def _check_out(dataset: RawDataset, out: Path) -> None:
     check_folder(out)
-    if reading.alone and out.resolve().is_relative_to(reading.images.resolve()):
-        raise UserError(f"{out} lies in {reading.images}, where all JSON is read as {reading.source}: choose another")
-    if not (out / NAME).is_file():
+    if dataset.reads_all_json and out.resolve().is_relative_to(dataset.images.resolve()):
+        raise UserError(
+            f"{out} is inside {dataset.images}, where all JSON is read as {dataset.source}: choose another folder"
+        )
+    if not (out / REPORT_FILE).is_file():
         return
-    before = read_report(out)
-    if (before["source"], before["split_by"]) != (reading.source, reading.split_by):
-        raise UserError(f"{out} holds {before['source']} {before['split_by']}: choose another folder, or remove it")
-    gone = (before["splits"].keys() - reading.splits) | (before["talks"].keys() - reading.talks)
-    if gone:
-        raise UserError(f"{out} holds {', '.join(sorted(gone))}, which these files lack: choose another, or remove it")
+    previous = read_report(out)
+    if (previous["source"], previous["split_by"]) != (dataset.source, dataset.split_by):
+        raise UserError(f"{out} holds {previous['source']} {previous['split_by']}: choose another folder, or remove it")
+    missing = (previous["splits"].keys() - dataset.splits) | (previous["talks"].keys() - dataset.talks)
+    if missing:
+        raise UserError(
+            f"{out} holds the split {', '.join(sorted(missing))}, which these files do not have: choose another "
+            f"folder, or remove it"
+        )
 
 
-def _beside(out: Path) -> list[Path]:
-    """The folders of other converted sets; ``.`` lies beside them by its own name, too."""
-    home = out if out.name not in ("", "..") else out.resolve()
-    found = sorted(path.parent for path in home.parent.glob(f"*/{NAME}"))
-    return [folder for folder in found if folder.name != home.name]
+def _find_siblings(out: Path) -> list[Path]:
+    """The folders of other converted data sets in the parent folder; also if ``out`` is ``.``."""
+    folder = out if out.name not in ("", "..") else out.resolve()
+    converted = sorted(path.parent for path in folder.parent.glob(f"*/{REPORT_FILE}"))
+    return [sibling for sibling in converted if sibling.name != folder.name]
 
 
-def _without(reading: Reading, held: set[str]) -> Reading:
-    return replace(
-        reading,
-        splits={split: _allowed(split, rows, reading.images, held) for split, rows in reading.splits.items()},
-        talks={split: _allowed(split, rows, reading.images, held) for split, rows in reading.talks.items()},
-    )
+def _remove_leaks(dataset: RawDataset, held_out: set[str]) -> RawDataset:
+    names = set[str]().union(*(image_names(rows) for split, rows in dataset.all_splits if is_training(split)))
+    leaked = {name for name, image_id in leaks.find_image_ids(dataset.images, names).items() if image_id in held_out}
+
+    def without_leaked(splits: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+        return {
+            split: [row for row in rows if row.image not in leaked] if is_training(split) else rows
+            for split, rows in splits.items()
+        }
+
+    return replace(dataset, splits=without_leaked(dataset.splits), talks=without_leaked(dataset.talks))
 
 
-def _allowed(split: str, rows: Iterable[Row], images: Path, held: set[str]) -> Sequence[Row]:
-    rows = list(rows)
-    if not held or not is_training(split):
-        return rows
-    leaks = {image for image, known in identities(images, {row.image for row in rows}).items() if known in held}
-    return [row for row in rows if row.image not in leaks]
+def _write(dataset: RawDataset, out: Path) -> None:
+    for folder in (out, *(out / split for split, _ in dataset.all_splits)):
+        for path in folder.glob(".*.part.*"):  # left by a killed run
+            path.unlink()
+    for split, split_samples in dataset.splits.items():
+        write_samples(split_samples, out / split, dataset.images)
+    for split, talks in dataset.talks.items():
+        write_conversations(talks, out / split, dataset.images)
 
 
-def _write(kept: Reading, out: Path) -> None:
-    for split in {**kept.splits, **kept.talks}:
-        _sweep(out / split)
-    _sweep(out)
-    for split, rows in kept.splits.items():
-        write_samples(rows, out / split, kept.images)
-    for split, said in kept.talks.items():
-        write_conversations(said, out / split, kept.images)
+def _prune(folder: Path, held_out: set[str]) -> list[str]:
+    """Removes held-out images from the training splits of a converted data set; one line per split that changed.
 
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed run left half written."""
-    for path in folder.glob(".*.part.*"):
-        path.unlink()
-
-
-def _prune(folder: Path, held: set[str]) -> list[str]:
-    """Take held out pictures out of the training splits of a converted set; says what was taken.
-
-    The report is told first: killed in between, the next run finds the same pictures again and comes to the same end.
+    The report is written before the split: after a kill in between, the next run finds the same images again and writes
+    the same files.
     """
     report = read_report(folder)
-    said: list[str] = []
+    messages: list[str] = []
     if not report["guard"]:
-        return said
-    for part, index in indices(folder):
-        if is_training(part.name):
-            noted, names = pictures_in(part, index)
-            known = identities(part / noted, set(names))
-            left = [name for name in names if known[name] not in held]
-            _note(report, part.name, index, left)
-            if len(left) < len(names):
+        return messages
+    for split_folder, index in leaks.find_indices(folder):
+        if is_training(split_folder.name):
+            images, names = leaks.read_image_names(split_folder, index)
+            image_ids = leaks.find_image_ids(split_folder / images, set(names))
+            remaining = [name for name in names if image_ids[name] not in held_out]
+            _update_counts(report, split_folder.name, index, remaining)
+            if len(remaining) < len(names):
                 write_report(report, folder)
-                _rewrite(part, index, noted, set(left))
-                said.append(f"{part}: {len(names) - len(left):,} rows taken out, whose pictures are held out now")
-            _sweep_older(part, index, "samples" if index == samples.INDEX else "talks")
-    _sweep_older(folder, NAME, "report")
-    return said
+                _rewrite(split_folder, index, images, set(remaining))
+                removed = len(names) - len(remaining)
+                messages.append(
+                    f"{split_folder}: removed {removed:,} rows, as their images are now in an evaluation split"
+                )
+            _remove_stale_files(split_folder, index, "samples" if index == samples.INDEX else "talks")
+    _remove_stale_files(folder, REPORT_FILE, "report")
+    return messages
 
 
-def _sweep_older(folder: Path, index: str, stem: str) -> None:
-    """Remove what a run that was killed left of rewriting a folder: what its index does not name and is older than it.
+def _remove_stale_files(folder: Path, index: str, stem: str) -> None:
+    """Removes files of a killed rewrite: those that the index does not name and that are older than the index.
 
-    What is newer may be another run's, which is about to name it.
+    A newer file may belong to another run, which is about to add it to the index.
     """
-    written, named = (folder / index).stat().st_mtime_ns, (folder / index).read_text(encoding="utf-8")
+    index_time, index_text = (folder / index).stat().st_mtime_ns, (folder / index).read_text(encoding="utf-8")
     for pattern in (f"{stem}-*.parquet", f".{stem}-*.part.*", f".{Path(index).stem}.*.part.*"):
         for path in folder.glob(pattern):
-            if path.name not in named and path.stat().st_mtime_ns < written:
+            if path.name not in index_text and path.stat().st_mtime_ns < index_time:
                 path.unlink()
 
 
-def _note(report: Mapping[str, Any], split: str, index: str, left: Sequence[str]) -> None:
-    what, rows = ("splits", "sentences") if index == samples.INDEX else ("talks", "talks")
-    if split in report[what]:  # one that a killed run has just begun is not told of yet
-        report[what][split]["kept"] = {rows: len(left), "pictures": len(set(left))}
+def _update_counts(report: Mapping[str, Any], split: str, index: str, remaining: Sequence[str]) -> None:
+    section, unit = ("splits", "sentences") if index == samples.INDEX else ("talks", "talks")
+    if split in report[section]:  # a split that a killed run has just written is not in the report yet
+        report[section][split]["kept"] = {unit: len(remaining), "pictures": len(set(remaining))}
 
 
-def _rewrite(part: Path, index: str, noted: str, left: set[str]) -> None:
-    images = Path(noted) if Path(noted).is_absolute() else Path(os.path.relpath((part / noted).resolve()))
+def _rewrite(split_folder: Path, index: str, image_root: str, remaining: set[str]) -> None:
+    """Writes a split again with only the rows of the remaining images."""
+    images = Path(image_root)
+    if not images.is_absolute():
+        images = Path(os.path.relpath((split_folder / images).resolve()))
     if index == samples.INDEX:
-        write_samples([row for row in read_samples(part) if row.image in left], part, images)
+        write_samples([row for row in read_samples(split_folder) if row.image in remaining], split_folder, images)
     else:
-        write_conversations([row for row in read_conversations(part) if row.image in left], part, images)
+        talks = [row for row in read_conversations(split_folder) if row.image in remaining]
+        write_conversations(talks, split_folder, images)

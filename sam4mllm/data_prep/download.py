@@ -10,7 +10,6 @@ A file gets its name when it is complete and correct.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import time
@@ -25,7 +24,7 @@ from sam4mllm import __version__
 from sam4mllm.data_prep.sources import File, Source
 from sam4mllm.data_prep.unpack import check_free_space, unpack
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import one_line, release_lock, take_lock, write_text
+from sam4mllm.runtime.files import one_line, release_lock, sync_file, take_lock, write_text
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in total (None: unknown)
 Bar: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
@@ -42,17 +41,17 @@ def format_plan(source: Source, root: Path) -> str:
     lines = []
     for file in source.missing_files(root):
         size = "unknown size" if file.bytes is None else f"{file.bytes:,} bytes"
-        lines.append(f"{file.path}, {file.what}, {size}: {file.url or f'by hand, see {source.page}'}")
+        lines.append(f"{file.path}, {file.description}, {size}: {file.url or f'by hand, see {source.page}'}")
     return "\n".join(lines) or f"{source.name}: all files are there"
 
 
-def download(source: Source, root: Path, *, say: Callable[[str], None], bar: Bar) -> str:
+def download(source: Source, root: Path, *, print_line: Callable[[str], None], bar: Bar) -> str:
     """Download and unpack the missing files of a data set.
 
     Args:
         source: data set.
         root: folder of the raw files.
-        say: prints a line.
+        print_line: prints a line.
         bar: opens a progress bar.
 
     Returns:
@@ -67,11 +66,11 @@ def download(source: Source, root: Path, *, say: Callable[[str], None], bar: Bar
             continue
         target = root / file.path
         is_new = download_file(file, file.url, target, bar)
-        say(f"{target}: {'downloaded' if is_new else 'already there'}")
+        print_line(f"{target}: {'downloaded' if is_new else 'already there'}")
         if file.is_archive:
             with bar(f"unpacking {target.name}") as progress:
                 count = unpack(target, progress)
-            say(f"{target}: {count:,} files unpacked; the archive may be removed")
+            print_line(f"{target}: {count:,} files unpacked; the archive may be removed")
     by_hand = ", ".join(file.path for file in files if file.url is None)
     return by_hand and f"{source.name} has files without a URL: see {source.page} and put them in {root}: {by_hand}"
 
@@ -99,12 +98,6 @@ def download_file(file: File, url: str, target: Path, bar: Bar) -> bool:
     return True
 
 
-def _move(path: Path, target: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())  # else a power cut after the rename can leave an empty file
-    path.replace(target)
-
-
 def _download_from_hub(file: File, url: str, target: Path) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
@@ -117,8 +110,10 @@ def _download_from_hub(file: File, url: str, target: Path) -> None:
     except Exception as error:  # the library's own, its HTTP client's, the system's
         reason = " ".join(str(error).split()).partition(" for url")[0]  # not the address of a mirror
         raise UserError(f"cannot download {url}: {reason}") from error
-    if not (reason := file.mismatch(path)):
-        _move(path, target)
+    reason = file.mismatch(path)
+    if not reason:
+        sync_file(path)
+        path.replace(target)
     shutil.rmtree(stage)
     if reason:
         raise UserError(f"cannot download {url}: {reason}")
@@ -148,11 +143,13 @@ class _PartialFile:
             while True:
                 try:
                     self._attempt()
-                    return _move(self.path, self.target)
+                    break
                 except requests.RequestException as error:
                     failures = 1 if self._size() > most_bytes else failures + 1
                     most_bytes = max(most_bytes, self._size())
                     self._wait(error, failures)
+            sync_file(self.path)
+            self.path.replace(self.target)
         finally:
             if self._read_info() is None:  # moved, or cannot be resumed
                 self._discard()
@@ -165,13 +162,13 @@ class _PartialFile:
         self.info_path.unlink(missing_ok=True)
 
     def _read_info(self) -> _PartInfo | None:
-        """What the part belongs to; None if it cannot be resumed."""
+        """The download that the part belongs to; None if it cannot be resumed."""
         try:
             info = _PartInfo(**json.loads(self.info_path.read_bytes()))
-            is_known = info.url == self.url and 0 < self._size() <= info.size
+            is_valid = info.url == self.url and 0 < self._size() <= info.size
         except (FileNotFoundError, ValueError, TypeError):
             return None
-        return info if is_known and (info.stamp or self.file.sha256) else None
+        return info if is_valid and (info.stamp or self.file.sha256) else None
 
     def _wait(self, error: requests.RequestException, failures: int) -> None:
         """Sleep before the next attempt; a `UserError` if there is none."""
@@ -184,8 +181,9 @@ class _PartialFile:
         if is_final or isinstance(error, ValueError):  # ValueError: an invalid address
             raise UserError(message) from error
         if failures == ATTEMPTS:
-            rest = "nothing was kept" if self._read_info() is None else f"run again to resume at byte {self._size():,}"
-            raise UserError(f"{message}; gave up after {failures} attempts, {rest}") from error
+            is_resumable = self._read_info() is not None
+            hint = f"run again to resume at byte {self._size():,}" if is_resumable else "nothing was kept"
+            raise UserError(f"{message}; gave up after {failures} attempts, {hint}") from error
         retry_after = "" if response is None else response.headers.get("Retry-After", "")
         seconds = float(retry_after) if retry_after.isdecimal() else 0.0
         time.sleep(min(max(2.0 ** (failures - 1), seconds), MAX_WAIT))
@@ -221,7 +219,7 @@ class _PartialFile:
                 self._discard()
                 raise requests.RequestException("the server sent another part than requested")
         elif status != 200:
-            raise requests.RequestException(f"the server answered {status} and did not send the whole file")
+            raise requests.RequestException(f"the server answered {status} and did not send the file")
         if size is not None and self.file.bytes not in (None, size):
             self._discard()
             raise requests.RequestException(f"the server has {size:,} bytes instead of {self.file.bytes:,}")
@@ -234,12 +232,12 @@ class _PartialFile:
 
     def _receive(self, response: requests.Response, size: int | None) -> None:
         """Append the body of a response to the part."""
-        due, done = self.file.bytes if size is None else size, self._size()
-        check_free_space(self.file.path, (due or 0) - done, self.path.parent)
+        total, done = self.file.bytes if size is None else size, self._size()
+        check_free_space(self.file.path, (total or 0) - done, self.path.parent)
         with self.path.open("ab") as stream:
             for chunk in response.iter_content(1 << 16):
                 stream.write(chunk)
                 done += len(chunk)
-                self.progress(done, due)
+                self.progress(done, total)
         if size is not None and done < size:
             raise requests.RequestException(f"the server sent {done:,} of {size:,} bytes")

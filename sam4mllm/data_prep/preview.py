@@ -49,17 +49,17 @@ def choose_cases(
 ) -> tuple[list[PreviewCase], list[PreviewCase], list[PreviewCase]]:
     """The worst cases with a prompt, the worst without, and an even choice of all others, in order.
 
-    The worst have the lowest best IoUs, lowest first; ties keep their order. Cases without a prompt are chosen apart,
-    and last, so that they do not crowd out the others.
+    The worst have the lowest best IoUs, lowest first; ties keep their order. Cases without a prompt are chosen last
+    and separately, so that they do not crowd out the others.
     """
     ranked = sorted((case.target.ceiling, index) for index, case in enumerate(cases) if case.target is not None)
     prompted, unprompted = ([index for _, index in ranked if cases[index].has_prompt == has] for has in (True, False))
     worst = prompted[: min(MAX_WORST, limit)]
     without = unprompted[: min(MAX_WORST, limit - len(worst))]
-    others = [case for index, case in enumerate(cases) if index not in {*worst, *without}]
-    count = min(limit - len(worst) - len(without), len(others))
-    rest = [others[index * len(others) // count] for index in range(count)]
-    return [cases[index] for index in worst], [cases[index] for index in without], rest
+    remaining = [case for index, case in enumerate(cases) if index not in {*worst, *without}]
+    count = min(limit - len(worst) - len(without), len(remaining))
+    chosen = [remaining[index * len(remaining) // count] for index in range(count)]
+    return [cases[index] for index in worst], [cases[index] for index in without], chosen
 
 
 def render_preview(
@@ -73,7 +73,7 @@ def render_preview(
     """The page of one split as HTML; the same values give the same text.
 
     Args:
-        samples: with their images, some of which may be missing.
+        samples: samples with their image root; images may be missing.
         title: of the page.
         targets: of these samples; None shows the samples with their masks only.
         segmenter: predicts masks from the targets' best prompts; None shows the stored IoUs only.
@@ -84,22 +84,22 @@ def render_preview(
         UserError: if the segmenter does not accept the prompts.
     """
     cases = make_cases(samples.samples, targets)
-    worst, without, rest = choose_cases(cases, limit)
-    cards = draw_cards([*without, *worst, *rest], samples, segmenter, advance)
+    worst, without, other_cases = choose_cases(cases, limit)
+    cards = draw_cards([*without, *worst, *other_cases], samples, segmenter, advance)
     ends = len(without), len(without) + len(worst)
-    present = None if targets is None else [case.target for case in cases if case.target is not None]
-    rest_heading = "Other samples" if worst or without else "Samples"
+    targets_of_cases = [case.target for case in cases if case.target is not None]
+    heading = "Other samples" if worst or without else "Samples"
     return render_page(
         title,
         _notes(targets, segmenter),
         [
-            _headline(samples.samples, present or []),
+            _headline(samples.samples, targets_of_cases),
             *_problems(samples, cases, targets, cards),
-            ChartGrid(_charts(cases, present)),
+            ChartGrid(_charts(cases, None if targets is None else targets_of_cases)),
             _tabulate_splits(samples.samples),
             PageSection(f"Worst {len(without)} without a prompt", _SORTED, cards[: ends[0]]),
             PageSection(f"Worst {len(worst)}", f"Targets with a prompt. {_SORTED}", cards[ends[0] : ends[1]]),
-            PageSection(rest_heading, _count_shown(len(rest), len(cases) - ends[1]), cards[ends[1] :]),
+            PageSection(heading, _count_shown(len(other_cases), len(cases) - ends[1]), cards[ends[1] :]),
         ],
     )
 
@@ -118,8 +118,8 @@ def _notes(targets: TargetsByMask | None, segmenter: Segmenter | None) -> list[s
     ]
 
 
-def _count_shown(shown: int, total: int) -> str:
-    return f"All {total:,}, in order." if shown == total else f"{shown:,} of {total:,}, evenly spaced, in order."
+def _count_shown(count: int, total: int) -> str:
+    return f"All {total:,}, in order." if count == total else f"{count:,} of {total:,}, evenly spaced, in order."
 
 
 def _headline(samples: Sequence[Sample], targets: Sequence[Target]) -> Tiles:
@@ -232,9 +232,11 @@ def write_preview(
     if (split / conversations.INDEX).is_file() and not (split / INDEX).is_file():
         raise UserError(f"{split} holds conversations, which have no masks to preview: give a folder of samples")
     samples = read_samples(split, images)
-    targets_by_mask = None if targets is None else _read_targets_of(samples, targets)
+    if segmenter and targets is None:
+        raise UserError("--segmenter predicts masks from targets: give --targets too")
+    targets_by_mask = None if targets is None else _read_targets(samples, targets)
     check_file(out)
-    model = _load_segmenter(segmenter, device, targets_by_mask is not None)
+    model = _load_segmenter(segmenter, device) if segmenter else None
     count = min(limit, len(make_cases(samples.samples, targets_by_mask)))
     with progress(count, "cards") as advance:
         html = render_preview(samples, " / ".join(split.parts[-2:]), targets_by_mask, model, limit, advance)
@@ -242,7 +244,7 @@ def write_preview(
     return f"{out}: {count} cards, {len(html) / 1e6:.1f} MB"
 
 
-def _read_targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:
+def _read_targets(samples: SampleSet, folder: Path) -> dict[tuple[str, int], Target]:
     """The targets of a folder; refused if none of them is of these samples."""
     targets = read_targets(folder)
     ids = {sample.id for sample in samples}
@@ -253,13 +255,9 @@ def _read_targets_of(samples: SampleSet, folder: Path) -> dict[tuple[str, int], 
     return targets
 
 
-def _load_segmenter(spec: str, device: str | None, has_targets: bool) -> Segmenter | None:
-    if not spec:
-        return None
-    if not has_targets:
-        raise UserError("--segmenter predicts masks from targets: give --targets too")
+def _load_segmenter(spec: str, device: str | None) -> Segmenter:
     from sam4mllm.config import PipelineConfig
 
-    recipe = PipelineConfig(segmenter=spec, device=device)
-    recipe.check_user_prompts()
-    return recipe.build_segmenter()
+    config = PipelineConfig(segmenter=spec, device=device)
+    config.check_user_prompts()
+    return config.build_segmenter()

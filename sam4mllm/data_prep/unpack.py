@@ -32,13 +32,13 @@ def check_free_space(name: str, size: int, folder: Path) -> None:
 
 
 def is_unpacked(archive: Path) -> bool:
-    """Whether an archive was unpacked completely. It may have been removed since; an archive of another size is new."""
+    """Whether an archive was unpacked completely, also if it was removed since. Another size means a new archive."""
     mark = _mark_path(archive)
     return mark.is_file() and (not archive.exists() or mark.read_text() == f"{archive.stat().st_size}\n")
 
 
 def unpack(archive: Path, progress: Callable[[int, int | None], None] = lambda *_: None) -> int:
-    """Unpack a zip archive next to itself. Files that it does not contain are left alone.
+    """Unpack a zip archive next to itself. Other files in the folder are not changed.
 
     Args:
         archive: the zip.
@@ -54,7 +54,7 @@ def unpack(archive: Path, progress: Callable[[int, int | None], None] = lambda *
         with zipfile.ZipFile(archive) as opened:
             members = [member for member in opened.infolist() if not member.is_dir()]
             _check_members(members, archive)
-            missing = [member for member in members if not _is_there(member, archive.parent)]
+            missing = [member for member in members if not _is_extracted(member, archive.parent)]
             total = sum(member.file_size for member in members)
             done = total - sum(member.file_size for member in missing)
             check_free_space(f"{archive.name}, unpacked,", total - done, archive.parent)
@@ -90,14 +90,14 @@ def _check_members(members: Sequence[zipfile.ZipInfo], archive: Path) -> None:
         raise UserError(f"{archive} claims to unpack to {total:,} bytes, more than {MAX_RATIO} times its size")
 
 
-def _is_there(member: zipfile.ZipInfo, folder: Path) -> bool:
+def _is_extracted(member: zipfile.ZipInfo, folder: Path) -> bool:
     target = folder / member.filename
     return target.is_file() and target.stat().st_size == member.file_size
 
 
 def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
     target = folder / member.filename
-    target.unlink(missing_ok=True)  # else a link in its place would be followed
+    target.unlink(missing_ok=True)  # otherwise a link in its place would be followed
     try:
         opened.extract(member, folder)
     except BaseException:

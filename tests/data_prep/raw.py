@@ -1,9 +1,10 @@
-"""Small raw sets in REFER's layout: which picture of COCO is in which split, and a square on each."""
+"""Small raw data sets: a square on each image, named like COCO's."""
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 FILES = {
     "refcoco": "refs(unc).p",
@@ -14,37 +15,46 @@ FILES = {
 SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
 
 
+def write_files(root: Path, files: Mapping[str, Any]) -> Path:
+    """Writes values by path below a root: a .p as a pickle, others as JSON. Returns the root."""
+    for name, value in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        packed = pickle.dumps(value, protocol=2) if name.endswith(".p") else json.dumps(value).encode()
+        (root / name).write_bytes(packed)
+    return root
+
+
+def instances(numbers: Iterable[int], **annotation) -> dict[str, Any]:
+    """COCO's instances: an image and an object for each number."""
+    numbers = list(numbers)
+    return {
+        "images": [{"id": number, "file_name": file(number), "width": 6, "height": 4} for number in numbers],
+        "annotations": [{"id": number, "image_id": number, "segmentation": SQUARE, **annotation} for number in numbers],
+    }
+
+
 def write(root: Path, name: str, splits: Mapping[str, list[int]], sentences: int = 2, **annotation) -> Path:
-    """One ref on each picture, so many sentences on each ref; what annotations have otherwise."""
-    pictures = [(split, picture) for split, numbers in splits.items() for picture in numbers]
+    """Writes a data set in REFER's layout: a ref on each image; ``annotation`` changes the fields of annotations."""
+    images = [(split, image) for split, numbers in splits.items() for image in numbers]
     refs = [
         {
             "ref_id": number,
-            "ann_id": [picture] if name == "grefcoco" else picture,
-            "image_id": picture,
+            "ann_id": [image] if name == "grefcoco" else image,
+            "image_id": image,
             "split": split,
             "sentences": [
                 {"sent_id": sentences * number + each, "sent": f"the {each} square", "raw": f"The {each}", "tokens": []}
                 for each in range(sentences)
             ],
         }
-        for number, (split, picture) in enumerate(pictures)
+        for number, (split, image) in enumerate(images)
     ]
-    numbers = sorted({picture for _, picture in pictures})
-    instances = {
-        "images": [{"id": one, "file_name": file(one), "width": 6, "height": 4} for one in numbers],
-        "annotations": [{"id": one, "image_id": one, "segmentation": SQUARE, **annotation} for one in numbers],
-    }
-    folder = root / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "instances.json").write_text(json.dumps(instances))
-    packed = json.dumps(refs).encode() if name == "grefcoco" else pickle.dumps(refs, protocol=2)
-    (folder / FILES[name]).write_bytes(packed)
-    return root
+    document = instances(sorted({image for _, image in images}), **annotation)
+    return write_files(root, {f"{name}/instances.json": document, f"{name}/{FILES[name]}": refs})
 
 
-def file(picture: int) -> str:
-    return f"COCO_train2014_{picture:012}.jpg"
+def file(image: int) -> str:
+    return f"COCO_train2014_{image:012}.jpg"
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -12,9 +12,9 @@ import pytest
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.datasets import READERS
+from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.data_prep.readers.refcoco import prepare
-from sam4mllm.data_prep.reading import Reading
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
@@ -23,16 +23,16 @@ from tests.paths import ROOT
 SPLITS = {"train": [1, 2], "val": [3]}
 
 
-def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, said=None) -> None:
-    convert(PREPARE[name](root), root, out / name, partial, False, (said if said is not None else []).append)
+def make(root: Path, out: Path, name: str = "refcoco", partial: bool = True, lines=None) -> None:
+    convert(READERS[name](root), root, out / name, partial, False, (lines if lines is not None else []).append)
 
 
-def test_other_counts_than_the_official_ones_are_reported_and_nothing_is_written(tmp_path):
-    said: list[str] = []
+def test_counts_that_differ_from_the_official_ones_stop_the_conversion(tmp_path):
+    lines: list[str] = []
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     with pytest.raises(UserError, match=r"not the official refcoco: .*train has 2 refs instead of 42,404.*--partial"):
-        make(root, tmp_path / "out", partial=False, said=said)
-    assert "train: 2 refs (officially 42,404)" in said[0]
+        make(root, tmp_path / "out", partial=False, lines=lines)
+    assert "train: 2 refs (official: 42,404)" in lines[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -44,80 +44,68 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
     assert raw.content(tmp_path / "one") == raw.content(tmp_path / "two")
 
 
-def test_a_folder_that_holds_another_set_is_left_alone(tmp_path):
+def test_a_folder_of_another_data_set_is_unchanged(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     raw.write(root, "refcoco+", SPLITS)
     out = tmp_path / "out" / "refcoco"
     make(root, tmp_path / "out")
     before = raw.content(tmp_path / "out")
     with pytest.raises(UserError, match="holds refcoco unc: choose another folder, or remove it"):
-        convert(PREPARE["refcoco+"](root), root, out, True, False, str)
+        convert(READERS["refcoco+"](root), root, out, True, False, str)
     less = raw.write(tmp_path / "less", "refcoco", {"val": [3]})
-    with pytest.raises(UserError, match="holds train, which these files lack"):
-        convert(PREPARE["refcoco"](less), less, out, True, False, str)
+    with pytest.raises(UserError, match="holds the split train, which these files do not have"):
+        convert(READERS["refcoco"](less), less, out, True, False, str)
     assert raw.content(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(
-    ("polygon", "told"),
+    ("polygon", "message"),
     [
         pytest.param([1, 1, 4, 1, 4, 1], "sentences of which a mask has no pixel: 6", id="of no area"),
-        pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the picture"),
+        pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the image"),
         pytest.param(
             [1, 1, 9, 1, 9, 3], "polygons that leave the picture, cut at its edge: 3 (annotation 1,", id="cut"
         ),
     ],
 )
-def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, told):
-    said: list[str] = []
+def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, message):
+    lines: list[str] = []
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS, segmentation=[polygon])
-    make(root, tmp_path / "out", said=said)
-    assert told in said[0]
+    make(root, tmp_path / "out", lines=lines)
+    assert message in lines[0]
     assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 4
-    assert told.partition(":")[0] in (tmp_path / "out" / "refcoco" / "report.json").read_text()
-
-
-def test_pictures_that_are_missing_are_counted(tmp_path):
-    root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
-    (root / "images" / "train2014").mkdir(parents=True)
-    (root / "images" / "train2014" / raw.file(2)).touch()
-    make(root, tmp_path / "out")
-    report = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())
-    missing = [f"train2014/{raw.file(picture)}" for picture in (1, 3)]
-    assert report["noticed"]["pictures that are missing"] == {"count": 2, "first": missing}
+    assert message.partition(":")[0] in (tmp_path / "out" / "refcoco" / "report.json").read_text()
 
 
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        pytest.param({"phrase": "\ud800"}, "half a letter", id="a lone surrogate"),
-        pytest.param(
-            {"image": "a\nb.jpg"}, r"other: a picture's path is one line .*, got 'a\\nb\.jpg'", id="a line break"
-        ),
-        pytest.param({"image": "a\x1b[2J.jpg"}, "without control characters", id="an escape"),
+        pytest.param({"phrase": "\ud800"}, "lone surrogate", id="a lone surrogate"),
+        pytest.param({"image": "a\nb.jpg"}, r"other: an image path must .*, got 'a\\nb\.jpg'", id="a line break"),
+        pytest.param({"image": "a\x1b[2J.jpg"}, "not contain control characters", id="an escape"),
         pytest.param({"id": "first"}, "1 val sample ids occur more than once, the first is 'first'", id="an id twice"),
     ],
 )
-def test_nothing_is_written_where_a_later_split_cannot_be(tmp_path, later, message):
+def test_nothing_is_written_if_a_later_split_is_invalid(tmp_path, later, message):
     first = Sample("first", "a.jpg", 6, 4, "it", (), split="train")
     splits = {
         "train": [first],
         "val": [replace(first, split="val"), replace(first, **{"id": "other", **later}, split="val")],
     }
     with pytest.raises(UserError, match=message):
-        convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, str)
+        convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, str)
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
+def test_images_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2, 3], "val": [4]})
     (root / "images" / "train2014").mkdir(parents=True)
-    for picture, size in ((1, (6, 4)), (2, (4, 6))):
-        PIL.Image.new("RGB", size).save(root / "images" / "train2014" / raw.file(picture))
+    for image, size in ((1, (6, 4)), (2, (4, 6))):
+        PIL.Image.new("RGB", size).save(root / "images" / "train2014" / raw.file(image))
     (root / "images" / "train2014" / raw.file(3)).write_text("none")
     make(root, tmp_path / "out")
     noticed = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())["noticed"]
-    names = {picture: f"train2014/{raw.file(picture)}" for picture in (2, 3, 4)}
+    names = {image: f"train2014/{raw.file(image)}" for image in (2, 3, 4)}
     assert noticed == {
         "pictures that are missing": {"count": 1, "first": [names[4]]},
         "pictures that cannot be read": {"count": 1, "first": [names[3]]},
@@ -125,21 +113,21 @@ def test_pictures_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_
     }
 
 
-def test_an_id_of_two_lines_is_told_in_one(tmp_path):
-    said: list[str] = []
+def test_an_id_with_a_line_break_is_reported_in_one_line(tmp_path):
+    lines: list[str] = []
     splits = {"val": [Sample("x\ny", "a.jpg", 6, 4, "", ())]}
-    convert(Reading("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, said.append)
-    assert r"sentences without a word: 1 ('x\ny')" in said[0].splitlines()
+    convert(RawDataset("toy", tmp_path, splits=splits), tmp_path, tmp_path / "out" / "toy", False, False, lines.append)
+    assert r"sentences without a word: 1 ('x\ny')" in lines[0].splitlines()
 
 
 def test_folders_may_be_links(tmp_path, monkeypatch):
-    """The output, the raw files and the pictures lie elsewhere, at other depths; a later set rewrites the first."""
+    """The output, the raw files and the images are linked from other depths; a later data set rewrites the first."""
     far = tmp_path / "disk" / "a" / "b" / "c"
     raw.write(far / "raw", "refcoco", SPLITS)
     raw.write(far / "later", "refcoco+", {"train": [3], "val": [1]})
     (far / "pictures" / "train2014").mkdir(parents=True)
-    for picture in (1, 2, 3):
-        (far / "pictures" / "train2014" / raw.file(picture)).touch()
+    for image in (1, 2, 3):
+        (far / "pictures" / "train2014" / raw.file(image)).touch()
     for folder in (far / "data", tmp_path / "project"):
         folder.mkdir()
     (far / "raw" / "images").symlink_to(far / "pictures")
@@ -149,12 +137,12 @@ def test_folders_may_be_links(tmp_path, monkeypatch):
     make(Path("downloads"), Path("data"))
     make(far / "later", Path("data"), "refcoco+")
     for split in ("train", "val"):
-        found = read_samples(Path("data/refcoco") / split)
-        assert len(found) == 2  # of training's two pictures one was taken out
-        assert all(found.path(sample).is_file() for sample in found)
+        samples = read_samples(Path("data/refcoco") / split)
+        assert len(samples) == 2  # one of the two training images was removed
+        assert all(samples.path(sample).is_file() for sample in samples)
 
 
-def test_what_a_killed_run_left_half_written_goes(tmp_path):
+def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", SPLITS)
     make(root, tmp_path / "out")
     before = raw.content(tmp_path / "out")
@@ -165,7 +153,7 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path):
     assert raw.content(tmp_path / "out") == before
 
 
-def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
+def test_a_split_that_a_killed_run_began_is_guarded(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"val": [9]})
     make(root, tmp_path / "out")
     more = prepare(raw.write(tmp_path / "more", "refcoco", {"train": [3]}), "refcoco")
@@ -174,21 +162,14 @@ def test_a_split_that_a_killed_run_has_just_begun_is_guarded_too(tmp_path):
     assert len(read_samples(tmp_path / "out" / "refcoco" / "train")) == 0
 
 
-def test_an_unwritable_folder_is_one_line(tmp_path):
-    reading = prepare(raw.write(tmp_path / "raw", "refcoco", SPLITS), "refcoco")
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write"):
-        convert(reading, tmp_path / "raw", tmp_path / "file" / "out", True, False, str)
-
-
-def test_a_reading_of_nothing_is_written_as_such(tmp_path):
-    convert(Reading("toy", tmp_path, splits={"train": []}), tmp_path, tmp_path / "out" / "toy", False, False, str)
+def test_an_empty_split_is_written(tmp_path):
+    convert(RawDataset("toy", tmp_path, splits={"train": []}), tmp_path, tmp_path / "out" / "toy", False, False, str)
     assert len(read_samples(tmp_path / "out" / "toy" / "train")) == 0
 
 
 WAIT = """
 import os, sys, time
-from sam4mllm.data_prep.every import convert_all, convert_set
+from sam4mllm.data_prep.datasets import convert_all, convert_set
 from sam4mllm.runtime import files
 
 calls = 0
@@ -221,24 +202,17 @@ def run(root: Path, out: Path, kill_at: int, when: str, name: str = "") -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """Two sets, of which the later takes pictures out of the earlier, converted in peace; and their raw files."""
+    """The raw files of two data sets, and their conversion without a kill; the second removes images from the first."""
     folder = tmp_path_factory.mktemp("sets")
     raw.write(folder / "raw", "refcoco", {"train": list(range(1, 30)), "val": [31], "testA": [32]})
-    own = folder / "raw" / "coco"
-    own.mkdir()
-    for split, pictures in (("train", [1, 2, 31]), ("val", [3, 4])):
-        document = {
-            "images": [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in pictures],
-            "annotations": [
-                {"id": one, "image_id": one, "segmentation": raw.SQUARE, "phrase": "it"} for one in pictures
-            ],
-        }
-        (own / f"instances_{split}.json").write_text(json.dumps(document))
+    for split, images in (("train", [1, 2, 31]), ("val", [3, 4])):
+        document = raw.instances(images, phrase="it")
+        raw.write_files(folder / "raw", {f"coco/instances_{split}.json": document})
     assert run(folder / "raw", folder / "peace" / "data", 10**6, "after") == 0
     return folder / "raw", raw.content(folder / "peace")
 
 
-# the first set is 7 files and its report the last of them, the second 5; then 3 to take pictures out of the first
+# files: 7 of the first data set, its report last, 5 of the second, then 3 to remove images from the first
 @pytest.mark.parametrize(
     ("kill_at", "when"),
     [
@@ -254,38 +228,40 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         (15, "before"),
     ],
 )
-def test_killed_at_any_file_and_run_again_it_ends_in_the_same_bytes(tmp_path, undisturbed, kill_at, when):
-    root, due = undisturbed
+def test_a_run_killed_at_any_file_and_repeated_writes_the_same_bytes(tmp_path, undisturbed, kill_at, when):
+    root, expected = undisturbed
     out = tmp_path / "data"
     assert run(root, out, kill_at, when) == -signal.SIGKILL
     assert run(root, out, 10**6, when) == 0
-    assert raw.content(tmp_path) == due
+    assert raw.content(tmp_path) == expected
 
 
 @pytest.fixture(scope="module")
 def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """A set, and another that is converted alone after it and takes pictures out of two of its splits."""
+    """A data set, and the conversion of a second one that removes images from two of its splits."""
     folder = tmp_path_factory.mktemp("neighbours")
-    first = [Sample(f"{one}", raw.file(one), 6, 4, "it", (), source="toy") for one in range(1, 30)]
+    first = [Sample(f"{number}", raw.file(number), 6, 4, "it", (), source="toy") for number in range(1, 30)]
     splits = {split: [replace(sample, split=split) for sample in first] for split in ("train", "train2")}
     turns = (Turn("user", "?"), Turn("assistant", "!"))
-    talks = {"train": [Talk(f"{one}", raw.file(one), 6, 4, turns, "toy", "train") for one in (3, 5)]}
-    convert(Reading("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str)
+    talks = {"train": [Talk(f"{number}", raw.file(number), 6, 4, turns, "toy", "train") for number in (3, 5)]}
+    convert(
+        RawDataset("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str
+    )
     raw.write(folder / "raw", "refcoco", {"val": [3, 4]})
     shutil.copytree(folder / "start", folder / "peace" / "data")
     assert run(folder / "raw", folder / "peace" / "data" / "refcoco", 10**6, "after", "refcoco") == 0
     return folder, raw.content(folder / "peace")
 
 
-# the second set alone is 3 files; then come report, shard and index for each of the three splits of the first
+# files: 3 of the second data set, then report, shard and index for each of the three splits of the first
 @pytest.mark.parametrize(
     ("kill_at", "when"),
     [(4, "before"), (6, "before"), (6, "after"), (11, "after"), (12, "before"), (12, "after")],
 )
-def test_killed_while_it_takes_pictures_out_of_another_set_and_run_again_alone(tmp_path, neighbours, kill_at, when):
-    folder, due = neighbours
+def test_a_run_killed_while_pruning_and_repeated_writes_the_same_bytes(tmp_path, neighbours, kill_at, when):
+    folder, expected = neighbours
     out = tmp_path / "data" / "refcoco"
     shutil.copytree(folder / "start", tmp_path / "data")
     assert run(folder / "raw", out, kill_at, when, "refcoco") == -signal.SIGKILL
     assert run(folder / "raw", out, 10**6, when, "refcoco") == 0
-    assert raw.content(tmp_path) == due
+    assert raw.content(tmp_path) == expected

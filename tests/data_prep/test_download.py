@@ -46,7 +46,7 @@ def make_source(address="http://127.0.0.1:1", *more):
         "a set",
         page="https://example.org/set",
         needs=(("set/refs(unc).p",), ("set/instances.json",)),
-        pictures=("images/train2014", "images/elsewhere"),
+        image_folders=("images/train2014", "images/elsewhere"),
         files=(
             File("set.zip", "refs", url=f"{address}/set.zip"),
             File("images/train2014.zip", "pictures", url=f"{address}/train2014.zip", bytes=len(IMAGES)),
@@ -57,7 +57,7 @@ def make_source(address="http://127.0.0.1:1", *more):
 
 def run(source, root):
     lines = []
-    by_hand = download(source, root, say=lines.append, bar=no_bar)
+    by_hand = download(source, root, print_line=lines.append, bar=no_bar)
     return [*lines, by_hand] if by_hand else lines
 
 
@@ -70,8 +70,8 @@ def test_a_data_set_is_downloaded_and_unpacked(tmp_path):
         source = make_source(server.address)
         assert missing(source, tmp_path) == ["set.zip", "images/train2014.zip"]
         assert len(run(source, tmp_path)) == 4
-        assert not source.missing(tmp_path)
-        assert source.has_pictures(tmp_path)
+        assert not source.missing_needs(tmp_path)
+        assert source.has_images(tmp_path)
         assert run(source, tmp_path) == []
         (tmp_path / "set.zip").unlink()
         (tmp_path / "images" / "train2014.zip").unlink()
@@ -95,21 +95,21 @@ def test_a_data_set_is_downloaded_and_unpacked(tmp_path):
         ),
     ],
 )
-def test_content_that_is_there_is_not_missing(tmp_path, paths, expected):
+def test_present_content_is_not_missing(tmp_path, paths, expected):
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"x")
     assert missing(make_source(), tmp_path) == expected
 
 
-def test_an_alternative_file_is_as_good(tmp_path):
+def test_an_alternative_file_is_not_missing(tmp_path):
     assert missing(SOURCES["grefcoco"], tmp_path)[0] == "grefcoco/grefs(unc).json"
     (tmp_path / "grefcoco").mkdir()
     (tmp_path / "grefcoco" / "grefs(unc).p").touch()
     assert missing(SOURCES["grefcoco"], tmp_path)[0] == "grefcoco/instances.json"
 
 
-def test_a_folder_put_there_by_hand_is_not_missing(tmp_path):
+def test_a_folder_added_by_hand_is_not_missing(tmp_path):
     source = replace(make_source(), files=(File("set/val", "a folder of pictures"),))
     assert missing(source, tmp_path) == ["set/val"]
     (tmp_path / "set" / "val").mkdir(parents=True)
@@ -128,7 +128,7 @@ def test_files_without_a_url_are_listed_after_the_others_are_downloaded(tmp_path
         (tmp_path / "set").mkdir()
         (tmp_path / "set" / "there.json").write_text("{}")
         assert run(source, tmp_path)[-1].endswith(f"/set and put them in {tmp_path}: set/extra.json")
-    assert not source.missing(tmp_path)
+    assert not source.missing_needs(tmp_path)
     assert format_plan(source, tmp_path) == "set/extra.json, more, unknown size: by hand, see https://example.org/set"
 
 
@@ -173,7 +173,7 @@ def test_the_plan_has_a_line_for_every_file(tmp_path, name):
 
 
 def test_the_size_of_the_images_is_the_published_one(tmp_path):
-    assert "training pictures of 2014, 13,510,573,713 bytes: http" in format_plan(SOURCES["refcoco"], tmp_path)
+    assert "training images of 2014, 13,510,573,713 bytes: http" in format_plan(SOURCES["refcoco"], tmp_path)
 
 
 def test_the_bar_accepts_an_unknown_size(capsys):

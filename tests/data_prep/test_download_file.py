@@ -154,7 +154,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(tmp_path, replies, kno
     assert len(server.requests) == attempts
 
 
-def test_a_server_that_is_not_there_is_one_line(tmp_path):
+def test_an_unreachable_server_is_one_line(tmp_path):
     with serve(silent) as server:
         pass
     with pytest.raises(UserError, match=r"cannot download http.*: .*Connection refused; gave up after 4 attempts"):
@@ -228,7 +228,7 @@ def test_a_part_of_unknown_origin_is_discarded(tmp_path, info):
         pytest.param(OTHER, {"bytes": SIZE}, True, id="wrong size"),
     ],
 )
-def test_a_file_that_is_there_is_not_downloaded_again(tmp_path, content, known, is_new):
+def test_a_present_file_is_not_downloaded_again(tmp_path, content, known, is_new):
     (tmp_path / "set.zip").write_bytes(content)
     with serve(send_file()) as server:
         assert fetch(server, tmp_path, **known) == is_new

@@ -1,17 +1,14 @@
-"""Any reader, any value of a file replaced by an odd one: a reading, or one line that is the user's to mend."""
+"""Each reader with each value of a file replaced by odd ones: the file is read, or refused in one line."""
 
 import copy
-import json
-import pickle
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
 
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.datasets import READERS
 from sam4mllm.errors import UserError
 from tests.data_prep import raw
 
@@ -22,14 +19,14 @@ HUGE = 10**5000  # JSON cannot hold it
 SHAPES = [{"label": "t", "shape_type": "polygon", "group_id": 1, "points": [[1, 1], [4, 1], [4, 3]]}]
 TALK = [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "!"}]
 INSTANCES = {
-    "images": [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in (5, 6)],
+    "images": [{"id": number, "file_name": raw.file(number), "width": 6, "height": 4} for number in (5, 6)],
     "annotations": [{"id": 7, "image_id": 5, "category_id": 1, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 3]]}],
     "categories": [{"id": 1, "name": "cat"}],
 }
 SENTENCE = {"sent_id": 1, "sent": "a cat", "raw": "A cat", "tokens": ["a", "cat"]}
 REFS = [{"ref_id": 1, "ann_id": 7, "image_id": 5, "split": "train", "sentences": [SENTENCE]}]
 
-# the files of each set; the first is the one whose values are replaced
+# the files of each data set; values of the first file are replaced
 FILES: dict[str, dict[str, Any]] = {
     "refcoco": {"refcoco/refs(unc).p": REFS, "refcoco/instances.json": INSTANCES},
     "refcoco+": {"refcoco+/instances.json": INSTANCES, "refcoco+/refs(unc).p": REFS},
@@ -46,7 +43,7 @@ FILES: dict[str, dict[str, Any]] = {
 
 
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
-    """The way to every value within one, itself first."""
+    """The path to every value inside a value, itself first."""
     yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inner:
@@ -67,29 +64,22 @@ def replaced(value: Any, path: tuple, odd: Any) -> Any:
     return changed
 
 
-def put(root: Path, files: dict[str, Any]) -> None:
-    for name, value in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        packed = pickle.dumps(value, protocol=2) if name.endswith(".p") else json.dumps(value).encode()
-        (root / name).write_bytes(packed)
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_an_odd_value_anywhere_ends_in_a_reading_or_in_one_line(tmp_path, name):
+def test_an_odd_value_anywhere_is_read_or_is_one_line(tmp_path, name):
     (tmp_path / "train2017").mkdir()
     (tmp_path / "train").mkdir()
-    for picture in ("train/a.jpg", "train2017/000000000005.jpg"):
-        PIL.Image.new("RGB", (6, 4)).save(tmp_path / picture)
-    put(tmp_path, FILES[name])
-    assert PREPARE[name](tmp_path)
-    first, whole = next(iter(FILES[name].items()))
-    ended = 0
-    for path in places(whole):
+    for image in ("train/a.jpg", "train2017/000000000005.jpg"):
+        PIL.Image.new("RGB", (6, 4)).save(tmp_path / image)
+    raw.write_files(tmp_path, FILES[name])
+    assert READERS[name](tmp_path)
+    first, content = next(iter(FILES[name].items()))
+    refused = 0
+    for path in places(content):
         for odd in [*ODD, HUGE] if first.endswith(".p") else ODD:
-            put(tmp_path, {first: replaced(whole, path, odd)})
+            raw.write_files(tmp_path, {first: replaced(content, path, odd)})
             try:
-                convert(PREPARE[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)
+                convert(READERS[name](tmp_path), tmp_path, tmp_path / "out" / name, True, False, str)
             except UserError as error:
-                ended += 1
+                refused += 1
                 assert "\n" not in str(error), (path, odd)  # noqa: PT017  what does not raise is right too
-    assert ended > 10
+    assert refused > 10

@@ -32,16 +32,16 @@ def sample(number, phrase="a square", masks=1, image=None, **more):
 
 def target(number, iou, index=0, prompts=1, points=0):
     clicks = tuple(Point(3.5 + step, 4.5, step % 2 == 0) for step in range(points))
-    kept = tuple(Prompt(Box(2, 3, 10 + step, 9), clicks) for step in range(prompts))
-    return Target(f"set-{number}", index, kept, (iou,) * prompts, iou)
+    chosen = tuple(Prompt(Box(2, 3, 10 + step, 9), clicks) for step in range(prompts))
+    return Target(f"set-{number}", index, chosen, (iou,) * prompts, iou)
 
 
 def by_mask(*targets):
     return {(each.sample_id, each.index): each for each in targets}
 
 
-def given(folder, *samples, missing=()):
-    """The samples, with a picture for each but the missing ones."""
+def write_images(folder, *samples, missing=()):
+    """The samples, with an image for each but the missing ones."""
     for each in samples:
         if each.image not in missing:
             write_png(folder / each.image, np.full((16, 20, 3), 90, np.uint8))
@@ -49,12 +49,12 @@ def given(folder, *samples, missing=()):
 
 
 def test_the_page_stands_alone(tmp_path):
-    samples = given(tmp_path, sample(0), sample(1))
+    samples = write_images(tmp_path, sample(0), sample(1))
     assert stands_alone(render_preview(samples, "set / val", by_mask(target(0, 0.9, points=3), target(1, 0.5))))
 
 
-def test_every_picture_can_be_read(tmp_path):
-    sizes = picture_sizes(render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
+def test_every_image_can_be_read(tmp_path):
+    sizes = picture_sizes(render_preview(write_images(tmp_path, sample(0)), "", by_mask(target(0, 0.9))))
     assert [max(size) for size in sizes] == [480, 480]  # the true mask, the prompts
 
 
@@ -62,7 +62,7 @@ def test_every_picture_can_be_read(tmp_path):
 def test_every_text_is_escaped(tmp_path, place):
     values = {"id": "set-0", "image": "0.png", "phrase": "a", "raw": "b", "source": "set", "split": "val", "kind": "c"}
     made = Sample(width=20, height=16, masks=(Rle.from_mask(mask()),), **{**values, place: EVIL})
-    samples = SampleSet((made,), tmp_path)  # the picture is missing, so that its name is told too
+    samples = SampleSet((made,), tmp_path)  # without an image, so that its path is listed too
     text = render_preview(samples, f"{EVIL} title", {(made.id, 0): Target(made.id, 0, (), (), 0.1)})
     page = Page(text)
     assert not any(tag == "script" for tag, _ in page.tags)
@@ -70,35 +70,13 @@ def test_every_text_is_escaped(tmp_path, place):
     assert EVIL in plain(text).removeprefix(f"{EVIL} title").replace(f"{EVIL} title", "")
 
 
-def test_the_words_for_those_who_do_not_see_are_escaped_too(tmp_path):
-    page = Page(render_preview(given(tmp_path, sample(0, EVIL)), ""))
+def test_alternative_texts_are_escaped(tmp_path):
+    page = Page(render_preview(write_images(tmp_path, sample(0, EVIL)), ""))
     assert [each["alt"] for tag, each in page.tags if tag == "img"] == [f"ground truth: {EVIL}"]
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path):
-    samples = given(tmp_path, *(sample(number) for number in range(4)))
-    targets = by_mask(*(target(number, 0.5 + number / 10, points=4) for number in range(4)))
-    pages = {render_preview(samples, "", each, BoxSegmenter()) for each in (cut(targets, 0), cut(targets, 0))}
-    assert len(pages) == 1
-    assert len({render_preview(samples, "", None), render_preview(samples, "", None)}) == 1
-
-
-def cut(targets, points):
-    """The same targets with so many points, which the box segmenter can take."""
-    return {
-        key: Target(
-            each.sample_id,
-            each.index,
-            tuple(Prompt(prompt.box, prompt.points[:points]) for prompt in each.prompts),
-            each.ious,
-            each.ceiling,
-        )
-        for key, each in targets.items()
-    }
-
-
 def test_the_worst_come_first(tmp_path):
-    samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(30)))
+    samples = write_images(tmp_path, *(sample(number, f"phrase {number}") for number in range(30)))
     order = np.random.default_rng(0).permutation(30)
     targets = by_mask(*(target(number, 0.3 + order[number] / 50) for number in range(30)))
     page = Page(render_preview(samples, "", targets, limit=25))
@@ -113,27 +91,19 @@ def test_the_worst_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("scores", "limit", "worst", "none", "rest"),
     [
-        ([None] * 4, 2, [], [], [0, 2]),
-        ([None] * 4, 9, [], [], [0, 1, 2, 3]),
-        ([0.5, None, 0.2, 0.5], 9, [2, 0, 3], [], [1]),
-        ([0.5, None, 0.2, 0.5], 2, [2, 0], [], []),
-        ([-0.1, 0.6, -0.0, 0.5], 9, [3, 1], [2, 0], []),
-        ([-0.1, 0.6, -0.0, 0.5], 3, [3, 1], [2], []),
-        ([-0.3] * 25 + [0.5, None], 60, [25], list(range(20)), [*range(20, 25), 26]),
-        ([], 5, [], [], []),
-    ],
-    ids=[
-        "an even choice",
-        "all",
-        "equals in order",
-        "a limit below the worst",
-        "that keep a prompt first",
-        "a limit among those that keep none",
-        "many that keep none",
-        "nothing",
+        pytest.param([None] * 4, 2, [], [], [0, 2], id="an even choice"),
+        pytest.param([None] * 4, 9, [], [], [0, 1, 2, 3], id="all"),
+        pytest.param([0.5, None, 0.2, 0.5], 9, [2, 0, 3], [], [1], id="equals in order"),
+        pytest.param([0.5, None, 0.2, 0.5], 2, [2, 0], [], [], id="a limit below the worst"),
+        pytest.param([-0.1, 0.6, -0.0, 0.5], 9, [3, 1], [2, 0], [], id="worst with a prompt first"),
+        pytest.param([-0.1, 0.6, -0.0, 0.5], 3, [3, 1], [2], [], id="a limit among those without a prompt"),
+        pytest.param(
+            [-0.3] * 25 + [0.5, None], 60, [25], list(range(20)), [*range(20, 25), 26], id="many without a prompt"
+        ),
+        pytest.param([], 5, [], [], [], id="nothing"),
     ],
 )
-def test_what_is_choose_cases(scores, limit, worst, none, rest):
+def test_cases_are_chosen_worst_first(scores, limit, worst, none, rest):
     """A minus stands for a mask that keeps no prompt."""
     cases = [
         PreviewCase(
@@ -148,8 +118,8 @@ def test_what_is_choose_cases(scores, limit, worst, none, rest):
 
 
 @pytest.mark.parametrize("missing", [0, 3])
-def test_masks_that_keep_no_prompt_have_their_own_part_of_the_page(tmp_path, missing):
-    samples = given(tmp_path, *(sample(number, f"phrase {number}") for number in range(6 + missing)))
+def test_masks_without_a_prompt_have_their_own_section(tmp_path, missing):
+    samples = write_images(tmp_path, *(sample(number, f"phrase {number}") for number in range(6 + missing)))
     targets = by_mask(*(target(number, 0.1 * number, prompts=int(number > 2)) for number in range(6)))
     page = Page(render_preview(samples, "", targets))
     rest = ["Other samples"] if missing else []
@@ -171,14 +141,16 @@ def test_every_mask_and_every_empty_expression_is_a_case():
     assert [case.index for case in make_cases(samples, None)] == [None, None, None]
 
 
-def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
+def test_problems_are_counted_and_named_and_keep_their_card(tmp_path):
     empty = Sample("set-9", "9.png", 20, 16, "nothing there", (Rle.empty(16, 20),), source="set", split="val")
     small = sample(8)
-    samples = given(tmp_path, sample(0), sample(1), sample(2, masks=2), sample(3), empty, small, missing=("1.png",))
+    samples = write_images(
+        tmp_path, sample(0), sample(1), sample(2, masks=2), sample(3), empty, small, missing=("1.png",)
+    )
     write_png(tmp_path / "8.png", np.zeros((5, 6, 3), np.uint8))
     (tmp_path / "0.png").write_bytes(b"no picture")
-    kept = (target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1))
-    targets = by_mask(*kept, target(3, 0.1, prompts=0), target(9, 0, prompts=0))
+    chosen = (target(0, 0.9), target(1, 0.8), target(2, 0.7), target(8, 0.7), target(5, 0.1))
+    targets = by_mask(*chosen, target(3, 0.1, prompts=0), target(9, 0, prompts=0))
     text = render_preview(samples, "", targets)
     assert "Missing images: 1 1.png" in plain(text)
     assert "Cards whose image cannot be used: 3" in plain(text)
@@ -191,43 +163,43 @@ def test_what_is_amiss_is_counted_and_named_and_keeps_its_place(tmp_path):
     assert len([tag for tag, _ in Page(text).tags if tag == "article"]) == 7
 
 
-def test_nothing_amiss_is_not_told(tmp_path):
-    text = render_preview(given(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
+def test_a_page_without_problems_lists_none(tmp_path):
+    text = render_preview(write_images(tmp_path, sample(0)), "", by_mask(target(0, 0.9)))
     assert not any(tag == "details" for tag, _ in Page(text).tags)
 
 
 def test_the_summary_counts_each_split(tmp_path):
     several = sample(1, masks=3)
-    samples = given(tmp_path, sample(0, image="same.png"), several, sample(2, masks=0, image="same.png"))
+    samples = write_images(tmp_path, sample(0, image="same.png"), several, sample(2, masks=0, image="same.png"))
     cells = Page(render_preview(samples, "")).text("th", "td")[7:]
     assert cells == ["set", "val", "3", "2", "4", "1", "1"]
 
 
 @pytest.mark.parametrize(
-    ("targets", "segmenter", "said", "pictures"),
+    ("targets", "segmenter", "note", "count"),
     [
         pytest.param(None, None, "Prompts and IoUs need targets.", 1, id="samples alone"),
         pytest.param(by_mask(target(0, 1.0)), None, "no mask is predicted", 2, id="stored"),
         pytest.param(by_mask(target(0, 1.0)), BoxSegmenter(), "predicts from it now", 2, id="redrawn"),
     ],
 )
-def test_the_page_says_what_it_shows(tmp_path, targets, segmenter, said, pictures):
-    text = render_preview(given(tmp_path, sample(0)), "", targets, segmenter)
-    assert said in plain(text)
-    assert len(Page(text).pictures) == pictures
+def test_the_page_says_what_it_shows(tmp_path, targets, segmenter, note, count):
+    text = render_preview(write_images(tmp_path, sample(0)), "", targets, segmenter)
+    assert note in plain(text)
+    assert len(Page(text).pictures) == count
     assert ("IoU, segmented now" in text) == (segmenter is not None)
 
 
-def test_another_segmenter_than_that_of_the_targets_is_found_out(tmp_path):
-    samples = given(tmp_path, sample(0))
+def test_a_segmenter_other_than_that_of_the_targets_is_detected(tmp_path):
+    samples = write_images(tmp_path, sample(0))
     assert "differs from the stored one" not in render_preview(samples, "", by_mask(target(0, 1.0)), BoxSegmenter())
     text = render_preview(samples, "", by_mask(target(0, 0.6)), BoxSegmenter())
     assert "1.000" in Page(text).text("b")
     assert "IoU differs from the stored one" in plain(text)
 
 
-def test_the_redrawn_mask_is_drawn(tmp_path):
-    samples = given(tmp_path, sample(0))
+def test_the_predicted_mask_is_drawn(tmp_path):
+    samples = write_images(tmp_path, sample(0))
     stored, redrawn = (
         Page(render_preview(samples, "", by_mask(target(0, 1.0)), each)) for each in (None, BoxSegmenter())
     )
@@ -235,13 +207,13 @@ def test_the_redrawn_mask_is_drawn(tmp_path):
     assert stored.pictures[1] != redrawn.pictures[1]
 
 
-def test_a_set_of_nothing_is_a_page_too(tmp_path):
+def test_an_empty_split_is_a_page(tmp_path):
     for targets in (None, {}):
         assert "0 expressions" in plain(render_preview(SampleSet((), tmp_path), "", targets))
 
 
 def written(folder, *targets):
-    samples = given(folder / "images", *(sample(number) for number in range(3)))
+    samples = write_images(folder / "images", *(sample(number) for number in range(3)))
     write_samples(samples, folder / "val", folder / "images")
     write_targets(targets or [target(number, 0.9) for number in range(3)], folder / "targets", {})
     return folder

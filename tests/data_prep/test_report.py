@@ -7,8 +7,8 @@ import pytest
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL
-from sam4mllm.data_prep.reading import Reading
-from sam4mllm.data_prep.report import make_report, mismatches, read_report, text, write_report
+from sam4mllm.data_prep.raw_dataset import RawDataset
+from sam4mllm.data_prep.report import format_report, make_report, mismatches, read_report, write_report
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
@@ -16,10 +16,10 @@ from sam4mllm.language.messages import Turn
 MASK, OTHER = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
 CAT = Sample("a", "1.jpg", 3, 4, "the cat", (MASK,), source="toy", split="val")
 TALK = Talk("t", "1.jpg", 3, 4, (Turn("user", "?"), Turn("assistant", "!")), source="toy", split="train")
-READING = Reading("toy", Path("nowhere"))
+READING = RawDataset("toy", Path("nowhere"))
 
 
-def noticed(reading: Reading) -> dict[str, dict]:
+def noticed(reading: RawDataset) -> dict[str, dict]:
     return make_report(reading, reading, True)["noticed"]
 
 
@@ -29,21 +29,21 @@ def noticed(reading: Reading) -> dict[str, dict]:
         pytest.param([replace(CAT, id="b")], ["b"], id="the same"),
         pytest.param([replace(CAT, id="b"), replace(CAT, id="c")], ["b", "c"], id="thrice"),
         pytest.param([replace(CAT, id="b", phrase="a cat")], [], id="other words"),
-        pytest.param([replace(CAT, id="b", image="2.jpg")], [], id="another picture"),
+        pytest.param([replace(CAT, id="b", image="2.jpg")], [], id="another image"),
         pytest.param([replace(CAT, id="b", masks=(OTHER,))], [], id="another mask"),
         pytest.param([replace(CAT, id="b", masks=(MASK, OTHER))], [], id="one more mask"),
         pytest.param([replace(CAT, id="b", raw="The cat!")], ["b"], id="other raw words"),
     ],
 )
 def test_sentences_that_come_twice_are_counted(others, names):
-    found = noticed(replace(READING, splits={"val": [CAT, *others]}))
-    twice = found.get("sentences that come twice, with the same picture and masks", {"first": []})
+    oddities = noticed(replace(READING, splits={"val": [CAT, *others]}))
+    twice = oddities.get("sentences that come twice, with the same picture and masks", {"first": []})
     assert twice["first"] == names
 
 
 def test_the_same_sentence_in_two_splits_is_not_twice():
-    found = noticed(replace(READING, splits={"val": [CAT], "testB": [replace(CAT, id="b", split="testB")]}))
-    assert not any("twice" in what for what in found)
+    oddities = noticed(replace(READING, splits={"val": [CAT], "testB": [replace(CAT, id="b", split="testB")]}))
+    assert not any("twice" in what for what in oddities)
 
 
 @pytest.mark.parametrize(
@@ -51,34 +51,37 @@ def test_the_same_sentence_in_two_splits_is_not_twice():
     [((MASK,), 0), ((), 0), ((Rle.empty(4, 3),), 1), ((MASK, Rle.empty(4, 3)), 1)],
     ids=["a mask", "no target", "empty", "one of two empty"],
 )
-def test_masks_without_a_pixel_are_counted_and_no_target_is_none_of_them(masks, count):
+def test_empty_masks_are_counted_apart_from_missing_targets(masks, count):
     reading = replace(READING, splits={"val": [replace(CAT, masks=masks)]})
     report = make_report(reading, reading, True)
-    found = report["noticed"].get("sentences of which a mask has no pixel", {"count": 0})
-    assert found["count"] == count
+    oddities = report["noticed"].get("sentences of which a mask has no pixel", {"count": 0})
+    assert oddities["count"] == count
     assert report["splits"]["val"]["without_target"] == (not masks)
 
 
-def test_missing_pictures_are_counted_once_each_and_the_first_few_named(tmp_path):
+def test_missing_images_are_counted_once_each_and_the_first_few_named(tmp_path):
     (tmp_path / "3.jpg").touch()
     samples = [replace(CAT, id=str(number), image=f"{number % 9}.jpg") for number in range(18)]
     talks = {"train": [TALK, replace(TALK, id="u", image="said.jpg")]}
-    found = noticed(replace(READING, images=tmp_path, splits={"val": samples}, talks=talks))
-    assert found["pictures that are missing"] == {"count": 9, "first": [f"{one}.jpg" for one in (0, 1, 2, 4, 5)]}
+    oddities = noticed(replace(READING, images=tmp_path, splits={"val": samples}, talks=talks))
+    assert oddities["pictures that are missing"] == {
+        "count": 9,
+        "first": [f"{number}.jpg" for number in (0, 1, 2, 4, 5)],
+    }
 
 
 def test_sentences_without_a_word_are_counted():
-    found = noticed(replace(READING, splits={"val": [CAT, replace(CAT, id="b", phrase=" ")]}))
-    assert found["sentences without a word"] == {"count": 1, "first": ["b"]}
+    oddities = noticed(replace(READING, splits={"val": [CAT, replace(CAT, id="b", phrase=" ")]}))
+    assert oddities["sentences without a word"] == {"count": 1, "first": ["b"]}
 
 
-def test_what_a_reader_noticed_is_in_the_report_unless_it_is_nothing():
-    found = noticed(replace(READING, noticed={"odd": ["x", "y"], "never": []}))
-    assert found == {"odd": {"count": 2, "first": ["x", "y"]}}
+def test_oddities_that_a_reader_noticed_are_in_the_report():
+    oddities = noticed(replace(READING, noticed={"odd": ["x", "y"], "never": []}))
+    assert oddities == {"odd": {"count": 2, "first": ["x", "y"]}}
 
 
-def counted(refs: int, sentences: int, pictures: int) -> dict:
-    return {"refs": refs, "sentences": sentences, "pictures": pictures}
+def counted(refs: int, sentences: int, images: int) -> dict:
+    return {"refs": refs, "sentences": sentences, "pictures": images}
 
 
 RIGHT = {"val": counted(3811, 10834, 1500), "testA": counted(1975, 5657, 750), "testB": counted(1810, 5095, 750)}
@@ -86,39 +89,41 @@ WHOLE = {"train": counted(42404, 120624, 16994), **RIGHT}
 
 
 @pytest.mark.parametrize(
-    ("source", "split_by", "splits", "wrong"),
+    ("source", "split_by", "splits", "expected"),
     [
         pytest.param("refcoco", "unc", WHOLE, [], id="the official counts"),
-        pytest.param("refcoco", "unc", RIGHT, ["there is no split train"], id="a split is missing"),
+        pytest.param("refcoco", "unc", RIGHT, ["split train is missing"], id="a split is missing"),
         pytest.param(
             "refcoco", "unc", {**WHOLE, "val": counted(3811, 10833, 1500)}, ["val has 10,833 sentences"], id="one less"
         ),
         pytest.param(
-            "refcoco", "unc", {**WHOLE, "test": counted(1, 1, 1)}, ["the split test is in no official"], id="one more"
+            "refcoco", "unc", {**WHOLE, "test": counted(1, 1, 1)}, ["split test has no official"], id="one more"
         ),
-        pytest.param("refcoco+", "unc", {"val": RIGHT["val"]}, ["no split train", "val has 3,811 refs"], id="another"),
-        pytest.param("refcocog", "google", {}, ["no split train", "no split val"], id="another split"),
+        pytest.param(
+            "refcoco+", "unc", {"val": RIGHT["val"]}, ["split train is missing", "val has 3,811 refs"], id="another"
+        ),
+        pytest.param("refcocog", "google", {}, ["split train is missing", "split val is missing"], id="another split"),
         pytest.param("toy", "", RIGHT, [], id="a set without official counts"),
     ],
 )
-def test_counts_are_held_against_the_official_ones(source, split_by, splits, wrong):
-    found = mismatches({"source": source, "split_by": split_by, "splits": splits})
-    assert all(any(each in line for line in found) for each in wrong)
-    assert bool(found) == bool(wrong)
+def test_counts_are_compared_with_the_official_ones(source, split_by, splits, expected):
+    oddities = mismatches({"source": source, "split_by": split_by, "splits": splits})
+    assert all(any(each in line for line in oddities) for each in expected)
+    assert bool(oddities) == bool(expected)
 
 
-def test_official_totals_are_those_in_print():
-    """RefCOCO 142,210 and RefCOCO+ 141,564 sentences, RefCOCOg-umd 95,010 in its file; and their pictures."""
-    for name, sentences, pictures in (
+def test_official_totals_are_the_published_ones():
+    """RefCOCO 142,210 and RefCOCO+ 141,564 sentences, RefCOCOg-umd 95,010 in its file; and their images."""
+    for name, sentences, images in (
         ("refcoco-unc", 142210, 19994),
         ("refcoco+-unc", 141564, 19992),
         ("refcocog-umd", 95010, 25799),
     ):
         assert sum(counts.sentences or 0 for counts in OFFICIAL[name].values()) == sentences
-        assert sum(counts.pictures or 0 for counts in OFFICIAL[name].values()) == pictures
+        assert sum(counts.pictures or 0 for counts in OFFICIAL[name].values()) == images
 
 
-def test_official_refs_are_those_of_the_files_whole():
+def test_official_refs_sum_to_the_files_of_the_authors():
     """RefCOCO's 50,000, RefCOCO+'s 49,856 and RefCOCOg's 49,822 refs, however they are split; google's test is not out.
 
     gRefCOCO's: as its makers' reader counts them.
@@ -136,7 +141,7 @@ def test_official_refs_are_those_of_the_files_whole():
 
 
 @pytest.mark.parametrize(
-    ("name", "what", "due"),
+    ("name", "what", "expected"),
     [
         ("refcoco-google", "pictures", {"train": 19213, "val": 4559, "test": 4527}),
         ("refcocog-google", "pictures", {"train": 24698, "val": 4650}),
@@ -145,12 +150,12 @@ def test_official_refs_are_those_of_the_files_whole():
         ("reasonseg", "sentences", {"train": None, "val": 200, "test": 779}),
     ],
 )
-def test_official_counts_that_have_no_total_in_print_are_as_their_makers_gave_them(name, what, due):
-    assert {split: getattr(counts, what) for split, counts in OFFICIAL[name].items()} == due
+def test_official_counts_without_a_published_total_are_those_of_the_authors(name, what, expected):
+    assert {split: getattr(counts, what) for split, counts in OFFICIAL[name].items()} == expected
 
 
-def test_a_report_is_the_same_there_and_back_and_in_bytes(tmp_path):
-    reading = Reading("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
+def test_a_report_is_read_as_written(tmp_path):
+    reading = RawDataset("refcoco", Path("nowhere"), {"val": [CAT]}, "unc", {"val": 1}, {"train": [TALK]})
     report = make_report(reading, reading, True)
     assert report["splits"]["val"]["official"] == {"refs": 3811, "sentences": 10834, "pictures": 1500}
     for folder in (tmp_path / "one", tmp_path / "two"):
@@ -166,17 +171,17 @@ def test_a_damaged_report_is_one_line(tmp_path, content):
         read_report(tmp_path)
 
 
-def test_what_the_guard_kept_out_is_told():
+def test_removed_rows_are_reported():
     samples = [CAT, replace(CAT, id="b", image="2.jpg"), replace(CAT, id="c", image="2.jpg")]
     reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
     kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})
-    told = text(make_report(reading, kept, True))
-    assert "train: 2 sentences kept out: their 1 pictures are in a split that measures" in told
-    assert "train: 1 talks kept out: their 1 pictures are in a split that measures" in told
-    assert "leaks are kept" not in told
-    assert "leaks are kept" in text(make_report(reading, reading, False))
+    text = format_report(make_report(reading, kept, True))
+    assert "train: removed 2 sentences: their 1 images are in an evaluation split" in text
+    assert "train: removed 1 conversations: their 1 images are in an evaluation split" in text
+    assert "leaks are kept" not in text
+    assert "leaks are kept" in format_report(make_report(reading, reading, False))
 
 
-def test_a_report_holds_no_place_of_this_machine(tmp_path):
+def test_a_report_holds_no_local_path(tmp_path):
     reading = replace(READING, images=tmp_path, splits={"val": [CAT]})
     assert str(tmp_path) not in json.dumps(make_report(reading, reading, True))

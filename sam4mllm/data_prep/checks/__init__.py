@@ -1,1 +1,1 @@
-"""What a conversion is held against: official counts, soundness, and images that must not be trained on."""
+"""Checks of a conversion: official counts, values that can be written, and images that must not be trained on."""

@@ -1,15 +1,15 @@
-"""The leakage guard: which pictures measure somewhere, so that nothing may be learned from them.
+"""The leak guard: finds images of evaluation splits, which must not be trained on.
 
-RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO share COCO's pictures and split them differently: a picture of one set's val is
-in another set's train. Held out are the pictures of every split that is not for training
+RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO share COCO's images and split them differently, so an image in the val split of
+one data set is in the training split of another. Held out are the images of all evaluation splits
 
-- of the set that is being converted,
-- of the sets whose refs lie below the same root, split as papers report (unc; umd for RefCOCOg), converted or not,
-- of the sets that are converted already, beside each other in one folder.
+- of the data set that is being converted,
+- of the data sets with refs below the same root, in the splits that papers report (unc; umd for RefCOCOg),
+- of the converted data sets in the sibling folders.
 
-A picture is known by its COCO id where its name, or that of the file that it is a link to, has one
-(``COCO_train2014_000000520199.jpg``, ``000000520199.png``: the years share their ids), else by where its file lies,
-all links followed.
+An image is identified by its COCO id if its file name, or that of the link's target, has one
+(``COCO_train2014_000000520199.jpg``, ``000000520199.png``: ids are shared between years). Otherwise it is identified by
+its path, with all links resolved.
 """
 
 from __future__ import annotations
@@ -25,109 +25,94 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sam4mllm.data import conversations, samples
-from sam4mllm.data_prep.formats.refer import read_refs, splits_of
-from sam4mllm.data_prep.reading import Reading, is_training, pictures
+from sam4mllm.data_prep.formats.refer import parse_splits, read_refs
+from sam4mllm.data_prep.raw_dataset import RawDataset, image_names, is_training
+from sam4mllm.data_prep.sources import SOURCES
 from sam4mllm.errors import UserError
 
-REFS = (
-    "refcoco/refs(unc).p",
-    "refcoco+/refs(unc).p",
-    "refcocog/refs(umd).p",
-    "grefcoco/grefs(unc).p",
-    "grefcoco/grefs(unc).json",
-    "grefs(unc).p",  # where the root is gRefCOCO's own folder
-    "grefs(unc).json",
-)
-INDICES = (samples.INDEX, conversations.INDEX)
+REFS = [path for name in ("refcoco", "refcoco+", "refcocog", "grefcoco") for path in SOURCES[name].needs[0]]
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.\w+", re.IGNORECASE)
 
 
-def identities(images: Path, names: Iterable[str]) -> dict[str, str]:
-    """What any two sets would call the same: for each picture below an image root."""
-    folders: dict[str, Path] = {}
-    return {name: _coco(name) or _place(images, name, folders) for name in names}
+def find_image_ids(images: Path, names: Iterable[str]) -> dict[str, str]:
+    """An id for each image name below an image root. Two names of the same image have the same id."""
+    resolve_folder = lru_cache(None)(lambda folder: (images / folder).resolve())
+    ids = {}
+    for name in names:
+        folder, _, file_name = name.rpartition("/")
+        ids[name] = _coco_id(file_name) or _resolve_link(resolve_folder(folder) / file_name)
+    return ids
 
 
-def held_out(reading: Reading, root: Path, beside: Iterable[Path]) -> set[str]:
-    """The identities of all pictures that nothing may be learned from.
+def find_held_out_ids(dataset: RawDataset, root: Path, siblings: Iterable[Path]) -> set[str]:
+    """The ids of all images that must not be trained on.
 
     Args:
-        reading: the set that is being converted.
-        root: below which its raw files lie, and maybe those of other sets.
-        beside: folders of converted sets.
+        dataset: the data set that is being converted.
+        root: folder of the raw files of this data set, and possibly of others.
+        siblings: folders of other converted data sets.
 
     Raises:
-        UserError: for a file that cannot be read: without it the guard would have a hole.
+        UserError: if a file cannot be read, since its images could not be held out.
     """
-    held = own(reading)
+    ids = find_evaluation_ids(dataset)
     for path in (root / name for name in REFS):
-        is_own = path.parent.name == reading.source and f"({reading.split_by})" in path.name  # read already
+        is_own = path.parent.name == dataset.source and f"({dataset.split_by})" in path.name
         if path.is_file() and not is_own:
-            held |= _of_refs(path, path.stat().st_mtime_ns)
-    for folder in beside:
-        held |= _of_converted(folder)
-    return held
+            ids |= _read_ids_of_refs(path, path.stat().st_mtime_ns)
+    for split_folder, index in (part for folder in siblings for part in find_indices(folder)):
+        if not is_training(split_folder.name):
+            images, names = read_image_names(split_folder, index)
+            ids |= set(find_image_ids(split_folder / images, set(names)).values())
+    return ids
 
 
-def own(reading: Reading) -> set[str]:
-    """The identities of the pictures of a set's own splits that measure."""
-    asked = (pictures(rows) for split, rows in reading.splits.items() if not is_training(split))
-    said = (pictures(rows) for split, rows in reading.talks.items() if not is_training(split))
-    names = set[str]().union(*asked, *said)
-    return set(identities(reading.images, names).values())
+def find_evaluation_ids(dataset: RawDataset) -> set[str]:
+    """The ids of the images in the evaluation splits of a data set."""
+    names = set[str]().union(*(image_names(rows) for split, rows in dataset.all_splits if not is_training(split)))
+    return set(find_image_ids(dataset.images, names).values())
 
 
-def pictures_in(folder: Path, index: str) -> tuple[str, list[str]]:
-    """Of a samples or talks folder: its image root as noted, and the picture of each row; no more is read.
+def read_image_names(folder: Path, index: str) -> tuple[str, list[str]]:
+    """The image root of a folder of samples or conversations, and the image name of each row.
 
     Raises:
-        UserError: where it is damaged.
+        UserError: if the folder is damaged.
     """
     try:
-        noted = json.loads((folder / index).read_bytes())
-        tables = [pq.read_table(folder / name, columns=["image"]) for name in noted["shards"]]
-        return noted["images"], [name for table in tables for name in table.column("image").to_pylist()]
+        content = json.loads((folder / index).read_bytes())
+        tables = [pq.read_table(folder / name, columns=["image"]) for name in content["shards"]]
+        return content["images"], [name for table in tables for name in table.column("image").to_pylist()]
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise UserError(f"cannot read what is in {folder}: {' '.join(str(error).split())}; convert it again") from error
+        raise UserError(
+            f"cannot read the rows in {folder}: {' '.join(str(error).split())}; convert it again"
+        ) from error
 
 
-def indices(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The samples and talks folders of a converted set, each with the name of its index."""
-    for index in INDICES:
+def find_indices(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The folders of samples and conversations of a converted data set, with the names of their index files."""
+    for index in (samples.INDEX, conversations.INDEX):
         yield from ((path.parent, index) for path in sorted(folder.glob(f"*/{index}")))
 
 
 @lru_cache
-def _of_refs(path: Path, changed: int) -> frozenset[str]:  # noqa: ARG001  a file that changed is read again
-    held = (ref for ref in read_refs(path) if not all(map(is_training, splits_of(ref))))
-    return frozenset(_of_number(ref["image_id"]) for ref in held)
+def _read_ids_of_refs(path: Path, modified: int) -> frozenset[str]:  # noqa: ARG001  a modified file is read again
+    refs = (ref for ref in read_refs(path) if not all(map(is_training, parse_splits(ref))))
+    return frozenset(_format_id(ref["image_id"]) for ref in refs)
 
 
-def _of_converted(folder: Path) -> set[str]:
-    held = set()
-    for part, index in indices(folder):
-        if not is_training(part.name):
-            images, names = pictures_in(part, index)
-            held |= set(identities(part / images, set(names)).values())
-    return held
+def _coco_id(file_name: str) -> str | None:
+    match = _COCO.fullmatch(file_name)
+    return _format_id(int(match[1])) if match else None
 
 
-def _coco(name: str) -> str | None:
-    named = _COCO.fullmatch(name.rpartition("/")[2])
-    return _of_number(int(named[1])) if named else None
+def _resolve_link(path: Path) -> str:
+    """The path itself, or for a link the COCO id of its target, else the target. The folder is already resolved."""
+    if not path.is_symlink():
+        return str(path)
+    target = os.path.realpath(path)  # resolve() raises if links form a circle
+    return _coco_id(Path(target).name) or target
 
 
-def _place(images: Path, name: str, folders: dict[str, Path]) -> str:
-    """Where a file lies, or the COCO id of what it is a link to; of a folder the disk is asked once for its place."""
-    folder, _, own = name.rpartition("/")
-    if folder not in folders:
-        folders[folder] = (images / folder).resolve()
-    place = folders[folder] / own
-    if not place.is_symlink():
-        return str(place)
-    target = os.path.realpath(place)  # resolve() raises where links go round in a circle
-    return _coco(target) or target
-
-
-def _of_number(number: int) -> str:
+def _format_id(number: int) -> str:
     return f"coco:{number}"

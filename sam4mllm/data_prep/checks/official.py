@@ -1,11 +1,11 @@
-"""How much there is of each set, as its makers and the field count it: what a conversion is held against.
+"""The official counts of each data set, which a conversion is compared with.
 
     OFFICIAL["refcoco-unc"]["val"]  ->  Counts(refs=3811, sentences=10834, pictures=1500)
 
-Refs and pictures: the table of TensorFlow Datasets' ref_coco, made by REFER's own reader. Sentences: training splits,
-the sets' own readers; RefCOCO's and RefCOCO+'s others sum to the totals in print (142,210 and 141,564); RefCOCOg-umd's
-to the 95,010 that are in its file. gRefCOCO as released again in 2023. ReasonSeg: its README. LLaVA-Instruct and your
-own data have none.
+Sources: refs and images are from the table of TensorFlow Datasets' ref_coco, made with REFER's reader. Sentences of
+training splits are from the data sets' own readers. With the other splits they sum to the published totals of RefCOCO
+(142,210) and RefCOCO+ (141,564), and to the 95,010 in the file of RefCOCOg-umd. gRefCOCO is the release of 2023.
+ReasonSeg's counts are from its README. LLaVA-Instruct and your own data have no official counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many refs, sentences and pictures; None where no count is known."""
+    """Numbers of refs, sentences and images (``pictures``, as in the report); None if unknown."""
 
     refs: int | None = None
     sentences: int | None = None
@@ -62,8 +62,3 @@ OFFICIAL: Mapping[str, Mapping[str, Counts]] = MappingProxyType(
         },
     }
 )
-
-
-def is_counted(source: str) -> bool:
-    """Whether there are official counts of a set, however it is split."""
-    return any((name.rpartition("-")[0] or name) == source for name in OFFICIAL)

@@ -1,1 +1,1 @@
-"""File formats that several data sets share, read without trust: REFER's, COCO's, polygons, pickles as plain values."""
+"""File formats that several data sets share, read without trust: REFER, COCO, polygons, and pickles of plain values."""

@@ -1,16 +1,16 @@
-"""REFER's layout, shared by the sets that come in it: refs beside COCO's instances, pictures in COCO's folders.
+"""REFER's layout, which several data sets share: refs, COCO's instances, and COCO's images.
 
     ROOT/refcoco/refs(unc).p       a pickle of a list of refs
-    ROOT/refcoco/instances.json    COCO's: images, annotations
-    ROOT/images/train2014/*.jpg    or ROOT/images/mscoco/images/train2014, as REFER's own README has it
+    ROOT/refcoco/instances.json    COCO's images and annotations
+    ROOT/images/train2014/*.jpg    or ROOT/images/mscoco/images/train2014, as in REFER's README
 
-One ref, several sentences about one annotation:
+A ref has one or more sentences about one annotation:
 
     {"ref_id": 5342, "ann_id": 426093, "image_id": 520199, "split": "val", "category_id": 1, "sent_ids": [15214, 15215],
      "file_name": "COCO_train2014_000000520199_8.jpg",
      "sentences": [{"sent_id": 15215, "sent": "pink shirt", "raw": "pink shirt", "tokens": ["pink", "shirt"]}, ...]}
 
-Source: lichengunc/refer (`refer.py`). Knows nothing of any one set's splits and names.
+Source: lichengunc/refer (`refer.py`).
 """
 
 from __future__ import annotations
@@ -18,82 +18,78 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import Any
 
 from sam4mllm.data.samples import Sample
-from sam4mllm.data_prep.formats.instances import TWICE, Instances, read_instances
-from sam4mllm.data_prep.formats.plain import as_text, as_whole, read_json, read_pickle
-from sam4mllm.data_prep.reading import Reading
+from sam4mllm.data_prep.formats.instances import POLYGONS_CUT, REPEATED, Instances, read_instances
+from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text, read_json, read_pickle
+from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.rle import Rle
 
-PICTURES = "train2014"  # all of these sets are made of COCO's pictures of 2014
-NO_TARGET = [-1]  # what gRefCOCO has for annotations where the words mean nothing in the picture
+IMAGE_FOLDER = "train2014"  # all data sets in this layout use COCO's images of 2014
+NO_TARGET = [-1]  # gRefCOCO's annotations of a ref without a target
 
 
-def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> Reading:
-    """A set in REFER's layout: its refs, and the instances beside them.
+def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> RawDataset:
+    """A data set in REFER's layout: the refs, and the instances in the same folder.
 
     Raises:
-        UserError: for files that are missing, damaged, of another form, or of two different sets.
+        UserError: if a file is missing, damaged or of another form, or the files are of two different data sets.
     """
     refs = read_refs(refs_file)
     instances = read_instances(refs_file.parent / "instances.json")
-    _check_one_set(refs, instances, refs_file.parent / "instances.json")
     splits: dict[str, list[Sample]] = {}
     counts = Counter[str]()
-    try:
-        for ref in refs:
-            for split in splits_of(ref):
+    with check_format(refs_file, "REFER"):
+        _check_same_dataset(refs, instances)
+    for ref in refs:
+        with check_format(f"{refs_file}: {_name(ref)}", "REFER"):
+            for split in parse_splits(ref):
                 counts[split] += 1
-                splits.setdefault(split, []).extend(samples_of(ref, instances, source, split_by, split))
-    except UserError as error:
-        raise UserError(f"{refs_file}: {error}") from error
+                splits.setdefault(split, []).extend(_make_samples(ref, instances, source, split_by, split))
     noticed = {
         "refs without a sentence": [_name(ref) for ref in refs if not ref["sentences"]],
-        "refs of which a crowd or a repeated object is left out": [_name(ref) for ref in refs if _less(ref, instances)],
-        "polygons that leave the picture, cut at its edge": [f"annotation {one}" for one in instances.beyond],
-        TWICE: instances.twice,
+        "refs of which a crowd or a repeated object is left out": [
+            _name(ref) for ref in refs if len(_objects(ref, instances)) < len(_annotation_ids(ref))
+        ],
+        POLYGONS_CUT: instances.cut,
+        REPEATED: instances.repeated,
     }
-    return Reading(source, images, splits, split_by, dict(counts), noticed=noticed)
+    return RawDataset(source, images, splits, split_by, dict(counts), noticed=noticed)
 
 
 def read_refs(path: Path) -> list[dict[str, Any]]:
-    """The refs of a pickle or a JSON file, which runs no code: foreign data is not trusted.
+    """The refs of a pickle or a JSON file. No code in the file is run.
 
     Raises:
-        UserError: for a file that is missing, damaged, or holds anything but plain values, and for a ref whose split
-            or picture is none.
+        UserError: if the file is missing, damaged or holds anything but plain values, or a ref has no valid split or
+            image id.
     """
     if not path.is_file():
-        there = ", ".join(sorted(each.name for each in path.parent.glob("*refs(*)*"))) or "no refs at all"
-        raise UserError(f"no such file: {path}; {path.parent} has {there}")
+        present = ", ".join(sorted(file.name for file in path.parent.glob("*refs(*)*"))) or "no refs at all"
+        raise UserError(f"no such file: {path}; {path.parent} has {present}")
     refs = read_json(path) if path.suffix == ".json" else read_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-        raise UserError(f"{path} holds no refs: a list of dictionaries is due")
+        raise UserError(f"{path} holds no refs: expected a list of dictionaries")
     for ref in refs:
-        try:
-            splits_of(ref)
-            as_whole(ref["image_id"])
-        except UserError as error:
-            raise UserError(f"{path}: {_name(ref)}: {error}") from error
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: {_name(ref)} is not as REFER has it: {type(error).__name__}: {error}") from error
+        with check_format(f"{path}: {_name(ref)}", "REFER"):
+            parse_splits(ref)
+            check_integer(ref["image_id"])
     return refs
 
 
 def image_root(root: Path) -> Path:
-    """The folder that holds train2014, in either of the two places that are in use."""
-    places = (root / "images", root / "images" / "mscoco" / "images")
-    return next((place for place in places if (place / PICTURES).is_dir()), places[0])
+    """The folder that contains train2014, in one of the two usual locations."""
+    folders = (root / "images", root / "images" / "mscoco" / "images")
+    return next((folder for folder in folders if (folder / IMAGE_FOLDER).is_dir()), folders[0])
 
 
-def splits_of(ref: Mapping[str, Any]) -> list[str]:
-    """The splits that a ref's word puts it in: as in REFER, a split "testAB" belongs to testA and to testB.
+def parse_splits(ref: Mapping[str, Any]) -> list[str]:
+    """The splits of a ref. As in REFER, a ref with the split "testAB" belongs to testA and to testB.
 
     Raises:
-        UserError: for a word that REFER does not know.
+        UserError: if REFER does not have the split.
     """
     split = ref.get("split")
     if split in ("train", "val", "test"):
@@ -101,85 +97,62 @@ def splits_of(ref: Mapping[str, Any]) -> list[str]:
     letters = split.removeprefix("test") if isinstance(split, str) else ""
     if letters and letters != split and set(letters) <= set("ABC"):
         return [f"test{letter}" for letter in letters]
-    raise UserError(f"it has the split {shown(split)}, and train, val, test and testA, testB, testC are known")
+    raise UserError(f"unknown split {short_repr(split)}: REFER has train, val, test, testA, testB and testC")
 
 
-def samples_of(ref: Mapping[str, Any], instances: Instances, source: str, split_by: str, split: str) -> list[Sample]:
-    """One sample per sentence of a ref: the words as REFER cleaned them (``sent``), and as they were (``raw``).
-
-    Raises:
-        UserError: naming the ref, where it is of another form.
-    """
-    try:
-        image = instances.images[ref["image_id"]]
-        masks = _masks(ref, instances)
-        return [
-            Sample(
-                id=f"{source}-{split_by}-{ref['ref_id']}-{sentence['sent_id']}",
-                image=f"{PICTURES}/{as_text(image['file_name'])}",
-                width=as_whole(image["width"]),
-                height=as_whole(image["height"]),
-                phrase=as_text(sentence["sent"]),
-                masks=masks,
-                source=source,
-                split=split,
-                raw=as_text(sentence["raw"]),
-            )
-            for sentence in ref["sentences"]
-        ]
-    except UserError as error:
-        raise UserError(f"{_name(ref)}: {error}") from error
-    except (KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{_name(ref)} is not as REFER has it: {reason}") from error
+def _make_samples(ref: Mapping[str, Any], instances: Instances, source: str, split_by: str, split: str) -> list[Sample]:
+    """One sample per sentence of a ref: the phrase is the text that REFER normalised (``sent``)."""
+    image = instances.images[ref["image_id"]]
+    masks = tuple(map(instances.mask, _objects(ref, instances)))
+    return [
+        Sample(
+            id=f"{source}-{split_by}-{ref['ref_id']}-{sentence['sent_id']}",
+            image=f"{IMAGE_FOLDER}/{check_text(image['file_name'])}",
+            width=check_integer(image["width"]),
+            height=check_integer(image["height"]),
+            phrase=check_text(sentence["sent"]),
+            masks=masks,
+            source=source,
+            split=split,
+            raw=check_text(sentence["raw"]),
+        )
+        for sentence in ref["sentences"]
+    ]
 
 
-def _masks(ref: Mapping[str, Any], instances: Instances) -> tuple[Rle, ...]:
-    return tuple(instances.mask(one) for one in _objects(_annotations(ref), instances))
+def _annotation_ids(ref: Mapping[str, Any]) -> list[int]:
+    """The annotations of a ref: REFER's data sets have one id, gRefCOCO has a list of ids, or -1 for no target."""
+    ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
+    return [] if ids == NO_TARGET else ids
 
 
-def _annotations(ref: Mapping[str, Any]) -> list[int]:
-    """The ids of what a ref means: REFER's sets have one, gRefCOCO a list of any number, or -1 for none."""
-    found = ref["ann_id"]
-    several = found if isinstance(found, list) else [found]
-    return [] if several == NO_TARGET else several
-
-
-def _objects(ids: Sequence[int], instances: Instances) -> list[int]:
-    """Each object once, in order. Among several, crowds do not count, as gRefCOCO's own reader has it."""
-    once = list(dict.fromkeys(ids))
-    return [one for one in once if not instances.annotations[one].get("iscrowd")] or once
-
-
-def _less(ref: Mapping[str, Any], instances: Instances) -> bool:
-    return len(_objects(_annotations(ref), instances)) < len(_annotations(ref))
+def _objects(ref: Mapping[str, Any], instances: Instances) -> list[int]:
+    """The annotations of a ref, each once. Among several, crowds are left out, as in gRefCOCO's reader."""
+    ids = list(dict.fromkeys(_annotation_ids(ref)))
+    return [object_id for object_id in ids if not instances.annotations[object_id].get("iscrowd")] or ids
 
 
 def _name(ref: Mapping[str, Any]) -> str:
-    return f"ref {shown(ref.get('ref_id'))}"
+    return f"ref {short_repr(ref.get('ref_id'))}"
 
 
-def _check_one_set(refs: Sequence[Mapping[str, Any]], instances: Instances, path: Path) -> None:
-    """Make sure that all pictures and objects that refs speak of are in the instances, and go together.
+def _check_same_dataset(refs: Sequence[Mapping[str, Any]], instances: Instances) -> None:
+    """Checks that the instances have the images and annotations of all refs, and that they belong together.
 
     Raises:
-        UserError: saying how many are not.
+        UserError: with the number of refs for which they do not.
     """
-    try:
-        strangers = [ref for ref in refs if not _known(ref, instances)]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the refs beside {path} are not as REFER has them: {type(error).__name__}: {error}") from error
-    if strangers:
-        first = strangers[0]
+    unknown = [ref for ref in refs if not _is_known(ref, instances)]
+    if unknown:
         raise UserError(
-            f"{path} is of another data set or a part of it: {len(strangers)} of {len(refs)} refs speak of pictures or"
-            f" annotations that it does not have, the first is ref {shown(first.get('ref_id'))}: picture"
-            f" {shown(first['image_id'])}, annotation {shown(first['ann_id'])}"
+            f"instances.json is of another data set or a part of it: {len(unknown)} of {len(refs)} refs have images or "
+            f"annotations that it lacks, the first is {_name(unknown[0])}: image {short_repr(unknown[0]['image_id'])}, "
+            f"annotation {short_repr(unknown[0]['ann_id'])}"
         )
 
 
-def _known(ref: Mapping[str, Any], instances: Instances) -> bool:
-    found = [instances.annotations.get(one) for one in _annotations(ref)]
+def _is_known(ref: Mapping[str, Any], instances: Instances) -> bool:
+    annotations = [instances.annotations.get(annotation_id) for annotation_id in _annotation_ids(ref)]
     return ref["image_id"] in instances.images and all(
-        one is not None and one["image_id"] == ref["image_id"] for one in found
+        annotation is not None and annotation["image_id"] == ref["image_id"] for annotation in annotations
     )

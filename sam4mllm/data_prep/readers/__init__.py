@@ -1,1 +1,1 @@
-"""One data set, one file: how its raw annotations are found and read, with the layout that it expects."""
+"""One file per data set: the expected layout of its raw annotations, and how they are read."""

@@ -1,12 +1,12 @@
-"""LLaVA-Instruct -> Talk shards: questions and answers about pictures without any mask, the mixture's VQA part.
+"""LLaVA-Instruct -> Talk shards: conversations about images without masks, the VQA part of the training mixture.
 
     sam4mllm data llava_instruct --root downloads --out data/llava_instruct
 
     ROOT/llava_instruct/llava_instruct_150k.json     or llava_dataset/, or in ROOT itself
     ROOT/images/train2014/COCO_train2014_*.jpg       or train2017/*.jpg there, in images/mscoco/images, coco or ROOT
-                                                     itself; or `--images`, which holds train2017 or train2014
+                                                     itself; or `--images`, which contains train2017 or train2014
 
-One conversation, and the talk that it becomes:
+A conversation, and its talk:
 
     {"id": "000000033471", "image": "000000033471.jpg", "conversations": [
         {"from": "human", "value": "<image>\\nWhat are the colors of the bus in the image?"},
@@ -15,13 +15,13 @@ One conversation, and the talk that it becomes:
     Talk(id="llava_instruct-0-000000033471", image="train2017/000000033471.jpg", width=640, height=480,
          turns=(Turn("user", "What are the colors of the bus in the image?"), Turn("assistant", "The bus ...")), ...)
 
-As in the readers of LLaVA and LISA: the mark ``<image>`` and the white space around what is left go, a first turn that
-is not the human's goes. A conversation whose turns do not alternate, or without a picture, is left out and counted.
+As in the readers of LLaVA and LISA, the mark ``<image>`` and outer white space are removed, and so is a first turn that
+is not the human's. A conversation without an image, or with turns that do not alternate, is left out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -29,88 +29,64 @@ from typing import Any, Literal
 
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import check_below_root
-from sam4mllm.data_prep.formats.plain import as_text, read_json
-from sam4mllm.data_prep.reading import Reading
-from sam4mllm.data_prep.sources import LLAVA, LLAVA_PICTURES
+from sam4mllm.data_prep.formats.safe_io import check_format, check_text, read_json
+from sam4mllm.data_prep.raw_dataset import RawDataset
+from sam4mllm.data_prep.sources import LLAVA, LLAVA_IMAGES
 from sam4mllm.errors import UserError
 from sam4mllm.images.files import image_size
 from sam4mllm.language.messages import Turn
 
 ROLES: Mapping[str, Literal["user", "assistant"]] = MappingProxyType({"human": "user", "gpt": "assistant"})
-YEARS: Mapping[str, str] = MappingProxyType({"train2017": "", "train2014": "COCO_train2014_"})  # what names begin with
-MARK = "<image>"
-MISSING, NONE, ORDER = (
-    "talks whose picture is missing, left out",
-    "talks about no picture, left out",
-    "talks whose turns do not alternate, left out",
-)
+PREFIXES: Mapping[str, str] = MappingProxyType({"train2017": "", "train2014": "COCO_train2014_"})  # of file names
+MISSING = "talks whose picture is missing, left out"
+WITHOUT_IMAGE = "talks about no picture, left out"
+NOT_ALTERNATING = "talks whose turns do not alternate, left out"
 
 
-def prepare(root: Path, images: Path | None = None) -> Reading:
-    """All conversations, in the file's order, as the split train.
+def prepare(root: Path, images: Path | None = None) -> RawDataset:
+    """All conversations, in the order of the file, as the split train.
 
     Args:
-        root: holds the file, and the pictures in one of the places in use.
-        images: holds train2017 or train2014, if not below ``root``.
+        root: contains the file, and the images in one of the usual locations.
+        images: contains train2017 or train2014, if not below ``root``.
 
     Raises:
-        UserError: for a file that is missing, damaged or of another form, and where no picture is found.
+        UserError: if the file is missing, damaged or of another form, or no folder of images exists.
     """
-    path = find(root)
-    home, name_of = _pictures(
-        [images / year for year in YEARS] if images else [root / place for place in LLAVA_PICTURES]
-    )
-    noticed: dict[str, list[str]] = {MISSING: [], NONE: [], ORDER: []}
+    path = next((root / place for place in LLAVA if (root / place).is_file()), None)
+    if path is None:
+        raise UserError(f"no such file: {root / LLAVA[0]}")
+    folders = [images / year for year in PREFIXES] if images else [root / place for place in LLAVA_IMAGES]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise UserError(f"no images of COCO: expected one of these folders: {', '.join(map(str, folders))}")
+    noticed: dict[str, list[str]] = {MISSING: [], WITHOUT_IMAGE: [], NOT_ALTERNATING: []}
     size_of = lru_cache(None)(image_size)
-    talks = []
-    document = read_json(path)
-    try:
+    talks, document = [], read_json(path)
+    with check_format(path, "LLaVA"):
         for number, item in enumerate(document):
             name, turns = f"{number}-{item['id']}", _turns(item["conversations"])
-            image = name_of(as_text(item["image"])) if item.get("image") else None
-            if image is not None:
-                check_below_root(image, f"{path}, conversation {number}")
-            wrong = _wrong(image, turns, home)
-            if wrong:
-                noticed[wrong].append(name)
+            image = f"{folder.name}/{PREFIXES[folder.name]}{check_text(item['image'])}" if item.get("image") else ""
+            if image:
+                check_below_root(image, f"conversation {number}")
+            if reason := _reason_to_leave_out(image, turns, folder.parent):
+                noticed[reason].append(name)
             else:
-                talk = f"llava_instruct-{name}"
-                talks.append(Talk(talk, str(image), *size_of(home / str(image)), turns, "llava_instruct", "train"))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not as LLaVA has it: {type(error).__name__}: {error}") from error
-    return Reading("llava_instruct", home, talks={"train": talks}, noticed=noticed)
+                size = size_of(folder.parent / image)
+                talks.append(Talk(f"llava_instruct-{name}", image, *size, turns, "llava_instruct", "train"))
+    return RawDataset("llava_instruct", folder.parent, talks={"train": talks}, noticed=noticed)
 
 
-def find(root: Path) -> Path:
-    """Where the conversations lie.
-
-    Raises:
-        UserError: where they do not.
-    """
-    places = [root / place for place in LLAVA]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise UserError(f"no such file: {places[0]}")
-    return found
-
-
-def _pictures(places: list[Path]) -> tuple[Path, Callable[[str], str]]:
-    """The image root, and what COCO's picture of a name (those of 2017) is called below it."""
-    place = next((place for place in places if place.is_dir()), None)
-    if place is None:
-        raise UserError(f"no pictures of COCO: one of these folders is due: {', '.join(map(str, places))}")
-    return place.parent, lambda name: f"{place.name}/{YEARS[place.name]}{name}"
-
-
-def _wrong(image: str | None, turns: tuple[Turn, ...], home: Path) -> str | None:
-    """Why a conversation is left out, if it is."""
-    if image is None:
-        return NONE
+def _reason_to_leave_out(image: str, turns: tuple[Turn, ...], images: Path) -> str:
+    if not image:
+        return WITHOUT_IMAGE
     if not turns or [turn.role for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
-        return ORDER
-    return None if (home / image).is_file() else MISSING
+        return NOT_ALTERNATING
+    return "" if (images / image).is_file() else MISSING
 
 
 def _turns(conversation: list[Any]) -> tuple[Turn, ...]:
-    turns = tuple(Turn(ROLES[said["from"]], as_text(said["value"]).replace(MARK, "").strip()) for said in conversation)
+    turns = tuple(
+        Turn(ROLES[turn["from"]], check_text(turn["value"]).replace("<image>", "").strip()) for turn in conversation
+    )
     return turns[1:] if turns and turns[0].role != "user" else turns

@@ -7,16 +7,16 @@ import pytest
 
 from sam4mllm.data.conversations import Talk, read_conversations
 from sam4mllm.data.samples import Sample, read_samples
-from sam4mllm.data_prep.checks.leaks import identities
+from sam4mllm.data_prep.checks.leaks import find_image_ids
 from sam4mllm.data_prep.convert import convert
-from sam4mllm.data_prep.every import PREPARE
+from sam4mllm.data_prep.datasets import READERS
+from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.data_prep.readers import coco, refcoco
-from sam4mllm.data_prep.reading import Reading
-from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 from tests.data_prep import raw
+from tests.data_prep.errors import one_line_error
 
-# each set trains on what another one measures on; 9 is free of that
+# each data set trains on evaluation images of another one; only 9 is in no evaluation split
 SPLITS = {
     "refcoco": {"train": [1, 2, 3, 9], "val": [4], "testAB": [5]},
     "refcoco+": {"train": [4, 3, 9], "val": [1], "testA": [6]},
@@ -26,9 +26,9 @@ SPLITS = {
 
 
 def make(name: str, root: Path, out: Path, keep_leaks: bool = False) -> list[str]:
-    said: list[str] = []
-    convert(PREPARE[name](root), root, out / name, True, keep_leaks, said.append)
-    return said
+    lines: list[str] = []
+    convert(READERS[name](root), root, out / name, True, keep_leaks, lines.append)
+    return lines
 
 
 def trained(folder: Path) -> set[int]:
@@ -42,23 +42,23 @@ def write_all(root: Path, names=tuple(SPLITS)) -> Path:
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_pictures_that_any_set_below_the_root_measures_on_are_not_learned_from(tmp_path, name):
+def test_evaluation_images_of_any_data_set_below_the_root_are_not_trained_on(tmp_path, name):
     root = write_all(tmp_path / "raw")
     make(name, root, tmp_path / "out")
     assert trained(tmp_path / "out" / name) == {9}
     part = json.loads((tmp_path / "out" / name / "report.json").read_text())["splits"]["train"]
-    pictures = len(SPLITS[name]["train"])
+    count = len(SPLITS[name]["train"])
     assert part.pop("official")["refs"] > 40_000
     assert part == {
-        "refs": pictures,
-        "sentences": 2 * pictures,
-        "pictures": pictures,
+        "refs": count,
+        "sentences": 2 * count,
+        "pictures": count,
         "without_target": 0,
         "kept": {"sentences": 2, "pictures": 1},
     }
 
 
-def test_refs_that_lie_in_the_root_itself_are_guarded_against(tmp_path):
+def test_refs_in_the_root_itself_are_held_out(tmp_path):
     root = write_all(tmp_path / "raw", ("refcoco", "grefcoco"))
     [refs] = (root / "grefcoco").glob("grefs(unc).*")
     refs.rename(root / refs.name)
@@ -66,7 +66,7 @@ def test_refs_that_lie_in_the_root_itself_are_guarded_against(tmp_path):
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 9}
 
 
-def test_evaluation_splits_stay_whole(tmp_path):
+def test_evaluation_splits_are_unchanged(tmp_path):
     root = write_all(tmp_path / "raw")
     make("refcoco", root, tmp_path / "out")
     for split in ("val", "testA", "testB"):
@@ -75,14 +75,14 @@ def test_evaluation_splits_stay_whole(tmp_path):
 
 def test_leaks_are_kept_on_demand(tmp_path):
     root = write_all(tmp_path / "raw")
-    said = make("refcoco", root, tmp_path / "out", keep_leaks=True)
+    lines = make("refcoco", root, tmp_path / "out", keep_leaks=True)
     make("refcoco+", root, tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
-    assert "leaks are kept" in said[0]
+    assert "leaks are kept" in lines[0]
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one root", "a root for each"])
-def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
+def test_the_order_of_conversion_does_not_matter(tmp_path, apart):
     roots = {name: tmp_path / (name if apart else "raw") for name in SPLITS}
     for name, root in roots.items():
         raw.write(root, name, SPLITS[name])
@@ -96,18 +96,21 @@ def test_the_order_in_which_sets_are_converted_does_not_matter(tmp_path, apart):
     assert {name: trained(tmp_path / "out" / "0" / name) for name in SPLITS} == {name: {9} for name in SPLITS}
 
 
-def test_what_a_later_set_takes_out_of_an_earlier_one_is_said(tmp_path):
+def test_rows_that_a_later_data_set_removes_are_reported(tmp_path):
     for name in ("refcoco", "refcoco+"):
         raw.write(tmp_path / name, name, SPLITS[name])
     make("refcoco", tmp_path / "refcoco", tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {1, 2, 3, 9}
-    said = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
+    lines = make("refcoco+", tmp_path / "refcoco+", tmp_path / "out")
     assert trained(tmp_path / "out" / "refcoco") == {2, 3, 9}
-    assert said[-1] == f"{tmp_path / 'out' / 'refcoco' / 'train'}: 2 rows taken out, whose pictures are held out now"
+    assert (
+        lines[-1]
+        == f"{tmp_path / 'out' / 'refcoco' / 'train'}: removed 2 rows, as their images are now in an evaluation split"
+    )
 
 
 @pytest.mark.parametrize("out", [".", "../refcoco+", "x/.."])
-def test_the_folder_that_the_command_runs_in_lies_beside_the_others_too(tmp_path, monkeypatch, out):
+def test_the_working_directory_has_siblings_too(tmp_path, monkeypatch, out):
     for name in ("refcoco", "refcoco+"):
         raw.write(tmp_path / name, name, SPLITS[name])
     make("refcoco", tmp_path / "refcoco", tmp_path / "out")
@@ -118,19 +121,19 @@ def test_the_folder_that_the_command_runs_in_lies_beside_the_others_too(tmp_path
     assert trained(tmp_path / "out" / "refcoco+") == {3, 9}
 
 
-def test_talks_are_guarded_too(tmp_path):
+def test_conversations_are_guarded_too(tmp_path):
     root = write_all(tmp_path / "raw", ["refcoco"])
     turns = (Turn("user", "?"), Turn("assistant", "!"))
     images = (raw.file(4), "000000000004.jpg", "000000000009.jpg")
     talks = [Talk(image, image, 6, 4, turns, "said", "train") for image in images]
     reading = refcoco.prepare(root, "refcoco")
-    said = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
-    convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
+    lines = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
+    convert(lines, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
     assert len(read_conversations(tmp_path / "out" / "said" / "train")) == 3
     make("refcoco", root, tmp_path / "out")
     assert [talk.id for talk in read_conversations(tmp_path / "out" / "said" / "train")] == ["000000000009.jpg"]
     before = raw.content(tmp_path / "out")
-    convert(said, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
+    convert(lines, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
     assert raw.content(tmp_path / "out") == before
 
 
@@ -138,23 +141,31 @@ def test_talks_are_guarded_too(tmp_path):
     ("refs", "message"),
     [
         (b"damaged", r"cannot read the pickle \S+/refcoco\+/refs\(unc\)\.p"),
-        ([{"split": "val"}], r"/refcoco\+/refs\(unc\)\.p: ref None is not as REFER has it: KeyError: 'image_id'"),
-        ([{"split": "val", "image_id": "x"}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got 'x'"),
-        ([{"split": "val", "image_id": [1]}], r"/refcoco\+/refs\(unc\)\.p: ref None is .* due, got \[1\]"),
-        ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: it has the split None"),
+        (
+            [{"split": "val"}],
+            r"/refcoco\+/refs\(unc\)\.p: ref None is not in the format of REFER: missing or unknown: 'image_id'",
+        ),
+        (
+            [{"split": "val", "image_id": "x"}],
+            r"/refcoco\+/refs\(unc\)\.p: ref None is .*: expected an integer, got 'x'",
+        ),
+        (
+            [{"split": "val", "image_id": [1]}],
+            r"/refcoco\+/refs\(unc\)\.p: ref None is .*: expected an integer, got \[1\]",
+        ),
+        ([{"image_id": 1, "ref_id": 7}], r"/refcoco\+/refs\(unc\)\.p: ref 7: unknown split None"),
     ],
-    ids=["damaged", "no picture", "a word", "a list", "no split"],
+    ids=["damaged", "no image", "a word", "a list", "no split"],
 )
-def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, message):
+def test_unreadable_refs_stop_the_conversion(tmp_path, refs, message):
     root = write_all(tmp_path / "raw")
     (root / "refcoco+" / "refs(unc).p").write_bytes(refs if isinstance(refs, bytes) else pickle.dumps(refs))
-    with pytest.raises(UserError, match=message) as caught:
+    with one_line_error(message):
         make("refcoco", root, tmp_path / "out")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [
         ("train2014/COCO_train2014_000000520199.jpg", "train2017/000000520199.jpg", True),
         ("COCO_val2014_000000520199.jpg", "000000520199.jpg", True),
@@ -169,28 +180,22 @@ def test_refs_that_cannot_be_read_leave_no_hole_in_the_guard(tmp_path, refs, mes
         ("a/000000520199", "b/000000520199", False),
     ],
 )
-def test_pictures_are_known_by_their_coco_id_or_their_place(one, other, same):
-    known = identities(Path("images"), [one, other])
-    assert (known[one] == known[other]) == same
-    if "520199" in one and same:
-        assert identities(Path("here"), [one])[one] == identities(Path("there"), [other])[other]
+def test_images_are_identified_by_coco_id_or_path(first, other, same):
+    ids = find_image_ids(Path("images"), [first, other])
+    assert (ids[first] == ids[other]) == same
+    if "520199" in first and same:
+        assert find_image_ids(Path("here"), [first])[first] == find_image_ids(Path("there"), [other])[other]
 
 
-def test_pictures_of_the_same_name_below_two_roots_are_two():
-    assert identities(Path("here"), ["photo.jpg"]) != identities(Path("there"), ["photo.jpg"])
-
-
-def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_path):
+def test_image_roots_that_are_links_to_one_folder_hold_the_same_images(tmp_path):
     (tmp_path / "photos").mkdir()
     for name, split in (("one", "train"), ("two", "val")):
-        own = tmp_path / name
-        own.mkdir()
-        (own / "images").symlink_to(tmp_path / "photos")
-        document = {
-            "images": [{"id": 1, "file_name": "p.jpg", "width": 6, "height": 4}],
-            "annotations": [{"id": 1, "image_id": 1, "segmentation": raw.SQUARE, "phrase": "it"}],
-        }
-        (own / f"instances_{split}.json").write_text(json.dumps(document))
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "images").symlink_to(tmp_path / "photos")
+        document = raw.instances([1], phrase="it")
+        document["images"][0]["file_name"] = "p.jpg"
+        raw.write_files(folder, {f"instances_{split}.json": document})
     for order in (("one", "two"), ("two", "one")):
         out = tmp_path / "-".join(order)
         for name in order:
@@ -199,7 +204,7 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [
         pytest.param("photos/p.jpg", "photos/p.jpg", True, id="itself"),
         pytest.param("photos/p.jpg", "photos/q.jpg", False, id="another"),
@@ -213,7 +218,7 @@ def test_image_roots_that_are_links_to_one_folder_hold_the_same_pictures(tmp_pat
         pytest.param("photos/round.jpg", "photos/p.jpg", False, id="a link in a circle"),
     ],
 )
-def test_a_picture_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_path, one, other, same):
+def test_an_image_has_the_same_id_through_links_and_roots(tmp_path, first, other, same):
     for folder in ("photos", "copy"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jpg").touch()
@@ -221,29 +226,27 @@ def test_a_picture_is_the_same_by_whatever_links_and_roots_it_is_reached(tmp_pat
     (tmp_path / "photos" / "a link.jpg").symlink_to("p.jpg")
     (tmp_path / "photos" / "mine.jpg").symlink_to("COCO_train2014_000000000009.jpg")
     (tmp_path / "photos" / "round.jpg").symlink_to("round.jpg")
-    first = identities(tmp_path, [one])[one]
+    first_id = find_image_ids(tmp_path, [first])[first]
     root, name = tmp_path / other.rpartition("/")[0], other.rpartition("/")[2]
-    assert (first == identities(tmp_path, [other])[other] == identities(root, [name])[name]) == same
+    assert (first_id == find_image_ids(tmp_path, [other])[other] == find_image_ids(root, [name])[name]) == same
 
 
 @pytest.mark.parametrize("split", ["dev", "minival2014", "test-dev", "mine"])
-def test_whatever_is_not_for_training_is_held_out_and_where_that_is_no_plain_word_it_is_said(tmp_path, split):
+def test_splits_of_unknown_names_are_held_out_and_reported(tmp_path, split):
     images = tuple(Sample(name, f"{name}.jpg", 6, 4, "it", (), split=split) for name in ("a", "b"))
-    training = Reading("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
-    said: list[str] = []
-    convert(training, tmp_path, tmp_path / "out" / "own", False, False, said.append)
+    training = RawDataset("own", tmp_path, splits={"Train2": [images[0]], split: images[:1], "train": images})
+    lines: list[str] = []
+    convert(training, tmp_path, tmp_path / "out" / "own", False, False, lines.append)
     assert len(read_samples(tmp_path / "out" / "own" / "Train2")) == 0
     assert [sample.id for sample in read_samples(tmp_path / "out" / "own" / "train")] == ["b"]
-    assert (f"{split}: taken to measure" in said[0]) == (split != "test-dev")
+    assert (f"{split}: used for evaluation only" in lines[0]) == (split != "test-dev")
 
 
-def test_the_other_way_to_split_a_set_is_guarded_against_too(tmp_path):
+def test_other_splits_of_the_same_data_set_are_held_out(tmp_path):
     root = raw.write(tmp_path / "raw", "refcoco", {"train": [1, 2], "val": [3]})
     (root / "refcoco" / "refs(unc).p").rename(root / "refcoco" / "refs(google).p")
     raw.write(root, "refcoco", {"train": [2, 3], "val": [1]})
-    both = [{"id": one, "file_name": raw.file(one), "width": 6, "height": 4} for one in (1, 2, 3)]
-    objects = [{"id": one, "image_id": one, "segmentation": raw.SQUARE} for one in (1, 2, 3)]
-    (root / "refcoco" / "instances.json").write_text(json.dumps({"images": both, "annotations": objects}))
+    raw.write_files(root, {"refcoco/instances.json": raw.instances((1, 2, 3))})
     convert(refcoco.prepare(root, "refcoco", "google"), root, tmp_path / "google", True, False, str)
     assert trained(tmp_path / "google") == {2}
     convert(refcoco.prepare(root, "refcoco"), root, tmp_path / "other" / "unc", True, False, str)

@@ -8,11 +8,13 @@ import pytest
 from sam4mllm.data.conversations import read_conversations
 from sam4mllm.data.samples import read_samples
 from sam4mllm.data_prep.formats.points import CUT
-from sam4mllm.data_prep.readers.reasonseg import IGNORE, TARGET, THIN, paint, prepare
+from sam4mllm.data_prep.readers.reasonseg import IGNORE, TARGET, THIN, paint_labels, prepare
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
+from tests.data_prep import raw
+from tests.data_prep.errors import one_line_error
 from tests.running import invoke
 
 
@@ -21,7 +23,7 @@ def shape(label: str, x0: float, y0: float, x1: float, y1: float) -> dict:
 
 
 def write(folder: Path, name: str = "a", size=(9, 6), **change) -> Path:
-    """One picture and its annotation in a split's folder."""
+    """An image and its annotation in the folder of a split."""
     folder.mkdir(parents=True, exist_ok=True)
     PIL.Image.new("RGB", size).save(folder / f"{name}.jpg")
     document = {"text": [" The Wet part ", "two"], "is_sentence": False, "shapes": [shape("target", 1, 1, 4, 4)]}
@@ -39,7 +41,7 @@ def write(folder: Path, name: str = "a", size=(9, 6), **change) -> Path:
         ("train", True, [" The Wet part ", "two"]),
     ],
 )
-def test_evaluation_asks_the_first_text_and_training_all_of_them(tmp_path, split, sentence, phrases):
+def test_evaluation_uses_the_first_text_and_training_uses_all(tmp_path, split, sentence, phrases):
     write(tmp_path / "reason_seg/ReasonSeg" / split, is_sentence=sentence)
     samples = prepare(tmp_path).splits[split]
     assert [sample.phrase for sample in samples] == phrases
@@ -64,14 +66,14 @@ SMALL, LARGE = (2, 2, 3, 3), (1, 1, 5, 4)
     ],
 )
 @pytest.mark.parametrize("reverse", [False, True], ids=["as is", "reversed"])
-def test_the_largest_is_painted_first_whatever_the_order(labels, at_small, at_large, reverse):
+def test_the_largest_shape_is_painted_first(labels, at_small, at_large, reverse):
     shapes = [shape(labels[0], *SMALL), shape(labels[1], *LARGE)]
-    painted = paint(shapes[::-1] if reverse else shapes, 6, 9)
+    painted = paint_labels(shapes[::-1] if reverse else shapes, 6, 9)
     assert (painted[2, 2], painted[1, 1], painted[0, 0]) == (at_small, at_large, 0)
 
 
 def test_corners_are_cut_towards_zero_and_borders_count():
-    painted = paint([shape("target", 0.9, 0.9, 2.9, 1.9)], 4, 5)
+    painted = paint_labels([shape("target", 0.9, 0.9, 2.9, 1.9)], 4, 5)
     assert np.argwhere(painted).tolist() == [[row, column] for row in (0, 1) for column in (0, 1, 2)]
 
 
@@ -81,16 +83,16 @@ def test_corners_are_cut_towards_zero_and_borders_count():
         pytest.param([shape("target", 1, 1, 4, 4)], 1, False, id="target"),
         pytest.param([shape("ignore", 1, 1, 4, 4)], 0, True, id="ignore alone"),
         pytest.param([shape("flag", 1, 1, 4, 4)], 0, False, id="flag alone"),
-        pytest.param([shape("target", 90, 90, 95, 95)], 0, False, id="outside the picture"),
+        pytest.param([shape("target", 90, 90, 95, 95)], 0, False, id="outside the image"),
         pytest.param([], 0, False, id="nothing"),
     ],
 )
-def test_pictures_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
+def test_images_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
     write(tmp_path / "val", shapes=shapes)
-    reading = prepare(tmp_path)
-    [sample] = reading.splits["val"]
+    dataset = prepare(tmp_path)
+    [sample] = dataset.splits["val"]
     assert (len(sample.masks), sample.ignore is not None) == (masks, ignored)
-    assert reading.noticed["pictures without a target"] == ([] if masks else ["val/a"])
+    assert dataset.noticed["pictures without a target"] == ([] if masks else ["val/a"])
 
 
 @pytest.mark.parametrize(
@@ -105,53 +107,54 @@ def test_pictures_without_a_target_are_counted(tmp_path, shapes, masks, ignored)
         pytest.param([{"label": "target", "points": [[1, 1]]}], [], ["val/a: target"], id="a point"),
     ],
 )
-def test_shapes_that_leave_the_picture_or_are_no_areas_are_painted_and_counted(tmp_path, shapes, cut, thin):
-    reading = prepare(write(tmp_path / "val", shapes=shapes).parent)
-    assert (reading.noticed[CUT], reading.noticed[THIN]) == (cut, thin)
+def test_shapes_that_leave_the_image_or_are_no_areas_are_painted_and_counted(tmp_path, shapes, cut, thin):
+    dataset = prepare(write(tmp_path / "val", shapes=shapes).parent)
+    assert (dataset.noticed[CUT], dataset.noticed[THIN]) == (cut, thin)
 
 
 def test_annotations_without_a_text_are_counted(tmp_path):
-    reading = prepare(write(tmp_path / "val", text=[]).parent)
-    assert reading.splits == {"val": []}
-    assert reading.noticed["annotations without a text"] == ["val/a"]
+    dataset = prepare(write(tmp_path / "val", text=[]).parent)
+    assert dataset.splits == {"val": []}
+    assert dataset.noticed["annotations without a text"] == ["val/a"]
 
 
-def test_pictures_and_annotations_that_are_alone_are_counted(tmp_path):
+def test_images_and_annotations_without_a_partner_are_counted(tmp_path):
     (write(tmp_path / "val", "a") / "a.jpg").unlink()
     (write(tmp_path / "val", "b") / "b.json").unlink()
     write(tmp_path / "val", "c")
-    reading = prepare(tmp_path)
-    assert [sample.image for sample in reading.splits["val"]] == ["val/c.jpg"]
-    assert reading.noticed["annotations without a picture, left out"] == ["val/a"]
-    assert reading.noticed["pictures without an annotation, left out"] == ["val/b"]
+    dataset = prepare(tmp_path)
+    assert [sample.image for sample in dataset.splits["val"]] == ["val/c.jpg"]
+    assert dataset.noticed["annotations without a picture, left out"] == ["val/a"]
+    assert dataset.noticed["pictures without an annotation, left out"] == ["val/b"]
 
 
 def explain(root: Path, **change) -> None:
     item = {"image": "a.jpg", "query": "what is wet?", "outputs": "The towel, for it drips.", **change}
-    (root / "explanatory").mkdir()
-    (root / "explanatory" / "train.json").write_text(json.dumps([item, {**item, "image": "gone.jpg"}]))
+    raw.write_files(root, {"explanatory/train.json": [item, {**item, "image": "gone.jpg"}]})
 
 
-def test_explanations_are_talks(tmp_path):
+def test_explanations_are_conversations(tmp_path):
     write(tmp_path / "train")
     explain(tmp_path)
-    reading = prepare(tmp_path)
-    [talk] = reading.talks["train"]
+    dataset = prepare(tmp_path)
+    [talk] = dataset.talks["train"]
     assert talk.turns == (Turn("user", "what is wet?"), Turn("assistant", "The towel, for it drips."))
     assert (talk.id, talk.image, talk.width, talk.height) == ("reasonseg-explanatory-0", "train/a.jpg", 9, 6)
-    assert reading.noticed["explanations without a picture, left out"] == ["train/gone.jpg"]
+    assert dataset.noticed["explanations without a picture, left out"] == ["train/gone.jpg"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"shapes": [{"label": "target"}]}, r"val/a\.json is not as ReasonSeg has it: KeyError", id="bare"),
+        pytest.param(
+            {"shapes": [{"label": "target"}]}, r"val/a\.json is not in the format of ReasonSeg: missing", id="bare"
+        ),
         pytest.param(
             {"shapes": [{"label": 5, "points": []}]},
-            "not as ReasonSeg has it: TypeError: text is due, got 5",
+            "not in the format of ReasonSeg: TypeError: expected text, got 5",
             id="label",
         ),
-        pytest.param({"shapes": 5}, "not as ReasonSeg has it: TypeError", id="shapes"),
+        pytest.param({"shapes": 5}, "not in the format of ReasonSeg: TypeError", id="shapes"),
         pytest.param(
             {"shapes": [{"label": "t", "points": [1, 2]}]}, r"a\.json: a shape is a list of points", id="flat"
         ),
@@ -160,23 +163,22 @@ def test_explanations_are_talks(tmp_path):
         pytest.param({"shapes": [shape("t", 0, 0, 10**400, 5)]}, "1,329 bits", id="a number of 400 digits"),
         pytest.param({"shapes": [shape("t", "0", "0", "5", "5")]}, "a list of points x, y", id="words"),
         pytest.param({"shapes": [shape("t", True, 0, 5, 5)]}, "a list of points x, y", id="a yes"),
-        pytest.param({"text": "the wet part"}, r"a\.json: .*text is a list, got .*'the wet part'", id="one text"),
-        pytest.param({"is_sentence": "false"}, "is_sentence is true or false .*, got 'false'", id="a word for no"),
-        pytest.param({"is_sentence": 0}, "is_sentence is true or false .*, got 0", id="a number for no"),
+        pytest.param({"text": "the wet part"}, r"a\.json: .*text a list, got .*'the wet part'", id="one text"),
+        pytest.param({"is_sentence": "false"}, "is_sentence must be true or false .*, got 'false'", id="a word for no"),
+        pytest.param({"is_sentence": 0}, "is_sentence must be true or false .*, got 0", id="a number for no"),
     ],
 )
 def test_annotations_of_another_form_are_one_line_that_names_the_file(tmp_path, change, message):
     write(tmp_path / "val", **change)
-    with pytest.raises(UserError, match=message) as caught:
+    with one_line_error(message):
         prepare(tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         pytest.param({"image": "../../secret.jpg"}, "below the image root, got 'train/../../secret.jpg'", id="leaving"),
-        pytest.param({"query": 5}, "text is due, got 5", id="a number"),
+        pytest.param({"query": 5}, "expected text, got 5", id="a number"),
     ],
 )
 def test_explanations_of_another_form_are_one_line(tmp_path, change, message):
@@ -186,17 +188,17 @@ def test_explanations_of_another_form_are_one_line(tmp_path, change, message):
         prepare(tmp_path)
 
 
-def test_a_root_without_the_set_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"no ReasonSeg below .*: one of train, val, test .* is due in"):
+def test_a_root_without_the_data_set_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"no ReasonSeg below .*: expected one of train, val, test .* in"):
         prepare(tmp_path)
 
 
-def test_the_command_writes_samples_and_talks_beside_each_other(tmp_path):
+def test_the_command_writes_samples_and_conversations_in_one_folder(tmp_path):
     write(tmp_path / "raw" / "train")
     explain(tmp_path / "raw")
     result = invoke("data", "reasonseg", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--partial")
     assert result.exit_code == 0, result.output
-    assert "train: 1 talks about 1 pictures" in result.output
+    assert "train: 1 conversations about 1 images" in result.output
     assert len(read_samples(tmp_path / "out" / "train")) == 2
     talks = read_conversations(tmp_path / "out" / "train")
     assert talks.path(talks.talks[0]).is_file()
@@ -204,11 +206,11 @@ def test_the_command_writes_samples_and_talks_beside_each_other(tmp_path):
 
 def test_masks_are_those_of_the_official_reader_pixel_by_pixel(real_data):
     expected = json.loads((real_data / "reasonseg_format" / "expected.json").read_text())
-    reading = prepare(real_data / "reasonseg_format")
-    assert len(reading.splits["val"]) == len(expected) == 10
-    for sample in reading.splits["val"]:
-        due = expected[Path(sample.image).stem]
-        assert np.array_equal(sample.truth.mask, Rle.from_json(due["target"]).mask)
+    dataset = prepare(real_data / "reasonseg_format")
+    assert len(dataset.splits["val"]) == len(expected) == 10
+    for sample in dataset.splits["val"]:
+        answer = expected[Path(sample.image).stem]
+        assert np.array_equal(sample.truth.mask, Rle.from_json(answer["target"]).mask)
         ignored = sample.ignore or Rle.empty(sample.height, sample.width)
-        assert np.array_equal(ignored.mask, Rle.from_json(due["ignore"]).mask)
-        assert (sample.phrase, sample.kind == "sentence") == (due["text"], due["is_sentence"])
+        assert np.array_equal(ignored.mask, Rle.from_json(answer["ignore"]).mask)
+        assert (sample.phrase, sample.kind == "sentence") == (answer["text"], answer["is_sentence"])

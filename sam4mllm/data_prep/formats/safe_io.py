@@ -12,9 +12,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
 from sam4mllm.errors import UserError
@@ -55,13 +56,15 @@ class _PlainUnpickler(pickle._Unpickler):
     """
 
     def find_class(self, module_name: str, global_name: str) -> NoReturn:
-        raise UserError(f"it names {module_name}.{global_name}, and refs hold plain lists, numbers and text alone")
+        raise UserError(f"it names {module_name}.{global_name}, and refs hold only plain lists, numbers and text")
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise UserError(f"it names the outside object {shown(pid)}, and refs hold plain lists, numbers and text alone")
+        raise UserError(
+            f"it names the outside object {short_repr(pid)}, and refs hold only plain lists, numbers and text"
+        )
 
     def _refuse(self) -> None:
-        raise UserError("it holds a set or a byte array, and refs hold plain lists, numbers and text alone")
+        raise UserError("it holds a set or a byte array, and refs hold only plain lists, numbers and text")
 
     dispatch = {  # noqa: RUF012  as in the base class
         **pickle._Unpickler.dispatch,
@@ -109,20 +112,41 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read the JSON {path}: {_reason(error)}") from error
 
 
-def as_text(value: object) -> str:
-    """Checks that a value of a foreign file is text.
+@contextmanager
+def check_format(place: object, format_name: str) -> Iterator[None]:
+    """Checks the values that the block reads: an error of a value of another form becomes one line.
+
+    Args:
+        place: the file, and possibly the entry in it, for the error message.
+        format_name: name of the format, for the error message.
+
+    Raises:
+        UserError: for any error that a missing key, a value of another type or an undecodable value raises.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{place} is not in the format of {format_name}: missing or unknown: {error}") from error
+    except (AttributeError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"{place} is not in the format of {format_name}: {type(error).__name__}: {error}") from error
+
+
+def check_text(value: object) -> str:
+    """The value, if it is text.
 
     Raises:
         TypeError: if it is not, or if it holds a lone surrogate, which cannot be written to a file.
     """
     if not isinstance(value, str):
-        raise TypeError(f"text is due, got {shown(value)}")
-    if not is_sound(value):
-        raise TypeError(f"text is due, got half a letter (a lone surrogate) in {shown(value)}")
+        raise TypeError(f"expected text, got {short_repr(value)}")
+    if not is_valid_text(value):
+        raise TypeError(f"expected text, got a lone surrogate (half a character) in {short_repr(value)}")
     return value
 
 
-def is_sound(text: str) -> bool:
+def is_valid_text(text: str) -> bool:
     """Whether a text can be written to a file: it holds no lone surrogate."""
     try:
         text.encode()
@@ -131,20 +155,20 @@ def is_sound(text: str) -> bool:
     return True
 
 
-def as_whole(value: object) -> int:
-    """Checks that a value of a foreign file is an integer.
+def check_integer(value: object) -> int:
+    """The value, if it is an integer.
 
     Raises:
         TypeError: if it is not.
     """
     if type(value) is not int:
-        raise TypeError(f"a whole number is due, got {shown(value)}")
+        raise TypeError(f"expected an integer, got {short_repr(value)}")
     return value
 
 
 def _bounded_int(number: int) -> int:
     if number.bit_length() > MAX_BITS:
-        raise UserError(f"it holds a whole number of {number.bit_length():,} bits, and {MAX_BITS} at most are due")
+        raise UserError(f"it holds an integer of {number.bit_length():,} bits, more than {MAX_BITS}")
     return number
 
 
@@ -155,7 +179,7 @@ def _check_value_count(value: Any, limit: int) -> None:
         current = to_visit.pop()
         count += 1
         if count > limit:
-            raise UserError("it holds the same lists over and over, more values than it has bytes")
+            raise UserError("it repeats the same lists, so that it holds more values than bytes")
         if isinstance(current, dict):
             to_visit += [*current.keys(), *current.values()]
         elif isinstance(current, list):
