@@ -144,6 +144,7 @@ def test_a_module_in_the_working_folder_is_found(samples):
 def test_what_cannot_work_is_one_line_before_anything_is_loaded(samples, names, options, message):
     result = predict(samples, *names, *options)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert not Path("p.jsonl").exists()
