@@ -31,7 +31,7 @@ from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level, draw_split
-from sam4mllm.targets.search import best, candidates
+from sam4mllm.targets.search import Search, best, candidates
 from tiny_models.sam import TWINS
 
 LEAST_AREA = 32 * 32
@@ -101,8 +101,8 @@ def _measure(cases: Sequence[Case], segmenter: Segmenter, seed: int) -> list[Ima
     rng, sums = np.random.default_rng(seed), np.zeros((len(WAYS), 4))
     tiles: list[Image] = []
     for case in cases:
-        sets = candidates(case.mask, SETS, positive=CLICKS, negative=CLICKS, rng=rng)
-        [one] = candidates(case.mask, 1, positive=1, negative=0, rng=rng)
+        sets = candidates(case.mask, Search(SETS, positive=CLICKS, negative=CLICKS), rng)
+        [one] = candidates(case.mask, Search(1, positive=1, negative=0), rng)
         [(chosen, _)] = best(segmenter.embed(case.image), case.mask, sets)
         prompts = (Prompt(one.box), one, sets[0], chosen)
         drawn = [_draw(case, prompt, segmenter) for prompt in prompts]

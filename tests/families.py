@@ -152,10 +152,7 @@ def qwen2_vl() -> Parts:
     )
     pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
     processor = tf.Qwen2VLProcessor(
-        tf.Qwen2VLImageProcessor(size=pixels),
-        tok,
-        tf.Qwen2VLVideoProcessor(),
-        chat_template=chatml(QWEN_IMAGE).jinja(),
+        tf.Qwen2VLImageProcessor(size=pixels), tok, tf.Qwen2VLVideoProcessor(), chat_template=chatml(QWEN_IMAGE).jinja()
     )
     return tf.Qwen2VLForConditionalGeneration(config), processor
 
@@ -177,10 +174,7 @@ def qwen2_5_vl() -> Parts:
     )
     pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
     processor = tf.Qwen2_5_VLProcessor(
-        tf.Qwen2VLImageProcessor(size=pixels),
-        tok,
-        tf.Qwen2VLVideoProcessor(),
-        chat_template=chatml(QWEN_IMAGE).jinja(),
+        tf.Qwen2VLImageProcessor(size=pixels), tok, tf.Qwen2VLVideoProcessor(), chat_template=chatml(QWEN_IMAGE).jinja()
     )
     return tf.Qwen2_5_VLForConditionalGeneration(config), processor
 

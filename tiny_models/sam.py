@@ -27,8 +27,8 @@ from transformers import (
 )
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Mask, Prompt
-from sam4mllm.geometry.sampling import clicks
+from sam4mllm.geometry.prompts import Mask, Prompt
+from sam4mllm.geometry.sampling import clicks, jitter_box
 from sam4mllm.segmenters.hf import HfSegmenter
 from sam4mllm.synthetic import Drawing, Level, draw_split
 from tiny_models.command import command
@@ -102,19 +102,9 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
         size={"longest_edge": SIDE}, pad_size=side, mask_size=low, mask_pad_size={"height": 64, "width": 64}
     )
     config = SamConfig(
-        vision_config=vision,
-        prompt_encoder_config=prompts,
-        mask_decoder_config=decoder,
-        initializer_range=WEIGHTS,
+        vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder, initializer_range=WEIGHTS
     )
     return SamModel(config), SamProcessor(processor)
-
-
-def jitter_box(box: Box, share: float, rng: np.random.Generator) -> Box:
-    """The box with each edge moved by up to ``share`` of its size, clipped to the image."""
-    moved = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height] + box.xyxy
-    x0, y0, x1, y1 = (float(edge) for edge in moved)
-    return Box(x0, y0, x1, y1).clip(SIDE, SIDE)
 
 
 def examples(
@@ -127,7 +117,7 @@ def examples(
     chosen = []
     for figure in rng.choice(len(drawing.figures), recipe.prompts):
         mask = drawing.figures[figure].mask
-        box = jitter_box(drawing.figures[figure].seen_box, recipe.jitter, rng)
+        box = jitter_box(drawing.figures[figure].seen_box, recipe.jitter, SIDE, SIDE, rng)
         positive = int(rng.integers(0 if boxed else 1, count + 1)) if count else 0
         points = clicks(mask, box, positive, count - positive, rng)
         points += clicks(mask, box, count - len(points), 0, rng)  # the figure may fill its box

@@ -111,19 +111,20 @@ def near_edge(mask: Mask, box: Box, n: int, reach: float, rng: np.random.Generat
     return np.stack([across.start + columns + 0.5, down.start + rows + 0.5], axis=1).reshape(-1, 2)
 
 
+def jitter_box(box: Box, share: float, height: int, width: int, rng: np.random.Generator) -> Box:
+    """The box with each edge moved by up to ``share`` of the box's side, clipped to an image of height x width."""
+    moves = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height]
+    x0, y0, x1, y1 = (moves + box.xyxy).tolist()
+    return Box(x0, y0, x1, y1).clip(width, height)
+
+
 def label(points: Points, mask: Mask) -> tuple[Point, ...]:
     """The points with labels, in order; a point is positive if its pixel belongs to the mask."""
     return tuple(Point(float(x), float(y), positive=is_on_mask(mask, float(x), float(y))) for x, y in points)
 
 
 def clicks(
-    mask: Mask,
-    box: Box,
-    positive: int,
-    negative: int,
-    rng: np.random.Generator,
-    deep: float = 0.0,
-    lattice: int = 0,
+    mask: Mask, box: Box, positive: int, negative: int, rng: np.random.Generator, deep: float = 0.0, lattice: int = 0
 ) -> tuple[Point, ...]:
     """Random points in a box at distinct pixel centres: first positive points on the mask, then negative ones off it.
 
@@ -157,11 +158,7 @@ def pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:
 
 
 def _choose_pixels(
-    region: Bool[np.ndarray, "h w"],
-    allowed: Bool[np.ndarray, "h w"],
-    count: int,
-    rng: np.random.Generator,
-    deep: float,
+    region: Bool[np.ndarray, "h w"], allowed: Bool[np.ndarray, "h w"], count: int, rng: np.random.Generator, deep: float
 ) -> list[tuple[int, int]]:
     """At most ``count`` distinct pixels (row, column) that are set in both; distances are measured in ``region``."""
     candidates = np.flatnonzero(region & allowed)  # flat indices: np.nonzero takes ten times as long

@@ -28,29 +28,22 @@ MASK[5:12, 10:16] = False
 SCENE = BoxSegmenter().embed(np.zeros((40, 50, 3), dtype=np.uint8))
 
 
+def tried(mask=MASK, seed=0, **options) -> list[Prompt]:
+    return candidates(mask, Search(**options), np.random.default_rng(seed))
+
+
 def test_candidates_share_the_masks_box_and_differ_in_their_points():
-    results = candidates(MASK, 6, positive=2, negative=3, rng=np.random.default_rng(0))
+    results = tried(candidates=6, positive=2)
     assert len(set(results)) == 6
     assert {prompt.box for prompt in results} == {Box(10, 5, 30, 25)}
     assert {tuple(point.positive for point in prompt.points) for prompt in results} == {(True,) * 2 + (False,) * 3}
-
-
-def test_candidates_can_be_given_another_box():
-    results = candidates(MASK, 2, positive=1, negative=0, rng=np.random.default_rng(0), box=Box(20, 10, 22, 12))
-    assert {prompt.box for prompt in results} == {Box(20, 10, 22, 12)}
-    assert all(20 < prompt.points[0].x < 22 for prompt in results)
-
-
-def test_candidates_follow_the_seed():
-    first, same = (candidates(MASK, 3, positive=2, negative=2, rng=np.random.default_rng(5)) for _ in range(2))
-    assert first == same
 
 
 @given(st.floats(0, 0.499), st.integers(0, 2**32), st.tuples(*[st.integers(1, 12)] * 2))
 def test_jitter_moves_edges_by_a_fraction_of_the_sides_inside_the_image(jitter, seed, sides):
     width, height = sides
     mask = fill(Box(3, 2, 3 + width, 2 + height), 15, 15)
-    first, *others = candidates(mask, 5, positive=2, negative=2, rng=np.random.default_rng(seed), jitter=jitter)
+    first, *others = tried(mask, seed, candidates=5, jitter=jitter)
     assert first.box == Box(3, 2, 3 + width, 2 + height)
     for prompt in others:
         moves = np.abs(np.subtract(prompt.box.xyxy, first.box.xyxy))
@@ -62,20 +55,16 @@ def test_jitter_moves_edges_by_a_fraction_of_the_sides_inside_the_image(jitter, 
 
 
 def test_every_jittered_box_is_different():
-    results = candidates(MASK, 6, positive=1, negative=1, rng=np.random.default_rng(0), jitter=0.1)
-    assert len({prompt.box for prompt in results}) == 6
+    assert len({prompt.box for prompt in tried(candidates=6, jitter=0.1)}) == 6
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.2])
 def test_the_first_candidates_do_not_depend_on_their_number(jitter):
-    few, many = (
-        candidates(MASK, k, positive=2, negative=2, rng=np.random.default_rng(0), jitter=jitter) for k in (3, 8)
-    )
-    assert few == many[:3]
+    assert tried(candidates=3, jitter=jitter) == tried(candidates=8, jitter=jitter)[:3]
 
 
 def test_an_empty_mask_has_no_candidates():
-    assert candidates(np.zeros((4, 4), dtype=bool), 3, positive=1, negative=1, rng=np.random.default_rng(0)) == []
+    assert tried(np.zeros((4, 4), dtype=bool)) == []
 
 
 RIGHT, WIDE, OFF = Prompt(Box(10, 5, 30, 25)), Prompt(Box(5, 5, 35, 25)), Prompt(Box(40, 30, 45, 35))
@@ -107,18 +96,14 @@ def test_ties_keep_their_order():
     assert best(Same(), MASK, twins, keep=4) == [(twin, 1.0) for twin in twins]
 
 
-def test_no_candidates_give_no_results():
-    assert best(SCENE, MASK, []) == []
-
-
 def test_the_best_candidate_beats_the_first_with_a_real_segmenter():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)
     mask = fill(Box(10, 10, 50, 50), 60, 60)
     mask[10:30, 10:30] = False
     image[mask] = image[mask] // 2
-    tried = candidates(mask, 8, positive=2, negative=2, rng=rng)
-    ranked = best(GrabCutSegmenter().embed(image), mask, tried, keep=8)
+    prompts = candidates(mask, Search(candidates=8, positive=2, negative=2), rng)
+    ranked = best(GrabCutSegmenter().embed(image), mask, prompts, keep=8)
     assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
     assert ranked[0][1] > ranked[-1][1]
 
@@ -183,38 +168,33 @@ def samples(tmp_path: Path) -> SampleSet:
     )
 
 
-def test_targets_are_ordered_by_image_sample_and_mask(samples):
-    results = make_targets(samples, Nearest(), SEARCH)
-    assert [(target.sample_id, target.index) for target in results] == [
-        ("a", 0),
-        ("a", 1),
-        ("c", 0),
-        ("b", 0),
-        ("d", 0),
-        ("d", 1),
-    ]
+@pytest.fixture
+def targets(samples: SampleSet) -> dict[tuple[str, int], Target]:
+    return {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
 
 
-def test_a_target_does_not_depend_on_other_samples(samples):
-    expected = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
+def test_targets_are_ordered_by_image_sample_and_mask(targets):
+    assert list(targets) == [("a", 0), ("a", 1), ("c", 0), ("b", 0), ("d", 0), ("d", 1)]
+
+
+def test_a_target_does_not_depend_on_other_samples(samples, targets):
     for seed in range(5):
         shuffled = random.Random(seed).sample(samples.samples, len(samples))
         results = list(make_targets(replace(samples, samples=tuple(shuffled)), Nearest(), SEARCH))
-        assert {(target.sample_id, target.index): target for target in results} == expected
-        assert len(results) == len(expected)
+        assert {(target.sample_id, target.index): target for target in results} == targets
+        assert len(results) == len(targets)
     for sample in samples:
         alone = list(make_targets(replace(samples, samples=(sample,)), Nearest(), SEARCH))
-        assert alone == [target for target in expected.values() if target.sample_id == sample.id]
+        assert alone == [target for target in targets.values() if target.sample_id == sample.id]
 
 
-def test_each_mask_has_its_own_points(samples):
-    results = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}
-    assert results["a", 0] != replace(results["c", 0], sample_id="a")  # one mask and one image, but two samples
+def test_each_mask_has_its_own_points(samples, targets):
+    assert targets["a", 0] != replace(targets["c", 0], sample_id="a")  # one mask and one image, but two samples
     twice = replace(samples.samples[0], masks=(LEFT, LEFT))
     first, second = make_targets(replace(samples, samples=(twice,)), Nearest(), SEARCH)
     assert first != replace(second, index=0)
     other = dict(enumerate(make_targets(samples, Nearest(), replace(SEARCH, seed=1))))
-    assert other[0] != results["a", 0]
+    assert other[0] != targets["a", 0]
 
 
 def test_another_process_finds_the_same_targets(samples, tmp_path):
@@ -268,18 +248,13 @@ def test_the_ious_are_reproduced_by_a_real_segmenter(samples):
 def test_the_search_keeps_the_best_that_reach_the_minimum_iou(samples, keep, least):
     everything = list(make_targets(samples, Nearest(), replace(SEARCH, keep=8, least=0.0)))
     results = list(make_targets(samples, Nearest(), replace(SEARCH, keep=keep, least=least)))
-    for target, all_of_it in zip(results, everything, strict=True):
-        count = min(keep, sum(score >= least for score in all_of_it.ious))
-        assert target.prompts == all_of_it.prompts[:count]
-        assert target.ious == all_of_it.ious[:count]
-        assert target.ceiling == all_of_it.ceiling == max(all_of_it.ious, default=0.0)
-
-
-def test_the_filter_above_drops_some_and_not_all(samples):
-    results = list(make_targets(samples, Nearest(), replace(SEARCH, keep=8, least=0.75)))
-    assert 0 < sum(len(target.prompts) for target in results) < 5 * 8
-    dropped = [target for target in results if target.ceiling > 0 and not target.prompts]
-    assert all(target.ceiling < 0.75 for target in dropped)
+    for target, unfiltered in zip(results, everything, strict=True):
+        count = min(keep, sum(score >= least for score in unfiltered.ious))
+        assert target.prompts == unfiltered.prompts[:count]
+        assert target.ious == unfiltered.ious[:count]
+        assert target.ceiling == unfiltered.ceiling == max(unfiltered.ious, default=0.0)
+    if least == 0.75:  # the filter drops some prompts and keeps some
+        assert 0 < sum(score >= least for target in everything for score in target.ious) < 5 * 8
 
 
 class Sketching(Nearest):
@@ -326,9 +301,8 @@ def test_more_candidates_never_lower_the_ceiling(samples):
     assert (ceilings[-1] > ceilings[0]).any()
 
 
-def test_an_empty_mask_has_no_prompts_and_no_ceiling(samples):
-    empty = {(target.sample_id, target.index): target for target in make_targets(samples, Nearest(), SEARCH)}["d", 0]
-    assert empty == Target("d", 0, (), (), 0.0)
+def test_an_empty_mask_has_no_prompts_and_no_ceiling(targets):
+    assert targets["d", 0] == Target("d", 0, (), (), 0.0)
 
 
 def test_equal_candidates_are_kept_once(samples):
@@ -394,22 +368,13 @@ def test_an_invalid_search_is_refused(name, value):
 KEPT = Target("a", 0, (RIGHT, WIDE), (0.9, 0.6), 0.9)
 
 
-def test_masks_without_pixels_are_not_counted_as_below_the_minimum_iou():
-    lines = report(
-        [KEPT, Target("b", 0, (), (), 0.2), Target("c", 0, (), (), 0.0), Target("d", 0, (), (), 0.0)], empty=2
-    )
-    assert lines.splitlines()[2:] == [
-        "1 masks (25.0%) keep none: all candidates are below the least IoU",
-        "2 masks (50.0%) have no pixel to redraw",
-    ]
-
-
 @pytest.mark.parametrize(
-    ("targets", "text"),
+    ("targets", "empty", "text"),
     [
-        pytest.param([], "0 masks", id="none"),
+        pytest.param([], 0, "0 masks", id="none"),
         pytest.param(
             [KEPT, replace(KEPT, index=1, ious=(0.7, 0.6), ceiling=0.7), Target("b", 0, (), (), 0.2)],
+            0,
             "3 masks, the best candidates with a mean IoU of 0.600\n"
             "2 masks keep prompts, the best of each with a mean IoU of 0.800\n"
             "1 masks (33.3%) keep none: all candidates are below the least IoU",
@@ -417,12 +382,22 @@ def test_masks_without_pixels_are_not_counted_as_below_the_minimum_iou():
         ),
         pytest.param(
             [Target("b", 0, (), (), 0.25)],
+            0,
             "1 masks, the best candidates with a mean IoU of 0.250\n"
             "0 masks keep prompts\n"
             "1 masks (100.0%) keep none: all candidates are below the least IoU",
             id="none kept",
         ),
+        pytest.param(
+            [KEPT, Target("b", 0, (), (), 0.3), Target("c", 0, (), (), 0.0), Target("d", 0, (), (), 0.0)],
+            2,
+            "4 masks, the best candidates with a mean IoU of 0.300\n"
+            "1 masks keep prompts, the best of each with a mean IoU of 0.900\n"
+            "1 masks (25.0%) keep none: all candidates are below the least IoU\n"
+            "2 masks (50.0%) have no pixel to redraw",
+            id="masks without pixels are not below the least IoU",
+        ),
     ],
 )
-def test_the_report_counts_and_means(targets, text):
-    assert report(iter(targets)) == text
+def test_the_report_counts_and_means(targets, empty, text):
+    assert report(iter(targets), empty) == text

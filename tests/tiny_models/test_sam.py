@@ -3,12 +3,11 @@ import pytest
 import torch
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box
 from sam4mllm.segmenters import ScoredMask
 from sam4mllm.segmenters.hf import HfSegmenter
 from tiny_models import sam
 from tiny_models.loop import Loop
-from tiny_models.sam import TWINS, SamTraining, batch, build, jitter_box, loss, measure, train
+from tiny_models.sam import TWINS, SamTraining, batch, build, loss, measure, train
 
 
 def test_it_is_small():
@@ -38,15 +37,6 @@ def test_without_a_box_a_point_is_on_the_figure():
         assert chosen.certain
         assert "input_boxes" not in chosen.prompts
         assert bool((chosen.prompts["input_labels"] == 1).any(dim=-1).all())
-
-
-def test_an_edge_is_moved_by_its_share_at_most_and_stays_inside():
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        box = jitter_box(Box(0, 10, 50, 110), 0.1, rng)
-        assert max(abs(a - b) for a, b in zip(box.xyxy, (0, 10, 50, 110), strict=True)) <= 10
-        assert min(box.xyxy) >= 0
-        assert max(box.xyxy) <= 112
 
 
 def test_the_best_mask_counts_alone_unless_the_prompt_is_certain():
