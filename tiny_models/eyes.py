@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam4mllm.synthetic import COLOURS, SHAPES, SIZES, Drawing
+from sam4mllm.synthetic.figures import COLOURS, SHAPES, SIZES
+from sam4mllm.synthetic.scenes import Drawing
 from tiny_models.model import PATCH, SIDE
 
 CELLS = SIDE // PATCH

@@ -11,8 +11,10 @@ from sam4mllm.geometry.prompts import Frame, Mask, Point, Prompt
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import format_label
-from sam4mllm.synthetic import Drawing, Expression, Figure
+from sam4mllm.synthetic.describe import Expression
+from sam4mllm.synthetic.figures import Figure
 from sam4mllm.synthetic.phrases import Description
+from sam4mllm.synthetic.scenes import Drawing
 from sam4mllm.training.dataset.examples import box_turns
 
 

@@ -25,7 +25,7 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
-from sam4mllm.synthetic import Drawing, Level, Split, draw_split
+from sam4mllm.synthetic.scenes import Drawing, Level, Split, draw_split
 from tiny_models.command import command
 from tiny_models.eyes import PLACES, EncoderHeads, dense, near
 from tiny_models.lessons import Asked, boxes_lessons

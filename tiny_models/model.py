@@ -19,7 +19,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from sam4mllm.geometry.prompts import Box, Frame, Point
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import ask_boxes, ask_point, ask_prompts
-from sam4mllm.synthetic import WORDS
+from sam4mllm.synthetic.phrases import WORDS
 from tiny_models.lessons import ask_name, ask_there
 
 SIDE, PATCH = 112, 8

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam4mllm.synthetic import COLOURS, Drawing
+from sam4mllm.synthetic.figures import COLOURS
+from sam4mllm.synthetic.scenes import Drawing
 
 SEEN = 4  # the least number of a figure's pixels in a patch that belongs to it
 

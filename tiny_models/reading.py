@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam4mllm.synthetic import COLOURS
+from sam4mllm.synthetic.figures import COLOURS
 
 FIRST, MASKS = 2, 3  # order of tokens: IoU, single mask, three masks, prompt
 

@@ -30,7 +30,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Mask, Prompt
 from sam4mllm.geometry.sampling import clicks, jitter_box
 from sam4mllm.segmenters.hf import HfSegmenter
-from sam4mllm.synthetic import Drawing, Level, draw_split
+from sam4mllm.synthetic.scenes import Drawing, Level, draw_split
 from tiny_models.command import command
 from tiny_models.loop import Loop, about
 from tiny_models.loop import train as optimize

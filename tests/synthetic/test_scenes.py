@@ -12,8 +12,11 @@ from jaxtyping import Bool
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, bounding_box, box_iou, iou
-from sam4mllm.synthetic import COLOURS, KINDS, SPLITS, WORDS, Drawing, Level, draw, draw_split, split_seed
+from sam4mllm.synthetic.describe import KINDS
+from sam4mllm.synthetic.figures import COLOURS
 from sam4mllm.synthetic.paint import PALETTE
+from sam4mllm.synthetic.phrases import WORDS
+from sam4mllm.synthetic.scenes import SPLITS, Drawing, Level, draw, draw_split, split_seed
 
 MANY = 120
 LEVELS = {

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.synthetic import SHAPES, draw_split
+from sam4mllm.synthetic.figures import SHAPES
+from sam4mllm.synthetic.scenes import draw_split
 from tiny_models.eyes import CELLS, NAMES, PLACES, EncoderHeads, dense, near
 from tiny_models.model import PATCH, build
 

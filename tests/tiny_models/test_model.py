@@ -7,7 +7,7 @@ from sam4mllm.language.templates import ask_boxes, ask_point, ask_prompts
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
-from sam4mllm.synthetic import WORDS
+from sam4mllm.synthetic.phrases import WORDS
 from tiny_models.lessons import Asked, ask_there
 from tiny_models.loop import Loop
 from tiny_models.mllm import Lessons, MllmTraining

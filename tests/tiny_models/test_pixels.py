@@ -1,6 +1,7 @@
 import torch
 
-from sam4mllm.synthetic import COLOURS, Level, draw_split
+from sam4mllm.synthetic.figures import COLOURS
+from sam4mllm.synthetic.scenes import Level, draw_split
 from tiny_models.loop import Loop
 from tiny_models.pixels import Pixels, coloured, grain
 from tiny_models.reading import FIRST, MASKS, Reading
