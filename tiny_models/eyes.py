@@ -19,6 +19,7 @@ from torch.nn import functional
 from sam4mllm.synthetic.figures import COLOURS, SHAPES, SIZES
 from sam4mllm.synthetic.scenes import Drawing
 from tiny_models.model import PATCH, SIDE
+from tiny_models.pixels import stack_labels, visible_boxes
 
 CELLS = SIDE // PATCH
 COVERED = 0.06  # the least share of a patch that a figure must cover
@@ -55,10 +56,9 @@ def dense(drawing: Drawing) -> PatchLabels:
         (SHAPES.index(figure.shape) + 1, COLOURS.index(figure.colour) + 1, SIZES.index(figure.size) + 1)
         for figure in drawing.figures
     ]
-    boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32) / SIDE
     return PatchLabels(
         np.where(figured[:, None], np.array(names)[which], 0),
-        boxes[which],
+        visible_boxes(drawing)[which],
         tiles[np.arange(len(tiles)), which].astype(np.float32),
         figured,
     )
@@ -99,9 +99,7 @@ class EncoderHeads(nn.Module):
             The loss, and for the log the share of figure patches with the correct shape, and the L1 loss of the boxes
             as a share of the image's size.
         """
-        kinds, boxes, parts, figured = (
-            torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in PatchLabels.__slots__
-        )
+        kinds, boxes, parts, figured = stack_labels(labels)
         likeness = functional.rms_norm(shown, shown.shape[-1:])
         shapes, colours, sizes = (SHARP * likeness @ table[names].T for names in self.names)
         everywhere = functional.cross_entropy(shapes.flatten(0, 1), kinds[..., 0].flatten())
