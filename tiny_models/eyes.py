@@ -24,7 +24,7 @@ from tiny_models.pixels import stack_labels, visible_boxes
 CELLS = SIDE // PATCH
 COVERED = 0.06  # the least share of a patch that a figure must cover
 SHARP = 3.0  # scale of the similarity between a patch and a word
-NAMES = tuple(("ground", *(f"Ġ{word}" for word in words)) for words in (SHAPES, COLOURS, SIZES))
+NAMES = tuple(("ground", *(f"Ġ{value}" for value in values)) for values in (SHAPES, COLOURS, SIZES))
 PLACES = tuple(f"<p{place:03d}>" for place in range(SIDE + 1))
 NEAR = 2.0  # pixels: standard deviation of the soft labels around an edge
 
@@ -74,9 +74,9 @@ class EncoderHeads(nn.Module):
 
     def __init__(self, width: int, token: Callable[[str], int]) -> None:
         super().__init__()
-        self.rest = nn.Linear(width, 4 + PATCH**2)
+        self.box_and_pixels = nn.Linear(width, 4 + PATCH**2)
         self.edges = nn.Linear(width, 4 * width)
-        self.own = nn.Linear(width, 2 * width)
+        self.position = nn.Linear(width, 2 * width)
         self.names = [torch.tensor([token(name) for name in names]) for names in NAMES]
         self.places = torch.tensor([token(place) for place in PLACES])
         middles = PATCH * torch.arange(CELLS) + PATCH / 2
@@ -84,14 +84,14 @@ class EncoderHeads(nn.Module):
 
     def loss(
         self,
-        shown: Float[Tensor, "scenes patches width"],
+        patches: Float[Tensor, "scenes patches width"],
         table: Float[Tensor, "words width"],
         labels: Sequence[PatchLabels],
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropies of kinds (mostly the shape), edges, positions and parts, and the L1 loss of the boxes.
 
         Args:
-            shown: the projected patches, as the language model receives them.
+            patches: the projected patches, as the language model receives them.
             table: the language model's token embeddings.
             labels: the labels of each scene.
 
@@ -100,18 +100,20 @@ class EncoderHeads(nn.Module):
             as a share of the image's size.
         """
         kinds, boxes, parts, figured = stack_labels(labels)
-        likeness = functional.rms_norm(shown, shown.shape[-1:])
+        likeness = functional.rms_norm(patches, patches.shape[-1:])
         shapes, colours, sizes = (SHARP * likeness @ table[names].T for names in self.names)
         everywhere = functional.cross_entropy(shapes.flatten(0, 1), kinds[..., 0].flatten())
         named = [
             functional.cross_entropy(logits[figured], kinds[..., index][figured])
             for index, logits in enumerate((shapes, colours, sizes))
         ]
-        placed, pixels = torch.split(self.rest(shown), [4, PATCH**2], dim=-1)
+        placed, pixels = torch.split(self.box_and_pixels(patches), [4, PATCH**2], dim=-1)
         off = (placed - boxes).abs()[figured].mean()
         part_loss = functional.binary_cross_entropy_with_logits(pixels, parts)
         edges = self._place_loss(self.edges(likeness[figured]), SIDE * boxes[figured], table, NEAR)
-        positions = self._place_loss(self.own(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4)
+        positions = self._place_loss(
+            self.position(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4
+        )
         right = (shapes.argmax(-1) == kinds[..., 0])[figured].float().mean()
         total = (
             everywhere + named[0] + 0.5 * (named[1] + named[2]) + 10 * off + 0.5 * part_loss + 0.2 * (edges + positions)

@@ -28,7 +28,7 @@ def ask_there(phrase: str) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionCounts:
     """The numbers of questions per scene, besides one about the boxes of each expression.
 
     Attributes:
@@ -46,7 +46,9 @@ class Asked:
     longer: float = 0.1
 
 
-def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.random.Generator) -> list[list[Turn]]:
+def boxes_lessons(
+    drawing: Drawing, counts: QuestionCounts, dialect: Dialect, rng: np.random.Generator
+) -> list[list[Turn]]:
     """Short conversations: boxes of a scene's expressions, figures at places, and yes/no questions.
 
     No question is about a point of an expression's target, and no reply contains a point.
@@ -56,16 +58,16 @@ def boxes_lessons(drawing: Drawing, asked: Asked, dialect: Dialect, rng: np.rand
     for expression in drawing.expressions:
         prompts = [Prompt(drawing.figures[index].seen_box) for index in expression.targets]
         parts.append(box_turns(expression.text, prompts, dialect, frame))
-    parts += [naming(drawing, dialect, rng) for _ in range(asked.names)]
-    for index in rng.permutation(len(drawing.expressions))[: asked.there]:
+    parts += [naming(drawing, dialect, rng) for _ in range(counts.names)]
+    for index in rng.permutation(len(drawing.expressions))[: counts.there]:
         expression = drawing.expressions[index]
         parts.append(_yes_no(ask_there(expression.text), bool(expression.targets)))
-    parts += [_sorting(drawing, dialect, frame, rng) for _ in range(asked.kinds)]
+    parts += [_sorting(drawing, dialect, frame, rng) for _ in range(counts.kinds)]
     order = rng.permutation(len(parts))
     seconds = np.roll(order, 1)
     return [
-        [*parts[first], *(parts[second] if rng.random() < asked.longer else [])]
-        for first, second in zip(order[: asked.most], seconds[: asked.most], strict=True)
+        [*parts[first], *(parts[second] if rng.random() < counts.longer else [])]
+        for first, second in zip(order[: counts.most], seconds[: counts.most], strict=True)
     ]
 
 

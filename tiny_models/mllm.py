@@ -28,7 +28,7 @@ from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.synthetic.scenes import Drawing, Level, Split, draw_split
 from tiny_models.command import command
 from tiny_models.eyes import PLACES, EncoderHeads, dense, near
-from tiny_models.lessons import Asked, boxes_lessons
+from tiny_models.lessons import QuestionCounts, boxes_lessons
 from tiny_models.loop import Loop, about, train
 from tiny_models.model import PATCH, ROW, SIDE, build, unmet
 from tiny_models.packing import Packer
@@ -48,7 +48,7 @@ class MllmTraining:
     scenes: int = 32
     objects: tuple[int, int] = (1, 3)
     twins: tuple[float, ...] = (0.15, 0.4)
-    asked: Asked = field(default_factory=Asked)
+    asked: QuestionCounts = field(default_factory=QuestionCounts)
     sight: float = 0.3
     start: str | None = None
 
@@ -80,21 +80,21 @@ class Lessons:
         drawings = [
             draw_split("train", int(rng.integers(2**40)), levels[index % len(levels)]) for index in range(recipe.scenes)
         ]
-        table, patches = self.model.get_input_embeddings().weight, self.shown(drawings)
+        table, patches = self.model.get_input_embeddings().weight, self.encode_patches(drawings)
         value, figures = self.eyes.loss(patches, table, [dense(drawing) for drawing in drawings])
         if step < recipe.loop.eyes:
             return value, figures
-        reply_loss, reply_figures = self.said(drawings, patches, rng)
-        return reply_loss + recipe.sight * value, figures | reply_figures
+        loss, reply_figures = self.reply_loss(drawings, patches, rng)
+        return loss + recipe.sight * value, figures | reply_figures
 
-    def shown(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
+    def encode_patches(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
         """The patches for the language model: the encoder's last layer before the final norm, projected."""
         pixels = torch.from_numpy(np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2))
         seen = self.model.model.vision_tower(pixels.float() / 127.5 - 1, output_hidden_states=True).hidden_states[-1]
         patches: Tensor = self.model.model.multi_modal_projector(seen)
         return patches
 
-    def said(
+    def reply_loss(
         self, drawings: Sequence[Drawing], patches: Float[Tensor, "scenes patches width"], rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the replies, with soft labels for coordinates."""
@@ -145,10 +145,10 @@ def measure(mllm: HfMLLM, split: Split, count: int) -> dict[str, float]:
     """The share of boxes found among ``count`` expressions with one target, by number of figures in the scene."""
     levels = {f"{most} figures": Level(objects=(most, most), kinds=("res",)) for most in (1, 2, 3, 4)}
     levels["2 apart"] = Level(objects=(2, 2), kinds=("res",), twins=0, nested=0)  # no box fits both figures
-    return {name: found(mllm, split, level, count) for name, level in levels.items()}
+    return {name: share_of_boxes_found(mllm, split, level, count) for name, level in levels.items()}
 
 
-def found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
+def share_of_boxes_found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
     """The share of ``count`` expressions of one target whose box is found with an IoU of 0.5 or more."""
     queries, boxes, index = list[Query](), [], 0
     while len(queries) < count:

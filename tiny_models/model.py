@@ -75,8 +75,8 @@ def build(seed: int) -> tuple[Any, Any]:
 
 def _tokenizer() -> Any:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [form for word in (*WORDS, *SIDES, "none", "Yes", "No", "ground") for form in (word, f"Ġ{word}")]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *alphabet, *words)))}
+    terms = [form for term in (*WORDS, *SIDES, "none", "Yes", "No", "ground") for form in (term, f"Ġ{term}")]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *alphabet, *terms)))}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -104,8 +104,8 @@ def unmet(tokenizer: Any) -> list[int]:
     embeddings were almost equal.
     """
     question_pieces = _pieces(_POINTS) - _pieces(_BASE)
-    side_words = {form for word in SIDES for form in (word, f"Ġ{word}")}
-    return sorted(tokenizer.convert_tokens_to_ids([*question_pieces, *side_words]))
+    side_terms = {form for side in SIDES for form in (side, f"Ġ{side}")}
+    return sorted(tokenizer.convert_tokens_to_ids([*question_pieces, *side_terms]))
 
 
 def _pieces(questions: Sequence[str]) -> set[str]:

@@ -35,7 +35,7 @@ from tiny_models.command import command
 from tiny_models.loop import Loop, about
 from tiny_models.loop import train as optimize
 from tiny_models.pixels import Pixels, coloured
-from tiny_models.reading import Reading
+from tiny_models.reading import DecoderHeads
 
 log = logging.getLogger(__name__)
 SIDE, PATCH, WIDTH, DEPTH = 112, 7, 96, 4
@@ -158,7 +158,7 @@ class Batch:
         masks: the target masks at image size.
         truth: the target masks at the decoder's size.
         points: the colours at the points, starting at 1, 0 for the background; None without points.
-        meant: the colours of the target figures.
+        targets: the colours of the target figures.
         certain: whether the prompts are unambiguous: two or more points, or points without a box.
     """
 
@@ -167,7 +167,7 @@ class Batch:
     prompts: dict[str, Tensor]
     masks: Float[Tensor, "scenes prompts h w"]
     points: Int64[Tensor, "scenes prompts points"] | None
-    meant: Int64[Tensor, "scenes prompts"]
+    targets: Int64[Tensor, "scenes prompts"]
     truth: Float[Tensor, "scenes prompts rows columns"]
     certain: bool
 
@@ -201,14 +201,14 @@ def batch(recipe: SamTraining, step: int) -> Batch:
         [[plane[int(p.y), int(p.x)] for p in prompt.points] for prompt, _ in rows]
         for rows, plane in zip(chosen, colours, strict=True)
     ]
-    meant = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
+    targets = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
     return Batch(
         drawings,
         _pixels(drawings),
         prompts,
         masks,
         torch.tensor(np.array(point_colours)) if count else None,
-        torch.tensor(np.array(meant)),
+        torch.tensor(np.array(targets)),
         truth,
         count > 1 or not boxed,
     )
@@ -246,7 +246,7 @@ def train(recipe: SamTraining) -> Path:
         )
     torch.manual_seed(recipe.seed)
     pixels = Pixels(model.config.vision_config.output_channels, PATCH)
-    reading = Reading(model.mask_decoder, model.config.mask_decoder_config.hidden_size, PATCH)
+    reading = DecoderHeads(model.mask_decoder, model.config.mask_decoder_config.hidden_size, PATCH)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         chosen = batch(recipe, step)
@@ -261,7 +261,7 @@ def train(recipe: SamTraining) -> Path:
         value = value + recipe.grain * seen
         if not chosen.certain:
             return value, figures
-        read, more = reading.loss(chosen.points, chosen.meant, chosen.masks)
+        read, more = reading.loss(chosen.points, chosen.targets, chosen.masks)
         return value + recipe.reading * read, figures | more
 
     def saved(step: int) -> None:

@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
     [*IMAGE_COLUMNS, required("turns", pa.list_(required("turn", _TURN))), *ORIGIN_COLUMNS],
     metadata={"sam4mllm_talks_version": str(VERSION)},
 )
-_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="sam4mllm data")
+_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, index_fields={"images": str}, writer="sam4mllm data")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_samples_version": str(VERSION)},
 )
-_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="sam4mllm data")
+_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, index_fields={"images": str}, writer="sam4mllm data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +264,12 @@ def write_image_rows(
     """
     rows = list(rows)
     check_ids((row.id for row in rows), kind.stem.removesuffix("s"))
-    noted = {
+    index_fields = {
         "images": images.as_posix() if images.is_absolute() else _relative(images, folder),
         "sources": sorted({row.source for row in rows}),
         "splits": sorted({row.split for row in rows}),
     }
-    write_shards(kind, map(convert, rows), folder, noted)
+    write_shards(kind, map(convert, rows), folder, index_fields)
 
 
 def read_image_rows(

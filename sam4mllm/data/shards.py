@@ -47,7 +47,7 @@ class Kind:
         index: file name of the index; one folder can hold several kinds.
         version: version of the format, 1 or more; newer folders are refused.
         schema: schema of every shard, with the columns in this order.
-        noted: additional fields of the index and their JSON types.
+        index_fields: additional fields of the index and their JSON types.
         writer: the command that writes such folders, for error messages.
     """
 
@@ -55,7 +55,7 @@ class Kind:
     index: str
     version: int
     schema: pa.Schema
-    noted: Mapping[str, type]
+    index_fields: Mapping[str, type]
     writer: str
 
 
@@ -64,7 +64,7 @@ def required(name: str, dtype: pa.DataType) -> pa.Field:
     return pa.field(name, dtype, nullable=False)
 
 
-def write_shards(kind: Kind, rows: Iterable[Mapping[str, Any]], folder: Path, noted: Mapping[str, Any]) -> None:
+def write_shards(kind: Kind, rows: Iterable[Mapping[str, Any]], folder: Path, index_fields: Mapping[str, Any]) -> None:
     """Make a folder hold exactly these rows of this kind. Equal rows give identical bytes.
 
     The index is renamed into place last, so an interrupted write leaves the old rows. Afterwards the shards of this
@@ -74,7 +74,7 @@ def write_shards(kind: Kind, rows: Iterable[Mapping[str, Any]], folder: Path, no
         kind: the kind of the rows.
         rows: rows with the column names of the schema; without rows one empty shard is written.
         folder: the folder; created if missing.
-        noted: additional fields of the index, as JSON values, in this order.
+        index_fields: additional fields of the index, as JSON values, in this order.
 
     Raises:
         UserError: if the folder cannot be written; its content is then unchanged.
@@ -83,7 +83,7 @@ def write_shards(kind: Kind, rows: Iterable[Mapping[str, Any]], folder: Path, no
     for batch in _batches(rows):
         names.append(_write_shard(kind, batch, folder, len(names)))
         count += len(batch)
-    index = {"version": kind.version, **noted, "count": count, "shards": names}
+    index = {"version": kind.version, **index_fields, "count": count, "shards": names}
     write_text(folder / kind.index, json.dumps(index, indent=2) + "\n")
     with one_line(folder):
         for stale in set(folder.glob(f"{kind.stem}-*.parquet")) - {folder / name for name in names}:
@@ -161,10 +161,10 @@ def read_index(kind: Kind, folder: Path) -> dict[str, Any]:
                 f"{folder} has {kind.stem} of version {version}, this sam4mllm reads up to {kind.version}: update it"
             )
         case {"version": int(), "count": int(), "shards": [*names]} if all(map(_is_shard, names)) and all(
-            isinstance(index.get(key), json_type) for key, json_type in kind.noted.items()
+            isinstance(index.get(key), json_type) for key, json_type in kind.index_fields.items()
         ):
             return dict(index)
-    raise UserError(f"{path} is damaged: it should hold version, {', '.join(kind.noted)}, count and shards")
+    raise UserError(f"{path} is damaged: it should hold version, {', '.join(kind.index_fields)}, count and shards")
 
 
 def _is_shard(name: object) -> bool:

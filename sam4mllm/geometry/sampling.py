@@ -79,15 +79,15 @@ def interior(mask: Mask, n: int) -> Points:
     box = bounding_box(mask)
     if box is None:
         return np.zeros((0, 2))
-    left, top, right, bottom = map(int, box.xyxy)
-    distance = _edge_distance(mask[top:bottom, left:right])
+    x0, y0, x1, y1 = map(int, box.xyxy)
+    distance = _edge_distance(mask[y0:y1, x0:x1])
     rows, columns = np.indices(distance.shape)
     chosen = []
     for _ in range(min(n, int(mask.sum()))):
         row, column = np.unravel_index(distance.argmax(), distance.shape)
         chosen.append((row, column))
         distance = np.minimum(distance, np.hypot(columns - column, rows - row))
-    return np.array([(left + column + 0.5, top + row + 0.5) for row, column in chosen]).reshape(-1, 2)
+    return np.array([(x0 + column + 0.5, y0 + row + 0.5) for row, column in chosen]).reshape(-1, 2)
 
 
 def near_edge(mask: Mask, box: Box, n: int, reach: float, rng: np.random.Generator) -> Points:
@@ -153,8 +153,8 @@ def pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:
 
     Both can be empty: a box without area contains no centre.
     """
-    left, top, right, bottom = (math.ceil(edge - 0.5) for edge in box.clip(width, height).xyxy)
-    return slice(top, bottom), slice(left, right)
+    x0, y0, x1, y1 = (math.ceil(edge - 0.5) for edge in box.clip(width, height).xyxy)
+    return slice(y0, y1), slice(x0, x1)
 
 
 def _choose_pixels(

@@ -21,11 +21,11 @@ from sam4mllm.synthetic.phrases import (
     AllObjects,
     Description,
     ObjectAtSide,
-    Pair,
     Phrase,
     RelatedObject,
     SingleObject,
     Targets,
+    TwoObjects,
     has_relation,
 )
 from sam4mllm.synthetic.placing import SAME_BOX_IOU
@@ -108,7 +108,7 @@ class PhraseGenerator:
                 noun = Description(figure.shape if shape else None, figure.colour if colour else None)
                 yield AllObjects(noun, two=bool(draw < 0.25))
             else:
-                yield Pair(self.noun(figure), self.noun(self.other(index)))
+                yield TwoObjects(self.noun(figure), self.noun(self.other(index)))
 
     def none(self) -> Iterator[Phrase]:
         """Candidate phrases without a target, most of them similar to a figure in the scene."""

@@ -57,7 +57,7 @@ class Description:
         """The description as text, such as "big red ring" or "red shapes"."""
         shape = self.shape or "shape"
         head = PLURALS.get(shape, "shapes") if plural else shape
-        return " ".join(word for word in (self.size, self.colour, head) if word)
+        return " ".join(filter(None, (self.size, self.colour, head)))
 
     def matches(self, figures: Sequence[Figure]) -> Targets:
         """Indices of the figures with these attributes."""
@@ -146,7 +146,7 @@ class AllObjects:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TwoObjects:
     """ "the ring and the red cross"."""
 
     first: Description
@@ -190,7 +190,7 @@ _TEXTS = (
     *("the shape shapes on at and all both", *SIDES, *SHAPES, *PLURALS.values(), *COLOURS, *SIZES),
     *(*RELATIONS.values(), *(riddle.text for riddle in RIDDLES)),
 )
-WORDS = tuple(sorted({word for text in _TEXTS for word in text.split()}))
+WORDS = tuple(sorted(set(" ".join(_TEXTS).split())))
 """Every word that can occur in a phrase."""
 
 

@@ -25,7 +25,7 @@ from sam4mllm.synthetic.figures import (
 )
 
 SAME_BOX_IOU = 0.6  # boxes with at least this IoU count as indistinguishable
-SEEN = 0.4  # the least visible fraction of a figure
+MIN_VISIBLE = 0.4  # the least visible fraction of a figure
 TRIES = 12
 _FRONTS = {
     "ring": ("circle", "cross"),
@@ -81,18 +81,18 @@ class Canvas:
         how = self.rng.random()
         if count >= 2 and how < twins + nested:
             for _ in range(TRIES):
-                if self.put(self.twins() if how < twins else self.nest(), alike=how < twins):
+                if self.place(self.twins() if how < twins else self.nest(), same_box=how < twins):
                     break
         for _ in range(TRIES * count):
             if len(self.placed) >= count:
                 return
-            self.put([self.free()])
+            self.place([self.random_figure()])
 
-    def put(self, news: Sequence[tuple[Pose, str]], alike: bool = False) -> bool:
+    def place(self, news: Sequence[tuple[Pose, str]], same_box: bool = False) -> bool:
         """Place figures (pose, size). Returns false, without a change, if a figure would not be visible enough.
 
-        It also returns false if a figure would cover one of the same colour, or if ``alike`` and the visible boxes of
-        the two new figures differ.
+        It also returns false if a figure would cover one of the same colour, or, with ``same_box``, if the visible
+        boxes of the two new figures differ.
         """
         placed, owner = list(self.placed), self.owner.copy()
         for pose, size in news:
@@ -103,14 +103,16 @@ class Canvas:
             owner[full] = len(placed)
             placed.append(PlacedFigure(pose, colour, size, full, hole))
         counts = np.bincount((owner + 1).ravel(), minlength=len(placed) + 1)[1:]
-        if any(count < SEEN * np.count_nonzero(figure.full) for count, figure in zip(counts, placed, strict=True)):
+        if any(
+            count < MIN_VISIBLE * np.count_nonzero(figure.full) for count, figure in zip(counts, placed, strict=True)
+        ):
             return False
-        if alike and not _same_box(owner == len(placed) - 2, owner == len(placed) - 1):
+        if same_box and not _same_box(owner == len(placed) - 2, owner == len(placed) - 1):
             return False
         self.placed, self.owner = placed, owner
         return True
 
-    def free(self) -> tuple[Pose, str]:
+    def random_figure(self) -> tuple[Pose, str]:
         """A figure at a random position, sometimes with the shape of an earlier figure."""
         size = "small" if self.rng.random() < 0.5 else "big"
         if self.placed and self.rng.random() < 0.35:

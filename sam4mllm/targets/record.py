@@ -42,7 +42,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={"sam4mllm_targets_version": str(VERSION)},
 )
-_KIND = Kind("targets", INDEX, VERSION, _SCHEMA, noted={"about": dict}, writer="sam4mllm targets")
+_KIND = Kind("targets", INDEX, VERSION, _SCHEMA, index_fields={"about": dict}, writer="sam4mllm targets")
 
 
 @dataclass(frozen=True, slots=True)

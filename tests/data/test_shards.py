@@ -14,7 +14,7 @@ CATS = Kind(
     "cats.json",
     3,
     pa.schema([required("name", pa.string()), required("lives", pa.int32())]),
-    noted={"owner": str},
+    index_fields={"owner": str},
     writer="the breeder",
 )
 ROWS = [{"name": name, "lives": lives} for lives, name in enumerate(["Tom", "Муся", "🐈", "", "Tom"])]
@@ -100,7 +100,7 @@ def test_every_flipped_byte_of_the_rows_is_detected(tmp_path):
     ("change", "message"),
     [
         pytest.param({"version": 4, "shards": "any"}, "has cats of version 4, this sam4mllm reads up to 3", id="newer"),
-        pytest.param({"owner": 7}, "is damaged: it should hold version, owner, count and shards", id="noted"),
+        pytest.param({"owner": 7}, "is damaged: it should hold version, owner, count and shards", id="index_fields"),
         pytest.param({"shards": ["../cats.parquet"]}, "is damaged", id="leaving"),
         pytest.param({"shards": ["cats.parquet"]}, "cannot read the shard", id="no shard"),
         pytest.param({"shards": []}, "holds 0 cats, but cats.json lists 5", id="count"),

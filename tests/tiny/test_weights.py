@@ -12,7 +12,7 @@ from sam4mllm.prompters import Query
 from sam4mllm.prompters.load import build_prompter
 from sam4mllm.segmenters.load import build_segmenter
 from sam4mllm.synthetic import Level, draw_split
-from tiny_models.mllm import found
+from tiny_models.mllm import share_of_boxes_found
 from tiny_models.sam import TWINS, measure
 
 FOLDER = Path(sam4mllm.__file__).parent / "tiny" / "weights"
@@ -27,7 +27,7 @@ def test_they_are_small_safetensors_and_nothing_else():
 @pytest.mark.parametrize("most", [1, 2])
 def test_the_mllm_finds_boxes(most):
     mllm = build_mllm("tiny", device="cpu")
-    assert found(mllm, "test", Level(objects=(most, most), kinds=("res",)), 60) > 0.75
+    assert share_of_boxes_found(mllm, "test", Level(objects=(most, most), kinds=("res",)), 60) > 0.75
 
 
 # peft asks transformers for properties by names that it deprecates

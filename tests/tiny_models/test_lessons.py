@@ -4,7 +4,7 @@ import pytest
 from sam4mllm.geometry.prompts import Frame, is_on_mask
 from sam4mllm.language.templates import parse_boxes, parse_label
 from sam4mllm.synthetic import Level, draw_split
-from tiny_models.lessons import Asked, _deep, boxes_lessons
+from tiny_models.lessons import QuestionCounts, _deep, boxes_lessons
 from tiny_models.model import ROW
 
 FRAME = Frame.whole(112, 112)
@@ -17,7 +17,11 @@ def rng():
 
 def flat(drawing, names, there, kinds=0):
     """All turns of a scene's conversations, one after another."""
-    return [turn for turns in boxes_lessons(drawing, Asked(names, there, kinds, 99, 0.0), ROW, rng()) for turn in turns]
+    return [
+        turn
+        for turns in boxes_lessons(drawing, QuestionCounts(names, there, kinds, 99, 0.0), ROW, rng())
+        for turn in turns
+    ]
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS[:5])
@@ -51,11 +55,11 @@ def test_names_are_of_what_lies_there():
 
 
 def test_a_longer_conversation_has_the_turns_of_another():
-    short = boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 99, 0.0), ROW, rng())
-    long = boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 99, 1.0), ROW, rng())
+    short = boxes_lessons(DRAWINGS[0], QuestionCounts(2, 1, 1, 99, 0.0), ROW, rng())
+    long = boxes_lessons(DRAWINGS[0], QuestionCounts(2, 1, 1, 99, 1.0), ROW, rng())
     assert [turns[:2] for turns in long] == short
     assert sorted(str(turns[2:]) for turns in long) == sorted(map(str, short))
-    assert boxes_lessons(DRAWINGS[0], Asked(2, 1, 1, 3, 0.0), ROW, rng()) == short[:3]
+    assert boxes_lessons(DRAWINGS[0], QuestionCounts(2, 1, 1, 3, 0.0), ROW, rng()) == short[:3]
 
 
 def test_existing_figures_are_answered_with_yes():

@@ -8,7 +8,7 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
 from sam4mllm.synthetic.phrases import WORDS
-from tiny_models.lessons import Asked, ask_there
+from tiny_models.lessons import QuestionCounts, ask_there
 from tiny_models.loop import Loop
 from tiny_models.mllm import Lessons, MllmTraining
 from tiny_models.model import LATTICE, ROW, build, unmet
@@ -53,7 +53,7 @@ def test_words_and_places_are_one_token_each_and_a_question_is_few(parts):
 def test_what_the_base_never_says_is_not_among_the_words_it_could_say(parts):
     model, tokenizer = parts[0], parts[1].tokenizer
     table = model.get_input_embeddings().weight
-    recipe = MllmTraining(out="", loop=Loop(0, 1), scenes=1, asked=Asked(there=1, kinds=1))
+    recipe = MllmTraining(out="", loop=Loop(0, 1), scenes=1, asked=QuestionCounts(there=1, kinds=1))
     loss, _ = Lessons(model, tokenizer, recipe).loss(0)
     [gradient] = torch.autograd.grad(loss, [table])
     pushed = gradient.abs().sum(dim=1) > 0

@@ -5,7 +5,7 @@ import torch
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.synthetic import draw_split
-from tiny_models.lessons import Asked, boxes_lessons
+from tiny_models.lessons import QuestionCounts, boxes_lessons
 from tiny_models.model import PATCH, ROW, SIDE, build
 from tiny_models.packing import Packer
 
@@ -19,7 +19,9 @@ def parts():
 
 
 def conversations(index):
-    return boxes_lessons(draw_split("train", index), Asked(2, 1, 1, 99, 0.5), ROW, np.random.default_rng(index))
+    return boxes_lessons(
+        draw_split("train", index), QuestionCounts(2, 1, 1, 99, 0.5), ROW, np.random.default_rng(index)
+    )
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from sam4mllm.synthetic.figures import COLOURS
 from sam4mllm.synthetic.scenes import Level, draw_split
 from tiny_models.loop import Loop
 from tiny_models.pixels import Pixels, coloured, grain
-from tiny_models.reading import FIRST, MASKS, Reading
+from tiny_models.reading import FIRST, MASKS, DecoderHeads
 from tiny_models.sam import PATCH, Batch, SamTraining, batch, build
 
 DRAWING = draw_split("train", 3, Level(objects=(3, 4)))
@@ -53,29 +53,29 @@ def certain() -> Batch:
 def test_correct_tokens_lower_the_loss_of_the_decoder():
     """Tokens that say the colours and a picture that says the masks cost nothing; others do."""
     chosen, width = certain(), 64
-    reading = Reading(build(0)[0].mask_decoder, width, PATCH)
+    reading = DecoderHeads(build(0)[0].mask_decoder, width, PATCH)
     for head, size in ((reading.point, 7), (reading.mask, 7), (reading.part, PATCH**2)):
         head.weight.data.copy_(torch.eye(size, width))
         head.bias.data.zero_()
     count = chosen.points.shape[2]
     tokens, picture = torch.zeros(2, 3, FIRST + MASKS + count + 2, width), torch.full((2, 3, 256, width), -30.0)
-    tokens[:, :, FIRST : FIRST + MASKS, :7] = 30.0 * torch.nn.functional.one_hot(chosen.meant, 7)[:, :, None]
+    tokens[:, :, FIRST : FIRST + MASKS, :7] = 30.0 * torch.nn.functional.one_hot(chosen.targets, 7)[:, :, None]
     tokens[:, :, FIRST + MASKS : FIRST + MASKS + count, :7] = 30.0 * torch.nn.functional.one_hot(chosen.points, 7)
     for scene in range(2):
         for prompt in range(3):
             tiles = chosen.masks[scene, prompt].reshape(16, PATCH, 16, PATCH).transpose(1, 2).reshape(256, -1)
             picture[scene, prompt, :, : PATCH**2] = 60 * tiles - 30
     reading._watch((tokens, picture))
-    value, figures = reading.loss(chosen.points, chosen.meant, chosen.masks)
+    value, figures = reading.loss(chosen.points, chosen.targets, chosen.masks)
     assert value < 1e-4
     assert figures == {"meant": 1.0, "points": 1.0}
     reading._watch((tokens.flip(1), picture.flip(1)))
-    assert reading.loss(chosen.points, chosen.meant, chosen.masks)[0] > 1
+    assert reading.loss(chosen.points, chosen.targets, chosen.masks)[0] > 1
 
 
 def test_the_colour_at_a_point_is_that_of_the_mask_it_is_on():
     chosen = certain()
     on = chosen.prompts["input_labels"] == 1
-    same = chosen.points == chosen.meant[:, :, None]
+    same = chosen.points == chosen.targets[:, :, None]
     assert bool(same[on].all())
     assert not bool(same[~on].all())
