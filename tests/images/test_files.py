@@ -11,9 +11,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.images.files import MAX_PIXELS, SUFFIXES, image_size, list_images, load_image, read_image, write_png
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
-CORNERS = np.array(
-    [[RED, GREEN, GREEN], [BLUE, WHITE, WHITE]], np.uint8
-)  # 2 x 3; all its rotations and reflections differ
+CORNERS = np.array([[RED, GREEN, GREEN], [BLUE, WHITE, WHITE]], np.uint8)  # all rotations and reflections differ
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 
 
@@ -73,15 +71,9 @@ def test_the_size_of_a_jpeg_needs_only_its_header(tmp_path):
     assert image_size(tmp_path / "cut.jpg") == PHOTO.shape[1::-1]
     with pytest.raises(UserError, match="cannot read"):
         read_image(tmp_path / "cut.jpg")
-
-
-@pytest.mark.parametrize("content", [None, b"", b"not an image"], ids=str)
-def test_the_size_of_an_unreadable_file_is_a_one_line_error(tmp_path, content):
-    if content is not None:
-        (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.jpg") as caught:
-        image_size(tmp_path / "a.jpg")
-    assert "\n" not in str(caught.value)
+    (tmp_path / "cut.jpg").write_bytes(data[:20])
+    with pytest.raises(UserError, match=r"cut\.jpg"):
+        image_size(tmp_path / "cut.jpg")
 
 
 def test_8_bit_grey_is_the_same_in_all_three_channels(tmp_path):
@@ -177,16 +169,8 @@ def test_a_folder_is_refused(tmp_path):
         read_image(tmp_path)
 
 
-KINDS = [
-    ("PNG", {}),
-    ("JPEG", {}),
-    ("JPEG", {"progressive": True}),
-    ("WEBP", {}),
-    ("BMP", {}),
-    ("GIF", {}),
-    ("PPM", {}),
-]
-KINDS += [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})]
+KINDS = [(kind, {}) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")]
+KINDS += [("JPEG", {"progressive": True}), ("TIFF", {"compression": "tiff_lzw"})]
 
 
 def read_or_none(path: Path):
