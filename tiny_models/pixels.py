@@ -51,7 +51,8 @@ def grain(drawing: Drawing, patch: int) -> PixelLabels:
 def visible_boxes(drawing: Drawing) -> Float32[np.ndarray, "figures 4"]:
     """The visible box of each figure, xyxy, as shares of the image's size."""
     boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32)
-    return boxes / drawing.image.shape[0]
+    shares: Float32[np.ndarray, "figures 4"] = boxes / drawing.image.shape[0]
+    return shares
 
 
 def stack_labels(labels: Sequence[Any]) -> list[Tensor]:

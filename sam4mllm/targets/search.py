@@ -128,9 +128,10 @@ def candidates(mask: Mask, search: Search, rng: np.random.Generator) -> list[Pro
     box = bounding_box(mask)
     if box is None:
         return []
+    height, width = mask.shape
     prompts = []
     for number in range(search.candidates):
-        prompt_box = jitter_box(box, search.jitter, *mask.shape, rng) if number and search.jitter else box
+        prompt_box = jitter_box(box, search.jitter, height, width, rng) if number and search.jitter else box
         positive = _draw_count(search.positive, search.fewer, 1, rng)
         negative = _draw_count(search.negative, search.fewer, 0, rng)
         points = clicks(mask, prompt_box, positive, negative, rng, search.deep, search.lattice)
@@ -165,7 +166,7 @@ def report(targets: Iterable[Target], empty: int = 0) -> str:
         targets: the targets that were found.
         empty: how many of them belong to masks without pixels.
     """
-    ceilings, best_ious = [], []
+    ceilings, best_ious = list[float](), list[float]()
     for target in targets:
         ceilings.append(target.ceiling)
         best_ious += target.ious[:1]

@@ -10,13 +10,13 @@ from sam4mllm.data.samples import INDEX, Sample, read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 
-LEFT, RIGHT = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
-CAT = Sample("a", "train/1.jpg", 3, 4, "the cat", (LEFT,), source="toy", split="val")
+FIRST, SECOND = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
+CAT = Sample("a", "train/1.jpg", 3, 4, "the cat", (FIRST,), source="toy", split="val")
 SAMPLES = [
     CAT,
-    replace(CAT, id="b", phrase="both cats", masks=(LEFT, RIGHT), raw="Both cats!"),
+    replace(CAT, id="b", phrase="both cats", masks=(FIRST, SECOND), raw="Both cats!"),
     replace(CAT, id="c", phrase="", masks=()),
-    replace(CAT, id="d", phrase="der Löwe 🦁\n", ignore=RIGHT, kind="sentence", split="test"),
+    replace(CAT, id="d", phrase="der Löwe 🦁\n", ignore=SECOND, kind="sentence", split="test"),
 ]
 
 
@@ -113,7 +113,7 @@ def test_shards_can_be_read_by_datasets(tmp_path):
     shard = next((tmp_path / "val").glob("*.parquet"))
     rows = Dataset.from_parquet(str(shard), cache_dir=str(tmp_path / "cache"))
     assert rows["phrase"] == [sample.phrase for sample in SAMPLES]
-    assert rows[1]["masks"] == [LEFT.counts, RIGHT.counts]
+    assert rows[1]["masks"] == [FIRST.counts, SECOND.counts]
 
 
 def test_samples_do_not_import_torch():
