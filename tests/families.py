@@ -94,9 +94,7 @@ def text(tok: Any, **changes: Any) -> dict[str, Any]:
         "num_key_value_heads": 2,
         "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
-        "pad_token_id": tok.pad_token_id,
-        "eos_token_id": tok.eos_token_id,
-        "bos_token_id": tok.bos_token_id,
+        **{f"{token}_token_id": getattr(tok, f"{token}_token_id") for token in ("pad", "eos", "bos")},
     }
     return {**sizes, **changes}
 
@@ -119,12 +117,8 @@ def image_processor(kind: str, patch: int = 14, patches: tuple[int, int] = (4, 4
     return getattr(tf, kind)(size={"shortest_edge": least, "longest_edge": most}, **options)
 
 
-QWEN_ROLES = {
-    "image_token": "<|image_pad|>",
-    "video_token": "<|video_pad|>",
-    "vision_start_token": "<|vision_start|>",
-    "vision_end_token": "<|vision_end|>",
-}
+QWEN_ROLES = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+QWEN_ROLES |= {f"vision_{side}_token": f"<|vision_{side}|>" for side in ("start", "end")}
 QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
@@ -193,44 +187,28 @@ CROP = {"size": {"shortest_edge": 56}, "crop_size": SQUARE}
 PINPOINTS = [[56, 112], [112, 56], [112, 112]]
 
 
+LLAVA_OPTIONS = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+
+
+def llava_settings(tok: Any) -> dict[str, Any]:
+    towers = {"text_config": tf.LlamaConfig(**text(tok)), "vision_config": tf.CLIPVisionConfig(**tower())}
+    return {**towers, "image_token_index": tok.image_token_id, "image_seq_length": 16}
+
+
 def llava() -> Parts:
     tok = tokenizer({"image_token": "<image>"}, "", eos="</s>", bos="<s>")
-    config = tf.LlavaConfig(
-        text_config=tf.LlamaConfig(**text(tok)),
-        vision_config=tf.CLIPVisionConfig(**tower()),
-        image_token_index=tok.image_token_id,
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-        image_seq_length=16,
-    )
-    processor = tf.LlavaProcessor(
-        tf.CLIPImageProcessor(**CROP),
-        tok,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=Shape("USER: ", "<image>\n", " ", "ASSISTANT: ", " ").jinja(),
-    )
+    config = tf.LlavaConfig(vision_feature_layer=-2, vision_feature_select_strategy="default", **llava_settings(tok))
+    template = Shape("USER: ", "<image>\n", " ", "ASSISTANT: ", " ").jinja()
+    processor = tf.LlavaProcessor(tf.CLIPImageProcessor(**CROP), tok, chat_template=template, **LLAVA_OPTIONS)
     return tf.LlavaForConditionalGeneration(config), processor
 
 
 def llava_next() -> Parts:
     tok = tokenizer({"image_token": "<image>"}, "", eos="</s>", bos="<s>")
-    config = tf.LlavaNextConfig(
-        text_config=tf.LlamaConfig(**text(tok)),
-        vision_config=tf.CLIPVisionConfig(**tower()),
-        image_token_index=tok.image_token_id,
-        image_grid_pinpoints=PINPOINTS,
-        image_seq_length=16,
-    )
-    processor = tf.LlavaNextProcessor(
-        tf.LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **CROP),
-        tok,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=Shape("[INST] ", "<image>\n", " [/INST]", " ", "</s>", begin="<s>").jinja(),
-    )
+    config = tf.LlavaNextConfig(image_grid_pinpoints=PINPOINTS, **llava_settings(tok))
+    images = tf.LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **CROP)
+    template = Shape("[INST] ", "<image>\n", " [/INST]", " ", "</s>", begin="<s>").jinja()
+    processor = tf.LlavaNextProcessor(images, tok, chat_template=template, **LLAVA_OPTIONS)
     return tf.LlavaNextForConditionalGeneration(config), processor
 
 

@@ -105,21 +105,21 @@ class Sample:
         return union(self.masks, self.height, self.width)
 
 
-def check_below_root(image: str, whose: str) -> None:
+def check_below_root(image: str, owner: str) -> None:
     """Check that an image path cannot leave the image root and is a valid file name.
 
     Args:
         image: the path.
-        whose: name of the row with the path, for the error message.
+        owner: name of the row with the path, for the error message.
 
     Raises:
         UserError: if the path is invalid or could leave the root.
     """
     path = PurePosixPath(image)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in image or ":" in path.parts[0]:
-        raise UserError(f"{whose}: an image must be a path below the image root, got {image!r}")
+        raise UserError(f"{owner}: an image must be a path below the image root, got {image!r}")
     if "\0" in image or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts):
-        raise UserError(f"{whose}: not a valid file name: {short_repr(image)}")
+        raise UserError(f"{owner}: not a valid file name: {short_repr(image)}")
 
 
 @dataclass(frozen=True, slots=True)

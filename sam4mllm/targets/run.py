@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from sam4mllm.targets.search import Search, make_targets, report
 PARTS = "parts"
 FINISHED_PARTS = "[0-9]*.json"
 """The file names of finished parts."""
-PICTURES = 16
+IMAGES_PER_PART = 16
 """Images per part: at most this many are lost if a worker is killed, and each file must be worth its overhead."""
 
 
@@ -151,14 +152,9 @@ def search_targets(
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:
     """The samples with masks, by part number. All samples of one image are in one part."""
-    samples_by_image = samples.with_masks().by_image()
-    return {
-        number: SampleSet(
-            tuple(sample for image_samples in samples_by_image[start : start + PICTURES] for sample in image_samples),
-            samples.images,
-        )
-        for number, start in enumerate(range(0, len(samples_by_image), PICTURES))
-    }
+    images = [image_samples.samples for image_samples in samples.with_masks().by_image()]
+    parts = (images[start : start + IMAGES_PER_PART] for start in range(0, len(images), IMAGES_PER_PART))
+    return {number: SampleSet(tuple(chain.from_iterable(part)), samples.images) for number, part in enumerate(parts)}
 
 
 def fingerprint(samples: SampleSet) -> str:

@@ -36,7 +36,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 def is_legal(value: Box | Point, frame: Frame) -> bool:
-    """Whether a box has an area and lies in the image, or a point lies in a pixel of it."""
+    """Whether a box has an area and is inside the image, or a point is in one of its pixels."""
     width, height = frame.image
     if isinstance(value, Box):
         return 0 <= value.x0 < value.x1 <= width and 0 <= value.y0 < value.y1 <= height and value.area > 0

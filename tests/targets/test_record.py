@@ -1,6 +1,5 @@
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.targets.record import INDEX, Target, read_targets, write_targets
@@ -58,17 +56,6 @@ def test_the_index_stores_the_settings_of_the_targets(tmp_path):
     index = json.loads((tmp_path / INDEX).read_text())
     assert index.pop("shards") == [path.name for path in tmp_path.glob("*.parquet")]
     assert index == {"version": 1, "about": ABOUT, "count": 3}
-
-
-def test_samples_and_targets_can_share_a_folder(tmp_path):
-    sample = Sample("a", "1.jpg", 3, 4, "the cat", ())
-    write_samples([sample], tmp_path, tmp_path)
-    write_targets(TARGETS, tmp_path, ABOUT)
-    write_samples([sample, replace(sample, id="b")], tmp_path, tmp_path)
-    write_targets(TARGETS[:1], tmp_path, ABOUT)
-    assert len(read_samples(tmp_path)) == 2
-    assert list(read_targets(tmp_path).values()) == TARGETS[:1]
-    assert len(list(tmp_path.glob("*.parquet"))) == 2
 
 
 def test_a_repeated_mask_is_refused_before_anything_is_written(tmp_path):

@@ -32,7 +32,7 @@ ABOUT = {"search": {"candidates": 4}, "segmenter": "grabcut"}
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(module, "PICTURES", 3)
+    monkeypatch.setattr(module, "IMAGES_PER_PART", 3)
 
 
 @pytest.fixture
@@ -63,6 +63,11 @@ def begin(samples, out, parts=1) -> None:
     """Run this many parts; the run is stopped unless they are all."""
     with suppress(KeyboardInterrupt):
         search(samples, out, Stopping(parts, []))
+
+
+def twice(samples: SampleSet) -> SampleSet:
+    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
+    return replace(samples, samples=samples.samples + again)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -187,12 +192,11 @@ def test_an_unreadable_part_is_a_one_line_error(samples, tmp_path):
 
 
 def test_missing_images_are_reported_in_one_line_before_the_search(samples, tmp_path):
-    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
     for number in (4, 7):
         (tmp_path / "pictures" / f"{number}.png").unlink()
     part_numbers: list[int] = []
     with pytest.raises(UserError, match=r"^2 of 8 images are missing, the first is \S+/4\.png: .*--images") as caught:
-        search(replace(samples, samples=samples.samples + again), tmp_path / "out", Stopping(9, part_numbers))
+        search(twice(samples), tmp_path / "out", Stopping(9, part_numbers))
     assert "\n" not in str(caught.value)
     assert part_numbers == []
     assert not (tmp_path / "out").exists()
@@ -221,8 +225,7 @@ def test_an_unreadable_image_keeps_finished_parts_and_the_run_resumes_once_it_is
 
 
 def test_every_image_is_in_exactly_one_part(samples):
-    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
-    parts = parted(replace(samples, samples=samples.samples + again))
+    parts = parted(twice(samples))
     assert [len(part) for part in parts.values()] == [6, 6, 4]
     assert [len({sample.image for sample in part}) for part in parts.values()] == [3, 3, 2]
     assert parted(replace(samples, samples=())) == {}

@@ -332,7 +332,7 @@ def test_a_segmenter_without_negative_points_searches_positive_ones(samples):
 
 def test_an_unusable_image_is_a_one_line_error_with_its_sample(samples):
     first = samples.samples[0]
-    (samples.images / "text.png").write_text("no picture")
+    (samples.images / "text.png").write_text("not an image")
     size = {"width": 40, "height": 50, "masks": (Rle.empty(50, 40),)}
     for bad, message in (
         (replace(first, image="gone.png"), f"sample a: no such file: {samples.images}/gone.png"),
