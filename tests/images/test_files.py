@@ -76,9 +76,16 @@ def test_the_size_of_a_jpeg_needs_only_its_header(tmp_path):
         image_size(tmp_path / "cut.jpg")
 
 
-def test_8_bit_grey_is_the_same_in_all_three_channels(tmp_path):
-    path = save(tmp_path / "a.png", PIL.Image.fromarray(PHOTO[..., 0]))
-    assert np.array_equal(read_image(path), PHOTO[..., [0, 0, 0]])
+@pytest.mark.parametrize(
+    ("image", "pixels"),
+    [
+        pytest.param(PIL.Image.fromarray(PHOTO[..., 0]), PHOTO[..., [0, 0, 0]], id="8-bit grey"),
+        pytest.param(PIL.Image.fromarray(CORNERS).quantize(4), CORNERS, id="a palette"),
+        pytest.param(PIL.Image.new("1", (1, 1), 1), [[WHITE]], id="one bit, one pixel"),
+    ],
+)
+def test_images_of_other_modes_are_converted_to_rgb(tmp_path, image, pixels):
+    assert np.array_equal(read_image(save(tmp_path / "a.png", image)), pixels)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
@@ -96,11 +103,6 @@ def test_16_bit_colour_is_read(tmp_path):
     path = tmp_path / "a.ppm"
     path.write_bytes(b"P6 1 1 65535\n" + np.array([65535, 32896, 257], ">u2").tobytes())
     assert read_image(path)[0, 0].tolist() == [255, 128, 1]
-
-
-def test_palette_images_are_read(tmp_path):
-    path = save(tmp_path / "a.png", PIL.Image.fromarray(CORNERS).quantize(4))
-    assert np.array_equal(read_image(path), CORNERS)
 
 
 def test_transparent_areas_become_white(tmp_path):
@@ -122,11 +124,6 @@ def test_cmyk_is_converted_to_rgb(tmp_path):
     inks = PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     red = read_image(save(tmp_path / "a.jpg", inks, quality=100))
     assert np.abs(red.astype(int) - RED).max() < 12
-
-
-def test_an_image_may_have_one_bit_and_one_pixel(tmp_path):
-    path = save(tmp_path / "a.png", PIL.Image.new("1", (1, 1), 1))
-    assert read_image(path).tolist() == [[list(WHITE)]]
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):

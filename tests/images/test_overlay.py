@@ -19,10 +19,6 @@ def positions_of(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.stack([columns, rows], axis=1) + 0.5
 
 
-def test_an_image_without_objects_is_unchanged():
-    assert np.array_equal(overlay(GREY, []), GREY)
-
-
 def test_the_input_image_is_not_modified():
     before = GREY.copy()
     overlay(GREY, [Prompt(Box(10, 10, 50, 50), (Point(20, 20),))], [ball(480, 640, 100, 100, 30)], "words")
@@ -104,8 +100,9 @@ def test_a_hole_is_outlined_too():
     assert np.array_equal(drawing[ball(480, 640, 320, 240, 70)], GREY[ball(480, 640, 320, 240, 70)])
 
 
-def test_an_empty_mask_draws_nothing():
-    assert np.array_equal(overlay(GREY, [], [np.zeros((480, 640), bool)]), GREY)
+@pytest.mark.parametrize("masks", [[], [np.zeros((480, 640), bool)]], ids=["no objects", "an empty mask"])
+def test_an_image_is_unchanged_without_a_pixel_to_draw(masks):
+    assert np.array_equal(overlay(GREY, [], masks), GREY)
 
 
 def test_objects_have_different_colours():
