@@ -30,10 +30,8 @@ LONGEST_NAME = 255  # bytes in the name of a file or folder, the limit of common
 INDEX = "dataset.json"
 
 IMAGE_COLUMNS = (
-    required("id", pa.string()),
-    required("image", pa.string()),
-    required("width", pa.int32()),
-    required("height", pa.int32()),
+    *(required(name, pa.string()) for name in ("id", "image")),
+    *(required(name, pa.int32()) for name in ("width", "height")),
 )
 """The columns of any row about an image."""
 ORIGIN_COLUMNS = (required("source", pa.string()), required("split", pa.string()))
@@ -250,14 +248,9 @@ def check_ids(ids: Iterable[str], what: str) -> None:
 def write_image_rows(
     kind: Kind, rows: Iterable[Row], convert: Callable[[Row], Mapping[str, Any]], folder: Path, images: Path
 ) -> None:
-    """Make a folder hold exactly these rows of this kind, with the image root, datasets and splits in the index.
+    """Make a folder hold exactly these rows of this kind; the index stores the image root, datasets and splits.
 
-    Args:
-        kind: the kind of the rows.
-        rows: the rows; may be empty.
-        convert: converts a row to the columns of the schema.
-        folder: the folder; created if missing.
-        images: the image root, stored as by `write_samples`.
+    ``convert`` converts a row to the columns of the schema. ``images`` is stored as by `write_samples`.
 
     Raises:
         UserError: if an id occurs more than once, or the folder cannot be written.
