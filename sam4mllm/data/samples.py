@@ -231,11 +231,7 @@ def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
 
 
 def check_ids(ids: Iterable[str], what: str) -> None:
-    """Check that no id occurs more than once.
-
-    Args:
-        ids: the ids.
-        what: name of the kind of rows, for the error message.
+    """Check that no id occurs more than once; ``what`` names the kind of rows in the error message.
 
     Raises:
         UserError: if ids are repeated; the message gives their number and the first of them.
