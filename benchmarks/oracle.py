@@ -31,7 +31,7 @@ from sam4mllm.prompters.oracle import Oracle
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import Level, draw_split
-from sam4mllm.targets.search import best, candidates
+from sam4mllm.targets.search import Search, best, candidates
 from tiny_models.sam import TWINS
 
 LEAST_AREA = 32 * 32
@@ -40,8 +40,8 @@ SETS = 8
 SHEET = 24
 WAYS = (
     "box alone",
-    "box + 1 random point on it",
-    f"box + {CLICKS} + {CLICKS} random points",
+    "box + 1 random click on it",
+    f"box + {CLICKS} + {CLICKS} random clicks",
     f"box + the best of {SETS} random sets",
 )
 
@@ -56,10 +56,8 @@ class Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_data = Path(__file__).resolve().parents[2] / "shared" / "data"
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", default_data)) / "coco_real"
-    )
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SAM4MLLM_TEST_DATA", beside)) / "coco_real")
     parser.add_argument("--segmenters", nargs="+", default=["grabcut", "tiny"])
     parser.add_argument("--limit", type=int, help="number of photo masks, selected at random; default: all")
     parser.add_argument("--scenes", type=int, default=100, help="scenes of each kind")
@@ -88,14 +86,14 @@ def _scenes(count: int, level: Level | None) -> list[Case]:
 
 
 def _photos(folder: Path, limit: int | None, seed: int) -> list[Case]:
-    annotations = [annotation for annotation in _annotations(folder) if annotation["area"] >= LEAST_AREA]
+    annotations = [a for a in _annotations(folder) if a["area"] >= LEAST_AREA]
     chosen = [annotations[index] for index in np.random.default_rng(seed).permutation(len(annotations))[:limit]]
     return [
         Case(
-            read_image(folder / "images" / annotation["file_name"]),
-            Rle.from_coco(annotation["segmentation"], annotation["height"], annotation["width"]).mask,
+            read_image(folder / "images" / each["file_name"]),
+            Rle.from_coco(each["segmentation"], each["height"], each["width"]).mask,
         )
-        for annotation in chosen
+        for each in chosen
     ]
 
 
@@ -103,14 +101,14 @@ def _measure(cases: Sequence[Case], segmenter: Segmenter, seed: int) -> list[Ima
     rng, sums = np.random.default_rng(seed), np.zeros((len(WAYS), 4))
     tiles: list[Image] = []
     for case in cases:
-        sets = candidates(case.mask, SETS, positive=CLICKS, negative=CLICKS, rng=rng)
-        [single] = candidates(case.mask, 1, positive=1, negative=0, rng=rng)
+        sets = candidates(case.mask, Search(SETS, positive=CLICKS, negative=CLICKS), rng)
+        [one] = candidates(case.mask, Search(1, positive=1, negative=0), rng)
         [(chosen, _)] = best(segmenter.embed(case.image), case.mask, sets)
-        prompts = (Prompt(single.box), single, sets[0], chosen)
-        predicted = [_draw(case, prompt, segmenter) for prompt in prompts]
-        sums += [[*_counts(mask, case.mask), iou(mask, case.mask), seconds] for mask, seconds in predicted]
+        prompts = (Prompt(one.box), one, sets[0], chosen)
+        drawn = [_draw(case, prompt, segmenter) for prompt in prompts]
+        sums += [[*_counts(mask, case.mask), iou(mask, case.mask), seconds] for mask, seconds in drawn]
         if len(tiles) < SHEET:
-            tiles.append(_tile(case, prompts, [mask for mask, _ in predicted]))
+            tiles.append(_tile(case, prompts, [mask for mask, _ in drawn]))
     _report(sums, len(cases))
     return tiles
 
@@ -120,8 +118,8 @@ def _annotations(folder: Path) -> list[dict[str, Any]]:
     instances = json.loads((folder / "instances.json").read_text())
     images = {image["id"]: image for image in instances["images"]}
     return [
-        {**annotation, **{key: images[annotation["image_id"]][key] for key in ("file_name", "height", "width")}}
-        for annotation in instances["annotations"]
+        {**a, **{key: images[a["image_id"]][key] for key in ("file_name", "height", "width")}}
+        for a in instances["annotations"]
     ]
 
 
@@ -132,20 +130,20 @@ def _draw(case: Case, prompt: Prompt, segmenter: Segmenter) -> tuple[Mask, float
     return answer.mask, perf_counter() - start
 
 
-def _counts(predicted: Mask, truth: Mask) -> tuple[int, int]:
-    return int((predicted & truth).sum()), int((predicted | truth).sum())
+def _counts(drawn: Mask, true: Mask) -> tuple[int, int]:
+    return int((drawn & true).sum()), int((drawn | true).sum())
 
 
 def _report(sums: np.ndarray, masks: int) -> None:
-    print(f"{f'{masks} masks':41} {'cIoU':>8} {'mIoU':>6} {'ms per mask':>10}")
+    print(f"{f'{masks} masks':41} {'cIoU':>8} {'mIoU':>6} {'ms a mask':>10}")
     for way, (intersection, union, mean, seconds) in zip(WAYS, sums, strict=True):
         print(f"{way:41} {intersection / union:8.3f} {mean / masks:6.3f} {1000 * seconds / masks:10.1f}")
 
 
-def _tile(case: Case, prompts: Sequence[Prompt], predicted: Sequence[Mask]) -> Image:
+def _tile(case: Case, prompts: Sequence[Prompt], drawn: Sequence[Mask]) -> Image:
     """A column of overlays: the ground truth, then each predicted mask."""
     rows = [overlay(case.image, (), (case.mask,))]
-    rows += [overlay(case.image, (prompt,), (mask,)) for prompt, mask in zip(prompts, predicted, strict=True)]
+    rows += [overlay(case.image, (prompt,), (mask,)) for prompt, mask in zip(prompts, drawn, strict=True)]
     return np.concatenate([cv2.resize(row, (240, 200), interpolation=cv2.INTER_AREA) for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""A segmenter whose masks can be told from its prompts by hand, and small samples to draw."""
+"""A segmenter with masks that can be computed by hand from its prompts, and small samples."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 10, 20
 
 
 class Painter:
-    """Fills the box, without the columns that a negative point lies in; counts what it is given."""
+    """Fills the box, without the columns of negative points; records the images and prompts."""
 
     takes = Capabilities()
 
@@ -47,7 +47,7 @@ def sample(name, *masks, image="a.png", phrase="the cat", ignore=None):
 
 
 def given(folder, *samples):
-    """The samples with their pictures."""
-    for name in {one.image for one in samples}:
+    """The samples with image files."""
+    for name in {sample.image for sample in samples}:
         write_png(folder / name, np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
     return SampleSet(samples, folder)

@@ -1,9 +1,9 @@
 """Small random models of the real classes, each with its processor and tokenizer, built offline in about a second.
 
 0.1 to 0.5 million parameters, float32, weights large enough that logits are far from flat, and an end of turn that
-random text does meet, so that replies have different lengths. The chat templates have the shapes of the published
-ones: where the image stands, what ends a turn, whether a reply begins with a space. `build` saves a family to a
-folder, from where the Auto classes load it.
+random text does meet, so that replies have different lengths. The chat templates have the structure of the published
+ones: the position of the image, the end of a turn, a space before a reply. `build` saves a family to a folder, from
+which the Auto classes load it.
 """
 
 from __future__ import annotations
@@ -41,36 +41,31 @@ class Shape:
     def jinja(self) -> str:
         piece = {name: "{{ " + repr(value) + " }}" for name, value in vars(self).items()}
         generation = self.reply.rstrip(" ") if self.generation is None else self.generation
-        content = "{{ m['content'][0]['text'] }}"
-        return "".join(
-            [
-                piece["begin"],
-                "{% for m in messages %}{% if m['role'] == 'user' %}",
-                piece["user"],
-                "{% for c in m['content'] %}{% if c['type'] == 'image' %}",
-                piece["image"],
-                "{% else %}{{ c['text'] }}{% endif %}{% endfor %}",
-                piece["after_user"],
-                "{% else %}",
-                piece["reply"] + content + piece["after_reply"],
-                "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ " + repr(generation) + " }}{% endif %}",
-            ]
+        return (
+            piece["begin"]
+            + "{% for m in messages %}{% if m['role'] == 'user' %}"
+            + piece["user"]
+            + "{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+            + piece["image"]
+            + "{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+            + piece["after_user"]
+            + "{% else %}"
+            + piece["reply"]
+            + "{{ m['content'][0]['text'] }}"
+            + piece["after_reply"]
+            + "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ "
+            + repr(generation)
+            + " }}{% endif %}"
         )
 
 
-def chatml(image: str, **changes: str) -> Shape:
-    pieces = {
-        "user": "<|im_start|>user\n",
-        "image": image,
-        "after_user": "<|im_end|>\n",
-        "reply": "<|im_start|>assistant\n",
-        "after_reply": "<|im_end|>\n",
-    }
-    return Shape(**{**pieces, **changes})
+def chatml(image: str, generation: str | None = None) -> str:
+    start, end = "<|im_start|>", "<|im_end|>\n"
+    return Shape(f"{start}user\n", image, end, f"{start}assistant\n", end, generation=generation).jinja()
 
 
 def tokenizer(roles: Mapping[str, str], special: str, eos: str = "<|im_end|>", bos: str | None = None) -> Any:
-    """A byte-level BPE with a few merges; ``roles`` are the names that the processors ask for."""
+    """A byte-level BPE with a few merges; ``roles`` are the token names that the processors need."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -99,32 +94,31 @@ def text(tok: Any, **changes: Any) -> dict[str, Any]:
         "num_key_value_heads": 2,
         "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
-        "pad_token_id": tok.pad_token_id,
-        "eos_token_id": tok.eos_token_id,
-        "bos_token_id": tok.bos_token_id,
+        **{f"{token}_token_id": getattr(tok, f"{token}_token_id") for token in ("pad", "eos", "bos")},
     }
     return {**sizes, **changes}
 
 
 def tower(**changes: Any) -> dict[str, Any]:
     """The sizes of a small vision transformer."""
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 56,
-        "patch_size": 14,
-    }
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return {**sizes, "image_size": 56, "patch_size": 14, **changes}
+
+
+def merging_tower(**changes: Any) -> dict[str, Any]:
+    """The sizes of a small vision transformer that merges patches for the language model."""
+    sizes = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}
     return {**sizes, **changes}
 
 
-QWEN_ROLES = {
-    "image_token": "<|image_pad|>",
-    "video_token": "<|video_pad|>",
-    "vision_start_token": "<|vision_start|>",
-    "vision_end_token": "<|vision_end|>",
-}
+def image_processor(kind: str, patch: int = 14, patches: tuple[int, int] = (4, 48), **options: Any) -> Any:
+    """An image processor that limits the number of patches per image."""
+    least, most = (patch**2 * count for count in patches)
+    return getattr(tf, kind)(size={"shortest_edge": least, "longest_edge": most}, **options)
+
+
+QWEN_ROLES = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+QWEN_ROLES |= {f"vision_{side}_token": f"<|vision_{side}|>" for side in ("start", "end")}
 QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
@@ -138,82 +132,36 @@ def mrope(sections: list[int], **more: Any) -> dict[str, Any]:
 
 def qwen2_vl() -> Parts:
     tok = tokenizer(QWEN_ROLES, "<|im_start|> <|box_start|> <|box_end|>")
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14}
     config = tf.Qwen2VLConfig(
-        text_config=text(tok, rope_parameters=mrope([2, 3, 3])),
-        vision_config={
-            "depth": 2,
-            "embed_dim": 32,
-            "hidden_size": 64,
-            "num_heads": 2,
-            "mlp_ratio": 2,
-            "patch_size": 14,
-        },
-        **qwen_ids(tok),
+        text_config=text(tok, rope_parameters=mrope([2, 3, 3])), vision_config=vision, **qwen_ids(tok)
     )
-    pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
-    processor = tf.Qwen2VLProcessor(
-        tf.Qwen2VLImageProcessor(size=pixels),
-        tok,
-        tf.Qwen2VLVideoProcessor(),
-        chat_template=chatml(QWEN_IMAGE).jinja(),
-    )
+    images, videos = image_processor("Qwen2VLImageProcessor"), tf.Qwen2VLVideoProcessor()
+    processor = tf.Qwen2VLProcessor(images, tok, videos, chat_template=chatml(QWEN_IMAGE))
     return tf.Qwen2VLForConditionalGeneration(config), processor
 
 
 def qwen2_5_vl() -> Parts:
     tok = tokenizer(QWEN_ROLES, "<|im_start|>")
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 14,
-        "fullatt_block_indexes": [1],
-        "window_size": 56,
-    }
+    vision = merging_tower(patch_size=14, fullatt_block_indexes=[1], window_size=56)
     config = tf.Qwen2_5_VLConfig(
         text_config=text(tok, rope_parameters=mrope([2, 3, 3])), vision_config=vision, **qwen_ids(tok)
     )
-    pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
-    processor = tf.Qwen2_5_VLProcessor(
-        tf.Qwen2VLImageProcessor(size=pixels),
-        tok,
-        tf.Qwen2VLVideoProcessor(),
-        chat_template=chatml(QWEN_IMAGE).jinja(),
-    )
+    images, videos = image_processor("Qwen2VLImageProcessor"), tf.Qwen2VLVideoProcessor()
+    processor = tf.Qwen2_5_VLProcessor(images, tok, videos, chat_template=chatml(QWEN_IMAGE))
     return tf.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
-def qwen3_processor(tok: Any, template: Shape) -> Any:
-    pixels = {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 12}
-    return tf.Qwen3VLProcessor(
-        tf.Qwen2VLImageProcessor(patch_size=16, size=pixels),
-        tok,
-        tf.Qwen3VLVideoProcessor(),
-        chat_template=template.jinja(),
-    )
-
-
-def qwen3_vision(**changes: Any) -> dict[str, Any]:
-    sizes = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 16,
-        "num_position_embeddings": 64,
-    }
-    return {**sizes, **changes}
+def qwen3_processor(tok: Any, template: str) -> Any:
+    images = image_processor("Qwen2VLImageProcessor", 16, patch_size=16)
+    return tf.Qwen3VLProcessor(images, tok, tf.Qwen3VLVideoProcessor(), chat_template=template)
 
 
 def qwen3_vl() -> Parts:
     tok = tokenizer(QWEN_ROLES, "<|im_start|>")
-    rope = mrope([4, 2, 2], mrope_interleaved=True)
     config = tf.Qwen3VLConfig(
-        text_config=text(tok, head_dim=16, rope_parameters=rope),
-        vision_config=qwen3_vision(deepstack_visual_indexes=[0]),
+        text_config=text(tok, head_dim=16, rope_parameters=mrope([4, 2, 2], mrope_interleaved=True)),
+        vision_config=merging_tower(patch_size=16, num_position_embeddings=64, deepstack_visual_indexes=[0]),
         **qwen_ids(tok),
     )
     return tf.Qwen3VLForConditionalGeneration(config), qwen3_processor(tok, chatml(QWEN_IMAGE))
@@ -221,66 +169,46 @@ def qwen3_vl() -> Parts:
 
 def qwen3_5() -> Parts:
     tok = tokenizer(QWEN_ROLES, "<|im_start|> <think> </think>")
-    linear = {
-        "linear_num_key_heads": 2,
-        "linear_num_value_heads": 2,
-        "linear_key_head_dim": 16,
-        "linear_value_head_dim": 16,
-    }
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 2}
+    heads |= {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "head_dim": 32}
     rope = mrope([2, 1, 1], mrope_interleaved=True, partial_rotary_factor=0.25)
     config = tf.Qwen3_5Config(
-        text_config=text(tok, num_hidden_layers=4, head_dim=32, rope_parameters=rope, **linear),
-        vision_config=qwen3_vision(),
+        text_config=text(tok, num_hidden_layers=4, rope_parameters=rope, **heads),
+        vision_config=merging_tower(patch_size=16, num_position_embeddings=64),
         **qwen_ids(tok),
     )
-    # the thinking block stands in the generation prompt only, not in earlier turns
+    # only the generation prompt has a thinking block, earlier turns have none
     template = chatml(QWEN_IMAGE, generation="<|im_start|>assistant\n<think>\n\n</think>\n\n")
     return tf.Qwen3_5ForConditionalGeneration(config), qwen3_processor(tok, template)
 
 
+SQUARE = {"height": 56, "width": 56}
+CROP = {"size": {"shortest_edge": 56}, "crop_size": SQUARE}
+PINPOINTS = [[56, 112], [112, 56], [112, 112]]
+
+
+LLAVA_OPTIONS = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+
+
+def llava_settings(tok: Any) -> dict[str, Any]:
+    towers = {"text_config": tf.LlamaConfig(**text(tok)), "vision_config": tf.CLIPVisionConfig(**tower())}
+    return {**towers, "image_token_index": tok.image_token_id, "image_seq_length": 16}
+
+
 def llava() -> Parts:
     tok = tokenizer({"image_token": "<image>"}, "", eos="</s>", bos="<s>")
-    config = tf.LlavaConfig(
-        text_config=tf.LlamaConfig(**text(tok)),
-        vision_config=tf.CLIPVisionConfig(**tower()),
-        image_token_index=tok.image_token_id,
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-        image_seq_length=16,
-    )
-    size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
-    processor = tf.LlavaProcessor(
-        tf.CLIPImageProcessor(**size),
-        tok,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=Shape("USER: ", "<image>\n", " ", "ASSISTANT: ", " ").jinja(),
-    )
+    config = tf.LlavaConfig(vision_feature_layer=-2, vision_feature_select_strategy="default", **llava_settings(tok))
+    template = Shape("USER: ", "<image>\n", " ", "ASSISTANT: ", " ").jinja()
+    processor = tf.LlavaProcessor(tf.CLIPImageProcessor(**CROP), tok, chat_template=template, **LLAVA_OPTIONS)
     return tf.LlavaForConditionalGeneration(config), processor
-
-
-PINPOINTS = [[56, 112], [112, 56], [112, 112]]
 
 
 def llava_next() -> Parts:
     tok = tokenizer({"image_token": "<image>"}, "", eos="</s>", bos="<s>")
-    config = tf.LlavaNextConfig(
-        text_config=tf.LlamaConfig(**text(tok)),
-        vision_config=tf.CLIPVisionConfig(**tower()),
-        image_token_index=tok.image_token_id,
-        image_grid_pinpoints=PINPOINTS,
-        image_seq_length=16,
-    )
-    size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
-    processor = tf.LlavaNextProcessor(
-        tf.LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **size),
-        tok,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=Shape("[INST] ", "<image>\n", " [/INST]", " ", "</s>", begin="<s>").jinja(),
-    )
+    config = tf.LlavaNextConfig(image_grid_pinpoints=PINPOINTS, **llava_settings(tok))
+    images = tf.LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **CROP)
+    template = Shape("[INST] ", "<image>\n", " [/INST]", " ", "</s>", begin="<s>").jinja()
+    processor = tf.LlavaNextProcessor(images, tok, chat_template=template, **LLAVA_OPTIONS)
     return tf.LlavaNextForConditionalGeneration(config), processor
 
 
@@ -295,23 +223,19 @@ def llava_onevision() -> Parts:
         vision_feature_select_strategy="full",
     )
     processor = tf.LlavaOnevisionProcessor(
-        tf.LlavaOnevisionImageProcessor(image_grid_pinpoints=PINPOINTS, size={"height": 56, "width": 56}),
+        tf.LlavaOnevisionImageProcessor(image_grid_pinpoints=PINPOINTS, size=SQUARE),
         tok,
         tf.LlavaOnevisionVideoProcessor(),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
-        chat_template=chatml("<image>\n").jinja(),
+        chat_template=chatml("<image>\n"),
     )
     return tf.LlavaOnevisionForConditionalGeneration(config), processor
 
 
 def internvl() -> Parts:
-    roles = {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": "<IMG_CONTEXT>",
-        "video_token": "<video>",
-    }
+    roles = {"start_image_token": "<img>", "end_image_token": "</img>"}
+    roles |= {"context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
     tok = tokenizer(roles, "<|im_start|>")
     config = tf.InternVLConfig(
         text_config=tf.Qwen2Config(**text(tok)),
@@ -320,11 +244,11 @@ def internvl() -> Parts:
         image_seq_length=4,
     )
     processor = tf.InternVLProcessor(
-        tf.GotOcr2ImageProcessor(size={"height": 56, "width": 56}, max_patches=4, crop_to_patches=True),
+        tf.GotOcr2ImageProcessor(size=SQUARE, max_patches=4, crop_to_patches=True),
         tok,
         tf.InternVLVideoProcessor(),
         image_seq_length=4,
-        chat_template=chatml("<IMG_CONTEXT>\n").jinja(),
+        chat_template=chatml("<IMG_CONTEXT>\n"),
     )
     return tf.InternVLForConditionalGeneration(config), processor
 
@@ -344,36 +268,23 @@ IDEFICS_SHAPE = Shape(
 
 def smolvlm() -> Parts:
     tok = tokenizer({**IDEFICS_ROLES, "video_token": "<video>"}, f"<|im_start|> {IDEFICS_ROWS}")
-    config = tf.SmolVLMConfig(
-        text_config=tf.LlamaConfig(**text(tok)),
-        vision_config=tf.SmolVLMVisionConfig(**tower()),
-        image_token_id=tok.image_token_id,
-        scale_factor=2,
-        pad_token_id=tok.pad_token_id,
-    )
-    processor = tf.SmolVLMProcessor(
-        tf.SmolVLMImageProcessor(**IDEFICS_SIZE),
-        tok,
-        tf.SmolVLMVideoProcessor(),
-        image_seq_len=4,
-        chat_template=IDEFICS_SHAPE.jinja(),
-    )
+    config = tf.SmolVLMConfig(vision_config=tf.SmolVLMVisionConfig(**tower()), **idefics_settings(tok))
+    images, videos = tf.SmolVLMImageProcessor(**IDEFICS_SIZE), tf.SmolVLMVideoProcessor()
+    processor = tf.SmolVLMProcessor(images, tok, videos, image_seq_len=4, chat_template=IDEFICS_SHAPE.jinja())
     return tf.SmolVLMForConditionalGeneration(config), processor
 
 
 def idefics3() -> Parts:
     tok = tokenizer(IDEFICS_ROLES, f"<|im_start|> {IDEFICS_ROWS}")
-    config = tf.Idefics3Config(
-        text_config=tf.LlamaConfig(**text(tok)),
-        vision_config=tower(),
-        image_token_id=tok.image_token_id,
-        scale_factor=2,
-        pad_token_id=tok.pad_token_id,
-    )
-    processor = tf.Idefics3Processor(
-        tf.Idefics3ImageProcessor(**IDEFICS_SIZE), tok, image_seq_len=4, chat_template=IDEFICS_SHAPE.jinja()
-    )
+    config = tf.Idefics3Config(vision_config=tower(), **idefics_settings(tok))
+    images = tf.Idefics3ImageProcessor(**IDEFICS_SIZE)
+    processor = tf.Idefics3Processor(images, tok, image_seq_len=4, chat_template=IDEFICS_SHAPE.jinja())
     return tf.Idefics3ForConditionalGeneration(config), processor
+
+
+def idefics_settings(tok: Any) -> dict[str, Any]:
+    ids = {"image_token_id": tok.image_token_id, "pad_token_id": tok.pad_token_id}
+    return {"text_config": tf.LlamaConfig(**text(tok)), "scale_factor": 2, **ids}
 
 
 def gemma3() -> Parts:
@@ -388,20 +299,10 @@ def gemma3() -> Parts:
         boi_token_index=tok.boi_token_id,
         eoi_token_index=tok.eoi_token_id,
     )
-    template = Shape(
-        "<start_of_turn>user\n",
-        "<start_of_image>",
-        "<end_of_turn>\n",
-        "<start_of_turn>model\n",
-        "<end_of_turn>\n",
-        begin="<bos>",
-    )
-    processor = tf.Gemma3Processor(
-        tf.Gemma3ImageProcessor(size={"height": 56, "width": 56}),
-        tok,
-        image_seq_length=4,
-        chat_template=template.jinja(),
-    )
+    end = "<end_of_turn>\n"
+    template = Shape("<start_of_turn>user\n", "<start_of_image>", end, "<start_of_turn>model\n", end, begin="<bos>")
+    images = tf.Gemma3ImageProcessor(size=SQUARE)
+    processor = tf.Gemma3Processor(images, tok, image_seq_length=4, chat_template=template.jinja())
     return tf.Gemma3ForConditionalGeneration(config), processor
 
 
@@ -418,81 +319,50 @@ MOLMO_IDS = {
 
 
 def molmo2() -> Parts:
-    tok = tokenizer(
-        {"image_token": "<|image|>", "video_token": "<|video|>"}, "<|im_start|> " + " ".join(MOLMO_IDS.values())
-    )
+    roles = {"image_token": "<|image|>", "video_token": "<|video|>"}
+    tok = tokenizer(roles, "<|im_start|> " + " ".join(MOLMO_IDS.values()))
     tok.bos_token = "<|im_end|>"
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    adapter = {"vision_feature_layer": [-1, -2], "hidden_size": 32, "intermediate_size": 64, "text_hidden_size": 64}
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
     config = tf.Molmo2Config(
-        text_config=text(
-            tok, head_dim=16, additional_vocab_size=0, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}
-        ),
+        text_config=text(tok, head_dim=16, additional_vocab_size=0, rope_parameters=rope),
         vision_config={**tower(image_size=[56, 56]), **heads},
-        adapter_config={
-            **heads,
-            "vision_feature_layer": [-1, -2],
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "text_hidden_size": 64,
-        },
+        adapter_config={**heads, **adapter},
         **{name: tok.convert_tokens_to_ids(token) for name, token in MOLMO_IDS.items()},
     )
-    processor = tf.Molmo2Processor(
-        tf.Molmo2ImageProcessor(size={"height": 56, "width": 56}, max_crops=2, overlap_margins=[1, 1]),
-        tf.Molmo2VideoProcessor(),
-        tok,
-        chat_template=chatml("<|image|>").jinja(),
-    )
+    images = tf.Molmo2ImageProcessor(size=SQUARE, max_crops=2, overlap_margins=[1, 1])
+    processor = tf.Molmo2Processor(images, tf.Molmo2VideoProcessor(), tok, chat_template=chatml("<|image|>"))
     return tf.Molmo2ForConditionalGeneration(config), processor
 
 
 def glm4v() -> Parts:
+    marks = ("image_start", "image_end", "video_start", "video_end")
     names = "<|begin_of_image|> <|end_of_image|> <|begin_of_video|> <|end_of_video|>"
-    tok = tokenizer(
-        {"image_token": "<|image|>", "video_token": "<|video|>"},
-        f"{names} [gMASK] <sop> <|user|> <|assistant|>",
-        eos="<|endoftext|>",
-    )
-    ids = dict(
-        zip(
-            ("image_start_token_id", "image_end_token_id", "video_start_token_id", "video_end_token_id"),
-            tok.convert_tokens_to_ids(names.split()),
-            strict=True,
-        )
-    )
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "image_size": 56,
-    }
+    roles = {"image_token": "<|image|>", "video_token": "<|video|>"}
+    tok = tokenizer(roles, f"{names} [gMASK] <sop> <|user|> <|assistant|>", eos="<|endoftext|>")
+    ids = zip(marks, tok.convert_tokens_to_ids(names.split()), strict=True)
     config = tf.Glm4vConfig(
         text_config=text(tok, rope_parameters=mrope([1, 1, 2], partial_rotary_factor=0.5)),
-        vision_config=vision,
+        vision_config=merging_tower(image_size=56),
         image_token_id=tok.image_token_id,
         video_token_id=tok.video_token_id,
-        **ids,
+        **{f"{mark}_token_id": token_id for mark, token_id in ids},
     )
-    pixels = {"shortest_edge": 28 * 28 * 2, "longest_edge": 28 * 28 * 24}
-    template = Shape(
-        "<|user|>\n", "<|begin_of_image|><|image|><|end_of_image|>", "", "<|assistant|>\n", "", begin="[gMASK]<sop>"
-    )
-    processor = tf.Glm4vProcessor(
-        tf.Glm4vImageProcessor(size=pixels), tok, tf.Glm4vVideoProcessor(), chat_template=template.jinja()
-    )
+    image = "<|begin_of_image|><|image|><|end_of_image|>"
+    template = Shape("<|user|>\n", image, "", "<|assistant|>\n", "", begin="[gMASK]<sop>").jinja()
+    images, videos = image_processor("Glm4vImageProcessor", patches=(8, 96)), tf.Glm4vVideoProcessor()
+    processor = tf.Glm4vProcessor(images, tok, videos, chat_template=template)
     return tf.Glm4vForConditionalGeneration(config), processor
 
 
 def paligemma() -> Parts:
     tok = tokenizer({"image_token": "<image>"}, "", eos="<eos>", bos="<bos>")
-    images = tf.SiglipImageProcessor(size={"height": 56, "width": 56})
+    images = tf.SiglipImageProcessor(size=SQUARE)
     images.image_seq_length = 16
-    # it has no template of its own: its reply follows the line break, and an end token follows the reply
-    processor = tf.PaliGemmaProcessor(
-        images, tok, chat_template=Shape("", "<image>", "\n", "", "<eos>", begin="").jinja()
-    )
+    # PaliGemma has no template of its own: its reply follows the line break, and an end token follows the reply
+    template = Shape("", "<image>", "\n", "", "<eos>").jinja()
+    processor = tf.PaliGemmaProcessor(images, tok, chat_template=template)
     config = tf.PaliGemmaConfig(
         text_config=tf.GemmaConfig(**text(tok, head_dim=16)),
         vision_config=tf.SiglipVisionConfig(**tower(vision_use_head=False)),
@@ -504,30 +374,21 @@ def paligemma() -> Parts:
 
 
 FAMILIES: Mapping[str, Builder] = {
-    "qwen2_vl": qwen2_vl,
-    "qwen2_5_vl": qwen2_5_vl,
-    "qwen3_vl": qwen3_vl,
-    "qwen3_5": qwen3_5,
-    "llava": llava,
-    "llava_next": llava_next,
-    "llava_onevision": llava_onevision,
-    "internvl": internvl,
-    "smolvlm": smolvlm,
-    "idefics3": idefics3,
-    "gemma3": gemma3,
-    "molmo2": molmo2,
-    "glm4v": glm4v,
-    "paligemma": paligemma,
+    family.__name__: family
+    for family in (
+        *(qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5, llava, llava_next, llava_onevision),
+        *(internvl, smolvlm, idefics3, gemma3, molmo2, glm4v, paligemma),
+    )
 }
 
 
 def enlarge(model: Any) -> None:
     """Random weights of a size that keeps activations near one, and makes logits differ by several units."""
     for module in model.modules():
-        embedding = isinstance(module, torch.nn.Embedding)
+        is_embedding = isinstance(module, torch.nn.Embedding)
         for parameter in module.parameters(recurse=False):
             if parameter.dim() >= 2:
-                scale = 0.4 if embedding else 1.2 / parameter[0].numel() ** 0.5
+                scale = 0.4 if is_embedding else 1.2 / parameter[0].numel() ** 0.5
                 parameter.data.normal_(0.0, scale)
 
 

@@ -1,4 +1,4 @@
-"""A small set to search in, and segmenters that worker processes can build by name."""
+"""A small dataset to search, and segmenters that worker processes can build by name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from sam4mllm.segmenters.grabcut import GrabCutSegmenter
 
 
 def pictures(folder: Path, count: int) -> SampleSet:
-    """Small pictures of noise with two masks each, and a sample that means nothing."""
+    """Small images of noise with two masks each, and a sample without masks."""
     samples = []
     for number in range(count):
         rng = np.random.default_rng(number)
         pixels = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        left, top = rng.integers(0, 15, 2).tolist()
-        masks = [fill(Box(left, top, left + 18, top + 12), 30, 40), fill(Box(5, 3, 11, 25), 30, 40)]
+        x, y = rng.integers(0, 15, 2).tolist()
+        masks = [fill(Box(x, y, x + 18, y + 12), 30, 40), fill(Box(5, 3, 11, 25), 30, 40)]
         pixels[masks[0]] //= 2
         write_png(folder / f"{number}.png", pixels)
         samples.append(Sample(f"s{number}", f"{number}.png", 40, 30, "it", tuple(map(Rle.from_mask, masks))))
@@ -41,13 +41,13 @@ def grabcut(*, device: str | None) -> Segmenter:
 
 
 def noted(folder: Path, *, device: str | None) -> Segmenter:
-    """Leaves a file that is named by the process and its device."""
+    """Creates a file named after the process and its device."""
     (folder / f"{os.getpid()} {device}").touch()
     return GrabCutSegmenter(size=64)
 
 
 class Counting:
-    """Notes how many threads torch has when a picture is embedded."""
+    """Records the number of torch threads at each embedding."""
 
     def __init__(self, seen: list[int]) -> None:
         self._seen, self._inner = seen, GrabCutSegmenter(size=64)
@@ -77,7 +77,7 @@ def dying(*, device: str | None) -> Segmenter:
 
 
 def dying_in_a_message(*, device: str | None) -> Segmenter:
-    """Makes this process die when it has written half of the next message."""
+    """Kills this process after half of its next message."""
 
     def write_half_and_die(connection: Connection, data: bytes) -> None:
         os.write(connection.fileno(), data[: len(data) // 2])
@@ -88,7 +88,7 @@ def dying_in_a_message(*, device: str | None) -> Segmenter:
 
 
 def endless(*, device: str | None) -> Segmenter:
-    """Says that it has started, and takes longer than any test."""
+    """Prints that it has started, and takes longer than any test."""
     print("started", flush=True)  # noqa: T201
     time.sleep(600)
     return grabcut(device=device)

@@ -1,4 +1,4 @@
-"""Small samples and targets to teach from, and a tokenizer whose tokens are words."""
+"""Small samples and targets for training, and a tokenizer whose tokens are words."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ PPG, PQPP, LISTED, BOX = (
 
 
 class Words:
-    """Each word is a token; a turn takes one more, learned from where it is a reply's."""
+    """Each word is a token. A turn has one more token, which is trained on if the turn is a reply."""
 
     def texts(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -39,10 +39,10 @@ class Words:
         return [width // 10 for width, _ in sizes]
 
 
-def disc(left: int) -> Rle:
-    """A disc of 30 pixels across, so that its box holds pixels off it."""
+def disc(x: int) -> Rle:
+    """A disc with a diameter of 30 pixels; its box has pixels off the disc."""
     rows, columns = np.indices((HEIGHT, WIDTH)) + 0.5
-    return Rle.from_mask(np.hypot(columns - left - 15, rows - 25) < 15)
+    return Rle.from_mask(np.hypot(columns - x - 15, rows - 25) < 15)
 
 
 def sample(name: str, image: str = "0.png", masks: tuple[Rle, ...] = (disc(10),), phrase: str = "the cup") -> Sample:

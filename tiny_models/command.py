@@ -19,5 +19,5 @@ def command(kind: type[T], do: Callable[[T], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     with told():
         if len(sys.argv) < 2:
-            raise UserError("no recipe file: pass one, then key=value pairs that override its values")
+            raise UserError("no recipe given: pass a recipe file, then key=value to override its values")
         do(load(Path(sys.argv[1]), kind, sys.argv[2:]))

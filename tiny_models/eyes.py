@@ -16,13 +16,15 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam4mllm.synthetic import COLOURS, SHAPES, SIZES, Drawing
+from sam4mllm.synthetic.figures import COLOURS, SHAPES, SIZES
+from sam4mllm.synthetic.scenes import Drawing
 from tiny_models.model import PATCH, SIDE
+from tiny_models.pixels import stack_labels, visible_boxes
 
 CELLS = SIDE // PATCH
 COVERED = 0.06  # the least share of a patch that a figure must cover
 SHARP = 3.0  # scale of the similarity between a patch and a word
-NAMES = tuple(("ground", *(f"Ġ{name}" for name in names)) for names in (SHAPES, COLOURS, SIZES))
+NAMES = tuple(("ground", *(f"Ġ{value}" for value in values)) for values in (SHAPES, COLOURS, SIZES))
 PLACES = tuple(f"<p{place:03d}>" for place in range(SIDE + 1))
 NEAR = 2.0  # pixels: standard deviation of the soft labels around an edge
 
@@ -54,10 +56,9 @@ def dense(drawing: Drawing) -> PatchLabels:
         (SHAPES.index(figure.shape) + 1, COLOURS.index(figure.colour) + 1, SIZES.index(figure.size) + 1)
         for figure in drawing.figures
     ]
-    boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32) / SIDE
     return PatchLabels(
         np.where(figured[:, None], np.array(names)[which], 0),
-        boxes[which],
+        visible_boxes(drawing)[which],
         tiles[np.arange(len(tiles)), which].astype(np.float32),
         figured,
     )
@@ -73,9 +74,9 @@ class EncoderHeads(nn.Module):
 
     def __init__(self, width: int, token: Callable[[str], int]) -> None:
         super().__init__()
-        self.rest = nn.Linear(width, 4 + PATCH**2)
+        self.box_and_pixels = nn.Linear(width, 4 + PATCH**2)
         self.edges = nn.Linear(width, 4 * width)
-        self.own = nn.Linear(width, 2 * width)
+        self.position = nn.Linear(width, 2 * width)
         self.names = [torch.tensor([token(name) for name in names]) for names in NAMES]
         self.places = torch.tensor([token(place) for place in PLACES])
         middles = PATCH * torch.arange(CELLS) + PATCH / 2
@@ -98,9 +99,7 @@ class EncoderHeads(nn.Module):
             The loss, and for the log the share of figure patches with the correct shape, and the L1 loss of the boxes
             as a share of the image's size.
         """
-        kinds, boxes, parts, figured = (
-            torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in PatchLabels.__slots__
-        )
+        kinds, boxes, parts, figured = stack_labels(labels)
         likeness = functional.rms_norm(patches, patches.shape[-1:])
         shapes, colours, sizes = (SHARP * likeness @ table[names].T for names in self.names)
         everywhere = functional.cross_entropy(shapes.flatten(0, 1), kinds[..., 0].flatten())
@@ -108,11 +107,13 @@ class EncoderHeads(nn.Module):
             functional.cross_entropy(logits[figured], kinds[..., index][figured])
             for index, logits in enumerate((shapes, colours, sizes))
         ]
-        placed, pixels = torch.split(self.rest(patches), [4, PATCH**2], dim=-1)
+        placed, pixels = torch.split(self.box_and_pixels(patches), [4, PATCH**2], dim=-1)
         off = (placed - boxes).abs()[figured].mean()
         part_loss = functional.binary_cross_entropy_with_logits(pixels, parts)
         edges = self._place_loss(self.edges(likeness[figured]), SIDE * boxes[figured], table, NEAR)
-        positions = self._place_loss(self.own(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4)
+        positions = self._place_loss(
+            self.position(likeness), self.middles.expand(len(labels), -1, -1), table, PATCH / 4
+        )
         right = (shapes.argmax(-1) == kinds[..., 0])[figured].float().mean()
         total = (
             everywhere + named[0] + 0.5 * (named[1] + named[2]) + 10 * off + 0.5 * part_loss + 0.2 * (edges + positions)
@@ -122,14 +123,14 @@ class EncoderHeads(nn.Module):
     def _place_loss(
         self,
         vectors: Float[Tensor, "*n vectors"],
-        targets: Float[Tensor, "*n places"],
+        true: Float[Tensor, "*n places"],
         table: Float[Tensor, "words width"],
         deviation: float,
     ) -> Tensor:
         """Cross-entropy of places, predicted as similarities to the place tokens, against true ones in pixels."""
-        queries = vectors.reshape(targets.numel(), -1)
+        queries = vectors.reshape(true.numel(), -1)
         logits = SHARP * functional.rms_norm(queries, queries.shape[-1:]) @ table[self.places].T
-        return functional.cross_entropy(logits, near(targets.flatten(), deviation))
+        return functional.cross_entropy(logits, near(true.flatten(), deviation))
 
 
 def near(places: Float[Tensor, "n"], deviation: float) -> Float[Tensor, "n places"]:

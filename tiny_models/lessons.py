@@ -11,8 +11,9 @@ from sam4mllm.geometry.prompts import Frame, Mask, Point, Prompt
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import format_label
-from sam4mllm.synthetic import Drawing, Expression, Figure
+from sam4mllm.synthetic.figures import Figure, choose
 from sam4mllm.synthetic.phrases import Description
+from sam4mllm.synthetic.scenes import Drawing
 from sam4mllm.training.dataset.examples import box_turns
 
 
@@ -46,28 +47,27 @@ class QuestionCounts:
 
 
 def boxes_lessons(
-    drawing: Drawing, asked: QuestionCounts, dialect: Dialect, rng: np.random.Generator
+    drawing: Drawing, counts: QuestionCounts, dialect: Dialect, rng: np.random.Generator
 ) -> list[list[Turn]]:
     """Short conversations: boxes of a scene's expressions, figures at places, and yes/no questions.
 
     No question is about a point of an expression's target, and no reply contains a point.
     """
     frame = _frame(drawing)
-    parts = [
-        box_turns(expression.text, _prompts(drawing, expression), dialect, frame) for expression in drawing.expressions
-    ]
-    parts += [naming(drawing, dialect, rng) for _ in range(asked.names)]
-    for index in rng.permutation(len(drawing.expressions))[: asked.there]:
+    parts = []
+    for expression in drawing.expressions:
+        prompts = [Prompt(drawing.figures[index].seen_box) for index in expression.targets]
+        parts.append(box_turns(expression.text, prompts, dialect, frame))
+    parts += [naming(drawing, dialect, rng) for _ in range(counts.names)]
+    for index in rng.permutation(len(drawing.expressions))[: counts.there]:
         expression = drawing.expressions[index]
-        parts.append(
-            [Turn("user", ask_there(expression.text)), Turn("assistant", format_label(bool(expression.targets)))]
-        )
-    parts += [_sorting(drawing, dialect, frame, rng) for _ in range(asked.kinds)]
+        parts.append(_yes_no(ask_there(expression.text), bool(expression.targets)))
+    parts += [_sorting(drawing, dialect, frame, rng) for _ in range(counts.kinds)]
     order = rng.permutation(len(parts))
     seconds = np.roll(order, 1)
     return [
-        [*parts[first], *(parts[second] if rng.random() < asked.longer else [])]
-        for first, second in zip(order[: asked.most], seconds[: asked.most], strict=True)
+        [*parts[first], *(parts[second] if rng.random() < counts.longer else [])]
+        for first, second in zip(order[: counts.most], seconds[: counts.most], strict=True)
     ]
 
 
@@ -76,8 +76,8 @@ def _frame(drawing: Drawing) -> Frame:
     return Frame.whole(width, height)
 
 
-def _prompts(drawing: Drawing, expression: Expression) -> list[Prompt]:
-    return [Prompt(drawing.figures[index].seen_box) for index in expression.targets]
+def _yes_no(question: str, answer: bool) -> list[Turn]:
+    return [Turn("user", question), Turn("assistant", format_label(answer))]
 
 
 def naming(drawing: Drawing, dialect: Dialect, rng: np.random.Generator) -> list[Turn]:
@@ -89,25 +89,28 @@ def naming(drawing: Drawing, dialect: Dialect, rng: np.random.Generator) -> list
 
 def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Generator) -> list[Turn]:
     """The question whether a figure's kind is at a place in that figure's box; half of the places are on the figure."""
-    model = drawing.figures[int(rng.integers(len(drawing.figures)))]
-    shape, colour = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
+    model = choose(drawing.figures, rng)
+    shape, colour = choose(((True, True), (True, False), (False, True)), rng)
     noun = Description(model.shape if shape else None, model.colour if colour else None)
     window = np.zeros_like(model.mask)
     x0, y0, x1, y1 = (round(edge) for edge in model.seen_box.xyxy)
     window[y0:y1, x0:x1] = True
     off = window & ~model.mask
     point = _deep(off if rng.random() < 0.5 and off.any() else model.mask, rng)
-    figures = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
-    text = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
-    return [Turn("user", text), Turn("assistant", format_label(bool(noun.matches(figures))))]
+    question = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
+    return _yes_no(question, bool(noun.matches(_figures_at(drawing, point))))
 
 
 def _place(drawing: Drawing, rng: np.random.Generator) -> tuple[Point, Figure | None]:
     """A random place, mostly on a figure, and the figure at that place, if any."""
-    mask = drawing.figures[int(rng.integers(len(drawing.figures)))].mask
+    mask = choose(drawing.figures, rng).mask
     point = _somewhere(mask if rng.random() < 0.85 else np.ones_like(mask), rng)
-    figures = [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
-    return point, figures[0] if figures else None
+    return point, next(iter(_figures_at(drawing, point)), None)
+
+
+def _figures_at(drawing: Drawing, point: Point) -> list[Figure]:
+    """The visible figure at a point, or no figure."""
+    return [figure for figure in drawing.figures if figure.mask[int(point.y), int(point.x)]]
 
 
 def _deep(mask: Mask, rng: np.random.Generator) -> Point:

@@ -25,7 +25,7 @@ from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.hf.rows import IGNORE_LABEL
 from sam4mllm.prompters import Query
 from sam4mllm.prompters.box import BoxPrompter
-from sam4mllm.synthetic import Drawing, Level, Split, draw_split
+from sam4mllm.synthetic.scenes import Drawing, Level, Split, draw_split
 from tiny_models.command import command
 from tiny_models.eyes import PLACES, EncoderHeads, dense, near
 from tiny_models.lessons import QuestionCounts, boxes_lessons
@@ -80,14 +80,14 @@ class Lessons:
         drawings = [
             draw_split("train", int(rng.integers(2**40)), levels[index % len(levels)]) for index in range(recipe.scenes)
         ]
-        table, patches = self.model.get_input_embeddings().weight, self.embed_patches(drawings)
+        table, patches = self.model.get_input_embeddings().weight, self.encode_patches(drawings)
         value, figures = self.eyes.loss(patches, table, [dense(drawing) for drawing in drawings])
         if step < recipe.loop.eyes:
             return value, figures
-        reply_loss, reply_figures = self.reply_loss(drawings, patches, rng)
-        return reply_loss + recipe.sight * value, figures | reply_figures
+        loss, reply_figures = self.reply_loss(drawings, patches, rng)
+        return loss + recipe.sight * value, figures | reply_figures
 
-    def embed_patches(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
+    def encode_patches(self, drawings: Sequence[Drawing]) -> Float[Tensor, "scenes patches width"]:
         """The patches for the language model: the encoder's last layer before the final norm, projected."""
         pixels = torch.from_numpy(np.stack([drawing.image for drawing in drawings]).transpose(0, 3, 1, 2))
         seen = self.model.model.vision_tower(pixels.float() / 127.5 - 1, output_hidden_states=True).hidden_states[-1]
@@ -149,7 +149,7 @@ def measure(mllm: HfMLLM, split: Split, count: int) -> dict[str, float]:
 
 
 def share_of_boxes_found(mllm: HfMLLM, split: Split, level: Level, count: int) -> float:
-    """The share of ``count`` expressions of one target that have a predicted box with an IoU of 0.5 or more."""
+    """The share of ``count`` expressions of one target whose box is found with an IoU of 0.5 or more."""
     queries, boxes, index = list[Query](), [], 0
     while len(queries) < count:
         drawing = draw_split(split, index, level)

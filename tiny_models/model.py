@@ -19,7 +19,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from sam4mllm.geometry.prompts import Box, Frame, Point
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import ask_boxes, ask_point, ask_prompts
-from sam4mllm.synthetic import WORDS
+from sam4mllm.synthetic.phrases import WORDS
 from tiny_models.lessons import ask_name, ask_there
 
 SIDE, PATCH = 112, 8
@@ -75,8 +75,8 @@ def build(seed: int) -> tuple[Any, Any]:
 
 def _tokenizer() -> Any:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    word_tokens = [form for text in (*WORDS, *SIDES, "none", "Yes", "No", "ground") for form in (text, f"Ġ{text}")]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *alphabet, *word_tokens)))}
+    terms = [form for term in (*WORDS, *SIDES, "none", "Yes", "No", "ground") for form in (term, f"Ġ{term}")]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *alphabet, *terms)))}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -104,8 +104,8 @@ def unmet(tokenizer: Any) -> list[int]:
     embeddings were almost equal.
     """
     question_pieces = _pieces(_POINTS) - _pieces(_BASE)
-    side_words = {form for side in SIDES for form in (side, f"Ġ{side}")}
-    return sorted(tokenizer.convert_tokens_to_ids([*question_pieces, *side_words]))
+    side_terms = {form for side in SIDES for form in (side, f"Ġ{side}")}
+    return sorted(tokenizer.convert_tokens_to_ids([*question_pieces, *side_terms]))
 
 
 def _pieces(questions: Sequence[str]) -> set[str]:

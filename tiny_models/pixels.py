@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam4mllm.synthetic import COLOURS, Drawing
+from sam4mllm.synthetic.figures import COLOURS
+from sam4mllm.synthetic.scenes import Drawing
 
 SEEN = 4  # the least number of a figure's pixels in a patch that belongs to it
 
@@ -36,15 +37,29 @@ class PixelLabels:
 
 
 def grain(drawing: Drawing, patch: int) -> PixelLabels:
-    """The labels of a scene with sides that are multiples of ``patch``."""
+    """The labels of a scene, whose sides are multiples of ``patch``."""
     side = drawing.image.shape[0]
     owners = np.zeros((side, side), dtype=np.int64)
     for number, figure in enumerate(drawing.figures):
         owners[figure.mask] = number + 1
     tiles = _tiles(owners, patch)
     counts = (tiles[:, :, None] == np.arange(1, len(drawing.figures) + 1)).sum(axis=1)
-    boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32) / side
+    boxes = visible_boxes(drawing)
     return PixelLabels(_tiles(coloured(drawing), patch), boxes[counts.argmax(axis=1)], counts.max(axis=1) >= SEEN)
+
+
+def visible_boxes(drawing: Drawing) -> Float32[np.ndarray, "figures 4"]:
+    """The visible box of each figure, xyxy, as shares of the image's size."""
+    boxes = np.array([figure.seen_box.xyxy for figure in drawing.figures], dtype=np.float32)
+    shares: Float32[np.ndarray, "figures 4"] = boxes / drawing.image.shape[0]
+    return shares
+
+
+def stack_labels(labels: Sequence[Any]) -> list[Tensor]:
+    """Each attribute of the labels of several scenes as one tensor, in the order of the attributes."""
+    return [
+        torch.from_numpy(np.stack([getattr(label, name) for label in labels])) for name in type(labels[0]).__slots__
+    ]
 
 
 def coloured(drawing: Drawing) -> Int64[np.ndarray, "h w"]:
@@ -67,10 +82,7 @@ class Pixels(nn.Module):
         self, embedding: Float[Tensor, "scenes channels h w"], drawings: Sequence[Drawing]
     ) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the pixel colours + 5 x L1 of the boxes, and both terms for the log."""
-        labels = [grain(drawing, self.patch) for drawing in drawings]
-        colours, boxes, figured = (
-            _stacked([getattr(label, name) for label in labels]) for name in PixelLabels.__slots__
-        )
+        colours, boxes, figured = stack_labels([grain(drawing, self.patch) for drawing in drawings])
         colour_logits, placed = torch.split(self.head(embedding.flatten(2).mT), [self.patch**2 * self.kinds, 4], dim=-1)
         named = functional.cross_entropy(colour_logits.reshape(-1, self.kinds), colours.flatten())
         off = (placed - boxes).abs()[figured].mean()
@@ -80,7 +92,3 @@ class Pixels(nn.Module):
 def _tiles(plane: Int64[np.ndarray, "h w"], patch: int) -> Int64[np.ndarray, "patches pixels"]:
     cells = plane.shape[0] // patch
     return plane.reshape(cells, patch, cells, patch).transpose(0, 2, 1, 3).reshape(cells**2, patch**2)
-
-
-def _stacked(arrays: list[Any]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays))

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam4mllm.synthetic import COLOURS
+from sam4mllm.synthetic.figures import COLOURS
 
 FIRST, MASKS = 2, 3  # order of tokens: IoU, single mask, three masks, prompt
 
@@ -39,14 +39,14 @@ class DecoderHeads(nn.Module):
     def loss(
         self,
         points: Int64[Tensor, "scenes prompts points"] | None,
-        target_colours: Int64[Tensor, "scenes prompts"],
+        targets: Int64[Tensor, "scenes prompts"],
         masks: Float[Tensor, "scenes prompts h w"],
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropies of colours + 5 x masks for the decoder's last run; its prompts must be unambiguous.
+        """Cross-entropies of colours + 5 x masks for the decoder's last run, whose prompts must be unambiguous.
 
         Args:
             points: the colour at each point, starting at 1, 0 for the background; None without points.
-            target_colours: the colour of each prompt's target.
+            targets: the colour of each prompt's target.
             masks: the masks of the targets.
 
         Returns:
@@ -55,13 +55,13 @@ class DecoderHeads(nn.Module):
         assert self._seen is not None  # the decoder has run
         tokens, image = self._seen
         named = self.mask(tokens[:, FIRST : FIRST + MASKS]).mT
-        target = target_colours.flatten()[:, None].expand(-1, MASKS)
-        value = functional.cross_entropy(named, target)
-        figures = {"meant": (named.argmax(1) == target).float().mean().item()}
+        colours = targets.flatten()[:, None].expand(-1, MASKS)
+        value = functional.cross_entropy(named, colours)
+        figures = {"meant": (named.argmax(1) == colours).float().mean().item()}
         if points is not None:
             start = FIRST + MASKS
-            colour_logits, colours = self.point(tokens[:, start : start + points.shape[2]]).mT, points.flatten(0, 1)
-            value = value + functional.cross_entropy(colour_logits, colours)
-            figures["points"] = (colour_logits.argmax(1) == colours).float().mean().item()
+            colour_logits, at_points = self.point(tokens[:, start : start + points.shape[2]]).mT, points.flatten(0, 1)
+            value = value + functional.cross_entropy(colour_logits, at_points)
+            figures["points"] = (colour_logits.argmax(1) == at_points).float().mean().item()
         parts = functional.pixel_unshuffle(masks.flatten(0, 1)[:, None], self.patch).flatten(2).mT
         return value + 5 * functional.binary_cross_entropy_with_logits(self.part(image), parts), figures

@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Mask, Prompt
-from sam4mllm.geometry.sampling import clicks
+from sam4mllm.geometry.prompts import Mask, Prompt
+from sam4mllm.geometry.sampling import clicks, jitter_box
 from sam4mllm.segmenters.hf import HfSegmenter
-from sam4mllm.synthetic import Drawing, Level, draw_split
+from sam4mllm.synthetic.scenes import Drawing, Level, draw_split
 from tiny_models.command import command
 from tiny_models.loop import Loop, about
 from tiny_models.loop import train as optimize
@@ -102,19 +102,9 @@ def build(seed: int) -> tuple[SamModel, SamProcessor]:
         size={"longest_edge": SIDE}, pad_size=side, mask_size=low, mask_pad_size={"height": 64, "width": 64}
     )
     config = SamConfig(
-        vision_config=vision,
-        prompt_encoder_config=prompts,
-        mask_decoder_config=decoder,
-        initializer_range=WEIGHTS,
+        vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder, initializer_range=WEIGHTS
     )
     return SamModel(config), SamProcessor(processor)
-
-
-def jitter_box(box: Box, share: float, rng: np.random.Generator) -> Box:
-    """The box with each edge moved by up to ``share`` of its size, clipped to the image."""
-    moved = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height] + box.xyxy
-    x0, y0, x1, y1 = (float(edge) for edge in moved)
-    return Box(x0, y0, x1, y1).clip(SIDE, SIDE)
 
 
 def examples(
@@ -127,7 +117,7 @@ def examples(
     chosen = []
     for figure in rng.choice(len(drawing.figures), recipe.prompts):
         mask = drawing.figures[figure].mask
-        box = jitter_box(drawing.figures[figure].seen_box, recipe.jitter, rng)
+        box = jitter_box(drawing.figures[figure].seen_box, recipe.jitter, SIDE, SIDE, rng)
         positive = int(rng.integers(0 if boxed else 1, count + 1)) if count else 0
         points = clicks(mask, box, positive, count - positive, rng)
         points += clicks(mask, box, count - len(points), 0, rng)  # the figure may fill its box
@@ -151,8 +141,8 @@ def loss(
     crossed = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-1, -2))
     likely = logits.sigmoid()
     dice = 1 - (2 * (likely * truth).sum((-1, -2)) + 1) / (likely.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
-    predicted, target = logits > 0, truth > 0.5
-    ious = (predicted & target).sum((-1, -2)) / (predicted | target).sum((-1, -2)).clamp(min=1)
+    predicted, true = logits > 0, truth > 0.5
+    ious = (predicted & true).sum((-1, -2)) / (predicted | true).sum((-1, -2)).clamp(min=1)
     losses = 5 * crossed + dice
     return (losses if certain else losses.amin(-1)).mean() + functional.mse_loss(scores, ious)
 
@@ -168,7 +158,7 @@ class Batch:
         masks: the target masks at image size.
         truth: the target masks at the decoder's size.
         points: the colours at the points, starting at 1, 0 for the background; None without points.
-        target_colours: the colours of the target figures.
+        targets: the colours of the target figures.
         certain: whether the prompts are unambiguous: two or more points, or points without a box.
     """
 
@@ -177,7 +167,7 @@ class Batch:
     prompts: dict[str, Tensor]
     masks: Float[Tensor, "scenes prompts h w"]
     points: Int64[Tensor, "scenes prompts points"] | None
-    target_colours: Int64[Tensor, "scenes prompts"]
+    targets: Int64[Tensor, "scenes prompts"]
     truth: Float[Tensor, "scenes prompts rows columns"]
     certain: bool
 
@@ -211,14 +201,14 @@ def batch(recipe: SamTraining, step: int) -> Batch:
         [[plane[int(p.y), int(p.x)] for p in prompt.points] for prompt, _ in rows]
         for rows, plane in zip(chosen, colours, strict=True)
     ]
-    target_colours = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
+    targets = [[plane[mask].max() for _, mask in rows] for rows, plane in zip(chosen, colours, strict=True)]
     return Batch(
         drawings,
         _pixels(drawings),
         prompts,
         masks,
         torch.tensor(np.array(point_colours)) if count else None,
-        torch.tensor(np.array(target_colours)),
+        torch.tensor(np.array(targets)),
         truth,
         count > 1 or not boxed,
     )
@@ -271,7 +261,7 @@ def train(recipe: SamTraining) -> Path:
         value = value + recipe.grain * seen
         if not chosen.certain:
             return value, figures
-        read, more = reading.loss(chosen.points, chosen.target_colours, chosen.masks)
+        read, more = reading.loss(chosen.points, chosen.targets, chosen.masks)
         return value + recipe.reading * read, figures | more
 
     def saved(step: int) -> None:

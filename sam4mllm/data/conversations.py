@@ -17,29 +17,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from sam4mllm.data.samples import check_below_root, noted_of
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, read_shards, write_shards
+from sam4mllm.data.samples import (
+    IMAGE_COLUMNS,
+    ORIGIN_COLUMNS,
+    check_below_root,
+    read_image_rows,
+    write_image_rows,
+)
+from sam4mllm.data.shards import Kind, required
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
-from sam4mllm.runtime.files import write_text
 
 VERSION = 1
 INDEX = "talks.json"
 
-_TURN = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
+_TURN = pa.struct([required("role", pa.string()), required("text", pa.string())])
 _SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("image", pa.string(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("turns", pa.list_(pa.field("turn", _TURN, nullable=False)), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-    ],
+    [*IMAGE_COLUMNS, required("turns", pa.list_(required("turn", _TURN))), *ORIGIN_COLUMNS],
     metadata={"sam4mllm_talks_version": str(VERSION)},
 )
-_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="sam4mllm data")
+_KIND = Kind("talks", INDEX, VERSION, _SCHEMA, index_fields={"images": str}, writer="sam4mllm data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +104,7 @@ def write_conversations(talks: Iterable[Talk], folder: Path, images: Path) -> No
     Raises:
         UserError: if an id occurs more than once, or the folder cannot be written.
     """
-    rows = list(talks)
-    index_fields = noted_of([(row.id, row.source, row.split) for row in rows], "talk", folder, images)
-    with write_shards(_KIND, map(asdict, rows), folder, index_fields, ROWS_PER_SHARD) as index:
-        write_text(folder / INDEX, index)
+    write_image_rows(_KIND, talks, asdict, folder, images)
 
 
 def read_conversations(folder: Path, images: Path | None = None) -> ConversationSet:
@@ -123,8 +117,7 @@ def read_conversations(folder: Path, images: Path | None = None) -> Conversation
     Raises:
         UserError: if the folder holds no talks, or its files are damaged or from a newer version of this package.
     """
-    index, rows = read_shards(_KIND, folder, _talk)
-    return ConversationSet(tuple(rows), images if images is not None else folder / index["images"])
+    return ConversationSet(*read_image_rows(_KIND, folder, _talk, images))
 
 
 def _talk(row: dict[str, Any]) -> Talk:

@@ -11,42 +11,45 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from reprlib import repr as short_repr
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, read_shards, write_shards
+from sam4mllm.data.shards import Kind, read_shards, required, write_shards
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle, union
 from sam4mllm.images.files import read_image
-from sam4mllm.runtime.files import write_text
 
 VERSION = 1
 LONGEST_NAME = 255  # bytes in the name of a file or folder, the limit of common file systems
 INDEX = "dataset.json"
 
+IMAGE_COLUMNS = (
+    *(required(name, pa.string()) for name in ("id", "image")),
+    *(required(name, pa.int32()) for name in ("width", "height")),
+)
+"""The columns of any row about an image."""
+ORIGIN_COLUMNS = (required("source", pa.string()), required("split", pa.string()))
+"""The columns for the dataset of a row and its split."""
+
 _SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("image", pa.string(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("phrase", pa.string(), nullable=False),
-        pa.field("raw", pa.string(), nullable=False),
-        pa.field("masks", pa.list_(pa.field("counts", pa.string(), nullable=False)), nullable=False),
+        *IMAGE_COLUMNS,
+        required("phrase", pa.string()),
+        required("raw", pa.string()),
+        required("masks", pa.list_(required("counts", pa.string()))),
         pa.field("ignore", pa.string()),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
+        *ORIGIN_COLUMNS,
+        required("kind", pa.string()),
     ],
     metadata={"sam4mllm_samples_version": str(VERSION)},
 )
-_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, noted={"images": str}, writer="sam4mllm data")
+_KIND = Kind("samples", INDEX, VERSION, _SCHEMA, index_fields={"images": str}, writer="sam4mllm data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +103,21 @@ class Sample:
         return union(self.masks, self.height, self.width)
 
 
-def check_below_root(image: str, whose: str) -> None:
+def check_below_root(image: str, owner: str) -> None:
     """Check that an image path cannot leave the image root and is a valid file name.
 
     Args:
         image: the path.
-        whose: name of the row with the path, for the error message.
+        owner: name of the row with the path, for the error message.
 
     Raises:
         UserError: if the path is invalid or could leave the root.
     """
     path = PurePosixPath(image)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in image or ":" in path.parts[0]:
-        raise UserError(f"{whose}: an image must be a path below the image root, got {image!r}")
+        raise UserError(f"{owner}: an image must be a path below the image root, got {image!r}")
     if "\0" in image or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts):
-        raise UserError(f"{whose}: not a valid file name: {short_repr(image)}")
+        raise UserError(f"{owner}: not a valid file name: {short_repr(image)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ class SampleSet:
 
 @runtime_checkable
 class ImageRow(Protocol):
-    """A row about an image, with the expected size of the image in pixels."""
+    """A row about an image, with the expected size of the image in pixels, its dataset and split."""
 
     @property
     def id(self) -> str: ...
@@ -164,6 +167,13 @@ class ImageRow(Protocol):
     def width(self) -> int: ...
     @property
     def height(self) -> int: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=ImageRow)
 
 
 def read_shared_image(path: Path, what: str, rows: Sequence[ImageRow]) -> Image:
@@ -193,8 +203,7 @@ def read_shared_image(path: Path, what: str, rows: Sequence[ImageRow]) -> Image:
 def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None:
     """Write samples to ``folder``, replacing the samples in it. Equal samples give identical bytes.
 
-    ``dataset.json`` is renamed into place last, so an interrupted write leaves the old samples. Afterwards the shards
-    that the new index does not list are removed. Other files in the folder are not changed.
+    An interrupted write leaves the old samples. Other files in the folder are not changed.
 
     Args:
         samples: the samples; may be empty.
@@ -205,10 +214,7 @@ def write_samples(samples: Iterable[Sample], folder: Path, images: Path) -> None
     Raises:
         UserError: if an id occurs more than once, or the folder cannot be written.
     """
-    rows = list(samples)
-    index_fields = noted_of([(row.id, row.source, row.split) for row in rows], "sample", folder, images)
-    with write_shards(_KIND, map(_row, rows), folder, index_fields, ROWS_PER_SHARD) as index:
-        write_text(folder / INDEX, index)
+    write_image_rows(_KIND, samples, _row, folder, images)
 
 
 def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
@@ -221,16 +227,11 @@ def read_samples(folder: Path, images: Path | None = None) -> SampleSet:
     Raises:
         UserError: if the folder holds no samples, or its files are damaged or from a newer version of this package.
     """
-    index, rows = read_shards(_KIND, folder, _sample)
-    return SampleSet(tuple(rows), images if images is not None else folder / index["images"])
+    return SampleSet(*read_image_rows(_KIND, folder, _sample, images))
 
 
 def check_ids(ids: Iterable[str], what: str) -> None:
-    """Check that no id occurs more than once.
-
-    Args:
-        ids: the ids.
-        what: name of the kind of rows, for the error message.
+    """Check that no id occurs more than once; ``what`` names the kind of rows in the error message.
 
     Raises:
         UserError: if ids are repeated; the message gives their number and the first of them.
@@ -240,49 +241,52 @@ def check_ids(ids: Iterable[str], what: str) -> None:
         raise UserError(f"{len(repeated)} {what} ids occur more than once, the first is {repeated[0]!r:.200}")
 
 
-def noted_of(rows: Sequence[tuple[str, str, str]], what: str, folder: Path, images: Path) -> dict[str, Any]:
-    """The fields of an index of rows about images: the image root, the datasets and the splits.
+def write_image_rows(
+    kind: Kind, rows: Iterable[Row], convert: Callable[[Row], Mapping[str, Any]], folder: Path, images: Path
+) -> None:
+    """Make a folder hold exactly these rows of this kind; the index stores the image root, datasets and splits.
 
-    Args:
-        rows: id, source and split of each row.
-        what: name of the kind of rows, for error messages.
-        folder: the folder of the index.
-        images: the image root. An absolute path is stored unchanged; a relative one is stored relative to ``folder``,
-            with links resolved.
+    ``convert`` converts a row to the columns of the schema. ``images`` is stored as by `write_samples`.
 
     Raises:
-        UserError: if an id occurs more than once.
+        UserError: if an id occurs more than once, or the folder cannot be written.
     """
-    check_ids((name for name, _, _ in rows), what)
-    return {
+    rows = list(rows)
+    check_ids((row.id for row in rows), kind.stem.removesuffix("s"))
+    index_fields = {
         "images": images.as_posix() if images.is_absolute() else _relative(images, folder),
-        "sources": sorted({source for _, source, _ in rows}),
-        "splits": sorted({split for _, _, split in rows}),
+        "sources": sorted({row.source for row in rows}),
+        "splits": sorted({row.split for row in rows}),
     }
+    write_shards(kind, map(convert, rows), folder, index_fields)
+
+
+def read_image_rows(
+    kind: Kind, folder: Path, convert: Callable[[dict[str, Any]], Row], images: Path | None
+) -> tuple[tuple[Row, ...], Path]:
+    """The rows of a folder in the order of writing, and their image root: ``images``, or the stored one if None.
+
+    Raises:
+        UserError: as `read_shards` does.
+    """
+    index, rows = read_shards(kind, folder, convert)
+    return tuple(rows), images if images is not None else folder / index["images"]
 
 
 def _row(sample: Sample) -> dict[str, Any]:
     """The row of a sample. Masks have the size of the image, so only their counts are stored."""
     return {
-        "id": sample.id,
-        "image": sample.image,
-        "width": sample.width,
-        "height": sample.height,
-        "phrase": sample.phrase,
-        "raw": sample.raw,
+        **{name: getattr(sample, name) for name in _SCHEMA.names},
         "masks": [rle.counts for rle in sample.masks],
         "ignore": sample.ignore.counts if sample.ignore else None,
-        "source": sample.source,
-        "split": sample.split,
-        "kind": sample.kind,
     }
 
 
 def _sample(row: dict[str, Any]) -> Sample:
     size = row["height"], row["width"]
-    masks = tuple(Rle(size, counts) for counts in row.pop("masks"))
-    ignore = row.pop("ignore")
-    return Sample(**row, masks=masks, ignore=Rle(size, ignore) if ignore is not None else None)
+    masks = tuple(Rle(size, counts) for counts in row["masks"])
+    ignore = Rle(size, row["ignore"]) if row["ignore"] is not None else None
+    return Sample(**{**row, "masks": masks, "ignore": ignore})
 
 
 def _relative(images: Path, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Rows in Parquet shards with a JSON index that lists them: the storage of samples, talks and targets.
+"""Rows in Parquet shards with a JSON index that lists them: the storage of samples, conversations and targets.
 
 A folder changes atomically. The name of a shard contains a hash of its content, so new shards never overwrite shards of
 the old index. The new index is renamed into place last. Then the shards that it does not list are removed.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import one_line, write_bytes
+from sam4mllm.runtime.files import one_line, write_bytes, write_text
 
 T = TypeVar("T")
 _WRITER = MappingProxyType(  # all explicit, so that other versions of pyarrow write the same bytes if possible
@@ -48,7 +47,7 @@ class Kind:
         index: file name of the index; one folder can hold several kinds.
         version: version of the format, 1 or more; newer folders are refused.
         schema: schema of every shard, with the columns in this order.
-        noted: additional fields of the index and their JSON types.
+        index_fields: additional fields of the index and their JSON types.
         writer: the command that writes such folders, for error messages.
     """
 
@@ -56,41 +55,36 @@ class Kind:
     index: str
     version: int
     schema: pa.Schema
-    noted: Mapping[str, type]
+    index_fields: Mapping[str, type]
     writer: str
 
 
-@contextmanager
-def write_shards(
-    kind: Kind,
-    rows: Iterable[Mapping[str, Any]],
-    folder: Path,
-    noted: Mapping[str, Any],
-    rows_per_shard: int = ROWS_PER_SHARD,
-) -> Iterator[str]:
-    """Write ``rows`` to new shards in a folder; the ``with`` block activates them by writing the yielded index.
+def required(name: str, dtype: pa.DataType) -> pa.Field:
+    """A column or an element that is never null."""
+    return pa.field(name, dtype, nullable=False)
 
-    Equal rows give identical bytes. If the block ends without an error, shards of this kind that the index does not
-    list are removed. Other files are not changed.
+
+def write_shards(kind: Kind, rows: Iterable[Mapping[str, Any]], folder: Path, index_fields: Mapping[str, Any]) -> None:
+    """Make a folder hold exactly these rows of this kind. Equal rows give identical bytes.
+
+    The index is renamed into place last, so an interrupted write leaves the old rows. Afterwards the shards of this
+    kind that the index does not list are removed. Other files are not changed.
 
     Args:
         kind: the kind of the rows.
         rows: rows with the column names of the schema; without rows one empty shard is written.
         folder: the folder; created if missing.
-        noted: additional fields of the index, as JSON values, in this order.
-        rows_per_shard: maximum number of rows per shard, 1 or more.
-
-    Yields:
-        The text of the index, to be written to ``folder / kind.index``.
+        index_fields: additional fields of the index, as JSON values, in this order.
 
     Raises:
         UserError: if the folder cannot be written; its content is then unchanged.
     """
     count, names = 0, list[str]()
-    for batch in _batches(rows, rows_per_shard):
+    for batch in _batches(rows):
         names.append(_write_shard(kind, batch, folder, len(names)))
         count += len(batch)
-    yield json.dumps({"version": kind.version, **noted, "count": count, "shards": names}, indent=2) + "\n"
+    index = {"version": kind.version, **index_fields, "count": count, "shards": names}
+    write_text(folder / kind.index, json.dumps(index, indent=2) + "\n")
     with one_line(folder):
         for stale in set(folder.glob(f"{kind.stem}-*.parquet")) - {folder / name for name in names}:
             stale.unlink()
@@ -112,11 +106,11 @@ def read_shards(kind: Kind, folder: Path, of_row: Callable[[dict[str, Any]], T])
     return index, rows
 
 
-def _batches(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """At least one batch: a shard without rows still has the schema for other readers."""
     iterator = iter(rows)
-    yield list(islice(iterator, size))
-    while batch := list(islice(iterator, size)):
+    yield list(islice(iterator, ROWS_PER_SHARD))
+    while batch := list(islice(iterator, ROWS_PER_SHARD)):
         yield batch
 
 
@@ -167,10 +161,10 @@ def read_index(kind: Kind, folder: Path) -> dict[str, Any]:
                 f"{folder} has {kind.stem} of version {version}, this sam4mllm reads up to {kind.version}: update it"
             )
         case {"version": int(), "count": int(), "shards": [*names]} if all(map(_is_shard, names)) and all(
-            isinstance(index.get(key), json_type) for key, json_type in kind.noted.items()
+            isinstance(index.get(key), json_type) for key, json_type in kind.index_fields.items()
         ):
             return dict(index)
-    raise UserError(f"{path} is damaged: it should hold version, {', '.join(kind.noted)}, count and shards")
+    raise UserError(f"{path} is damaged: it should hold version, {', '.join(kind.index_fields)}, count and shards")
 
 
 def _is_shard(name: object) -> bool:

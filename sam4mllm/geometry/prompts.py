@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -102,8 +102,8 @@ class Frame:
 
     image: tuple[int, int]
     canvas: tuple[float, float]
-    scale: tuple[float, float] = field(default=(1.0, 1.0))
-    offset: tuple[float, float] = field(default=(0.0, 0.0))
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def whole(cls, width: int, height: int) -> Frame:

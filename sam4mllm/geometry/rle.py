@@ -163,9 +163,10 @@ def union(rles: Sequence[Rle], height: int, width: int) -> Rle:
         UserError: if a mask has another size.
     """
     _check_size(rles, (height, width))
-    if len(rles) == 1:
-        return rles[0]
-    return _merge(rles) if rles else Rle.empty(height, width)
+    if len(rles) < 2:
+        return rles[0] if rles else Rle.empty(height, width)
+    # no validation here: pycocotools itself encodes the merged mask
+    return _valid_rle((height, width), coco.merge([rle.to_json() for rle in rles])["counts"].decode())
 
 
 def intersection(*rles: Rle) -> int:
@@ -221,10 +222,6 @@ def _validate(masks: Sequence[Encoded]) -> list[Rle]:
     return rles
 
 
-def _merge(rles: Sequence[Rle]) -> Rle:
-    return _valid_rle(rles[0].size, coco.merge([rle.to_json() for rle in rles])["counts"].decode())
-
-
 def _check_size(rles: Sequence[Rle], size: tuple[int, int]) -> None:
     for rle in rles:
         if rle.size != size:
@@ -251,12 +248,10 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise UserError(f"a polygon must be a list of 3 or more pairs x, y, got {short(polygon)}")
-        if not all(
-            type(value) in (int, float) and abs(value) < math.inf for value in polygon
-        ):  # math.isfinite raises for huge integers
+        # math.isfinite raises for huge integers
+        if not all(type(value) in (int, float) and abs(value) < math.inf for value in polygon):
             raise UserError(f"a polygon must have finite coordinates, got {short(polygon)}")
-        near = all(abs(x) <= 2 * width for x in polygon[::2]) and all(abs(y) <= 2 * height for y in polygon[1::2])
-        if not near:
+        if max(map(abs, polygon[::2])) > 2 * width or max(map(abs, polygon[1::2])) > 2 * height:
             raise UserError(f"a polygon is far outside its image of {height} x {width}: {short(polygon)}")
     if not polygons:
         return Rle.empty(height, width)

@@ -79,15 +79,15 @@ def interior(mask: Mask, n: int) -> Points:
     box = bounding_box(mask)
     if box is None:
         return np.zeros((0, 2))
-    left, top, right, bottom = map(int, box.xyxy)
-    distance = _edge_distance(mask[top:bottom, left:right])
+    x0, y0, x1, y1 = map(int, box.xyxy)
+    distance = _edge_distance(mask[y0:y1, x0:x1])
     rows, columns = np.indices(distance.shape)
     chosen = []
     for _ in range(min(n, int(mask.sum()))):
         row, column = np.unravel_index(distance.argmax(), distance.shape)
         chosen.append((row, column))
         distance = np.minimum(distance, np.hypot(columns - column, rows - row))
-    return np.array([(left + column + 0.5, top + row + 0.5) for row, column in chosen]).reshape(-1, 2)
+    return np.array([(x0 + column + 0.5, y0 + row + 0.5) for row, column in chosen]).reshape(-1, 2)
 
 
 def near_edge(mask: Mask, box: Box, n: int, reach: float, rng: np.random.Generator) -> Points:
@@ -111,19 +111,20 @@ def near_edge(mask: Mask, box: Box, n: int, reach: float, rng: np.random.Generat
     return np.stack([across.start + columns + 0.5, down.start + rows + 0.5], axis=1).reshape(-1, 2)
 
 
+def jitter_box(box: Box, share: float, height: int, width: int, rng: np.random.Generator) -> Box:
+    """The box with each edge moved by up to ``share`` of the box's side, clipped to an image of height x width."""
+    moves = rng.uniform(-share, share, 4) * [box.width, box.height, box.width, box.height]
+    x0, y0, x1, y1 = (moves + box.xyxy).tolist()
+    return Box(x0, y0, x1, y1).clip(width, height)
+
+
 def label(points: Points, mask: Mask) -> tuple[Point, ...]:
     """The points with labels, in order; a point is positive if its pixel belongs to the mask."""
     return tuple(Point(float(x), float(y), positive=is_on_mask(mask, float(x), float(y))) for x, y in points)
 
 
 def clicks(
-    mask: Mask,
-    box: Box,
-    positive: int,
-    negative: int,
-    rng: np.random.Generator,
-    deep: float = 0.0,
-    lattice: int = 0,
+    mask: Mask, box: Box, positive: int, negative: int, rng: np.random.Generator, deep: float = 0.0, lattice: int = 0
 ) -> tuple[Point, ...]:
     """Random points in a box at distinct pixel centres: first positive points on the mask, then negative ones off it.
 
@@ -152,16 +153,12 @@ def pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:
 
     Both can be empty: a box without area contains no centre.
     """
-    left, top, right, bottom = (math.ceil(edge - 0.5) for edge in box.clip(width, height).xyxy)
-    return slice(top, bottom), slice(left, right)
+    x0, y0, x1, y1 = (math.ceil(edge - 0.5) for edge in box.clip(width, height).xyxy)
+    return slice(y0, y1), slice(x0, x1)
 
 
 def _choose_pixels(
-    region: Bool[np.ndarray, "h w"],
-    allowed: Bool[np.ndarray, "h w"],
-    count: int,
-    rng: np.random.Generator,
-    deep: float,
+    region: Bool[np.ndarray, "h w"], allowed: Bool[np.ndarray, "h w"], count: int, rng: np.random.Generator, deep: float
 ) -> list[tuple[int, int]]:
     """At most ``count`` distinct pixels (row, column) that are set in both; distances are measured in ``region``."""
     candidates = np.flatnonzero(region & allowed)  # flat indices: np.nonzero takes ten times as long

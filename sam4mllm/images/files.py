@@ -30,15 +30,8 @@ MAX_PIXELS = 100_000_000
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """File name suffixes of images in a folder. A file given by name is recognised by its content instead."""
 
-_FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "BMP",
-    "GIF",
-    "TIFF",
-    "PPM",
-)  # EPS and WMF are left out: their decoders run other programs
+# EPS and WMF are left out: their decoders run other programs
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 def read_image(path: Path) -> Image:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from sam4mllm.geometry.prompts import Box, Frame, Point
-from sam4mllm.language.patterns import Found, Search, bracket_patterns, find_bare_groups, form
+from sam4mllm.language.patterns import PlaceMatch, PlaceSearch, bracket_patterns, find_bare_groups, place_pattern
 
 LARGEST_NUMBER = 1e9  # larger numbers are clipped to this, so that all later steps stay finite
 EMPTY = 1e-6  # fraction of a cell; a box thinner than this is a rounding error
@@ -110,7 +110,7 @@ class Dialect:
         points are clipped to the image, and a box without area is widened to one cell. All points are positive.
         """
         matches = _search(self).find(text) or [
-            Found(start, end, self._slots(len(numbers)), tuple(numbers))
+            PlaceMatch(start, end, self._slots(len(numbers)), tuple(numbers))
             for start, end, numbers in find_bare_groups(text)
         ]
         return [Place(start, end, self._value(slots, numbers, frame)) for start, end, slots, numbers in matches]
@@ -207,9 +207,9 @@ class _Axis:
 
 
 @cache
-def _search(row: Dialect) -> Search:
+def _search(row: Dialect) -> PlaceSearch:
     """Everything that `Dialect.places` recognises in brackets or tags."""
     # Many decoders drop special tokens, and the tags of a box with them.
     templates = dict.fromkeys((row.box, row.point, *row.also, re.sub(r"<[^<>$]*>", "", row.box)))
-    forms = [form(template, row.digits) for template in templates]
-    return Search.of([*forms, *bracket_patterns(row._slots(4)), *bracket_patterns(row._slots(2))])
+    forms = [place_pattern(template, row.digits) for template in templates]
+    return PlaceSearch.from_patterns([*forms, *bracket_patterns(row._slots(4)), *bracket_patterns(row._slots(2))])

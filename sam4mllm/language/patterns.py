@@ -4,9 +4,9 @@ A template has slots for its numbers, as in ``<box>[[$x0,$y0,$x1,$y1]]</box>``. 
 ``$label`` is text that the search ignores. A search takes linear time on any text: all quantifiers are possessive
 (``++``, ``*+``), and no expression begins with a repeated group.
 
-    >>> search = Search.of([form("[$x0,$y0,$x1,$y1]", digits=3)])
+    >>> search = PlaceSearch.from_patterns([place_pattern("[$x0,$y0,$x1,$y1]", digits=3)])
     >>> search.find("at [ 281, 240, 863, 999 ]")
-    [Found(start=3, end=25, slots=('x0', 'y0', 'x1', 'y1'), numbers=('281', '240', '863', '999'))]
+    [PlaceMatch(start=3, end=25, slots=('x0', 'y0', 'x1', 'y1'), numbers=('281', '240', '863', '999'))]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PlacePattern(NamedTuple):
     slots: tuple[str, ...]
 
 
-class Found(NamedTuple):
+class PlaceMatch(NamedTuple):
     """The numbers in ``text[start:end]``, one per slot."""
 
     start: int
@@ -40,32 +40,32 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class PlaceSearch:
     """Searches for several forms at once. If several match at the same position, the first of them wins."""
 
     pattern: re.Pattern[str]
-    meanings: Mapping[int, tuple[str, ...]]  # slots of a form, by the number of its last group
+    slots_by_group: Mapping[int, tuple[str, ...]]  # slots of a form, by the number of its last group
 
     @classmethod
-    def of(cls, forms: Iterable[PlacePattern]) -> Search:
-        meanings: dict[int, tuple[str, ...]] = {}
+    def from_patterns(cls, forms: Iterable[PlacePattern]) -> PlaceSearch:
+        slots_by_group: dict[int, tuple[str, ...]] = {}
         sources = []
         for source, slots in forms:
             sources.append(source)
-            meanings[max(meanings, default=0) + len(slots)] = slots
-        return cls(re.compile("|".join(sources)), meanings)
+            slots_by_group[max(slots_by_group, default=0) + len(slots)] = slots
+        return cls(re.compile("|".join(sources)), slots_by_group)
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[PlaceMatch]:
         """All matches in the text, in order and without overlaps."""
         matches = []
         for match in self.pattern.finditer(text):
             last = match.lastindex or 0
-            slots = self.meanings[last]
-            matches.append(Found(match.start(), match.end(), slots, match.groups()[last - len(slots) : last]))
+            slots = self.slots_by_group[last]
+            matches.append(PlaceMatch(match.start(), match.end(), slots, match.groups()[last - len(slots) : last]))
         return matches
 
 
-def form(template: str, digits: int) -> PlacePattern:
+def place_pattern(template: str, digits: int) -> PlacePattern:
     """The template as a form that also matches with spaces around brackets, colons and commas.
 
     Args:

@@ -12,26 +12,6 @@ phrases with exactly computed targets.
 
 from __future__ import annotations
 
-from sam4mllm.synthetic.describe import KINDS, Expression, Kind
-from sam4mllm.synthetic.figures import COLOURS, SHAPES, SIZES, Figure
-from sam4mllm.synthetic.phrases import WORDS, Phrase
-from sam4mllm.synthetic.scenes import SPLITS, Drawing, Level, Split, draw, draw_split, split_seed
+from sam4mllm.synthetic.scenes import Level, draw_split
 
-__all__ = [
-    "COLOURS",
-    "KINDS",
-    "SHAPES",
-    "SIZES",
-    "SPLITS",
-    "WORDS",
-    "Drawing",
-    "Expression",
-    "Figure",
-    "Kind",
-    "Level",
-    "Phrase",
-    "Split",
-    "draw",
-    "draw_split",
-    "split_seed",
-]
+__all__ = ["Level", "draw_split"]

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from sam4mllm.geometry.prompts import box_iou
-from sam4mllm.synthetic.figures import COLOURS, SHAPES, SIZES, Figure
+from sam4mllm.synthetic.figures import COLOURS, SHAPES, SIZES, Figure, choose
 from sam4mllm.synthetic.phrases import (
     NOTHING,
     RELATIONS,
@@ -21,11 +21,11 @@ from sam4mllm.synthetic.phrases import (
     AllObjects,
     Description,
     ObjectAtSide,
-    Pair,
     Phrase,
     RelatedObject,
     SingleObject,
     Targets,
+    TwoObjects,
     has_relation,
 )
 from sam4mllm.synthetic.placing import SAME_BOX_IOU
@@ -62,10 +62,6 @@ class PhraseGenerator:
         self.figures = figures
         self.rng = rng
 
-    def one_of(self, choices: Sequence[str]) -> str:
-        """A random choice with equal probabilities."""
-        return choices[int(self.rng.integers(len(choices)))]
-
     def noun(self, figure: Figure, full: bool = False) -> Description:
         """A random selection of a figure's attributes, at least one of them; all attributes if ``full``."""
         shape, colour, size = self.rng.random(3) < (0.85, 0.6, 0.25)
@@ -89,7 +85,7 @@ class PhraseGenerator:
             if draw < 0.5:
                 yield SingleObject(self.noun(figure))
             elif draw < 0.68:
-                yield ObjectAtSide(self.noun(figure), self.one_of(SIDES))
+                yield ObjectAtSide(self.noun(figure), choose(SIDES, self.rng))
             else:
                 yield from self.relation(index)
         yield SingleObject(self.noun(figure, full=True))
@@ -100,7 +96,7 @@ class PhraseGenerator:
         relations = [name for name in RELATIONS if anchor is not figure and has_relation(figure, name, anchor)]
         if relations:
             rare = [name for name in relations if name not in SIDES]
-            yield RelatedObject(self.noun(figure), self.one_of(rare or relations), self.noun(anchor))
+            yield RelatedObject(self.noun(figure), choose(rare or relations, self.rng), self.noun(anchor))
 
     def several(self) -> Iterator[Phrase]:
         """Candidate phrases for two or more figures."""
@@ -112,7 +108,7 @@ class PhraseGenerator:
                 noun = Description(figure.shape if shape else None, figure.colour if colour else None)
                 yield AllObjects(noun, two=bool(draw < 0.25))
             else:
-                yield Pair(self.noun(figure), self.noun(self.other(index)))
+                yield TwoObjects(self.noun(figure), self.noun(self.other(index)))
 
     def none(self) -> Iterator[Phrase]:
         """Candidate phrases without a target, most of them similar to a figure in the scene."""
@@ -122,13 +118,13 @@ class PhraseGenerator:
             if draw < 0.55:
                 yield SingleObject(self.altered(index))
             elif draw < 0.65:
-                yield ObjectAtSide(self.altered(index), self.one_of(SIDES))
+                yield ObjectAtSide(self.altered(index), choose(SIDES, self.rng))
             elif draw < 0.8 and len(self.figures) > 1:
-                yield RelatedObject(self.noun(figure), self.one_of(tuple(RELATIONS)), self.noun(self.other(index)))
+                yield RelatedObject(self.noun(figure), choose(tuple(RELATIONS), self.rng), self.noun(self.other(index)))
             elif draw < 0.88:
                 yield AllObjects(self.altered(index))
             else:
-                yield RIDDLES[int(self.rng.integers(len(RIDDLES)))]
+                yield choose(RIDDLES, self.rng)
         yield SingleObject(Description(*self.absent()))
 
     def altered(self, index: int) -> Description:
@@ -137,16 +133,16 @@ class PhraseGenerator:
         draw, near = self.rng.random(2)
         borrow = near < 0.6 and other is not figure
         if draw < 0.45:
-            return Description(figure.shape, other.colour if borrow else self.one_of(COLOURS))
+            return Description(figure.shape, other.colour if borrow else choose(COLOURS, self.rng))
         if draw < 0.9:
-            return Description(other.shape if borrow else self.one_of(SHAPES), figure.colour)
+            return Description(other.shape if borrow else choose(SHAPES, self.rng), figure.colour)
         return Description(figure.shape, figure.colour, SIZES[figure.size == SIZES[0]])
 
     def absent(self) -> tuple[str, str]:
         """A shape and a colour that no figure in the scene has."""
         shapes = [shape for shape in SHAPES if shape not in {figure.shape for figure in self.figures}]
         colours = [colour for colour in COLOURS if colour not in {figure.colour for figure in self.figures}]
-        return self.one_of(shapes or SHAPES), self.one_of(colours or COLOURS)
+        return choose(shapes or SHAPES, self.rng), choose(colours or COLOURS, self.rng)
 
     def reasoning(self) -> Iterator[Phrase]:
         """All riddles, in random order."""

@@ -6,20 +6,23 @@ A pixel belongs to a figure if its centre is inside the outline; there is no ant
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from sam4mllm.geometry.prompts import Box, Mask, bounding_box
 
+T = TypeVar("T")
+Coordinates: TypeAlias = Float[np.ndarray, "h w"]
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "frame", "horseshoe", "bar")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SIZES = ("small", "big")
-RADII = {
-    "small": (0.09, 0.14),
-    "big": (0.18, 0.28),
-}  # fractions of the image side; the gap keeps small and big distinguishable
+HOLLOW = ("ring", "frame", "horseshoe")
+RADII = {"small": (0.09, 0.14), "big": (0.18, 0.28)}
+"""Least and greatest radius as fractions of the image side; the gap keeps small and big distinguishable."""
 TURNS = {"square": 12.0, "frame": 12.0, "cross": 45.0, "triangle": 180.0, "horseshoe": 180.0, "bar": 180.0}  # degrees
 BORES = {"ring": (0.55, 0.8), "frame": (0.55, 0.8), "horseshoe": (0.5, 0.7), "cross": (0.24, 0.36), "bar": (0.2, 0.32)}
 HALF = 0.88  # half the side of a square, as a fraction of its radius
@@ -78,9 +81,12 @@ class Figure:
         return self.box if box is None else box
 
 
-def inside_outline(
-    shape: str, u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"], bore: float
-) -> Bool[np.ndarray, "h w"]:
+def choose(options: Sequence[T], rng: np.random.Generator) -> T:
+    """A random option; all have the same probability."""
+    return options[int(rng.integers(len(options)))]
+
+
+def inside_outline(shape: str, u: Coordinates, v: Coordinates, bore: float) -> Mask:
     """Which positions belong to a shape of radius 1 around the origin; v points down.
 
     Raises:
@@ -110,19 +116,13 @@ def inside_outline(
     return outline
 
 
-def inside_hole(
-    shape: str, u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"], bore: float
-) -> Bool[np.ndarray, "h w"] | None:
-    """Which positions are in the hole of a hollow shape of radius 1; None for a shape without a hole."""
-    hole: Mask | None = None
-    if shape in ("ring", "horseshoe"):
-        hole = u * u + v * v <= bore * bore
-    elif shape == "frame":
-        hole = np.maximum(np.abs(u), np.abs(v)) <= bore * HALF
+def inside_hole(shape: str, u: Coordinates, v: Coordinates, bore: float) -> Mask:
+    """Which positions are in the hole of a hollow shape of radius 1."""
+    hole: Mask = np.maximum(np.abs(u), np.abs(v)) <= bore * HALF if shape == "frame" else u * u + v * v <= bore * bore
     return hole
 
 
-def local(pose: Pose, window: tuple[slice, slice]) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+def local(pose: Pose, window: tuple[slice, slice]) -> tuple[Coordinates, Coordinates]:
     """The pixel centres of a window (rows, columns) in the figure's coordinates: not rotated, radius 1."""
     rows, columns = window
     x = (np.arange(columns.start, columns.stop, dtype=np.float32) + np.float32(0.5 - pose.x)) / np.float32(pose.radius)
@@ -144,9 +144,8 @@ def rasterise(pose: Pose, side: int) -> tuple[Mask, Mask | None]:
     u, v = local(pose, window)
     full = np.zeros((side, side), dtype=bool)
     full[window] = inside_outline(pose.shape, u, v, pose.bore)
-    hole_window = inside_hole(pose.shape, u, v, pose.bore)
-    if hole_window is None:
+    if pose.shape not in HOLLOW:
         return full, None
-    hole = np.zeros((side, side), dtype=bool)
-    hole[window] = hole_window
+    hole = np.zeros_like(full)
+    hole[window] = inside_hole(pose.shape, u, v, pose.bore)
     return full, hole

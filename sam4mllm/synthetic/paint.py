@@ -74,12 +74,12 @@ def _ramp(dark: Float32[np.ndarray, "3"], light: Float32[np.ndarray, "3"]) -> UI
 def _ground(side: int, rng: np.random.Generator) -> Image:
     """A textured background between two muted colours with hues of the palette."""
     tile = _textures(side)[rng.integers(TEXTURES)]
-    top, left = rng.integers(side, size=2)
+    row, column = rng.integers(side, size=2)
     hues = np.asarray(list(PALETTE.values()), dtype=np.float32)[rng.integers(len(PALETTE), size=2)]
     mute, bright = rng.uniform(0.2, 0.8, (2, 1)).astype(np.float32), rng.uniform(0.35, 1.0, (2, 1)).astype(np.float32)
     grey = hues.mean(axis=1, keepdims=True)
     first, second = (hues + (grey - hues) * mute) * bright
-    ground: Image = _ramp(first, second)[tile[top : top + side, left : left + side]]
+    ground: Image = _ramp(first, second)[tile[row : row + side, column : column + side]]
     return ground
 
 
@@ -88,8 +88,8 @@ def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Gene
     side = image.shape[0]
     window = pixel_window(pose, side)
     height, width = window[0].stop - window[0].start, window[1].stop - window[1].start
-    top, left = rng.integers(side, size=2)
-    tile = _textures(side)[rng.integers(TEXTURES)][top : top + height, left : left + width]
+    row, column = rng.integers(side, size=2)
+    tile = _textures(side)[rng.integers(TEXTURES)][row : row + height, column : column + width]
     base = np.asarray(PALETTE[colour], dtype=np.float32) + rng.uniform(-18, 18, 3).astype(np.float32)
     grain, slope_u, slope_v = rng.uniform((0.2, -40, -40), (0.8, 40, 40)).astype(np.float32)
     u, v = local(pose, window)
@@ -108,6 +108,6 @@ def paint(layers: Sequence[tuple[Pose, Mask, str]], side: int, rng: np.random.Ge
     for pose, mask, colour in layers:
         _coat(image, pose, mask, colour, rng)
     image = cv2.GaussianBlur(image, (3, 3), 0.6)
-    top, left = rng.integers(side, size=2)
-    noisy: Image = cv2.add(image, _noise(side)[top : top + side, left : left + side], dtype=cv2.CV_8U)
+    row, column = rng.integers(side, size=2)
+    noisy: Image = cv2.add(image, _noise(side)[row : row + side, column : column + side], dtype=cv2.CV_8U)
     return noisy

@@ -57,7 +57,7 @@ class Description:
         """The description as text, such as "big red ring" or "red shapes"."""
         shape = self.shape or "shape"
         head = PLURALS.get(shape, "shapes") if plural else shape
-        return " ".join(word for word in (self.size, self.colour, head) if word)
+        return " ".join(filter(None, (self.size, self.colour, head)))
 
     def matches(self, figures: Sequence[Figure]) -> Targets:
         """Indices of the figures with these attributes."""
@@ -120,12 +120,10 @@ class RelatedObject:
         anchors = self.anchor.matches(figures)
         if len(anchors) != 1:
             return NOTHING if not anchors else None
-        (anchor,) = anchors
-        holds = {
-            index: has_relation(figures[index], self.relation, figures[anchor])
-            for index in self.noun.matches(figures) - anchors
-        }
-        targets = frozenset(index for index, related_to_anchor in holds.items() if related_to_anchor)
+        [anchor] = anchors
+        candidates = self.noun.matches(figures) - anchors
+        holds = {index: has_relation(figures[index], self.relation, figures[anchor]) for index in candidates}
+        targets = frozenset(index for index, is_related in holds.items() if is_related)
         return None if None in holds.values() or len(targets) > 1 else targets
 
 
@@ -148,7 +146,7 @@ class AllObjects:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TwoObjects:
     """ "the ring and the red cross"."""
 
     first: Description
@@ -188,27 +186,11 @@ RIDDLES = (
     Riddle("the one that brings luck", frozenset({"horseshoe"})),
     Riddle("the one you could walk with", frozenset({"bar"})),
 )
-WORDS = tuple(
-    sorted(
-        {
-            "the",
-            "shape",
-            "shapes",
-            "on",
-            "at",
-            "and",
-            "all",
-            "both",
-            *SIDES,
-            *SHAPES,
-            *PLURALS.values(),
-            *COLOURS,
-            *SIZES,
-        }
-        | {word for words in RELATIONS.values() for word in words.split()}
-        | {word for riddle in RIDDLES for word in riddle.text.split()}
-    )
+_TEXTS = (
+    *("the shape shapes on at and all both", *SIDES, *SHAPES, *PLURALS.values(), *COLOURS, *SIZES),
+    *(*RELATIONS.values(), *(riddle.text for riddle in RIDDLES)),
 )
+WORDS = tuple(sorted(set(" ".join(_TEXTS).split())))
 """Every word that can occur in a phrase."""
 
 

@@ -10,25 +10,34 @@ import numpy as np
 from jaxtyping import Int8
 
 from sam4mllm.geometry.prompts import Box, Mask, bounding_box, box_iou
-from sam4mllm.synthetic.figures import BORES, COLOURS, HALF, RADII, SHAPES, TURNS, Figure, Pose, rasterise
+from sam4mllm.synthetic.figures import (
+    BORES,
+    COLOURS,
+    HALF,
+    HOLLOW,
+    RADII,
+    SHAPES,
+    TURNS,
+    Figure,
+    Pose,
+    choose,
+    rasterise,
+)
 
 SAME_BOX_IOU = 0.6  # boxes with at least this IoU count as indistinguishable
-SEEN = 0.4  # the least visible fraction of a figure
+MIN_VISIBLE = 0.4  # the least visible fraction of a figure
 TRIES = 12
-TWINS = (
-    ("ring", "circle"),
-    ("ring", "cross"),
-    ("frame", "circle"),
-    ("frame", "cross"),
-    ("frame", "horseshoe"),
-    ("horseshoe", "circle"),
-    ("square", "cross"),
-    ("square", "ring"),
-    ("circle", "cross"),
-    ("circle", "triangle"),
-    ("cross", "ring"),
-    ("bar", "bar"),
-)  # (behind, in front): pairs that can share a box while both stay visible
+_FRONTS = {
+    "ring": ("circle", "cross"),
+    "frame": ("circle", "cross", "horseshoe"),
+    "horseshoe": ("circle",),
+    "square": ("cross", "ring"),
+    "circle": ("cross", "triangle"),
+    "cross": ("ring",),
+    "bar": ("bar",),
+}
+TWINS = tuple((behind, front) for behind, fronts in _FRONTS.items() for front in fronts)
+"""Shapes (behind, in front) that can share a box while both stay visible."""
 THIN = (0.78, 0.86)  # hole radius as a fraction of the radius, for a hole that a figure fills
 
 
@@ -41,6 +50,13 @@ class PlacedFigure:
     size: str
     full: Mask
     hole: Mask | None
+
+    @property
+    def box(self) -> Box:
+        """The tightest box around ``full``."""
+        box = bounding_box(self.full)
+        assert box is not None  # a figure has a radius of several pixels and is inside the image
+        return box
 
 
 class Canvas:
@@ -65,18 +81,18 @@ class Canvas:
         how = self.rng.random()
         if count >= 2 and how < twins + nested:
             for _ in range(TRIES):
-                if self.put(self.twins() if how < twins else self.nest(), alike=how < twins):
+                if self.place(self.twins() if how < twins else self.nest(), same_box=how < twins):
                     break
         for _ in range(TRIES * count):
             if len(self.placed) >= count:
                 return
-            self.put([self.free()])
+            self.place([self.random_figure()])
 
-    def put(self, news: Sequence[tuple[Pose, str]], alike: bool = False) -> bool:
+    def place(self, news: Sequence[tuple[Pose, str]], same_box: bool = False) -> bool:
         """Place figures (pose, size). Returns false, without a change, if a figure would not be visible enough.
 
-        It also returns false if a figure would cover one of the same colour, or if ``alike`` and the visible boxes of
-        the two new figures differ.
+        It also returns false if a figure would cover one of the same colour, or, with ``same_box``, if the visible
+        boxes of the two new figures differ.
         """
         placed, owner = list(self.placed), self.owner.copy()
         for pose, size in news:
@@ -87,20 +103,22 @@ class Canvas:
             owner[full] = len(placed)
             placed.append(PlacedFigure(pose, colour, size, full, hole))
         counts = np.bincount((owner + 1).ravel(), minlength=len(placed) + 1)[1:]
-        if any(count < SEEN * np.count_nonzero(figure.full) for count, figure in zip(counts, placed, strict=True)):
+        if any(
+            count < MIN_VISIBLE * np.count_nonzero(figure.full) for count, figure in zip(counts, placed, strict=True)
+        ):
             return False
-        if alike and not _same_box(owner == len(placed) - 2, owner == len(placed) - 1):
+        if same_box and not _same_box(owner == len(placed) - 2, owner == len(placed) - 1):
             return False
         self.placed, self.owner = placed, owner
         return True
 
-    def free(self) -> tuple[Pose, str]:
+    def random_figure(self) -> tuple[Pose, str]:
         """A figure at a random position, sometimes with the shape of an earlier figure."""
         size = "small" if self.rng.random() < 0.5 else "big"
         if self.placed and self.rng.random() < 0.35:
-            shape = self.placed[int(self.rng.integers(len(self.placed)))].pose.shape
+            shape = choose(self.placed, self.rng).pose.shape
         else:
-            shape = SHAPES[int(self.rng.integers(len(SHAPES)))]
+            shape = choose(SHAPES, self.rng)
         return self.pose(shape, self.rng.uniform(*RADII[size])), size
 
     def pose(self, shape: str, share: float) -> Pose:
@@ -113,12 +131,12 @@ class Canvas:
 
     def twins(self) -> list[tuple[Pose, str]]:
         """Two concentric figures; the second has the size of the first or of its hole."""
-        behind, front = TWINS[int(self.rng.integers(len(TWINS)))]
+        behind, front = choose(TWINS, self.rng)
         first = self.pose(behind, self.rng.uniform(0.22, RADII["big"][1]))
         if behind == "bar":
             first = replace(first, angle=math.radians(self.rng.uniform(25, 65)))
             return [(first, "big"), (replace(first, angle=-first.angle), "big")]
-        if behind in ("ring", "horseshoe", "frame"):
+        if behind in HOLLOW:
             first = replace(first, bore=self.rng.uniform(*THIN))
         second = self.pose(front, self.rng.uniform(0.93, 1.0) * _room(first) / self.side)
         angle = first.angle if behind in ("square", "frame") and front == "cross" else second.angle
@@ -126,9 +144,9 @@ class Canvas:
 
     def nest(self) -> list[tuple[Pose, str]]:
         """A small figure in the hole of a big one."""
-        hollow = ("ring", "frame", "horseshoe")[int(self.rng.integers(3))]
+        hollow = choose(HOLLOW, self.rng)
         outer = replace(self.pose(hollow, self.rng.uniform(0.24, RADII["big"][1])), bore=self.rng.uniform(*THIN))
-        inner = self.pose(SHAPES[int(self.rng.integers(len(SHAPES)))], self.rng.uniform(0.09, 0.12))
+        inner = self.pose(choose(SHAPES, self.rng), self.rng.uniform(0.09, 0.12))
         slack = max(_room(outer) - 1.1 * inner.radius, 0.0) * 0.7
         shift_x, shift_y = self.rng.uniform(-slack, slack, 2)
         return [(outer, "big"), (replace(inner, x=outer.x + float(shift_x), y=outer.y + float(shift_y)), "small")]
@@ -137,24 +155,14 @@ class Canvas:
         """A random colour; an unused one if ``fresh``, otherwise sometimes one of an earlier figure."""
         used = [figure.colour for figure in placed]
         if used and not fresh and self.rng.random() < 0.35:
-            return used[int(self.rng.integers(len(used)))]
-        choices = [colour for colour in COLOURS if not (fresh and colour in used)]
-        return choices[int(self.rng.integers(len(choices)))]
+            return choose(used, self.rng)
+        return choose([colour for colour in COLOURS if not (fresh and colour in used)], self.rng)
 
     def figures(self) -> tuple[Figure, ...]:
         """The placed figures with the masks of their visible pixels."""
         return tuple(
-            Figure(
-                placed.pose.shape,
-                placed.colour,
-                placed.size,
-                depth,
-                self.owner == depth,
-                placed.full,
-                placed.hole,
-                _box(placed.full),
-            )
-            for depth, placed in enumerate(self.placed)
+            Figure(item.pose.shape, item.colour, item.size, depth, self.owner == depth, item.full, item.hole, item.box)
+            for depth, item in enumerate(self.placed)
         )
 
 
@@ -168,12 +176,6 @@ def _room(pose: Pose) -> float:
         case "square":
             return pose.radius * HALF
     return pose.radius * 0.97
-
-
-def _box(mask: Mask) -> Box:
-    box = bounding_box(mask)
-    assert box is not None  # a figure has a radius of several pixels and is inside the image
-    return box
 
 
 def _same_box(first: Mask, second: Mask) -> bool:

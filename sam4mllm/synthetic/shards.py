@@ -10,8 +10,9 @@ from pathlib import Path
 from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import write_png
-from sam4mllm.synthetic import Level, Split, draw_split
-from sam4mllm.synthetic.scenes import Drawing
+from sam4mllm.synthetic.scenes import Drawing, Level, Split, draw_split
+
+AMBIGUOUS = "-ambiguous"
 
 
 def samples_of(drawing: Drawing, image: str, split: str) -> list[Sample]:
@@ -20,14 +21,14 @@ def samples_of(drawing: Drawing, image: str, split: str) -> list[Sample]:
     Args:
         drawing: the drawing.
         image: path of its image relative to the image root. The stem is part of the ids, as in
-            ``shapes-test-000017-2-res``. Ids of ambiguous expressions end with ``-ambiguous``.
+            ``shapes-test-000017-2-res``. Ids of ambiguous expressions end with `AMBIGUOUS`.
         split: the split of the samples.
     """
     height, width, _ = drawing.image.shape
     stem = image.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return [
         Sample(
-            id=f"shapes-{split}-{stem}-{number}-{expression.kind}{'-ambiguous' if expression.ambiguous else ''}",
+            id=f"shapes-{split}-{stem}-{number}-{expression.kind}{AMBIGUOUS if expression.ambiguous else ''}",
             image=image,
             width=width,
             height=height,
@@ -39,9 +40,6 @@ def samples_of(drawing: Drawing, image: str, split: str) -> list[Sample]:
         )
         for number, expression in enumerate(drawing.expressions)
     ]
-
-
-AMBIGUOUS = "-ambiguous"
 
 
 def write_scenes(folder: Path, split: Split, scenes: int, level: Level) -> SampleSet:

@@ -17,37 +17,32 @@ from typing import Any
 
 import pyarrow as pa
 
-from sam4mllm.data.shards import ROWS_PER_SHARD, Kind, read_index, read_shards, write_shards
+from sam4mllm.data.shards import Kind, read_index, read_shards, required, write_shards
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.runtime.files import write_text
 
 VERSION = 1
 INDEX = "targets.json"
 
 
-def _required(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
-
-
-_POINT = pa.struct([_required("x", pa.float64()), _required("y", pa.float64()), _required("positive", pa.bool_())])
+_POINT = pa.struct([required("x", pa.float64()), required("y", pa.float64()), required("positive", pa.bool_())])
 _PROMPT = pa.struct(
     [
-        *(_required(edge, pa.float64()) for edge in ("x0", "y0", "x1", "y1")),
-        _required("points", pa.list_(_required("point", _POINT))),
-        _required("iou", pa.float64()),
+        *(required(edge, pa.float64()) for edge in ("x0", "y0", "x1", "y1")),
+        required("points", pa.list_(required("point", _POINT))),
+        required("iou", pa.float64()),
     ]
 )
 _SCHEMA = pa.schema(
     [
-        _required("sample_id", pa.string()),
-        _required("index", pa.int32()),
-        _required("prompts", pa.list_(_required("prompt", _PROMPT))),
-        _required("ceiling", pa.float64()),
+        required("sample_id", pa.string()),
+        required("index", pa.int32()),
+        required("prompts", pa.list_(required("prompt", _PROMPT))),
+        required("ceiling", pa.float64()),
     ],
     metadata={"sam4mllm_targets_version": str(VERSION)},
 )
-_KIND = Kind("targets", INDEX, VERSION, _SCHEMA, noted={"about": dict}, writer="sam4mllm targets")
+_KIND = Kind("targets", INDEX, VERSION, _SCHEMA, index_fields={"about": dict}, writer="sam4mllm targets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +79,11 @@ def write_targets(targets: Iterable[Target], folder: Path, about: Mapping[str, A
         UserError: if a mask occurs twice, or the folder cannot be written.
     """
     rows = list(targets)
-    duplicates = [
-        key for key, count in Counter((target.sample_id, target.index) for target in rows).items() if count > 1
-    ]
-    if duplicates:
-        raise UserError(
-            f"{len(duplicates)} masks occur more than once, the first is mask {duplicates[0][1]} of {duplicates[0][0]}"
-        )
+    masks = Counter((target.sample_id, target.index) for target in rows)
+    repeated = [mask for mask, count in masks.items() if count > 1]
+    if repeated:
+        sample_id, index = repeated[0]
+        raise UserError(f"{len(repeated)} masks occur more than once, the first is mask {index} of {sample_id}")
     write_target_rows(map(target_to_json, rows), folder, about)
 
 
@@ -100,8 +93,7 @@ def write_target_rows(rows: Iterable[Mapping[str, Any]], folder: Path, about: Ma
     Raises:
         UserError: if the folder cannot be written.
     """
-    with write_shards(_KIND, rows, folder, {"about": dict(about)}, ROWS_PER_SHARD) as index:
-        write_text(folder / INDEX, index)
+    write_shards(_KIND, rows, folder, {"about": dict(about)})
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -126,11 +118,7 @@ def read_targets(folder: Path) -> dict[tuple[str, int], Target]:
 def target_to_json(target: Target) -> dict[str, Any]:
     """A target as the row of a shard, or as JSON."""
     prompts = [
-        {
-            **asdict(prompt.box),
-            "points": [asdict(point) for point in prompt.points],
-            "iou": score,
-        }
+        {**asdict(prompt.box), "points": [asdict(point) for point in prompt.points], "iou": score}
         for prompt, score in zip(target.prompts, target.ious, strict=True)
     ]
     return {"sample_id": target.sample_id, "index": target.index, "prompts": prompts, "ceiling": target.ceiling}
@@ -143,7 +131,7 @@ def target_from_json(row: dict[str, Any]) -> Target:
         UserError: if a box is invalid.
     """
     try:
-        prompts = tuple(_prompt(prompt) for prompt in row["prompts"])
+        prompts = tuple(map(_prompt, row["prompts"]))
     except ValueError as error:  # undamaged pages of another writer can hold an invalid box
         raise UserError(f"the target of mask {row['index']} of {row['sample_id']} is damaged: {error}") from error
     ious = tuple(prompt["iou"] for prompt in row["prompts"])

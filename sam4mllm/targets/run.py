@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,13 @@ from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import check_same, versions, weights
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import SegmenterSpec
-from sam4mllm.targets.record import (
-    INDEX,
-    Target,
-    read_about,
-    read_targets,
-    target_from_json,
-    target_to_json,
-    write_target_rows,
-)
+from sam4mllm.targets.record import INDEX, Target, read_about, read_targets, target_to_json, write_target_rows
 from sam4mllm.targets.search import Search, make_targets, report
 
 PARTS = "parts"
 FINISHED_PARTS = "[0-9]*.json"
 """The file names of finished parts."""
-PICTURES = 16
+IMAGES_PER_PART = 16
 """Images per part: at most this many are lost if a worker is killed, and each file must be worth its overhead."""
 
 
@@ -88,27 +81,35 @@ def find_targets(
             before the search starts; as the executor does.
     """
     about = json.loads(json.dumps({**about, "samples": fingerprint(samples)}))
-    parts, empty = parted(samples), sum(not rle.area for sample in samples for rle in sample.masks)
     with _locked_parts(out / PARTS):
         if (out / INDEX).is_file():
             check_same(read_about(out), about, str(out), _remedy(out / INDEX))
-            shutil.rmtree(out / PARTS)
-            return report(read_targets(out).values(), empty)
-        _store_settings(out / PARTS, about)
-        remaining = {number: part for number, part in parts.items() if not _part_file(out, number).is_file()}
-        _check_images(remaining.values())
-        progress(_count_masks(part for number, part in parts.items() if number not in remaining))
-        for number, targets in executor.run(work, remaining):
-            write_text(_part_file(out, number), json.dumps([target_to_json(target) for target in targets]))
-            progress(_count_masks([parts[number]]))
-        for stale in out.glob(".targets*.part.*"):  # left by a run that was killed while writing shards
-            stale.unlink()
-        write_target_rows((row for number in parts for row in _read_json(_part_file(out, number))), out, about)
-        summary = report(
-            (target_from_json(row) for number in parts for row in _read_json(_part_file(out, number))), empty
-        )
+        else:
+            _store_settings(out / PARTS, about)
+            _search_parts(parted(samples), executor, work, out, about, progress)
         shutil.rmtree(out / PARTS)
-    return summary
+        empty = sum(not rle.area for sample in samples for rle in sample.masks)
+        return report(read_targets(out).values(), empty)
+
+
+def _search_parts(
+    parts: Mapping[int, SampleSet],
+    executor: Executor,
+    work: SearchWork,
+    out: Path,
+    about: Mapping[str, Any],
+    progress: Callable[[int], None],
+) -> None:
+    """Search the parts that are not finished, and merge all of them into the targets of ``out``."""
+    remaining = {number: part for number, part in parts.items() if not _part_file(out, number).is_file()}
+    _check_images(remaining.values())
+    progress(_count_masks(part for number, part in parts.items() if number not in remaining))
+    for number, targets in executor.run(work, remaining):
+        write_text(_part_file(out, number), json.dumps([target_to_json(target) for target in targets]))
+        progress(_count_masks([parts[number]]))
+    for stale in out.glob(".targets*.part.*"):  # left by a run that was killed while writing shards
+        stale.unlink()
+    write_target_rows((row for number in parts for row in _read_json(_part_file(out, number))), out, about)
 
 
 def search_targets(
@@ -155,14 +156,9 @@ def _load(spec: SegmenterSpec, device: str | None) -> Segmenter:
 
 def parted(samples: SampleSet) -> dict[int, SampleSet]:
     """The samples with masks, by part number. All samples of one image are in one part."""
-    samples_by_image = samples.with_masks().by_image()
-    return {
-        number: SampleSet(
-            tuple(sample for image_samples in samples_by_image[start : start + PICTURES] for sample in image_samples),
-            samples.images,
-        )
-        for number, start in enumerate(range(0, len(samples_by_image), PICTURES))
-    }
+    images = [image_samples.samples for image_samples in samples.with_masks().by_image()]
+    parts = (images[start : start + IMAGES_PER_PART] for start in range(0, len(images), IMAGES_PER_PART))
+    return {number: SampleSet(tuple(chain.from_iterable(part)), samples.images) for number, part in enumerate(parts)}
 
 
 def fingerprint(samples: SampleSet) -> str:
@@ -221,7 +217,7 @@ def _read_json(path: Path) -> Any:
         raise UserError(f"cannot read {path}: remove it and run this again ({error})") from error
 
 
-def _count_masks(parts: Sequence[SampleSet] | Iterator[SampleSet]) -> int:
+def _count_masks(parts: Iterable[SampleSet]) -> int:
     return sum(len(sample.masks) for part in parts for sample in part)
 
 

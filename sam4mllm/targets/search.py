@@ -8,6 +8,7 @@ the image. `sam4mllm.targets.record` stores the targets.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -16,13 +17,20 @@ import numpy as np
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.geometry.prompts import Box, Image, Mask, Prompt, bounding_box, iou
-from sam4mllm.geometry.sampling import clicks
+from sam4mllm.geometry.prompts import Image, Mask, Prompt, bounding_box, iou
+from sam4mllm.geometry.sampling import clicks, jitter_box
 from sam4mllm.segmenters import Capabilities, DraftingScene, Scene, Segmenter
 from sam4mllm.targets.record import Target
 
 PROMPTS_PER_DRAFT = 256
 """Prompts of an image that are drafted at once, before any is enlarged: 64 MiB of logits of the original SAM."""
+
+_UPPER_BOUNDS = {
+    "jitter": (math.nextafter(0.5, 0), "0 to less than 0.5"),
+    "least": (1, "0 to 1"),
+    "deep": (100, "0 to 100"),
+    "lattice": (1000, "0 to 1000"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,19 +68,10 @@ class Search:
     lattice: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, is_valid, allowed in (
-            ("candidates", self.candidates, self.candidates >= 1, "1 or more"),
-            ("positive", self.positive, self.positive >= 0, "0 or more"),
-            ("negative", self.negative, self.negative >= 0, "0 or more"),
-            ("jitter", self.jitter, 0 <= self.jitter < 0.5, "0 to less than 0.5"),
-            ("keep", self.keep, self.keep >= 1, "1 or more"),
-            ("least", self.least, 0 <= self.least <= 1, "0 to 1"),
-            ("seed", self.seed, self.seed >= 0, "0 or more"),
-            ("fewer", self.fewer, self.fewer >= 0, "0 or more"),
-            ("deep", self.deep, 0 <= self.deep <= 100, "0 to 100"),
-            ("lattice", self.lattice, 0 <= self.lattice <= 1000, "0 to 1000"),
-        ):
-            if not is_valid:
+        for name, value in vars(self).items():
+            lower = 1 if name in ("candidates", "keep") else 0
+            upper, allowed = _UPPER_BOUNDS.get(name, (math.inf, f"{lower} or more"))
+            if not lower <= value <= upper:
                 raise UserError(f"the search option {name} must be {allowed}, got {value}")
 
 
@@ -113,47 +112,30 @@ def image_targets(image: Image, samples: Sequence[Sample], segmenter: Segmenter,
             yield mask_search.target(ranking)
 
 
-def candidates(
-    mask: Mask,
-    k: int,
-    *,
-    positive: int,
-    negative: int,
-    rng: np.random.Generator,
-    box: Box | None = None,
-    jitter: float = 0.0,
-    fewer: int = 0,
-    deep: float = 0.0,
-    lattice: int = 0,
-) -> list[Prompt]:
-    """``k`` prompts for one object, each with its own random points on and off the mask inside its box.
+def candidates(mask: Mask, search: Search, rng: np.random.Generator) -> list[Prompt]:
+    """The prompts to try for one object, each with its own random points on and off the mask inside its box.
+
+    A prompt has fewer points than the search sets if the box contains fewer such pixels. Boxes stay inside the image.
 
     Args:
         mask: the ground truth mask.
-        k: the number of prompts.
-        positive: points on the mask per prompt; fewer if the box contains fewer such pixels.
-        negative: points off the mask per prompt; fewer if the box contains fewer such pixels.
+        search: the number of prompts, and how to draw their boxes and points.
         rng: the source of randomness.
-        box: the box of all prompts; the mask's own by default.
-        jitter: maximum displacement of the edges of all boxes but the first, as a fraction of the box's sides, 0 to
-            less than 0.5. Boxes stay inside the image.
-        fewer: maximum number of points of each sign that a prompt may lack (see `Search`).
-        deep: preference for points far from edges (see `sampling.clicks`).
-        lattice: if not 0, points are at the centres of a lattice x lattice grid of the box; 0 for any pixel.
 
     Returns:
-        The prompts; none for an empty mask without a box.
+        The prompts; none for an empty mask.
     """
-    box = box or bounding_box(mask)
+    box = bounding_box(mask)
     if box is None:
         return []
+    height, width = mask.shape
     prompts = []
-    for number in range(k):
-        prompt_box = _jitter_box(box, jitter, mask, rng) if number and jitter else box
-        n_positive, n_negative = (
-            _draw_count(count, fewer, least, rng) for count, least in ((positive, 1), (negative, 0))
-        )
-        prompts.append(Prompt(prompt_box, clicks(mask, prompt_box, n_positive, n_negative, rng, deep, lattice)))
+    for number in range(search.candidates):
+        prompt_box = jitter_box(box, search.jitter, height, width, rng) if number and search.jitter else box
+        positive = _draw_count(search.positive, search.fewer, 1, rng)
+        negative = _draw_count(search.negative, search.fewer, 0, rng)
+        points = clicks(mask, prompt_box, positive, negative, rng, search.deep, search.lattice)
+        prompts.append(Prompt(prompt_box, points))
     return prompts
 
 
@@ -172,11 +154,9 @@ def best(
     Returns:
         At most ``keep`` pairs; none if no candidate reaches ``least``.
     """
-    scored_prompts = [
-        (prompt, iou(segmented.mask, mask))
-        for prompt, segmented in zip(candidates, scene.segment(candidates), strict=True)
-    ]
-    return sorted((pair for pair in scored_prompts if pair[1] >= least), key=lambda pair: -pair[1])[:keep]
+    ious = [iou(segmented.mask, mask) for segmented in scene.segment(candidates)]
+    pairs = [pair for pair in zip(candidates, ious, strict=True) if pair[1] >= least]
+    return sorted(pairs, key=lambda pair: -pair[1])[:keep]
 
 
 def report(targets: Iterable[Target], empty: int = 0) -> str:
@@ -186,20 +166,23 @@ def report(targets: Iterable[Target], empty: int = 0) -> str:
         targets: the targets that were found.
         empty: how many of them belong to masks without pixels.
     """
-    all_targets = list(targets)
-    if not all_targets:
+    ceilings, best_ious = list[float](), list[float]()
+    for target in targets:
+        ceilings.append(target.ceiling)
+        best_ious += target.ious[:1]
+    count = len(ceilings)
+    if not count:
         return "0 masks"
-    best_ious = [target.ious[0] for target in all_targets if target.prompts]
-    n_unkept = len(all_targets) - len(best_ious) - empty
-    empty_line = f"\n{empty} masks ({empty / len(all_targets):.1%}) have no pixel to redraw" if empty else ""
+    unkept = count - len(best_ious) - empty
     quality = f", the best of each with a mean IoU of {fmean(best_ious):.3f}" if best_ious else ""
-    mean_ceiling = fmean(target.ceiling for target in all_targets)
-    return (
-        f"{len(all_targets)} masks, the best candidates with a mean IoU of {mean_ceiling:.3f}\n"
-        f"{len(best_ious)} masks keep prompts{quality}\n"
-        f"{n_unkept} masks ({n_unkept / len(all_targets):.1%}) keep none: all candidates are below the least IoU"
-        f"{empty_line}"
-    )
+    lines = [
+        f"{count} masks, the best candidates with a mean IoU of {fmean(ceilings):.3f}",
+        f"{len(best_ious)} masks keep prompts{quality}",
+        f"{unkept} masks ({unkept / count:.1%}) keep none: all candidates are below the least IoU",
+    ]
+    if empty:
+        lines.append(f"{empty} masks ({empty / count:.1%}) have no pixel to redraw")
+    return "\n".join(lines)
 
 
 def _check_points_supported(takes: Capabilities, search: Search) -> None:
@@ -215,19 +198,9 @@ class _MaskSearch:
 
     def __init__(self, sample_id: str, index: int, mask: Mask, search: Search) -> None:
         self.sample_id, self.index, self.mask, self.search = sample_id, index, mask, search
-        # a hash, so that the seed is the same on every machine and no two masks share their clicks
+        # a hash, so that the seed is the same on every machine and no two masks share their points
         digest = hashlib.sha256(f"{search.seed} {index} {sample_id}".encode()).digest()
-        prompts = candidates(
-            mask,
-            search.candidates,
-            positive=search.positive,
-            negative=search.negative,
-            rng=np.random.default_rng(int.from_bytes(digest, "big")),
-            jitter=search.jitter,
-            fewer=search.fewer,
-            deep=search.deep,
-            lattice=search.lattice,
-        )
+        prompts = candidates(mask, search, np.random.default_rng(int.from_bytes(digest, "big")))
         self.prompts = list(dict.fromkeys(prompts))
 
     def target(self, ranking: Sequence[tuple[Prompt, float]]) -> Target:
@@ -264,9 +237,3 @@ def _draw_count(count: int, fewer: int, least: int, rng: np.random.Generator) ->
     """A random number from ``count`` - ``fewer`` to ``count``, but at least ``least``."""
     low = max(count - fewer, min(least, count))
     return int(rng.integers(low, count + 1)) if low < count else count
-
-
-def _jitter_box(box: Box, jitter: float, mask: Mask, rng: np.random.Generator) -> Box:
-    sides = np.array([box.width, box.height] * 2)
-    x0, y0, x1, y1 = (np.array(box.xyxy) + rng.uniform(-jitter, jitter, 4) * sides).tolist()
-    return Box(x0, y0, x1, y1).clip(mask.shape[1], mask.shape[0])

@@ -19,10 +19,6 @@ def positions_of(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.stack([columns, rows], axis=1) + 0.5
 
 
-def test_an_image_without_objects_is_unchanged():
-    assert np.array_equal(overlay(GREY, []), GREY)
-
-
 def test_the_input_image_is_not_modified():
     before = GREY.copy()
     overlay(GREY, [Prompt(Box(10, 10, 50, 50), (Point(20, 20),))], [ball(480, 640, 100, 100, 30)], "words")
@@ -39,21 +35,18 @@ def test_a_disc_is_centred_on_its_point(x, y, positive, colour):
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 57), (240, 320), (480, 640), (2400, 3200), (20, 900)])
 def test_a_disc_is_centred_on_its_point_at_any_image_size(size):
     height, width = size
-    drawing = overlay(
-        np.full((*size, 3), 120, np.uint8), [Prompt(Box(0, 0, width, height), (Point(width / 2, height / 2),))]
-    )
+    prompt = Prompt(Box(0, 0, width, height), (Point(width / 2, height / 2),))
+    drawing = overlay(np.full((*size, 3), 120, np.uint8), [prompt])
     factor = drawing.shape[1] / width
     assert factor == drawing.shape[0] / height == int(factor)
     assert max(drawing.shape) >= MIN_SIDE
-    assert positions_of(drawing, GREEN).mean(axis=0) == pytest.approx(
-        (width * factor / 2, height * factor / 2), abs=0.35
-    )
+    centre = width * factor / 2, height * factor / 2
+    assert positions_of(drawing, GREEN).mean(axis=0) == pytest.approx(centre, abs=0.35)
 
 
 def test_plus_and_minus_have_different_shapes():
-    plus, minus = (
-        overlay(GREY, [Prompt(Box(0, 0, 640, 480), (Point(320, 240, positive),))]) for positive in (True, False)
-    )
+    prompts = (Prompt(Box(0, 0, 640, 480), (Point(320, 240, positive),)) for positive in (True, False))
+    plus, minus = (overlay(GREY, [prompt]) for prompt in prompts)
     arm = slice(235, 246)
     white_column = [(image[arm, 319:321] > 240).all(axis=2).sum() for image in (plus, minus)]
     white_row = [(image[239:241, 315:326] > 240).all(axis=2).sum() for image in (plus, minus)]
@@ -61,7 +54,7 @@ def test_plus_and_minus_have_different_shapes():
     assert white_row[0] == white_row[1] > 0
 
 
-def test_a_box_is_drawing_on_its_edges():
+def test_a_box_is_drawn_on_its_edges():
     drawing = overlay(GREY, [Prompt(Box(100, 50, 300, 200))])
     ink = positions_of(drawing, COLOURS[0])
     assert ink.min(axis=0) == pytest.approx((100, 50), abs=1.5)
@@ -86,9 +79,8 @@ def test_a_mirrored_scene_gives_a_mirrored_overlay():
     mirrored = Prompt(Box(380, 90, 500, 210), (Point(439.5, 150.5), Point(489.5, 95.5, positive=False)))
     original = overlay(GREY, [prompt], [mask]).astype(int)
     flipped = overlay(GREY, [mirrored], [mask[:, ::-1]])[:, ::-1].astype(int)
-    assert (
-        np.abs(original - flipped).max(axis=2) > 40
-    ).mean() < 0.001  # OpenCV's antialiasing is not exactly symmetric
+    is_different = np.abs(original - flipped).max(axis=2) > 40
+    assert is_different.mean() < 0.001  # OpenCV's antialiasing is not exactly symmetric
 
 
 def test_a_mask_changes_only_pixels_on_it():
@@ -108,8 +100,9 @@ def test_a_hole_is_outlined_too():
     assert np.array_equal(drawing[ball(480, 640, 320, 240, 70)], GREY[ball(480, 640, 320, 240, 70)])
 
 
-def test_an_empty_mask_draws_nothing():
-    assert np.array_equal(overlay(GREY, [], [np.zeros((480, 640), bool)]), GREY)
+@pytest.mark.parametrize("masks", [[], [np.zeros((480, 640), bool)]], ids=["no objects", "an empty mask"])
+def test_an_image_is_unchanged_without_a_pixel_to_draw(masks):
+    assert np.array_equal(overlay(GREY, [], masks), GREY)
 
 
 def test_objects_have_different_colours():

@@ -36,7 +36,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 def is_legal(value: Box | Point, frame: Frame) -> bool:
-    """Whether a box has an area and lies in the image, or a point lies in a pixel of it."""
+    """Whether a box has an area and is inside the image, or a point is in one of its pixels."""
     width, height = frame.image
     if isinstance(value, Box):
         return 0 <= value.x0 < value.x1 <= width and 0 <= value.y0 < value.y1 <= height and value.area > 0
@@ -90,10 +90,8 @@ def test_boxes_and_points_in_one_text_keep_their_order_and_type(name):
     for frame in FRAMES:
         values: list[Box | Point] = []
         for is_box in rng.random(12) < 0.5:
-            x, y = np.sort(rng.random((2, 2)), axis=1) * np.array(frame.image)[:, None]
-            values.append(
-                Box(float(x[0]), float(y[0]), float(x[1]), float(y[1])) if is_box else Point(float(x[0]), float(y[0]))
-            )
+            (x0, y0), (x1, y1) = (np.sort(rng.random((2, 2)), axis=0) * frame.image).tolist()
+            values.append(Box(x0, y0, x1, y1) if is_box else Point(x0, y0))
         written = [row.write_box(v, frame, "it") if isinstance(v, Box) else row.write_point(v, frame) for v in values]
         text = " and ".join(written)
         places = row.places(text, frame)
@@ -263,22 +261,9 @@ def test_an_image_may_be_one_pixel():
 
 
 ENDLESS = (
-    *(
-        "[[[[",
-        "1,",
-        "[1,",
-        "1",
-        " ",
-        "1 ",
-        "1.",
-        "-",
-        "[1" + " " * 50,
-        "[1" + " " * 49_000,
-        "[" + "9" * 5000 + ",",
-        ">[1,2",
-        "(1,2),",
-    ),
-    *("<loc0001>", "<patch_index_0001>", "<|box_start|>(", '{"bbox_2d":[', 'coords="1 1 ', "1 073 160 "),
+    *("[[[[", "1,", "[1,", "1", " ", "1 ", "1.", "-", ">[1,2", "(1,2),", "[1" + " " * 50, "[1" + " " * 49_000),
+    *("[" + "9" * 5000 + ",", "<loc0001>", "<patch_index_0001>", "<|box_start|>(", '{"bbox_2d":[', 'coords="1 1 '),
+    "1 073 160 ",
 )
 
 
@@ -291,30 +276,18 @@ def test_no_text_takes_long_to_parse(piece):
     assert time.process_time() - start < 30  # at most 4 s with type checks; a search that backtracks takes minutes
 
 
-@pytest.mark.parametrize(
-    ("model_type", "name"),
-    [
-        ("qwen2_vl", "qwen2-vl"),
-        ("qwen2_5_vl", "qwen2.5-vl"),
-        ("qwen3_vl", "qwen3-vl"),
-        ("qwen3_5", "qwen3-vl"),
-        ("llava", "llava"),
-        ("llava_next", "llava"),
-        ("llava_onevision", "llava"),
-        ("internvl", "internvl"),
-        ("paligemma", "paligemma"),
-        ("florence2", "florence-2"),
-        ("kosmos-2", "kosmos-2"),
-        ("molmo2", "molmo2"),
-        ("gemma3", "gemma"),
-        ("glm4v", "glm-4v"),
-        ("smolvlm", "sam4mllm"),
-        ("idefics3", "sam4mllm"),
-        ("a model of tomorrow", "sam4mllm"),
-    ],
-)
-def test_the_model_type_selects_the_dialect(model_type, name):
-    assert dialect_for(model_type) is dialect(name)
+MODEL_TYPES = {
+    **{"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl", "qwen3_5": "qwen3-vl"},
+    **{"llava": "llava", "llava_next": "llava", "llava_onevision": "llava", "internvl": "internvl"},
+    **{"paligemma": "paligemma", "florence2": "florence-2", "kosmos-2": "kosmos-2", "molmo2": "molmo2"},
+    **{"gemma3": "gemma", "glm4v": "glm-4v", "smolvlm": "sam4mllm", "idefics3": "sam4mllm"},
+    "a model of tomorrow": "sam4mllm",
+}
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_model_type_selects_the_dialect(model_type):
+    assert dialect_for(model_type) is dialect(MODEL_TYPES[model_type])
 
 
 def test_every_model_type_in_the_table_exists_in_transformers():

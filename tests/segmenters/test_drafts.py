@@ -11,7 +11,7 @@ from sam4mllm.segmenters.decoding import LogitDrafts
 from sam4mllm.segmenters.hf import HfSegmenter
 from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import draw_split
-from sam4mllm.targets.search import candidates
+from sam4mllm.targets.search import Search, candidates
 from tests.segmenters.small import CLASSES, build, slopes
 
 SIZES = [(48, 80), (91, 37), (200, 333)]
@@ -27,7 +27,7 @@ def case(height: int, width: int):
     rng = np.random.default_rng([height, width])
     mask = fill(Box(width * 0.2, height * 0.3, width * 0.7, height * 0.9), height, width)
     mask[height // 2 : height // 2 + 5, width // 3 : width // 2] = False
-    prompts = candidates(mask, 11, positive=3, negative=3, rng=rng, jitter=0.2, fewer=3)
+    prompts = candidates(mask, Search(candidates=11, jitter=0.2, fewer=3), rng)
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8), mask, prompts
 
 
@@ -74,7 +74,7 @@ def test_the_better_half_by_estimate_contains_nearly_the_best_candidate():
         scene_image = draw_split("test", index)
         scene = segmenter.embed(scene_image.image)
         for figure in scene_image.figures:
-            prompts = candidates(figure.mask, 16, positive=3, negative=3, rng=rng)
+            prompts = candidates(figure.mask, Search(candidates=16), rng)
             estimates = scene.draft(prompts).approximate_ious(range(16), figure.mask)
             exact = np.array([iou(scored.mask, figure.mask) for scored in scene.segment(prompts)])
             losses.append(exact.max() - exact[np.argsort(estimates)[8:]].max())

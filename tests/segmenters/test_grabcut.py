@@ -10,7 +10,7 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.segmenters import Scene, Segmenter
 from sam4mllm.segmenters.box import fill
 from sam4mllm.segmenters.grabcut import GrabCutSegmenter
-from sam4mllm.targets.search import best, candidates
+from sam4mllm.targets.search import Search, best, candidates
 
 
 def disc(height=120, width=160, x=80.0, y=60.0, radius=30.0):
@@ -149,7 +149,7 @@ def test_points_chosen_by_the_mask_help_on_real_photos(real_data):
         photo = images[annotation["image_id"]]
         image = cv2.cvtColor(cv2.imread(str(real_data / "coco_real/images" / photo["file_name"])), cv2.COLOR_BGR2RGB)
         mask = Rle.from_coco(annotation["segmentation"], photo["height"], photo["width"]).mask
-        scene, sets = GrabCutSegmenter().embed(image), candidates(mask, 4, positive=3, negative=3, rng=rng)
+        scene, sets = GrabCutSegmenter().embed(image), candidates(mask, Search(candidates=4), rng)
         [(chosen, _)] = best(scene, mask, sets)
         for row, scored in enumerate(scene.segment([Prompt(chosen.box), chosen])):
             sums[row] += (scored.mask & mask).sum(), (scored.mask | mask).sum()

@@ -55,9 +55,8 @@ def test_a_hole_has_the_expected_area_and_does_not_overlap_its_figure(shape: str
     full, hole = rasterise(pose(shape, 0.3), SIDE)
     assert (hole is not None) == (shape in ("ring", "frame", "horseshoe"))
     if hole is not None:
-        assert hole.sum() == pytest.approx(
-            BORE**2 * (4 * HALF**2 if shape == "frame" else math.pi) * RADIUS**2, rel=0.015
-        )
+        area = BORE**2 * (4 * HALF**2 if shape == "frame" else math.pi)
+        assert hole.sum() == pytest.approx(area * RADIUS**2, rel=0.015)
         assert not (hole & full).any()
 
 

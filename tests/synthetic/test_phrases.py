@@ -13,11 +13,11 @@ from sam4mllm.synthetic.phrases import (
     AllObjects,
     Description,
     ObjectAtSide,
-    Pair,
     Phrase,
     RelatedObject,
     Riddle,
     SingleObject,
+    TwoObjects,
     has_relation,
 )
 
@@ -42,55 +42,44 @@ SCENE = (
 )
 
 
+RING, CIRCLE, SQUARE, CROSS, BAR, FRAME = map(Description, ("ring", "circle", "square", "cross", "bar", "frame"))
+BIG, SMALL = (Description(size=size) for size in ("big", "small"))
+RED_CIRCLE, BLUE_CROSS = Description("circle", "red"), Description("cross", "blue")
+
+
 @pytest.mark.parametrize(
     ("phrase", "text", "targets"),
     [
-        (SingleObject(Description("ring")), "the ring", {0}),
-        (SingleObject(Description("circle")), "the circle", None),
+        (SingleObject(RING), "the ring", {0}),
+        (SingleObject(CIRCLE), "the circle", None),
         (SingleObject(Description("circle", "blue")), "the blue circle", {1}),
         (SingleObject(Description(None, "green")), "the green shape", {4}),
-        (SingleObject(Description(None, None, "big")), "the big shape", {0}),
+        (SingleObject(BIG), "the big shape", {0}),
         (SingleObject(Description("circle", "green")), "the green circle", set()),
-        (ObjectAtSide(Description("circle"), "left"), "the circle on the left", {1}),
-        (ObjectAtSide(Description("circle"), "top"), "the circle at the top", {2}),
-        (ObjectAtSide(Description("square"), "top"), "the square at the top", {4}),
-        (ObjectAtSide(Description("square"), "bottom"), "the square at the bottom", None),
-        (ObjectAtSide(Description("bar"), "bottom"), "the bar at the bottom", set()),
-        (ObjectAtSide(Description(None, None, "small"), "right"), "the small shape on the right", None),
-        (RelatedObject(Description("circle"), "inside", Description("ring")), "the circle inside the ring", {1}),
-        (RelatedObject(Description("square"), "inside", Description("ring")), "the square inside the ring", set()),
-        (RelatedObject(Description("circle"), "inside", Description("frame")), "the circle inside the frame", set()),
-        (
-            RelatedObject(Description("square"), "left", Description("circle", "red")),
-            "the square left of the red circle",
-            {4},
-        ),
-        (
-            RelatedObject(Description("square"), "right", Description("circle", "red")),
-            "the square right of the red circle",
-            set(),
-        ),
-        (RelatedObject(Description("square"), "left", Description("circle")), "the square left of the circle", None),
-        (RelatedObject(Description("circle"), "behind", Description("cross")), "the circle behind the cross", {2}),
-        (
-            RelatedObject(Description("cross"), "front", Description("circle", "red")),
-            "the cross in front of the red circle",
-            {3},
-        ),
-        (
-            RelatedObject(Description("cross"), "behind", Description("circle", "red")),
-            "the cross behind the red circle",
-            set(),
-        ),
-        (AllObjects(Description("circle")), "all circles", {1, 2}),
-        (AllObjects(Description("circle"), two=True), "both circles", {1, 2}),
-        (AllObjects(Description(None, None, "small"), two=True), "both small shapes", None),
-        (AllObjects(Description("cross")), "all crosses", None),
+        (ObjectAtSide(CIRCLE, "left"), "the circle on the left", {1}),
+        (ObjectAtSide(CIRCLE, "top"), "the circle at the top", {2}),
+        (ObjectAtSide(SQUARE, "top"), "the square at the top", {4}),
+        (ObjectAtSide(SQUARE, "bottom"), "the square at the bottom", None),
+        (ObjectAtSide(BAR, "bottom"), "the bar at the bottom", set()),
+        (ObjectAtSide(SMALL, "right"), "the small shape on the right", None),
+        (RelatedObject(CIRCLE, "inside", RING), "the circle inside the ring", {1}),
+        (RelatedObject(SQUARE, "inside", RING), "the square inside the ring", set()),
+        (RelatedObject(CIRCLE, "inside", FRAME), "the circle inside the frame", set()),
+        (RelatedObject(SQUARE, "left", RED_CIRCLE), "the square left of the red circle", {4}),
+        (RelatedObject(SQUARE, "right", RED_CIRCLE), "the square right of the red circle", set()),
+        (RelatedObject(SQUARE, "left", CIRCLE), "the square left of the circle", None),
+        (RelatedObject(CIRCLE, "behind", CROSS), "the circle behind the cross", {2}),
+        (RelatedObject(CROSS, "front", RED_CIRCLE), "the cross in front of the red circle", {3}),
+        (RelatedObject(CROSS, "behind", RED_CIRCLE), "the cross behind the red circle", set()),
+        (AllObjects(CIRCLE), "all circles", {1, 2}),
+        (AllObjects(CIRCLE, two=True), "both circles", {1, 2}),
+        (AllObjects(SMALL, two=True), "both small shapes", None),
+        (AllObjects(CROSS), "all crosses", None),
         (AllObjects(Description(None, "white")), "all white shapes", set()),
-        (Pair(Description("ring"), Description("cross", "blue")), "the ring and the blue cross", {0, 3}),
-        (Pair(Description("ring"), Description("circle")), "the ring and the circle", None),
-        (Pair(Description("ring"), Description(None, None, "big")), "the ring and the big shape", None),
-        (Pair(Description("ring"), Description("bar")), "the ring and the bar", None),
+        (TwoObjects(RING, BLUE_CROSS), "the ring and the blue cross", {0, 3}),
+        (TwoObjects(RING, CIRCLE), "the ring and the circle", None),
+        (TwoObjects(RING, BIG), "the ring and the big shape", None),
+        (TwoObjects(RING, BAR), "the ring and the bar", None),
         (Riddle("it", frozenset({"square"})), "it", {4}),
         (Riddle("it", frozenset({"square"}), frozenset({"cross"})), "it", None),
         (Riddle("it", frozenset({"circle"})), "it", None),
@@ -112,16 +101,16 @@ def test_left_of_is_true_false_or_debatable(x: float, y: float, expected: bool |
     assert has_relation(figure("bar", "red", x, y), "left", figure("bar", "blue", 50, 50)) is expected
 
 
-def test_half_in_a_hole_is_debatable() -> None:
-    assert has_relation(figure("circle", "red", 50, 70, 10), "inside", SCENE[0]) is None
-
-
-def test_inside_is_debatable_for_a_figure_on_a_solid_one() -> None:
-    assert has_relation(SCENE[3], "inside", SCENE[2]) is None
-
-
-def test_in_front_is_debatable_for_a_figure_in_a_hole() -> None:
-    assert has_relation(SCENE[1], "front", SCENE[0]) is None
+@pytest.mark.parametrize(
+    ("first", "relation", "anchor"),
+    [
+        pytest.param(figure("circle", "red", 50, 70, 10), "inside", SCENE[0], id="half in a hole"),
+        pytest.param(SCENE[3], "inside", SCENE[2], id="on a solid figure"),
+        pytest.param(SCENE[1], "front", SCENE[0], id="in a hole"),
+    ],
+)
+def test_inside_and_in_front_can_be_debatable(first: Figure, relation: str, anchor: Figure) -> None:
+    assert has_relation(first, relation, anchor) is None
 
 
 @pytest.mark.parametrize("relation", ["left", "right", "top", "bottom"])

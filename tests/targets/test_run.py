@@ -32,7 +32,7 @@ ABOUT = {"search": {"candidates": 4}, "segmenter": "grabcut"}
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(module, "PICTURES", 3)
+    monkeypatch.setattr(module, "IMAGES_PER_PART", 3)
 
 
 @pytest.fixture
@@ -55,12 +55,27 @@ class Stopping:
             raise KeyboardInterrupt
 
 
+def search(samples, out, executor=None, work=WORK, about=ABOUT, progress=lambda _: None) -> str:
+    return find_targets(samples, executor or InProcess(), work, out, about, progress)
+
+
+def begin(samples, out, parts=1) -> None:
+    """Run this many parts; the run is stopped unless they are all."""
+    with suppress(KeyboardInterrupt):
+        search(samples, out, Stopping(parts, []))
+
+
+def twice(samples: SampleSet) -> SampleSet:
+    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
+    return replace(samples, samples=samples.samples + again)
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_targets_equal_those_of_a_plain_loop(samples, tmp_path):
-    summary = find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+    summary = search(samples, tmp_path / "out")
     assert list(read_targets(tmp_path / "out").values()) == list(make_targets(samples, grabcut(device=None), SEARCH))
     assert summary.startswith("16 masks, the best candidates with a mean IoU of 0.")
     write_targets(make_targets(samples, grabcut(device=None), SEARCH), tmp_path / "plain", {})
@@ -68,14 +83,14 @@ def test_the_targets_equal_those_of_a_plain_loop(samples, tmp_path):
 
 
 def test_a_stopped_run_resumes_and_ends_with_the_same_bytes(samples, tmp_path):
-    find_targets(samples, InProcess(), WORK, tmp_path / "whole", ABOUT)
+    search(samples, tmp_path / "whole")
     part_numbers: list[int] = []
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            find_targets(samples, Stopping(1, part_numbers), WORK, tmp_path / "out", ABOUT)
+            search(samples, tmp_path / "out", Stopping(1, part_numbers))
     (tmp_path / "out" / ".targets-00000-0123.99.part.parquet").write_bytes(b"left by a kill")
     progress_counts: list[int] = []
-    find_targets(samples, Stopping(9, part_numbers), WORK, tmp_path / "out", ABOUT, progress_counts.append)
+    search(samples, tmp_path / "out", Stopping(9, part_numbers), progress=progress_counts.append)
     assert part_numbers == [2, 1, 0]
     assert progress_counts == [10, 6]
     assert content(tmp_path / "out") == content(tmp_path / "whole")
@@ -85,22 +100,22 @@ def test_masks_without_pixels_are_reported(samples, tmp_path):
     bare = replace(samples.samples[0], id="bare", masks=(Rle.empty(30, 40),))
     with_bare = replace(samples, samples=(*samples.samples, bare))
     for _ in range(2):  # the second run has nothing to do
-        summary = find_targets(with_bare, InProcess(), WORK, tmp_path / "out", ABOUT)
+        summary = search(with_bare, tmp_path / "out")
         assert summary.splitlines()[-2].startswith("0 masks (0.0%) keep none")
         assert summary.splitlines()[-1] == "1 masks (5.9%) have no pixel to redraw"
 
 
 def test_workers_write_the_same_bytes(samples, tmp_path):
-    find_targets(samples, InProcess(), WORK, tmp_path / "here", ABOUT)
-    find_targets(samples, ProcessPool(3), WORK, tmp_path / "workers", ABOUT)
+    search(samples, tmp_path / "here")
+    search(samples, tmp_path / "workers", ProcessPool(3))
     assert content(tmp_path / "here") == content(tmp_path / "workers")
 
 
 def test_finished_parts_are_not_repeated(samples, tmp_path):
-    summary = find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+    summary = search(samples, tmp_path / "out")
     before = content(tmp_path / "out")
     part_numbers: list[int] = []
-    assert find_targets(samples, Stopping(0, part_numbers), WORK, tmp_path / "out", ABOUT) == summary
+    assert search(samples, tmp_path / "out", Stopping(0, part_numbers)) == summary
     assert (part_numbers, content(tmp_path / "out")) == ([], before)
 
 
@@ -114,41 +129,35 @@ def test_finished_parts_are_not_repeated(samples, tmp_path):
     ],
 )
 def test_other_settings_are_refused_before_anything_is_mixed_or_replaced(samples, tmp_path, change, differs, parts):
-    with suppress(KeyboardInterrupt):
-        find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
+    begin(samples, tmp_path / "out", parts)
     before = content(tmp_path / "out")
     where = "targets.json" if "targets.json" in before else "parts"
     with pytest.raises(UserError, match=rf"out was started with {differs}\S* .*, now .*or remove \S*/{where}$"):
-        find_targets(samples, InProcess(), WORK, tmp_path / "out", {**ABOUT, **change})
+        search(samples, tmp_path / "out", about={**ABOUT, **change})
     assert content(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("parts", [1, 9], ids=["begun", "finished"])
 def test_other_samples_are_refused(samples, tmp_path, parts):
-    with suppress(KeyboardInterrupt):
-        find_targets(samples, Stopping(parts, []), WORK, tmp_path / "out", ABOUT)
+    begin(samples, tmp_path / "out", parts)
     fewer = replace(samples, samples=samples.samples[:5])
     with pytest.raises(UserError, match=r"was started with samples "):
-        find_targets(fewer, InProcess(), WORK, tmp_path / "out", ABOUT)
+        search(fewer, tmp_path / "out")
 
 
-def test_after_removing_the_named_path_only_the_new_targets_exist(samples, tmp_path):
-    find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
-    (tmp_path / "out" / "targets.json").unlink()
+@pytest.mark.parametrize(
+    ("parts", "removed"),
+    [
+        pytest.param(9, "targets.json", id="the path that the message names"),
+        pytest.param(1, "parts/about.json", id="by a clean-up that was killed before it removed all parts"),
+    ],
+)
+def test_after_a_removal_only_the_new_targets_exist(samples, tmp_path, parts, removed):
+    begin(samples, tmp_path / "out", parts)
+    (tmp_path / "out" / removed).unlink()
     other = SearchWork(grabcut, replace(SEARCH, seed=1))
-    find_targets(samples, InProcess(), other, tmp_path / "out", {"seed": 1})
-    find_targets(samples, InProcess(), other, tmp_path / "new", {"seed": 1})
-    assert content(tmp_path / "out") == content(tmp_path / "new")
-
-
-def test_parts_left_by_a_killed_clean_up_are_deleted(samples, tmp_path):
-    """The clean-up was killed after it removed the settings and before it removed all parts."""
-    with suppress(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
-    (tmp_path / "out" / "parts" / "about.json").unlink()
-    other = SearchWork(grabcut, replace(SEARCH, seed=1))
-    find_targets(samples, InProcess(), other, tmp_path / "out", {"seed": 1})
-    find_targets(samples, InProcess(), other, tmp_path / "new", {"seed": 1})
+    for name in ("out", "new"):
+        search(samples, tmp_path / name, work=other, about={"seed": 1})
     assert content(tmp_path / "out") == content(tmp_path / "new")
 
 
@@ -157,11 +166,10 @@ def test_parts_left_by_a_killed_clean_up_are_deleted(samples, tmp_path):
     [("{", r"cannot read .*about\.json: remove it and run"), ("[]", "segmenter nothing, now grabcut")],
 )
 def test_damaged_settings_of_parts_are_a_one_line_error(samples, tmp_path, damage, message):
-    with suppress(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    begin(samples, tmp_path / "out")
     (tmp_path / "out" / "parts" / "about.json").write_text(damage)
     with pytest.raises(UserError, match=message) as caught:
-        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+        search(samples, tmp_path / "out")
     assert "\n" not in str(caught.value)
 
 
@@ -171,57 +179,51 @@ def test_two_runs_cannot_share_a_folder(samples, tmp_path):
         FileLock(tmp_path / "out" / "parts" / ".sam4mllm.lock"),
         pytest.raises(UserError, match="another run is writing"),
     ):
-        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+        search(samples, tmp_path / "out")
 
 
 def test_an_unreadable_part_is_a_one_line_error(samples, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    begin(samples, tmp_path / "out")
     (tmp_path / "out" / "parts" / "00002.json").write_text("[{")
     with pytest.raises(UserError, match=r"cannot read .*00002\.json: remove it"):
-        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+        search(samples, tmp_path / "out")
 
 
 def test_missing_images_are_reported_in_one_line_before_the_search(samples, tmp_path):
-    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
     for number in (4, 7):
         (tmp_path / "pictures" / f"{number}.png").unlink()
     part_numbers: list[int] = []
     with pytest.raises(UserError, match=r"^2 of 8 images are missing, the first is \S+/4\.png: .*--images") as caught:
-        find_targets(
-            replace(samples, samples=samples.samples + again), Stopping(9, part_numbers), WORK, tmp_path / "out", ABOUT
-        )
+        search(twice(samples), tmp_path / "out", Stopping(9, part_numbers))
     assert "\n" not in str(caught.value)
     assert part_numbers == []
     assert not (tmp_path / "out").exists()
 
 
 def test_images_of_finished_parts_are_no_longer_needed(samples, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        find_targets(samples, Stopping(1, []), WORK, tmp_path / "out", ABOUT)
+    begin(samples, tmp_path / "out")
     (tmp_path / "pictures" / "7.png").unlink()
-    find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+    search(samples, tmp_path / "out")
     assert len(read_targets(tmp_path / "out")) == 16
 
 
 def test_an_unreadable_image_keeps_finished_parts_and_the_run_resumes_once_it_is_repaired(samples, tmp_path):
-    find_targets(samples, InProcess(), WORK, tmp_path / "whole", ABOUT)
+    search(samples, tmp_path / "whole")
     spoilt = tmp_path / "pictures" / "7.png"
     pixels = spoilt.read_bytes()
     spoilt.write_bytes(pixels[:-100])
     with pytest.raises(UserError, match=r"sample s7: cannot read .*7\.png"):
-        find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT)
+        search(samples, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out" / "parts").glob("0*")) == ["00000.json", "00001.json"]
     spoilt.write_bytes(pixels)
     progress_counts: list[int] = []
-    find_targets(samples, InProcess(), WORK, tmp_path / "out", ABOUT, progress_counts.append)
+    search(samples, tmp_path / "out", progress=progress_counts.append)
     assert progress_counts == [12, 4]
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_every_image_is_in_exactly_one_part(samples):
-    again = tuple(replace(sample, id=f"{sample.id}-again") for sample in samples)
-    parts = parted(replace(samples, samples=samples.samples + again))
+    parts = parted(twice(samples))
     assert [len(part) for part in parts.values()] == [6, 6, 4]
     assert [len({sample.image for sample in part}) for part in parts.values()] == [3, 3, 2]
     assert parted(replace(samples, samples=())) == {}
@@ -229,13 +231,8 @@ def test_every_image_is_in_exactly_one_part(samples):
 
 def test_the_fingerprint_covers_what_a_target_depends_on(samples):
     sample = samples.samples[0]
-    others = [
-        replace(sample, id="x"),
-        replace(sample, image="x.png"),
-        replace(sample, masks=sample.masks[:1]),
-        replace(sample, masks=sample.masks[::-1]),
-    ]
-    prints = {fingerprint(replace(samples, samples=(changed,))) for changed in [sample, *others]}
+    changes = ({}, {"id": "x"}, {"image": "x.png"}, {"masks": sample.masks[:1]}, {"masks": sample.masks[::-1]})
+    prints = {fingerprint(replace(samples, samples=(replace(sample, **change),))) for change in changes}
     assert len(prints) == 5
     assert fingerprint(replace(samples, samples=(replace(sample, phrase="x"),))) in prints
     assert fingerprint(replace(samples, samples=samples.samples[::-1])) != fingerprint(samples)
@@ -245,22 +242,13 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     """The command itself, with `kill -9`. `benchmarks/killed_targets.py` kills a longer run 20 times."""
     many = pictures(tmp_path / "many", 40)
     write_samples(many, tmp_path / "set", many.images)
-    arguments = [
-        sys.executable,
-        "-m",
-        "sam4mllm.cli",
-        "targets",
-        str(tmp_path / "set"),
-        "--segmenter",
-        "grabcut",
-        "--out",
-    ]
-    root = ROOT
-    subprocess.run([*arguments, tmp_path / "whole"], check=True, capture_output=True, cwd=root)
+    command = f"-m sam4mllm.cli targets {tmp_path / 'set'} --segmenter grabcut --out"
+    arguments = [sys.executable, *command.split()]
+    subprocess.run([*arguments, tmp_path / "whole"], check=True, capture_output=True, cwd=ROOT)
     moments, killed = random.Random(0), 0
     for _ in range(3):
         running = subprocess.Popen(
-            [*arguments, tmp_path / "out", "--workers", "2"], cwd=root, stderr=subprocess.DEVNULL
+            [*arguments, tmp_path / "out", "--workers", "2"], cwd=ROOT, stderr=subprocess.DEVNULL
         )
         started = tmp_path / "out" / "parts" / "about.json"
         while running.poll() is None and not started.exists():
@@ -269,6 +257,6 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
         running.kill()
         killed += running.wait() == -signal.SIGKILL
     assert killed
-    subprocess.run([*arguments, tmp_path / "out"], check=True, capture_output=True, cwd=root)
+    subprocess.run([*arguments, tmp_path / "out"], check=True, capture_output=True, cwd=ROOT)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     assert json.loads((tmp_path / "out" / "targets.json").read_bytes())["count"] == 80

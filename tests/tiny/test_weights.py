@@ -1,4 +1,4 @@
-"""The weights that come with the package do what they are for, by a margin that no small change of a library undoes."""
+"""The weights that ship with the package reach their accuracy by a margin that survives small changes of libraries."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tiny_models.sam import TWINS, measure
 FOLDER = Path(sam4mllm.__file__).parent / "tiny" / "weights"
 
 
-def test_they_are_small_safetensors_and_nothing_else():
+def test_the_weights_are_small_safetensors_and_nothing_else():
     files = [file for file in FOLDER.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 20e6
     assert {file.suffix for file in files} == {".safetensors", ".json", ".jinja"}
@@ -30,18 +30,20 @@ def test_the_mllm_finds_boxes(most):
     assert share_of_boxes_found(mllm, "test", Level(objects=(most, most), kinds=("res",)), 60) > 0.75
 
 
-# peft asks transformers for properties by names that it deprecates
+# peft reads properties of transformers by deprecated names
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("way", "options", "least"),
     [("ppg", {"positive": 9, "negative": 9}, 0.8), ("pqpp", {"points": 16, "sure_yes": 0.7, "sure_no": 0.8}, 0.75)],
 )
-def test_the_adapters_know_what_lies_inside_a_box(way, options, least):
-    """Of the points that are given, on figures whose boxes another figure shares."""
+def test_the_points_of_the_adapters_have_the_right_label(way, options, least):
+    """The points are on figures that share their box with another figure."""
     mllm = MLLMSpec("tiny", adapter=str(FOLDER / way), device="cpu").load()
     drawings = [draw_split("test", index, Level(objects=(2, 2), kinds=("res",), twins=0.85)) for index in range(12)]
     pairs = [(drawing, expression) for drawing in drawings for expression in drawing.ambiguous]
-    answers = PrompterSpec(way, options).load(mllm)([Query(one.image, said.text) for one, said in pairs])
+    answers = PrompterSpec(way, options).load(mllm)(
+        [Query(drawing.image, expression.text) for drawing, expression in pairs]
+    )
     right = [
         is_on_mask(drawing.masks(expression)[0], point.x, point.y) is point.positive
         for (drawing, expression), answer in zip(pairs, answers, strict=True)
@@ -52,7 +54,7 @@ def test_the_adapters_know_what_lies_inside_a_box(way, options, least):
     assert np.mean(right) > least
 
 
-def test_the_segmenter_reads_points_where_a_box_says_too_little():
+def test_points_improve_masks_if_figures_share_a_box():
     segmenter = SegmenterSpec("tiny", device="cpu").load()
     shares = measure(segmenter.model, segmenter.processor, 15, TWINS)
     assert shares[3] > 70

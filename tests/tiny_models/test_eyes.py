@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam4mllm.synthetic import SHAPES, draw_split
+from sam4mllm.synthetic.figures import SHAPES
+from sam4mllm.synthetic.scenes import draw_split
 from tiny_models.eyes import CELLS, NAMES, PLACES, EncoderHeads, dense, near
 from tiny_models.model import PATCH, build
 
@@ -13,31 +14,29 @@ def test_a_patch_is_named_after_the_figure_that_covers_it_most():
     drawing = draw_split("train", 0)
     labels = dense(drawing)
     for row, column in ((0, 0), (3, 4), (7, 7)):
-        tiles = [
-            f.mask[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH] for f in drawing.figures
-        ]
+        window = np.s_[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
+        tiles = [figure.mask[window] for figure in drawing.figures]
         most = int(np.argmax([tile.sum() for tile in tiles]))
         patch = row * CELLS + column
         assert labels.figured[patch] == (tiles[most].mean() >= 0.06)
-        wanted = SHAPES.index(drawing.figures[most].shape) + 1 if labels.figured[patch] else 0
-        assert labels.kinds[patch, 0] == wanted
+        shape = SHAPES.index(drawing.figures[most].shape) + 1 if labels.figured[patch] else 0
+        assert labels.kinds[patch, 0] == shape
         assert np.array_equal(labels.parts[patch].reshape(PATCH, PATCH) > 0, tiles[most])
 
 
 def test_predicting_the_labels_lowers_the_loss():
-    """Heads and a table of words that say exactly what the labels are."""
+    """The patches are the embeddings of the correct words."""
     labels = [dense(draw_split("train", 1))]
-    tokens = {
-        name: index for index, name in enumerate(dict.fromkeys((*(n for names in NAMES for n in names), *PLACES)))
-    }
+    names = dict.fromkeys((*(name for names in NAMES for name in names), *PLACES))
+    tokens = {name: index for index, name in enumerate(names)}
     eyes, table = EncoderHeads(WIDTH, tokens.__getitem__), torch.eye(len(tokens), WIDTH)
-    shown = torch.zeros(1, len(labels[0].figured), WIDTH)
+    patches = torch.zeros(1, len(labels[0].figured), WIDTH)
     for patch, kinds in enumerate(labels[0].kinds):
-        shown[0, patch, [tokens[names[kind]] for names, kind in zip(NAMES, kinds, strict=True)]] = 1.0
-    said, figures = eyes.loss(shown, table, labels)
-    mute, nothing = eyes.loss(torch.randn(shown.shape), table, labels)
-    assert figures["shape"] == 1 > nothing["shape"]
-    assert said < mute
+        patches[0, patch, [tokens[names[kind]] for names, kind in zip(NAMES, kinds, strict=True)]] = 1.0
+    loss, figures = eyes.loss(patches, table, labels)
+    random_loss, random_figures = eyes.loss(torch.randn(patches.shape), table, labels)
+    assert figures["shape"] == 1 > random_figures["shape"]
+    assert loss < random_loss
 
 
 def test_a_place_near_the_true_one_has_a_high_weight():

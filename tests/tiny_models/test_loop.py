@@ -25,7 +25,7 @@ def learn(out, loop, stop=None):
     return torch.cat([weight.flatten() for module in modules.values() for weight in module.parameters()]), done
 
 
-def test_it_learns(tmp_path, caplog):
+def test_the_loss_falls(tmp_path, caplog):
     caplog.set_level("INFO")
     learn(tmp_path, Loop(50, 350, learning_rate=0.05))
     errors = [float(record.message.split("error ")[1]) for record in caplog.records]
@@ -35,23 +35,24 @@ def test_it_learns(tmp_path, caplog):
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
     loop = Loop(10, 20, every=8)
-    whole, done = learn(tmp_path / "whole", loop)
+    weights, done = learn(tmp_path / "whole", loop)
     assert done == [8, 16, 24, 30]
     with pytest.raises(InterruptedError):
         learn(tmp_path / "parts", loop, stop=20)
-    parts, done = learn(tmp_path / "parts", loop)
+    resumed, done = learn(tmp_path / "parts", loop)
     assert done == [24, 30]
-    assert learn(tmp_path / "parts", loop)[1] == [30]  # the model is written again: the last time may have been cut
-    assert torch.equal(whole, parts)
+    assert learn(tmp_path / "parts", loop)[1] == [
+        30
+    ]  # the model is written again: the last write may have been interrupted
+    assert torch.equal(weights, resumed)
     assert (tmp_path / "parts" / CHECKPOINT).exists()
 
 
 def test_every_weight_has_one_optimizer():
     modules = parts()
     modules["tied"] = modules["head"]
-    stepped = [
-        weight for each in optimizers(list(modules.values()), 1.0) for g in each.param_groups for weight in g["params"]
-    ]
+    groups = [group for optimizer in optimizers(list(modules.values()), 1.0) for group in optimizer.param_groups]
+    stepped = [weight for group in groups for weight in group["params"]]
     assert len({id(weight) for weight in stepped}) == len(stepped) == 8
 
 

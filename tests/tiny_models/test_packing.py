@@ -26,7 +26,7 @@ def conversations(index):
 
 @torch.no_grad()
 def logits_of_rows(model, processor, index):
-    """Each conversation alone, as `Chat` would see it: its supervised logits, and their labels."""
+    """The supervised logits of each conversation alone, as in `Chat`, and their labels."""
     mllm, drawing = HfMLLM(model, processor, ROW), draw_split("train", index)
     for turns in conversations(index):
         row = mllm.rows([(drawing.image, turns)])
@@ -42,20 +42,19 @@ def test_packing_does_not_change_the_logits_of_a_conversation(parts):
     pixels = processor.image_processor([drawing.image for drawing in drawings], return_tensors="pt")["pixel_values"]
     embedded = model.get_input_embeddings()(packed.ids)
     seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
-    embedded[packed.ids == processor.tokenizer.convert_tokens_to_ids("<image>")] = model.model.multi_modal_projector(
-        seen
-    ).flatten(0, 1)
+    is_image = packed.ids == processor.tokenizer.convert_tokens_to_ids("<image>")
+    embedded[is_image] = model.model.multi_modal_projector(seen).flatten(0, 1)
     states = model.model.language_model(
         inputs_embeds=embedded,
         attention_mask=torch.where(packed.mask, 0.0, torch.finfo(torch.float32).min),
         position_ids=packed.positions,
     ).last_hidden_state
     labels = packed.labels[:, 1:]
-    alone = [pair for index in range(2) for pair in logits_of_rows(model, processor, index)]
-    assert torch.equal(labels[labels != IGNORE_LABEL], torch.cat([said for _, said in alone]))
-    assert torch.allclose(
-        model.lm_head(states[:, :-1][labels != IGNORE_LABEL]), torch.cat([found for found, _ in alone]), atol=1e-4
-    )
+    is_reply = labels != IGNORE_LABEL
+    pairs = [pair for index in range(2) for pair in logits_of_rows(model, processor, index)]
+    logits, separate_labels = map(torch.cat, zip(*pairs, strict=True))
+    assert torch.equal(labels[is_reply], separate_labels)
+    assert torch.allclose(model.lm_head(states[:, :-1][is_reply]), logits, atol=1e-4)
 
 
 def test_a_conversation_attends_only_to_the_image_and_itself(parts):
