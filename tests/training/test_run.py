@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rows_that_are_left(samples, com
         pytest.param(
             "training.lr_scheduler_type=linaer", "training.lr_scheduler_type is one of linear, cosine", id="schedule"
         ),
-        pytest.param("training.lora.r=0", "training.lora: r and lora_alpha must be 1 or more", id="rank"),
+        pytest.param("training.lora.r=0", "training.lora.r must be 1 or more, got 0", id="rank"),
         pytest.param("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'", id="report"),
         pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
         pytest.param(

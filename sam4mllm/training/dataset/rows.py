@@ -1,7 +1,8 @@
 """The rows of a training run, numbered 0, 1, 2 ...; a row's image and turns depend only on its number.
 
-An epoch uses each source as often as its weight says. A row holds several expressions of one image, up to a token
-budget. They are all of one kind, which is drawn by the mixture's weights. Items that cannot be used are counted.
+The weight of a source is the number of times that an epoch uses it. A row holds several expressions of one image, up
+to a token budget. They are all of one kind, which is drawn by the mixture's weights. Items that cannot be used are
+counted.
 
     >>> conversations = TrainingRows(corpus(read_sources(recipe.data), rows), rows, mllm, mllm.lengths)
     >>> conversations.row(0)[1]
@@ -85,20 +86,18 @@ class TrainingRows:
         self.corpus = corpus.without(costs.too_long, f"longer than {rows.tokens} tokens")
         self.over: dict[int, int] = {}
         weights = {**asdict(rows.mixture), TALK: 1.0}
-        deck = SamplerInput(
+        inputs = SamplerInput(
             self.corpus.source,
             self.corpus.picture,
             self.corpus.uses,
             np.array([part.weight for part in corpus.parts]),
             np.array([weights[kind] for kind in KINDS]),
-            costs.fixed,
-            costs.per_point,
-            costs.capacity,
+            costs,
             rows.per_image,
             rows.asked,
             rows.seed,
         )
-        self.epoch = lru_cache(maxsize=64)(partial(make_epoch, deck))
+        self.epoch = lru_cache(maxsize=64)(partial(make_epoch, inputs))
         self._between = costs.capacity - rows.tokens if lengths else 0
         self._starts = [0]
 

@@ -7,13 +7,11 @@ for the phrase and the longest box and point of the dialect. The tokens of a row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample
@@ -23,6 +21,7 @@ from sam4mllm.language.notation import Dialect
 from sam4mllm.training.dataset.corpus import Corpus, Targets
 from sam4mllm.training.dataset.examples import said
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
+from sam4mllm.training.dataset.sampler import Costs
 
 POINT_QUESTIONS = ("pqpp", "listed")  # the kinds that ask about points, as many as there is room for
 PLACEHOLDER = "zq"  # a phrase that no wording contains
@@ -48,27 +47,6 @@ class Lengths(Protocol):
     def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """The tokens before the first user text, for an image of each (width, height)."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Costs:
-    """Upper bounds on the tokens of each item in each kind of conversation.
-
-    Attributes:
-        fixed: the tokens without those of its points.
-        per_point: the tokens of one more point on each of its objects; 0 for kinds that ask about no points.
-        capacity: the tokens that fit in one conversation.
-    """
-
-    fixed: Int64[np.ndarray, "kinds items"]
-    per_point: Int64[np.ndarray, "kinds items"]
-    capacity: int
-
-    @property
-    def too_long(self) -> Bool[np.ndarray, "kinds items"]:
-        """The items that exceed the budget on their own, even with one point per object."""
-        over: Bool[np.ndarray, "kinds items"] = self.fixed + self.per_point > self.capacity
-        return over
 
 
 def free_costs(corpus: Corpus) -> Costs:

@@ -175,25 +175,6 @@ def test_a_corpus_may_have_conversations_only_but_a_source_of_them_must_not_be_e
         corpus([Part("talks", ConversationSet((), NOWHERE)), part(sample("a"))], Rows(BOX))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param({}, "needs either samples or talks", id="neither"),
-        pytest.param(
-            {"samples": "a", "talks": "b"}, "needs either samples or talks, got samples a and talks b", id="both"
-        ),
-        pytest.param({"talks": "a", "targets": "b"}, "talks have no targets", id="targets of talks"),
-        pytest.param({"talks": "a", "weight": -1}, "weight of a source must be 0 or more, got -1", id="weight"),
-        pytest.param(
-            {"talks": "a", "weight": float("nan")}, "weight of a source must be 0 or more, got nan", id="no number"
-        ),
-    ],
-)
-def test_an_invalid_source_is_refused(arguments, message):
-    with pytest.raises(UserError, match=message):
-        Source(**arguments)
-
-
 def test_sources_are_read_back_as_written(tmp_path):
     write_samples([sample("a")], tmp_path / "set", tmp_path / "images")
     write_targets(target("a").values(), tmp_path / "targets", {})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sam4mllm.training.dataset.mixture import PointSampling
-from sam4mllm.training.dataset.sampler import SamplerInput, make_epoch
+from sam4mllm.training.dataset.sampler import Costs, SamplerInput, make_epoch
 
 PLENTY = 10**9
 WEIGHTS = np.array([3.0, 1.0, 0.0])
@@ -18,19 +18,15 @@ def deck(items: int = 300, seed: int = 0, **changes) -> SamplerInput:
     rng = np.random.default_rng([seed, 99])
     source = (np.arange(items) >= items * 2 // 3).astype(np.int64)
     uses = np.stack([rng.random(items) < 0.9, rng.random(items) < 0.95, np.zeros(items, dtype=bool)])
-    plain = SamplerInput(
-        source,
-        source * 1000 + rng.integers(40, size=items),
-        uses,
-        np.array([1.0, 1.0]),
-        WEIGHTS,
-        np.stack([rng.integers(20, 60, size=items), rng.integers(20, 40, size=items), np.zeros(items, dtype=np.int64)]),
-        np.stack([np.zeros(items, dtype=np.int64), rng.integers(5, 9, size=items), np.zeros(items, dtype=np.int64)]),
-        PLENTY,
-        4,
-        PointSampling(),
-        seed,
-    )
+    picture = source * 1000 + rng.integers(40, size=items)
+    none = np.zeros(items, dtype=np.int64)
+    costs = {
+        "fixed": np.stack([rng.integers(20, 60, size=items), rng.integers(20, 40, size=items), none]),
+        "per_point": np.stack([none, rng.integers(5, 9, size=items), none]),
+        "capacity": PLENTY,
+    }
+    costs |= {name: changes.pop(name) for name in costs.keys() & changes.keys()}
+    plain = SamplerInput(source, picture, uses, np.array([1.0, 1.0]), WEIGHTS, Costs(**costs), 4, PointSampling(), seed)
     return replace(plain, **changes)
 
 
@@ -55,12 +51,12 @@ def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
     for number in range(3):
         epoch = make_epoch(made, number)
         assert sorted(epoch.items.tolist()) == usable
-        assert epoch.cost.max() <= made.capacity
+        assert epoch.cost.max() <= made.costs.capacity
         for row, (items, kind) in enumerate(zip(rows(epoch), epoch.kind, strict=True)):
             assert len({made.picture[item] for item in items}) == 1 <= len(items) <= made.per_image
             assert made.uses[kind, items].all()
             points = epoch.points[epoch.starts[row] : epoch.starts[row + 1]]
-            assert epoch.cost[row] == (made.fixed[kind, items] + points * made.per_point[kind, items]).sum()
+            assert epoch.cost[row] == (made.costs.fixed[kind, items] + points * made.costs.per_point[kind, items]).sum()
             assert (points > 0).all() == (kind == 1)
 
 
@@ -133,7 +129,7 @@ def test_the_number_of_points_is_drawn_and_limited_by_the_budget():
     uses = np.array([[False] * 4000, [True] * 4000, [False] * 4000])
     fixed, per_point = np.full((3, 4000), 50), np.array([[0], [10], [0]]).repeat(4000, axis=1)
     made = deck(items=4000, uses=uses, fixed=fixed, per_point=per_point)
-    drawn, tight = make_epoch(made, 0), make_epoch(replace(made, capacity=50 + 10 * 12), 0)
+    drawn, tight = make_epoch(made, 0), make_epoch(replace(made, costs=replace(made.costs, capacity=50 + 10 * 12)), 0)
     assert (drawn.points.min(), drawn.points.max()) == (1, 20)
     by_item = [dict(zip(one.items.tolist(), one.points.tolist(), strict=True)) for one in (drawn, tight)]
     assert {item: min(points, 12) for item, points in by_item[0].items()} == by_item[1]
