@@ -19,6 +19,8 @@ from sam4mllm.training.config.ranges import check_ranges
 TALK = "talk"
 KINDS = ("ppg", "pqpp", "listed", "box", TALK)
 """The kinds of training conversations: those of `Mixture`, and ordinary conversations without masks."""
+POINT_QUESTIONS = ("pqpp", "listed")
+"""The kinds that ask about points, as many as the budget has room for."""
 
 
 @dataclass(frozen=True, slots=True)

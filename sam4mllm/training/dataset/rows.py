@@ -27,7 +27,7 @@ from sam4mllm.language.messages import Turn
 from sam4mllm.language.templates import plain
 from sam4mllm.mllm import MLLM, Conversation
 from sam4mllm.training.dataset.corpus import Corpus, Part
-from sam4mllm.training.dataset.examples import choose_prompts, said
+from sam4mllm.training.dataset.examples import choose_prompts, make_turns
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
 from sam4mllm.training.dataset.sampler import Epoch, SamplerInput, make_epoch
 from sam4mllm.training.dataset.token_budget import Lengths, count_costs, free_costs
@@ -134,7 +134,7 @@ class TrainingRows:
             else:
                 dialect, frame = self._mllm.dialect, self._frame(item.width, item.height)
                 prompts = choose_prompts(plan.kind, item, points, plan.part.targets, self._rows, dialect, frame, rng)
-                turns += said(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
+                turns += make_turns(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
         return turns
 
     def row(self, index: int) -> Conversation:

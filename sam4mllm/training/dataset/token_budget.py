@@ -19,11 +19,10 @@ from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.notation import Dialect
 from sam4mllm.training.dataset.corpus import Corpus, Targets
-from sam4mllm.training.dataset.examples import said
-from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
+from sam4mllm.training.dataset.examples import make_turns
+from sam4mllm.training.dataset.mixture import KINDS, POINT_QUESTIONS, TALK, Rows
 from sam4mllm.training.dataset.sampler import Costs
 
-POINT_QUESTIONS = ("pqpp", "listed")  # the kinds that ask about points, as many as there is room for
 PLACEHOLDER = "zq"  # a phrase that no wording contains
 PLACES = 200  # random boxes and points among which the longest is looked for
 
@@ -81,7 +80,7 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
         counts = []
         for positive in (True, False):  # "yes" and "no", or "inside" and "outside", may differ in length
             prompts = [Prompt(box, (Point(point.x, point.y, positive),) * points)] * objects
-            turns = said(kind, PLACEHOLDER, prompts, rows, dialect, frame, np.random.default_rng(0))
+            turns = make_turns(kind, PLACEHOLDER, prompts, rows, dialect, frame, np.random.default_rng(0))
             counts.append((lengths.conversation(turns)[0], sum(turn.text.count(PLACEHOLDER) for turn in turns)))
         return max(counts)
 
