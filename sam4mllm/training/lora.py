@@ -44,19 +44,19 @@ class Parts:
 def parts_of(model: Any) -> Parts:
     """The modules of a model that can be trained."""
     decoder, encoder = model.get_decoder(), model.get_encoder("image")
-    inside, seeing = set(decoder.modules()), set(encoder.modules())
+    inside, vision = set(decoder.modules()), set(encoder.modules())
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     language = [name for name, module in linear.items() if module in inside]
     between = {
         module: name
         for name, module in model.named_modules()
-        if module not in inside | seeing and module is not model.get_output_embeddings()
+        if module not in inside | vision and module is not model.get_output_embeddings()
     }
     projector = [name for module, name in between.items() if isinstance(module, nn.Linear)]
     bare = [
         name
         for module, name in between.items()
-        if _owns_a_matrix(module) and not inside & set(module.modules()) and not seeing & set(module.modules())
+        if _owns_a_matrix(module) and not inside & set(module.modules()) and not vision & set(module.modules())
     ]
     if not projector and not bare:
         merging = set(_mergers(encoder, model.config.get_text_config(decoder=True).hidden_size))

@@ -96,7 +96,7 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
         rows_per_step,
         training.max_steps * rows_per_step / len(conversations),
         len(samples) if samples else 0,
-        corpus.known(samples) if samples else (),
+        corpus.ids_with_training_images(samples) if samples else (),
     )
 
 

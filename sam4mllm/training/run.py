@@ -103,7 +103,7 @@ def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
 
 
 def _warn_of_training_images(corpus: Corpus, samples: SampleSet) -> None:
-    known = corpus.known(samples)
-    if known:
-        share = f"{len(known)} of {len(samples)} validation samples use training images"
-        log.warning("%s; their scores are optimistic: %s.", share, some(known))
+    ids = corpus.ids_with_training_images(samples)
+    if ids:
+        share = f"{len(ids)} of {len(samples)} validation samples use training images"
+        log.warning("%s; their scores are optimistic: %s.", share, some(ids))

@@ -76,9 +76,9 @@ def test_an_adapter_that_cannot_be_merged_is_refused_and_nothing_is_written(chan
 @pytest.mark.parametrize(
     ("place", "out", "says"),
     [
-        pytest.param("adapter", ".", "is not empty: give a new folder", id="the adapter's own"),
-        pytest.param("new", "../adapter", "is not empty", id="the adapter's by another name"),
-        pytest.param("new", ".", r"\. is the working folder: give a new folder", id="an empty one, from within"),
+        ("adapter", ".", "is not empty: give a new folder"),
+        ("new", "../adapter", "is not empty"),
+        ("new", ".", r"\. is the working folder: give a new folder"),
     ],
 )
 def test_an_output_folder_that_cannot_be_replaced_is_refused_before_the_base_is_read(

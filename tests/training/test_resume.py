@@ -49,19 +49,15 @@ def checkpoint(out: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param([], id="nothing"),
-        pytest.param(
-            ["training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=4"], id="less memory"
-        ),
-        pytest.param(["training.gradient_checkpointing=false"], id="checkpointing"),
-        pytest.param(
-            ["training.save_steps=1", "training.logging_steps=1", "training.save_total_limit=7"], id="intervals"
-        ),
-        pytest.param(["training.report_to=[tensorboard]"], id="reports"),
-        pytest.param(["validation={samples: a, segmenter: grabcut}"], id="validation"),
-        pytest.param(["pqpp={points: 9}"], id="how it is asked"),
-        pytest.param(["device=cpu", "attention=eager"], id="where"),
-        pytest.param(["out=moved", "data.0.images=moved"], id="moved"),
+        [],
+        ["training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=4"],
+        ["training.gradient_checkpointing=false"],
+        ["training.save_steps=1", "training.logging_steps=1", "training.save_total_limit=7"],
+        ["training.report_to=[tensorboard]"],
+        ["validation={samples: a, segmenter: grabcut}"],
+        ["pqpp={points: 9}"],
+        ["device=cpu", "attention=eager"],
+        ["out=moved", "data.0.images=moved"],
     ],
 )
 def test_settings_that_do_not_affect_the_weights_may_change(out, overrides):
@@ -81,21 +77,16 @@ def test_half_the_batch_on_twice_the_processes_is_the_same_run(out):
 @pytest.mark.parametrize(
     ("overrides", "processes", "says"),
     [
-        pytest.param(["training.learning_rate=1e-3"], 1, "training.learning_rate 0.0001, now 0.001", id="rate"),
-        pytest.param(["training.max_steps=2000"], 1, "training.max_steps 3000, now 2000", id="steps"),
-        pytest.param(["training.per_device_train_batch_size=1"], 1, "rows a step 4, now 2", id="batch"),
-        pytest.param([], 3, "rows a step 4, now 12", id="processes"),
-        pytest.param(["rows.seed=1"], 1, "rows.seed 0, now 1", id="seed of rows"),
-        pytest.param(
-            ["training.lora.target_modules=[q_proj]"],
-            1,
-            "training.lora.target_modules.0 nothing, now q_proj",
-            id="lora",
-        ),
-        pytest.param(["mllm=other"], 1, "mllm Qwen/Qwen2.5-VL-7B-Instruct, now other", id="base"),
-        pytest.param(["data.0.samples=other"], 1, r"data.0.samples sha256:\w{12}, now sha256:\w{12}", id="data"),
-        pytest.param(["data.1.samples=other"], 1, "data.1.samples nothing, now sha256:", id="more data"),
-        pytest.param(["data.0.weight=2"], 1, "data.0.weight 1.0, now 2.0", id="weight"),
+        (["training.learning_rate=1e-3"], 1, "training.learning_rate 0.0001, now 0.001"),
+        (["training.max_steps=2000"], 1, "training.max_steps 3000, now 2000"),
+        (["training.per_device_train_batch_size=1"], 1, "rows a step 4, now 2"),
+        ([], 3, "rows a step 4, now 12"),
+        (["rows.seed=1"], 1, "rows.seed 0, now 1"),
+        (["training.lora.target_modules=[q_proj]"], 1, "training.lora.target_modules.0 nothing, now q_proj"),
+        (["mllm=other"], 1, "mllm Qwen/Qwen2.5-VL-7B-Instruct, now other"),
+        (["data.0.samples=other"], 1, r"data.0.samples sha256:\w{12}, now sha256:\w{12}"),
+        (["data.1.samples=other"], 1, "data.1.samples nothing, now sha256:"),
+        (["data.0.weight=2"], 1, "data.0.weight 1.0, now 2.0"),
     ],
 )
 def test_a_change_that_affects_the_weights_is_refused(out, overrides, processes, says, resume):

@@ -158,51 +158,35 @@ def test_a_resumed_run_continues_with_the_next_row(finetune, at_row):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        pytest.param("trainng.steps=3", "unknown recipe key trainng: did you mean training?", id="unknown key"),
-        pytest.param("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?", id="deep key"),
-        pytest.param("data.0.samples=nowhere", "nowhere is not a samples folder", id="no samples"),
-        pytest.param("data.0.targets=nowhere", "nowhere is not a targets folder", id="no targets"),
-        pytest.param("data.0.targets=others", "the targets belong to other samples", id="other samples"),
-        pytest.param("data.0.targets=lost", "no targets for set: the targets folder is empty", id="empty targets"),
-        pytest.param("data.0.images=nowhere", "no such file: nowhere/", id="no images"),
-        pytest.param("data.1.talks=nowhere", "nowhere is not a talks folder", id="no talks"),
-        pytest.param("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry", id="no such source"),
-        pytest.param("data.0.weight=0", "no source whose weight is above 0", id="no source"),
-        pytest.param("data.0.talks=set", "a source needs either samples or talks", id="two in one"),
-        pytest.param(
-            "data.0.sampels=set", "unknown recipe key data.0.sampels: did you mean samples?", id="a key of data"
-        ),
-        pytest.param("samples=set", "unknown recipe key samples", id="an old key"),
-        pytest.param("mllm=klein", "unknown model 'klein'", id="no model"),
-        pytest.param(
-            "mllm=replay:said.jsonl",
-            "replay:said.jsonl is not a transformers model and cannot be trained",
-            id="recording",
-        ),
-        pytest.param("dialect=klingon", "unknown dialect 'klingon'", id="dialect"),
-        pytest.param("dtype=int3", "unknown dtype 'int3'", id="dtype"),
-        pytest.param("device=warp", "the device 'warp' cannot be used", id="device"),
-        pytest.param("out=said.jsonl", "cannot write into said.jsonl", id="out is a file"),
-        pytest.param("training.max_steps=0", "training.max_steps must be 1 or more, got 0", id="steps"),
-        pytest.param(
-            "training.lr_scheduler_type=linaer", "training.lr_scheduler_type is one of linear, cosine", id="schedule"
-        ),
-        pytest.param("training.lora.r=0", "training.lora.r must be 1 or more, got 0", id="rank"),
-        pytest.param("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'", id="report"),
-        pytest.param("training.lora.projector=half", "one of lora, full, frozen", id="projector"),
-        pytest.param(
-            "validation={samples: set, segmenter: grabcat}", "did you mean grabcut", id="validation segmenter"
-        ),
-        pytest.param(
-            "validation={samples: nowhere, segmenter: grabcut}", "nowhere is not a samples", id="validation samples"
-        ),
-        pytest.param(
-            "validation={samples: set, segmenter: grabcut, prompter: oracle}",
-            "oracle, which uses no model",
-            id="validation oracle",
-        ),
-        pytest.param("training.quantize=4bit", "4 bits need", id="four bits"),
-        pytest.param("rows.mixture.ppg=-1", "must be 0 or more", id="mixture"),
+        ("trainng.steps=3", "unknown recipe key trainng: did you mean training?"),
+        ("rows.mixture.pgp=3", "unknown recipe key rows.mixture.pgp: did you mean ppg?"),
+        ("data.0.samples=nowhere", "nowhere is not a samples folder"),
+        ("data.0.targets=nowhere", "nowhere is not a targets folder"),
+        ("data.0.targets=others", "the targets belong to other samples"),
+        ("data.0.targets=lost", "no targets for set: the targets folder is empty"),
+        ("data.0.images=nowhere", "no such file: nowhere/"),
+        ("data.1.talks=nowhere", "nowhere is not a talks folder"),
+        ("data.2.talks=nowhere", "'2' is none of 0, 1 for a new entry"),
+        ("data.0.weight=0", "no source whose weight is above 0"),
+        ("data.0.talks=set", "a source needs either samples or talks"),
+        ("data.0.sampels=set", "unknown recipe key data.0.sampels: did you mean samples?"),
+        ("samples=set", "unknown recipe key samples"),
+        ("mllm=klein", "unknown model 'klein'"),
+        ("mllm=replay:said.jsonl", "replay:said.jsonl is not a transformers model and cannot be trained"),
+        ("dialect=klingon", "unknown dialect 'klingon'"),
+        ("dtype=int3", "unknown dtype 'int3'"),
+        ("device=warp", "the device 'warp' cannot be used"),
+        ("out=said.jsonl", "cannot write into said.jsonl"),
+        ("training.max_steps=0", "training.max_steps must be 1 or more, got 0"),
+        ("training.lr_scheduler_type=linaer", "training.lr_scheduler_type is one of linear, cosine"),
+        ("training.lora.r=0", "training.lora.r must be 1 or more, got 0"),
+        ("training.report_to=[tensorbord]", "unknown training.report_to 'tensorbord'"),
+        ("training.lora.projector=half", "one of lora, full, frozen"),
+        ("validation={samples: set, segmenter: grabcat}", "did you mean grabcut"),
+        ("validation={samples: nowhere, segmenter: grabcut}", "nowhere is not a samples"),
+        ("validation={samples: set, segmenter: grabcut, prompter: oracle}", "oracle, which uses no model"),
+        ("training.quantize=4bit", "4 bits need"),
+        ("rows.mixture.ppg=-1", "must be 0 or more"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_one_line_before_the_model_is_loaded(samples, command, monkeypatch, override, message):
@@ -272,16 +256,14 @@ def test_an_image_that_is_damaged_later_is_reported_and_the_run_resumes(finetune
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        pytest.param(["nowhere"], "nowhere is not a samples folder", id="no samples"),
-        pytest.param(["set", "--segmenter", ""], "no segmenter is named", id="no segmenter"),
-        pytest.param(["set", "--segmenter", "grabcat"], "did you mean grabcut?", id="unknown segmenter"),
-        pytest.param(["set", "--segmenter", "box"], "takes boxes only", id="no points for box"),
-        pytest.param(["set", "--device", "cuda"], "grabcut runs only on the CPU", id="no device for grabcut"),
-        pytest.param(["set", "--keep", "0"], "the search option keep must be 1 or more, got 0", id="keep"),
-        pytest.param(
-            ["set", "--images", "nowhere"], "3 of 3 images are missing, the first is nowhere/0.png", id="no images"
-        ),
-        pytest.param(["set", "--out", "images/0.png"], "cannot write into images/0.png", id="out is a file"),
+        (["nowhere"], "nowhere is not a samples folder"),
+        (["set", "--segmenter", ""], "no segmenter is named"),
+        (["set", "--segmenter", "grabcat"], "did you mean grabcut?"),
+        (["set", "--segmenter", "box"], "takes boxes only"),
+        (["set", "--device", "cuda"], "grabcut runs only on the CPU"),
+        (["set", "--keep", "0"], "the search option keep must be 1 or more, got 0"),
+        (["set", "--images", "nowhere"], "3 of 3 images are missing, the first is nowhere/0.png"),
+        (["set", "--out", "images/0.png"], "cannot write into images/0.png"),
     ],
 )
 def test_a_mistake_about_targets_gives_one_error_line_and_writes_nothing(samples, command, words, message):

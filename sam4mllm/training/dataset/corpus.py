@@ -47,7 +47,7 @@ class Part:
     weight: float = 1.0
 
     @property
-    def word(self) -> str:
+    def noun(self) -> str:
         """The singular noun for its rows in messages."""
         return "talk" if isinstance(self.rows, ConversationSet) else "sample"
 
@@ -58,7 +58,7 @@ class Part:
             UserError: if the image cannot be read or its size differs from the one a row records; the message names
                 the row and the image.
         """
-        return read_shared_image(self.rows.images / items[0].image, self.word, items)
+        return read_shared_image(self.rows.images / items[0].image, self.noun, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ class Corpus:
         """The source of an item."""
         return self.parts[int(self.source[item])]
 
-    def known(self, others: SampleSet) -> tuple[str, ...]:
-        """The ids of the given samples whose image is also used for training; images are compared by path."""
+    def ids_with_training_images(self, samples: SampleSet) -> tuple[str, ...]:
+        """The ids of the samples whose image is also used for training; images are compared by path."""
         used = np.flatnonzero(self.uses.any(axis=0))
         roots = [part.rows.images.resolve() for part in self.parts]
         training_images = {roots[self.source[at]] / self.items[at].image for at in used.tolist()}
-        root = others.images.resolve()
-        return tuple(sample.id for sample in others if root / sample.image in training_images)
+        root = samples.images.resolve()
+        return tuple(sample.id for sample in samples if root / sample.image in training_images)
 
     def without(self, barred: Bool[np.ndarray, "kinds items"], reason: str) -> Corpus:
         """A corpus that does not use the barred items for the barred kinds.
@@ -118,7 +118,7 @@ class Corpus:
         left_out = (*self.left_out, *more)
         uses = self.uses & ~barred
         _check_uses([kind for kind, row in zip(KINDS, self.uses, strict=True) if row.any()], uses, left_out)
-        warn_left_out(more, self.parts)
+        _warn_left_out(more, self.parts)
         return Corpus(self.parts, self.items, self.source, self.picture, uses, left_out)
 
 
@@ -160,7 +160,7 @@ def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
                 reasons.setdefault((parts[number].name, kind, reason), []).append(item.id)
     left_out = tuple(LeftOut(*key, tuple(ids)) for key, ids in reasons.items())
     _check_uses(_required_kinds(parts, rows.mixture), uses, left_out)
-    warn_left_out(left_out, parts)
+    _warn_left_out(left_out, parts)
     return Corpus(tuple(parts), items, source, np.array(numbers, dtype=np.int64), uses, left_out)
 
 
@@ -174,12 +174,12 @@ def check_files(corpus: Corpus) -> None:
         item, part = corpus.items[index], corpus.part(int(index))
         path = part.rows.images / item.image
         if not path.exists():
-            raise UserError(f"{part.word} {item.id}: no such file: {path}")
+            raise UserError(f"{part.noun} {item.id}: no such file: {path}")
 
 
-def warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
+def _warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
     """Log a warning for each source and kind: the number of unused items, the reasons, and the first ids for each."""
-    sizes = {part.name: (len(part.rows), part.word) for part in parts}
+    sizes = {part.name: (len(part.rows), part.noun) for part in parts}
     groups: dict[tuple[str, str], list[LeftOut]] = {}
     for entry in left_out:
         groups.setdefault((entry.source, entry.kind), []).append(entry)
@@ -199,7 +199,7 @@ def _read(source: Source) -> Part:
 
 def _required_kinds(parts: Sequence[Part], mixture: Mixture) -> list[str]:
     """The kinds that need at least one item: those with a weight above 0 for which there is a source."""
-    nouns = {part.word for part in parts}
+    nouns = {part.noun for part in parts}
     kinds = [kind for kind, weight in asdict(mixture).items() if weight] if "sample" in nouns else []
     return [*kinds, TALK] if "talk" in nouns else kinds
 

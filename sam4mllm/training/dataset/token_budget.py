@@ -67,11 +67,11 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
         frames: the frames of the widest and the highest image, which may contain the longest coordinates.
     """
     turns = [Turn("user", PLACEHOLDER), Turn("assistant", PLACEHOLDER)]
-    first, both = (lengths.conversation(turns * pairs)[0] for pairs in (1, 2))
-    appending = both - 2 * first  # the extra cost of a conversation that follows another one
+    one_pair, two_pairs = (lengths.conversation(turns * pairs)[0] for pairs in (1, 2))
+    appending = two_pairs - 2 * one_pair  # the extra cost of a conversation that follows another one
     texts = [PLACEHOLDER, _quote(PLACEHOLDER), *(text for item in corpus.items for text in _texts_of(item))]
     tokens = dict(zip(texts, lengths.texts(texts), strict=True))
-    around = both - first - 2 * tokens[PLACEHOLDER]  # what the chat template adds to a pair of turns
+    around = two_pairs - one_pair - 2 * tokens[PLACEHOLDER]  # what the chat template adds to a pair of turns
     frame, box, point = _longest_places(lengths, dialect, frames)
 
     @cache

@@ -104,23 +104,11 @@ def test_barred_items_are_left_out_and_a_kind_needs_at_least_one_item(caplog):
 @pytest.mark.parametrize(
     ("names", "rows", "targets", "message"),
     [
-        pytest.param(
-            "a",
-            Rows(),
-            target("b"),
-            "the targets belong to other samples: none of their 1 ids is in set",
-            id="no id in common",
-        ),
-        pytest.param("a", Rows(), {}, "no targets for set", id="no targets at all"),
-        pytest.param(
-            "a",
-            Rows(positive=2),
-            target("a"),
-            "ask for 2 positive points, but the targets of set have up to 3",
-            id="more",
-        ),
-        pytest.param("a", Rows(), target("a", kept=()), "no sample can be used for ppg: 1 .no prompt", id="none kept"),
-        pytest.param("", Rows(), None, "no sample can be used for ppg: there is none", id="no samples"),
+        ("a", Rows(), target("b"), "the targets belong to other samples: none of their 1 ids is in set"),
+        ("a", Rows(), {}, "no targets for set"),
+        ("a", Rows(positive=2), target("a"), "ask for 2 positive points, but the targets of set have up to 3"),
+        ("a", Rows(), target("a", kept=()), "no sample can be used for ppg: 1 .no prompt"),
+        ("", Rows(), None, "no sample can be used for ppg: there is none"),
     ],
 )
 def test_targets_and_samples_that_do_not_fit_are_refused(names, rows, targets, message):
@@ -133,7 +121,7 @@ def test_targets_with_fewer_points_than_the_rows_ask_for_give_a_warning(caplog):
     assert caplog.messages == ["the rows ask for 4 negative points, but the targets of set have up to 3."]
 
 
-def test_known_lists_the_samples_whose_images_are_used_for_training(tmp_path):
+def test_samples_that_use_training_images_are_listed(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "link").symlink_to("images")
     training_samples = [sample("a", "0.png"), sample("b", "1.png"), sample("mute", "2.png", phrase="")]
@@ -143,9 +131,9 @@ def test_known_lists_the_samples_whose_images_are_used_for_training(tmp_path):
     ]
     held_out = tuple(sample(f"v{n}", f"{n}.png") for n in range(5))
     training_data = corpus(parts, Rows(BOX))
-    assert training_data.known(SampleSet(held_out, tmp_path / "link")) == ("v0", "v1")
-    assert training_data.known(SampleSet(held_out, NOWHERE)) == ("v0",)
-    assert training_data.known(SampleSet(held_out, tmp_path)) == ()
+    assert training_data.ids_with_training_images(SampleSet(held_out, tmp_path / "link")) == ("v0", "v1")
+    assert training_data.ids_with_training_images(SampleSet(held_out, NOWHERE)) == ("v0",)
+    assert training_data.ids_with_training_images(SampleSet(held_out, tmp_path)) == ()
 
 
 def test_targets_are_not_checked_if_no_kind_needs_them():
