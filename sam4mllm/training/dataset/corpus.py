@@ -147,10 +147,8 @@ def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
     items = tuple(item for part in parts for item in part.rows)
     source = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
     pictures: dict[tuple[int, str], int] = {}
-    numbers = [
-        pictures.setdefault(key, len(pictures))
-        for key in zip(source.tolist(), [item.image for item in items], strict=True)
-    ]
+    images = zip(source.tolist(), [item.image for item in items], strict=True)
+    numbers = [pictures.setdefault(key, len(pictures)) for key in images]
     obstacles = [kinds for part in parts for kinds in _obstacles(part, rows.mixture)]
     uses = np.array([[kind in kinds and kinds[kind] is None for kinds in obstacles] for kind in KINDS], dtype=bool)
     reasons: dict[tuple[str, str, str], list[str]] = {}
@@ -200,19 +198,21 @@ def _read(source: Source) -> Part:
 def _required_kinds(parts: Sequence[Part], mixture: Mixture) -> list[str]:
     """The kinds that need at least one item: those with a weight above 0 for which there is a source."""
     nouns = {part.noun for part in parts}
-    kinds = [kind for kind, weight in asdict(mixture).items() if weight] if "sample" in nouns else []
-    return [*kinds, TALK] if "talk" in nouns else kinds
+    return [*(_weighted_kinds(mixture) if "sample" in nouns else ()), *([TALK] if "talk" in nouns else ())]
+
+
+def _weighted_kinds(mixture: Mixture) -> list[str]:
+    return [kind for kind, weight in asdict(mixture).items() if weight]
 
 
 def _obstacles(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
     """For each item and kind, the reason why the item cannot be used; None if it can."""
     if isinstance(part.rows, ConversationSet):
         return [{TALK: _talk_obstacle(talk)} for talk in part.rows]
-    kinds = [kind for kind, weight in asdict(mixture).items() if weight]
-    obstacles = []
+    kinds, obstacles = _weighted_kinds(mixture), []
     for sample in part.rows:
-        obstacle = _sample_obstacle(sample)
-        obstacles.append({kind: obstacle or _target_obstacle(kind, sample, part.targets) for kind in kinds})
+        obstacle, of_ppg = _sample_obstacle(sample), _target_obstacle(sample, part.targets)
+        obstacles.append({kind: obstacle or (of_ppg if kind == "ppg" else None) for kind in kinds})
     return obstacles
 
 
@@ -229,9 +229,9 @@ def _sample_obstacle(sample: Sample) -> str | None:
     return "a mask is empty" if any(mask.box is None for mask in sample.masks) else None
 
 
-def _target_obstacle(kind: str, sample: Sample, targets: Targets | None) -> str | None:
-    """The reason why a sample's targets cannot be used for a kind; None if they can or are not needed."""
-    if kind != "ppg" or targets is None:
+def _target_obstacle(sample: Sample, targets: Targets | None) -> str | None:
+    """The reason why a sample's targets cannot be used for PPG; None if they can, or if there are none to use."""
+    if targets is None:
         return None
     mask_targets = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
     if None in mask_targets:

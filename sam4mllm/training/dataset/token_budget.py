@@ -48,14 +48,6 @@ class Lengths(Protocol):
         ...
 
 
-def free_costs(corpus: Corpus) -> Costs:
-    """The costs without a budget: only points that can be asked about cost anything."""
-    has_objects = np.array([not isinstance(item, Talk) and bool(item.masks) for item in corpus.items], dtype=bool)
-    asks = np.array([kind in POINT_QUESTIONS for kind in KINDS])
-    fixed = np.zeros(corpus.uses.shape, dtype=np.int64)
-    return Costs(fixed, (asks[:, None] & has_objects).astype(np.int64), np.iinfo(np.int64).max // 2)
-
-
 def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> Costs:
     """The costs of all items under the budget of ``rows``.
 
