@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from time import perf_counter
 from types import FrameType
@@ -32,6 +33,22 @@ from sam4mllm.training.checkpoints import BEST_BY, MEASURED_BY, VALIDATION
 log = logging.getLogger(__name__)
 
 ScoreFn: TypeAlias = Callable[[int], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """When and how the validation samples are scored.
+
+    Attributes:
+        score: returns the scores of a step, such as ``cIoU``; the first process calls it with the model in evaluation
+            mode.
+        every: steps between validations; the last step is always validated.
+        measured_by: samples, segmenter, prompter and options; scores are compared only if these are equal.
+    """
+
+    score: ScoreFn
+    every: int = 500
+    measured_by: Mapping[str, Any] | None = None
 
 
 class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not typed
@@ -84,32 +101,24 @@ class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not t
 
 
 class ValidationRounds(TrainerCallback):  # type: ignore[misc]
-    """Scores the validation samples every ``every`` steps and after the last, and saves a checkpoint of each new best.
+    """Scores the validation samples at intervals and after the last step, and saves a checkpoint of each new best.
 
     The Trainer's own evaluation needs a data set and a loss; its `metric_for_best_model` also compares scores that
     were measured with different samples or prompters.
 
     Args:
-        score: returns the scores of a step; the first process calls it with the model in evaluation mode.
-        every: steps between validations.
+        scoring: the score function, its interval and its settings.
         log: receives the scores, without NaN; their names have the prefix `VALIDATION`.
-        measured_by: samples, segmenter, prompter and options; scores are compared only if these are equal.
     """
 
-    def __init__(
-        self,
-        score: ScoreFn,
-        every: int,
-        log: Callable[[dict[str, float]], None],
-        measured_by: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.score, self.every, self.log, self.measured_by = score, every, log, measured_by
+    def __init__(self, scoring: Scoring, log: Callable[[dict[str, float]], None]) -> None:
+        self.scoring, self.log = scoring, log
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Warn if a resumed run used other validation samples, or another prompter or segmenter, before."""
         previous = [entry.get(MEASURED_BY) for entry in state.log_history if BEST_BY in entry]
-        if state.is_world_process_zero and previous and previous[-1] != self.measured_by:
-            old, new = previous[-1] or {}, self.measured_by or {}
+        if state.is_world_process_zero and previous and previous[-1] != self.scoring.measured_by:
+            old, new = previous[-1] or {}, self.scoring.measured_by or {}
             changed = ", ".join(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
             log.warning(
                 "Validation settings changed (%s): scores before the last checkpoint do not count for the best step.",
@@ -117,21 +126,20 @@ class ValidationRounds(TrainerCallback):  # type: ignore[misc]
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        """Validate after every ``every``-th step and after the last."""
-        if state.global_step % self.every and state.global_step != state.max_steps:
+        """Validate if this is a multiple of the interval or the last step."""
+        if state.global_step % self.scoring.every and state.global_step != state.max_steps:
             return
-        entries = [entry for entry in state.log_history if entry.get(MEASURED_BY) == self.measured_by]
+        entries = [entry for entry in state.log_history if entry.get(MEASURED_BY) == self.scoring.measured_by]
         best = max((entry[BEST_BY] for entry in entries if BEST_BY in entry), default=-math.inf)
         model.eval()
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
-            scores = [self.score(state.global_step) if state.is_world_process_zero else {}]
+            scores = [self.scoring.score(state.global_step) if state.is_world_process_zero else {}]
             broadcast_object_list(scores)
         figures = {VALIDATION + name: value for name, value in scores[0].items() if not math.isnan(value)}
         should_log = control.should_log
         self.log(dict(figures))  # a copy, because the trainer adds entries
-        state.log_history[-1][MEASURED_BY] = (
-            self.measured_by
-        )  # set here, because reporting integrations accept numbers only
+        # set here, because reporting integrations accept numbers only
+        state.log_history[-1][MEASURED_BY] = self.scoring.measured_by
         control.should_log = should_log  # the trainer reset it, as if the loss of this step were logged
         model.train()
         if figures.get(BEST_BY, -math.inf) > best:

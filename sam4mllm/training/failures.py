@@ -52,14 +52,12 @@ def memory_errors_as_user_errors() -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"out of memory on the device: {LESS_MEMORY}") from error
-    except MemoryError as error:
-        raise UserError(f"out of memory: {LESS_MEMORY}") from error
-    except RuntimeError as error:  # the CPU allocator has no error class
-        if "DefaultCPUAllocator" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        on_device = isinstance(error, torch.OutOfMemoryError)
+        # the CPU allocator has no error class
+        if not (on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)):
             raise
-        raise UserError(f"out of memory: {LESS_MEMORY}") from error
+        raise UserError(f"out of memory{' on the device' if on_device else ''}: {LESS_MEMORY}") from error
 
 
 @contextmanager

@@ -44,45 +44,39 @@ class Parts:
 def parts_of(model: Any) -> Parts:
     """The modules of a model that can be trained."""
     decoder, encoder = model.get_decoder(), model.get_encoder("image")
-    inside, seeing = set(decoder.modules()), set(encoder.modules())
-    language = [name for name, module in model.named_modules() if module in inside and isinstance(module, nn.Linear)]
+    inside, vision = set(decoder.modules()), set(encoder.modules())
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    language = [name for name, module in linear.items() if module in inside]
     between = {
         module: name
         for name, module in model.named_modules()
-        if module not in inside | seeing and module is not model.get_output_embeddings()
+        if module not in inside | vision and module is not model.get_output_embeddings()
     }
     projector = [name for module, name in between.items() if isinstance(module, nn.Linear)]
     bare = [
         name
         for module, name in between.items()
-        if _owns_a_matrix(module) and not inside & set(module.modules()) and not seeing & set(module.modules())
+        if _owns_a_matrix(module) and not inside & set(module.modules()) and not vision & set(module.modules())
     ]
     if not projector and not bare:
         merging = set(_mergers(encoder, model.config.get_text_config(decoder=True).hidden_size))
-        projector = [name for name, module in model.named_modules() if module in merging]
+        projector = [name for name, module in linear.items() if module in merging]
     return Parts(tuple(language), tuple(projector), tuple(bare))
 
 
-def check_targets(model: Any, lora: Lora) -> None:
-    """Check that all target modules are layers of the language model, and that `LoraConfig` accepts the arguments.
-
-    Raises:
-        UserError: if a target matches no layer, or peft refuses an argument.
-    """
-    lora_config(parts_of(model), lora)
-
-
-def lora_config(parts: Parts, lora: Lora) -> LoraConfig:
-    """The `LoraConfig` for the modules of this model.
+def lora_config(model: Any, lora: Lora) -> LoraConfig:
+    """The `LoraConfig` for this model's modules.
 
     Raises:
         UserError: if a target matches no layer of the language model, or peft refuses an argument.
     """
+    parts = parts_of(model)
     layers = _matching_layers(parts.language, lora.target_modules)
+    full_copies = {"lora": parts.bare, "full": (*parts.projector, *parts.bare), "frozen": ()}[lora.projector]
     try:
         return LoraConfig(
             target_modules=[*layers, *(parts.projector if lora.projector == "lora" else ())],
-            modules_to_save=[*_full_copies(parts, lora.projector), *(lora.modules_to_save or ())] or None,
+            modules_to_save=[*full_copies, *(lora.modules_to_save or ())] or None,
             **lora.library_arguments(),
         )
     except (TypeError, ValueError, ImportError) as error:
@@ -100,19 +94,21 @@ def attach_lora(model: Any, lora: Lora, mixed: bool) -> Any:
     Raises:
         UserError: if the arguments do not fit the model.
     """
-    config = lora_config(parts_of(model), lora)
+    config = lora_config(model, lora)
     try:
         adapted = get_peft_model(model, config)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"peft cannot attach this training.lora: {' '.join(str(error).split())}") from error
     if mixed:  # bfloat16 would round small updates away; peft keeps LoRA weights in float32 itself
-        _cast(adapted, torch.float32)
+        cast_copies(adapted, torch.float32)
     return adapted
 
 
-def cast_copies_to_base(adapted: Any) -> None:
-    """Cast fully trained copies to the base's dtype, as loading the adapter does."""
-    _cast(adapted, adapted.get_base_model().dtype)
+def cast_copies(adapted: Any, dtype: torch.dtype) -> None:
+    """Cast fully trained copies of modules."""
+    for module in adapted.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.modules_to_save.to(dtype)
 
 
 def _matching_layers(layers: tuple[str, ...], patterns: tuple[str, ...] | None) -> list[str]:
@@ -127,11 +123,6 @@ def _matching_layers(layers: tuple[str, ...], patterns: tuple[str, ...] | None) 
 
 def _matches(layer: str, pattern: str) -> bool:
     return fnmatchcase(layer, pattern) or layer.endswith(f".{pattern}")
-
-
-def _full_copies(parts: Parts, projector: str) -> list[str]:
-    """The modules whose copies are trained in full."""
-    return {"lora": [*parts.bare], "full": [*parts.projector, *parts.bare], "frozen": []}[projector]
 
 
 def _owns_a_matrix(module: nn.Module) -> bool:
@@ -149,9 +140,3 @@ def _mergers(encoder: nn.Module, width: int) -> list[nn.Linear]:
     return [
         layer for part in linear if any(linear_layer.out_features == width for linear_layer in part) for layer in part
     ]
-
-
-def _cast(adapted: Any, dtype: torch.dtype) -> None:
-    for module in adapted.modules():
-        if isinstance(module, ModulesToSaveWrapper):
-            module.modules_to_save.to(dtype)

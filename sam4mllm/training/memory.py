@@ -101,41 +101,29 @@ def estimate_shape(model: Any, training: Training, tokens: int) -> Shape:
     Raises:
         UserError: if LoRA targets are not layers of the language model.
     """
-    base = list(model.parameters())
-    parameters, weights = (
-        sum(parameter.numel() for parameter in base),
-        _weights(model, base, training.quantize is not None),
-    )
-    trained = attach_lora(model, training.lora, training.bf16) if training.lora else model
-    groups = _groups(trained, model.get_decoder())
-    new = sum(map(_size, (parameter for group in groups.values() for parameter in group)))
-    trained.train()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = _weights(model, training.quantize is not None)
+    adapted = attach_lora(model, training.lora, training.bf16) if training.lora else model
+    groups = _groups(adapted, model.get_decoder())
+    trained = sum(_size(parameter) for group in groups.values() for parameter in group)
+    adapted.train()
     activations, passing = _activations(model, training, tokens)
-    memory = Memory(
-        weights,
-        new if training.lora else 0,
-        new,
-        2 * new,
-        activations,
-        passing,
-        training.gradient_accumulation_steps > 1,
-    )
-    return Shape(
-        parameters, {name: sum(parameter.numel() for parameter in group) for name, group in groups.items()}, memory
-    )
+    accumulated = training.gradient_accumulation_steps > 1
+    in_adapter = trained if training.lora else 0
+    memory = Memory(weights, in_adapter, trained, 2 * trained, activations, passing, accumulated)
+    counts = {name: sum(parameter.numel() for parameter in group) for name, group in groups.items()}
+    return Shape(parameters, counts, memory)
 
 
 def _size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _weights(model: Any, parameters: list[Tensor], packed: bool) -> int:
-    """The bytes of the base's weights; ``packed``: the language model's layers, except the last, are in 4 bits."""
-    if not packed:
-        return sum(map(_size, parameters))
-    layers = [model.get_submodule(name).weight for name in parts_of(model).language]
-    packed_ids = {id(weight) for weight in layers} - {id(last_matrix(model)[1])}
-    return sum(round(weight.numel() * PACKED) if id(weight) in packed_ids else _size(weight) for weight in parameters)
+def _weights(model: Any, quantized: bool) -> int:
+    """The bytes of the base's weights; ``quantized``: the language model's layers, except the last, are in 4 bits."""
+    layers = [model.get_submodule(name).weight for name in parts_of(model).language] if quantized else []
+    packed = {id(weight) for weight in layers} - {id(last_matrix(model)[1])}
+    return sum(round(item.numel() * PACKED) if id(item) in packed else _size(item) for item in model.parameters())
 
 
 def _groups(trained: Any, decoder: nn.Module) -> dict[str, list[Tensor]]:
@@ -160,14 +148,13 @@ def _group(name: str, inside: bool) -> str:
 def _activations(model: Any, training: Training, tokens: int) -> tuple[int, int]:
     """The bytes that the forward pass keeps, and the additional bytes at the peak."""
     decoder, width = model.get_decoder(), model.config.get_text_config(decoder=True).hidden_size
-    dtype, rows = model.get_input_embeddings().weight.dtype, training.per_device_train_batch_size * tokens
+    dtype, batch = model.get_input_embeddings().weight.dtype, training.per_device_train_batch_size
+    rows = batch * tokens
     computing = 2 if training.bf16 else dtype.itemsize
     slides = "sliding_attention" in (decoder.config.to_dict().get("layer_types") or ())
-    if training.per_device_train_batch_size == 1 and not slides and decoder.config._attn_implementation == "sdpa":
+    if batch == 1 and not slides and decoder.config._attn_implementation == "sdpa":
         decoder.config._attn_implementation = UNMASKED
-    saved = _saved_bytes(
-        decoder, torch.Size((training.per_device_train_batch_size, tokens, width)), dtype, training.bf16
-    )
+    saved = _saved_bytes(decoder, torch.Size((batch, tokens, width)), dtype, training.bf16)
     head = min(rows, TOKENS_AT_ONCE) * WORDS_AT_ONCE * computing + rows * width * (dtype.itemsize + 4)
     if not training.gradient_checkpointing:
         return saved, head

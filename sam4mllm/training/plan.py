@@ -80,11 +80,10 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
     )
     conversations = TrainingRows(corpus, recipe.rows, mllm, mllm.lengths)
     rows = row_plan(conversations, mllm.lengths, COUNTED)
-    processes = process_count()
-    training = recipe.training.in_steps(conversations.rows_in, processes)
+    training = recipe.training.in_steps(conversations.rows_in, process_count())
     assert training.max_steps is not None  # in_steps converts epochs
     longest = max(row.tokens + row.picture for row in rows.longest)
-    rows_per_step = training.rows_per_step(processes)
+    rows_per_step = training.rows_per_step(process_count())
     return TrainingPlan(
         recipe.mllm,
         mllm.dialect.name,
@@ -95,7 +94,7 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
         rows_per_step,
         training.max_steps * rows_per_step / len(conversations),
         len(samples) if samples else 0,
-        corpus.known(samples) if samples else (),
+        corpus.ids_with_training_images(samples) if samples else (),
     )
 
 
@@ -152,9 +151,11 @@ def row_plan(conversations: TrainingRows, lengths: Lengths, counted: int | None 
     """
     counted_rows = range(len(conversations) if counted is None else min(counted, len(conversations)))
     sizes = [lengths.conversation(conversations.turns(index)) for index in counted_rows]
-    pictures = lengths.pictures(_sizes(conversations))
+    epoch = conversations.epoch(0)
+    first_items = [conversations.corpus.items[number] for number in epoch.items[epoch.starts[:-1]].tolist()]
+    pictures = lengths.pictures([(item.width, item.height) for item in first_items])
     return RowPlan(
-        _counts(conversations),
+        _count_rows(conversations),
         tuple(total for total, _ in sizes),
         tuple(pictures[index] for index in counted_rows),
         sum(supervised for _, supervised in sizes),
@@ -163,7 +164,7 @@ def row_plan(conversations: TrainingRows, lengths: Lengths, counted: int | None 
     )
 
 
-def _counts(conversations: TrainingRows) -> tuple[RowCount, ...]:
+def _count_rows(conversations: TrainingRows) -> tuple[RowCount, ...]:
     epoch, corpus = conversations.epoch(0), conversations.corpus
     source, sizes = corpus.source[epoch.items[epoch.starts[:-1]]], np.diff(epoch.starts)
     return tuple(
@@ -174,22 +175,10 @@ def _counts(conversations: TrainingRows) -> tuple[RowCount, ...]:
     )
 
 
-def _sizes(conversations: TrainingRows) -> list[tuple[int, int]]:
-    """The (width, height) of each row's image."""
-    epoch, items = conversations.epoch(0), conversations.corpus.items
-    first = [items[number] for number in epoch.items[epoch.starts[:-1]].tolist()]
-    return [(item.width, item.height) for item in first]
-
-
 def _longest(conversations: TrainingRows, lengths: Lengths, pictures: Sequence[int], count: int) -> tuple[LongRow, ...]:
     planned = conversations.epoch(0).cost + np.array(pictures, dtype=np.int64)
-    rows = [
-        LongRow(
-            index,
-            lengths.conversation(conversations.turns(index))[0],
-            pictures[index],
-            tuple(item.id for item in conversations.plan(index).items),
-        )
-        for index in np.argsort(-planned, kind="stable")[:count].tolist()
-    ]
+    rows = []
+    for index in np.argsort(-planned, kind="stable")[:count].tolist():
+        tokens, items = lengths.conversation(conversations.turns(index))[0], conversations.plan(index).items
+        rows.append(LongRow(index, tokens, pictures[index], tuple(item.id for item in items)))
     return tuple(sorted(rows, key=lambda row: -row.tokens - row.picture))

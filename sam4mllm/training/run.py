@@ -27,11 +27,11 @@ from sam4mllm.training.config.training import first_process, process_count, proc
 from sam4mllm.training.dataset.corpus import Corpus, some
 from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.failures import memory_errors_as_user_errors
-from sam4mllm.training.lora import check_targets
+from sam4mllm.training.lora import lora_config
 from sam4mllm.training.prepare import make_card, read_chat_template, read_corpus
 from sam4mllm.training.resume import check_resumable, identity_of, write_record
 from sam4mllm.training.trainer import finetune, is_finished
-from sam4mllm.training.validation import check_images, choose_samples, describe, make_scorer
+from sam4mllm.training.validation import check_images, choose_samples, make_scoring
 
 log = logging.getLogger(__name__)
 RECIPE = "recipe.yaml"
@@ -76,19 +76,11 @@ def _run(recipe: FinetuneConfig, resume: bool) -> Path:
     if first_process():
         write_record(out, identity)
         write_text(out / RECIPE, yaml.safe_dump(recipe.to_yaml(), sort_keys=False))
-    if recipe.validation is None or samples is None:
-        return finetune(mllm, rows.row, training, out, card=card)
-    options = card.options(recipe.validation.prompter)
-    return finetune(
-        mllm,
-        rows.row,
-        training,
-        out,
-        card=card,
-        score=make_scorer(recipe.validation, samples, mllm, options, out / "validation", recipe.device),
-        score_every=recipe.validation.every,
-        measured_by=describe(recipe.validation, samples, options),
-    )
+    scoring = None
+    if recipe.validation and samples:
+        options = card.options(recipe.validation.prompter)
+        scoring = make_scoring(recipe.validation, samples, mllm, options, out / "validation", recipe.device)
+    return finetune(mllm, rows.row, training, out, card=card, scoring=scoring)
 
 
 def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
@@ -106,12 +98,12 @@ def _load_mllm(recipe: FinetuneConfig) -> HfMLLM:
     if not isinstance(mllm, HfMLLM):
         raise UserError(f"{recipe.mllm} is not a transformers model and cannot be trained")
     if recipe.training.lora is not None:
-        check_targets(mllm.model, recipe.training.lora)
+        lora_config(mllm.model, recipe.training.lora)
     return mllm
 
 
 def _warn_of_training_images(corpus: Corpus, samples: SampleSet) -> None:
-    known = corpus.known(samples)
-    if known:
-        share = f"{len(known)} of {len(samples)} validation samples use training images"
-        log.warning("%s; their scores are optimistic: %s.", share, some(known))
+    ids = corpus.ids_with_training_images(samples)
+    if ids:
+        share = f"{len(ids)} of {len(samples)} validation samples use training images"
+        log.warning("%s; their scores are optimistic: %s.", share, some(ids))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import filecmp
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from sam4mllm.mllm import Conversation
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.adapter import fingerprint
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.callbacks import Progress, ScoreFn, Stop, StopOnDivergence, ValidationRounds
+from sam4mllm.training.callbacks import Progress, Scoring, Stop, StopOnDivergence, ValidationRounds
 from sam4mllm.training.checkpoints import SealCheckpoints, is_last_step, last_complete_checkpoint, sweep
 from sam4mllm.training.config.training import Training
 from sam4mllm.training.failures import checkpoint_on_error, disk_errors_as_user_errors, memory_errors_as_user_errors
-from sam4mllm.training.lora import attach_lora, cast_copies_to_base
+from sam4mllm.training.lora import attach_lora, cast_copies
 from sam4mllm.training.model_card import write_model_card
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,7 @@ def finetune(
     out: Path,
     *,
     card: AdapterCard | None = None,
-    score: ScoreFn | None = None,
-    score_every: int = 500,
-    measured_by: Mapping[str, Any] | None = None,
+    scoring: Scoring | None = None,
 ) -> Path:
     """Train, or resume from the last checkpoint in ``out``, and write the adapter.
 
@@ -57,9 +55,7 @@ def finetune(
         out: the folder for the adapter or, if all weights are trained, the complete model, with its card and
             ``README.md``; checkpoints are in ``out/checkpoints``, and are adapters too.
         card: the adapter's card; the base's fingerprint and the dialect are added.
-        score: returns the validation scores of a step, such as ``cIoU``.
-        score_every: steps between validations.
-        measured_by: samples, segmenter and prompter of the validation; scores are compared only if these are equal.
+        scoring: scores the model during the training; None for no validation.
 
     Returns:
         ``out``.
@@ -76,30 +72,41 @@ def finetune(
     card = replace(card or AdapterCard(base, ""), base=base, dialect=mllm.dialect.name)
     args = sft_config(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
     _use_one_gpu(args, mllm.model.device)
-    count = training.max_steps * training.rows_per_step(args.world_size)  # SFTConfig has found the other processes
     with PartialState().main_process_first():
         _check_base(card, out / CHECKPOINTS)
         sweep(out / CHECKPOINTS)
     stop, progress = Stop(), Progress(training.disable_tqdm)
-    trainer = SFTTrainer(
-        model=_model_to_train(mllm.model, training),
-        args=args,
-        train_dataset=Dataset.from_dict({"row": range(count)}),
-        data_collator=lambda numbers: mllm.rows([row(number["row"]) for number in numbers]),
-        processing_class=mllm.processor,
-        callbacks=[StopOnDivergence(), progress, stop, SealCheckpoints(training.save_total_limit, card.write)],
-    )
-    trainer.model_accepts_loss_kwargs = (
-        True  # TRL's loss uses the step's token count, even if the model's loss does not
-    )
-    trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
-    if score is not None:
-        _refuse_sharded(trainer)
-        trainer.add_callback(ValidationRounds(score, score_every, trainer.log, measured_by))
+    callbacks = [StopOnDivergence(), progress, stop, SealCheckpoints(training.save_total_limit, card.write)]
+    trainer = _make_trainer(mllm, row, training, args, callbacks)
+    if scoring is not None:
+        if trainer.is_fsdp_enabled:
+            raise UserError("validation is not possible with FSDP, which shards the weights: set validation to null")
+        trainer.add_callback(ValidationRounds(scoring, trainer.log))
     _train(trainer, stop, progress)
     with disk_errors_as_user_errors(out):
         _write(trainer, mllm, out, card, adapter=training.lora is not None)
     return out
+
+
+def _make_trainer(
+    mllm: HfMLLM, row: Callable[[int], Conversation], training: Training, args: SFTConfig, callbacks: list[Any]
+) -> SFTTrainer:
+    """A trainer of the model or, if the recipe has a LoRA, of new adapters on it."""
+    torch.manual_seed(training.seed)  # the initial weights of the adapters depend only on the seed
+    model = attach_lora(mllm.model, training.lora, training.bf16) if training.lora else mllm.model
+    rows = args.max_steps * training.rows_per_step(args.world_size)  # SFTConfig has found the other processes
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_dict({"row": range(rows)}),
+        data_collator=lambda numbers: mllm.rows([row(number["row"]) for number in numbers]),
+        processing_class=mllm.processor,
+        callbacks=callbacks,
+    )
+    # TRL's loss uses the step's token count, even if the model's loss does not
+    trainer.model_accepts_loss_kwargs = True
+    trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
+    return trainer
 
 
 def sft_config(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
@@ -127,12 +134,6 @@ def sft_config(training: Training, out: Path, on_cpu: bool) -> SFTConfig:
         raise UserError(f"SFTConfig refuses the values of training: {' '.join(str(error).split())}") from error
 
 
-def _model_to_train(model: Any, training: Training) -> Any:
-    """The model with its adapter; its initial weights depend only on the seed."""
-    torch.manual_seed(training.seed)
-    return model if training.lora is None else attach_lora(model, training.lora, training.bf16)
-
-
 def _use_one_gpu(args: SFTConfig, device: torch.device) -> None:
     """Use one GPU per process, because TRL cannot split a batch within a process."""
     if args.n_gpu < 2:
@@ -141,11 +142,6 @@ def _use_one_gpu(args: SFTConfig, device: torch.device) -> None:
         raise UserError(f"training uses the first visible GPU, got device {device}: set CUDA_VISIBLE_DEVICES instead")
     log.warning("Using one of %d GPUs: `accelerate launch -m sam4mllm.cli finetune …` uses all of them.", args.n_gpu)
     args._n_gpu = 1  # the Trainer does the same if a model is spread over devices
-
-
-def _refuse_sharded(trainer: SFTTrainer) -> None:
-    if trainer.is_fsdp_enabled:
-        raise UserError("validation is not possible with FSDP, which shards the weights: set validation to null")
 
 
 def _check_base(card: AdapterCard, checkpoints: Path) -> None:
@@ -166,17 +162,15 @@ def _train(trainer: SFTTrainer, stop: Stop, progress: Progress) -> None:
     """
     folder = Path(trainer.args.output_dir)
     checkpoint = last_complete_checkpoint(folder)
-    with ExitStack() as stack:
-        for context in (
-            disk_errors_as_user_errors(folder),
-            memory_errors_as_user_errors(),
-            stop.handle_interrupts(),
-            _optimizer_errors(trainer),
-        ):
-            stack.enter_context(context)
-        stack.enter_context(_worker_errors())
-        stack.enter_context(checkpoint_on_error(trainer))
-        stack.callback(progress.close)
+    with (
+        disk_errors_as_user_errors(folder),
+        memory_errors_as_user_errors(),
+        stop.handle_interrupts(),
+        _optimizer_errors(trainer),
+        _worker_errors(),
+        checkpoint_on_error(trainer),
+        closing(progress),
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.requested and trainer.state.global_step < trainer.state.max_steps:
         done = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
@@ -222,7 +216,7 @@ def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: AdapterCard, adap
         card.write(out)  # last, so that a card is never next to the weights of another run
     PartialState().wait_for_everyone()
     if adapter:
-        cast_copies_to_base(model)
+        cast_copies(model, model.get_base_model().dtype)  # as loading the adapter does
 
 
 def is_finished(out: Path) -> bool:

@@ -6,9 +6,8 @@ out/validation/step-000200.png     the predicted masks of the first samples, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,8 +25,7 @@ from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, PrompterSpec
-from sam4mllm.runtime.specs import TINY
-from sam4mllm.segmenters.load import SegmenterSpec
+from sam4mllm.training.callbacks import Scoring
 from sam4mllm.training.config.finetune import Validation
 
 SHOWN = 16
@@ -43,7 +41,7 @@ def choose_samples(validation: Validation) -> SampleSet:
     if validation.prompter == ORACLE:
         choices = ", ".join(name for name in PROMPTERS.rows if name != ORACLE)
         raise UserError(f"validation.prompter is oracle, which uses no model: choose from {choices}")
-    PipelineConfig(validation.segmenter, TINY, validation.prompter).check()
+    PipelineConfig(validation.segmenter, "tiny", validation.prompter).check()  # the model in training replaces tiny
     all_samples = read_samples(Path(validation.samples), Path(validation.images) if validation.images else None)
     if not len(all_samples):
         raise UserError(f"validation.samples {validation.samples} contains no samples")
@@ -67,28 +65,16 @@ def check_images(samples: SampleSet) -> None:
         read_shared_image(of_image.path(of_image.samples[0]), "validation sample", of_image.samples)
 
 
-def describe(validation: Validation, samples: SampleSet, options: Mapping[str, Option]) -> dict[str, Any]:
-    """The settings that scores depend on besides the model; scores are compared only if these are equal.
-
-    Args:
-        validation: segmenter and prompter.
-        samples: as `choose_samples` returns them.
-        options: the options of the prompter.
-    """
-    names = {"segmenter": validation.segmenter, "prompter": validation.prompter, "options": dict(options)}
-    return {"samples": fingerprint(samples.samples), **names}
-
-
-def make_scorer(
+def make_scoring(
     validation: Validation, samples: SampleSet, mllm: MLLM, options: Mapping[str, Option], out: Path, device: str | None
-) -> Callable[[int], Mapping[str, float]]:
-    """A function that predicts the samples at a step, writes files to ``out`` and returns the scores.
+) -> Scoring:
+    """The scoring of a training: predicts the samples at a step, writes files to ``out`` and returns the scores.
 
     The scores are cIoU and gIoU (as in gRefCOCO's evaluator), the share of first boxes with an IoU of 0.5 or more, and
     the shares of unreadable replies and failed samples.
 
     Args:
-        validation: segmenter, prompter and batch size.
+        validation: interval, segmenter, prompter and batch size.
         samples: as `choose_samples` returns them.
         mllm: the model in training.
         options: the prompter's options on the adapter's card.
@@ -96,7 +82,7 @@ def make_scorer(
         device: the device of the segmenter.
     """
     prompter = PrompterSpec(validation.prompter, options).load(mllm)
-    pipeline = Pipeline(prompter, SegmenterSpec(validation.segmenter, device).load())
+    pipeline = Pipeline(prompter, PipelineConfig(validation.segmenter, device=device).build_segmenter())
 
     def score_step(step: int) -> Mapping[str, float]:
         file = out / f"step-{step:06d}.jsonl"
@@ -113,7 +99,8 @@ def make_scorer(
             "failed": scores.failed / scores.n,
         }
 
-    return score_step
+    names = {"segmenter": validation.segmenter, "prompter": validation.prompter, "options": dict(options)}
+    return Scoring(score_step, validation.every, {"samples": fingerprint(samples.samples), **names})
 
 
 def make_sheet(samples: SampleSet, predictions: list[Prediction]) -> AnySize:

@@ -1,4 +1,4 @@
-"""What a training prints while it runs: the loss, and the scores of the validation samples."""
+"""Progress lines, and the validation during a training."""
 
 import sys
 from types import SimpleNamespace
@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sam4mllm.training import callbacks
-from sam4mllm.training.callbacks import Progress, ValidationRounds
+from sam4mllm.training.callbacks import Progress, Scoring, ValidationRounds
 from sam4mllm.training.checkpoints import BEST_BY, MEASURED_BY, OLD_VALIDATION, SealCheckpoints
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The seconds that pass, by hand."""
+    """A clock that the test advances."""
     now = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(callbacks, "perf_counter", lambda: now.seconds)
     return now
@@ -23,7 +23,7 @@ def state_at(step: int, of: int) -> SimpleNamespace:
     return SimpleNamespace(global_step=step, max_steps=of, is_world_process_zero=True, log_history=[])
 
 
-def test_a_log_is_a_plain_line_without_a_terminal(clock, capsys):
+def test_losses_and_scores_are_plain_lines_without_a_terminal(clock, capsys):
     progress, state, control = Progress(), state_at(2, 12), SimpleNamespace(should_log=False)
     progress.on_train_begin(None, state, control)
     for _ in range(2):
@@ -39,14 +39,6 @@ def test_a_log_is_a_plain_line_without_a_terminal(clock, capsys):
         "",
         ["step 4 of 12 | loss 0.412 | 0:00:32 left", "step 4 of 12 | validation: cIoU 0.500, box 0.250"],
     )
-
-
-@pytest.mark.parametrize(("step", "logged"), [(1, False), (2, False), (3, True)])
-def test_the_last_loss_is_logged(step, logged):
-    progress, state, control = Progress(), state_at(step, 3), SimpleNamespace(should_log=False)
-    progress.on_train_begin(None, state, control)
-    progress.on_step_end(None, state, control)
-    assert control.should_log is logged
 
 
 @pytest.mark.parametrize(("hidden", "shown"), [(False, True), (True, False)])
@@ -65,57 +57,58 @@ def test_scores_that_version_0_1_logged_are_compared_too():
     assert state.log_history == [{"loss": 1.0, "step": 1}, {BEST_BY: 0.35, "step": 2}]
 
 
-def rounds(figures, every=2, history=(), measured_by=None):
-    """The steps of a training of five at which it was scored, logged and saved."""
-    scored, logged, saved = [], [], []
-    modes = []
+def validate(scores, every=2, history=(), measured_by=None):
+    """The entries that a training of five steps logs, and the steps at which it saves a checkpoint."""
+    modes, saved_steps = [], []
     model = SimpleNamespace(eval=lambda: modes.append("eval"), train=lambda: modes.append("train"))
     state = SimpleNamespace(global_step=0, max_steps=5, log_history=[*history], is_world_process_zero=True)
     args = SimpleNamespace(device=torch.device("cpu"), bf16=False)
 
     def score(step):
-        scored.append(step)
         assert modes[-1] == "eval"
-        return {"cIoU": next(figures), "box": float("nan")}
+        return {"cIoU": scores[step], "box": float("nan")}
 
     def log(entries):
-        logged.append(entries)
         state.log_history.append({**entries, "step": state.global_step})
-        control.should_log = False  # as the trainer's own
+        control.should_log = False  # as the trainer does
 
-    callback = ValidationRounds(score, every, log, measured_by)
+    callback = ValidationRounds(Scoring(score, every, measured_by), log)
     callback.on_train_begin(args, state, None)
     for state.global_step in range(1, 6):
         control = SimpleNamespace(should_save=False, should_log=True)
         callback.on_step_end(args, state, control, model)
-        assert control.should_log, "the step's own log is not lost"
-        saved += [state.global_step] if control.should_save else []
+        assert control.should_log, "the loss of the step is logged too"
+        saved_steps += [state.global_step] if control.should_save else []
     assert set(modes[1::2]) == {"train"}
-    assert [entry[MEASURED_BY] for entry in state.log_history[len(history) :]] == [measured_by] * len(scored)
-    return scored, logged, saved
+    return state.log_history[len(history) :], saved_steps
+
+
+SCORES = {2: 0.3, 4: 0.2, 5: 0.4}
 
 
 def test_validation_runs_at_intervals_and_after_the_last_step_and_saves_the_best():
-    scored, logged, saved = rounds(iter([0.3, 0.2, 0.4]))
-    assert scored == [2, 4, 5]
-    assert logged == [{BEST_BY: 0.3}, {BEST_BY: 0.2}, {BEST_BY: 0.4}], "no nan"
-    assert saved == [2, 5]
+    entries, saved_steps = validate(SCORES)
+    expected = [{BEST_BY: score, "step": step, MEASURED_BY: None} for step, score in SCORES.items()]
+    assert (entries, saved_steps) == (expected, [2, 5])  # NaN is not logged
 
 
 def test_a_nan_score_is_never_the_best():
-    assert rounds(iter([float("nan")] * 3))[2] == []
+    assert validate(dict.fromkeys(SCORES, float("nan")))[1] == []
 
 
 @pytest.mark.parametrize(
-    ("before", "saved", "says"),
+    ("before", "saved_steps", "warning"),
     [
-        pytest.param({"segmenter": "a", "count": 2}, [5], "", id="the same"),
-        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "settings changed (segmenter): scores", id="another"),
-        pytest.param(None, [2, 5], "settings changed (count, segmenter): scores", id="not known"),
+        pytest.param({"segmenter": "a", "count": 2}, [5], "", id="equal"),
+        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "settings changed (segmenter): scores", id="different"),
+        pytest.param(None, [2, 5], "settings changed (count, segmenter): scores", id="unknown"),
     ],
 )
-def test_scores_with_other_settings_are_not_compared_and_give_a_warning(before, saved, says, caplog):
+def test_scores_with_other_settings_are_not_compared_and_give_a_warning(before, saved_steps, warning, caplog):
     history = [{BEST_BY: 0.35, "step": 0} | ({} if before is None else {MEASURED_BY: before})]
-    assert rounds(iter([0.3, 0.2, 0.4]), history=history, measured_by={"segmenter": "a", "count": 2})[2] == saved
-    assert says in caplog.text
-    assert bool(says) is bool(caplog.text)
+    measured_by = {"segmenter": "a", "count": 2}
+    entries, steps = validate(SCORES, history=history, measured_by=measured_by)
+    assert {**entries[-1]} == {BEST_BY: 0.4, "step": 5, MEASURED_BY: measured_by}
+    assert steps == saved_steps
+    assert warning in caplog.text
+    assert bool(warning) is bool(caplog.text)

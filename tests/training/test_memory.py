@@ -1,4 +1,4 @@
-"""What a step takes, told from shapes: laws, and the same count on real tensors."""
+"""The estimated memory of a step: laws, and the same count on real tensors."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from sam4mllm.training.lora import attach_lora, parts_of
 from sam4mllm.training.memory import PACKED, Memory, _activations, estimate_shape
 from tests.families import FAMILIES
 
-# peft asks transformers for properties by names that it deprecates
+# peft uses properties of transformers that are deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 LORA = Training(max_steps=1, per_device_train_batch_size=1, lora=Lora(r=4, lora_alpha=8))
 
@@ -26,9 +26,9 @@ def on_meta(family: str, dtype: torch.dtype = torch.bfloat16):
 def test_memory_is_estimated_without_weights_for_every_class(family):
     shape = estimate_shape(on_meta(family), replace(LORA, bf16=True, gradient_checkpointing=True), tokens=64)
     model, _ = FAMILIES[family]()
-    assert shape.parameters == sum(one.numel() for one in model.parameters())
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     adapted = attach_lora(model, LORA.lora, mixed=False)
-    trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
     assert sum(shape.trained.values()) == trained
     language = {name for name in shape.trained if name.startswith("language model, LoRA on ")}
     assert len(language) > 1
@@ -76,10 +76,9 @@ def test_activations_grow_with_tokens_and_rows_and_shrink_with_checkpointing():
 
     assert kept(tokens=128) == pytest.approx(2 * kept(), rel=0.02)
     assert kept(per_device_train_batch_size=4) == pytest.approx(2 * kept(per_device_train_batch_size=2), rel=0.02)
-    assert kept(per_device_train_batch_size=2) > kept(
-        tokens=128
-    )  # of rows that are together some are padded: each block keeps a mask
-    # of each of the two blocks what enters it: 64 tokens, 64 wide, of 2 bytes
+    # in a batch some rows are padded: each block keeps a mask
+    assert kept(per_device_train_batch_size=2) > kept(tokens=128)
+    # the inputs of the two blocks: 64 tokens, 64 wide, 2 bytes each
     assert kept(gradient_checkpointing=True) == 2 * 64 * 64 * 2 < kept() / 4
     assert kept(lora=Lora(r=4, lora_alpha=8, lora_dropout=0.5)) > kept()
 
@@ -97,19 +96,19 @@ def test_the_peak_is_the_sum_of_its_parts():
 def test_fake_tensors_give_the_same_count_as_real_ones(family, batch):
     model, _ = FAMILIES[family]()
     adapted = attach_lora(model, LORA.lora, mixed=False).train()
-    decoder, found = model.get_decoder(), {}
+    decoder, saved = model.get_decoder(), {}
 
-    def seen(tensor: torch.Tensor) -> torch.Tensor:
-        found[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+    def record(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
     hidden = torch.randn(batch, 48, 64, requires_grad=True)
     padded = torch.ones(batch, 48, dtype=torch.long)
     padded[1:, 40:] = 0
-    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
-        kept = decoder(inputs_embeds=hidden, attention_mask=padded, use_cache=False)
-    own = {one.untyped_storage()._cdata for one in (*adapted.parameters(), *adapted.buffers())}
-    real = sum(size for storage, size in found.items() if storage not in own)
-    assert kept is not None
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        output = decoder(inputs_embeds=hidden, attention_mask=padded, use_cache=False)
+    weights = {tensor.untyped_storage()._cdata for tensor in (*adapted.parameters(), *adapted.buffers())}
+    real = sum(size for storage, size in saved.items() if storage not in weights)
+    assert output is not None
     training = replace(LORA, per_device_train_batch_size=batch)
     assert _activations(model, training, 48)[0] == real

@@ -1,4 +1,4 @@
-"""A merged model says what the adapter says, and needs neither it nor the base."""
+"""A merged model gives the replies of the adapter, and needs neither the adapter nor the base."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from sam4mllm.training.merge import merge
 from sam4mllm.training.trainer import finetune
 from tests.families import build
 
-# peft and trl ask transformers for properties by names that it deprecates
+# peft and trl use properties of transformers that are deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 PICTURE = np.full((60, 90, 3), 90, dtype=np.uint8)
 TURNS = [Turn("user", "Where is the cat?"), Turn("assistant", "[100,200,300,400]")]
 
 
-def taught(family: str, folder: Path) -> Path:
-    """A base below ``folder``, and its adapter, whose card names it and how to ask."""
+def train(family: str, folder: Path) -> Path:
+    """An adapter whose base is in ``folder``; the card has the base and the prompter's options."""
     base = build(family, folder / "base")
     mllm = HfMLLM.load(base, device="cpu", dialect="gemma")
     card = AdapterCard("", "", str(base), prompters={"ppg": {"positive": 2, "negative": 1}})
@@ -38,63 +38,57 @@ def logits(mllm: HfMLLM) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
 def test_the_merged_model_gives_the_replies_of_the_adapter(family, tmp_path, command):
-    adapter = taught(family, tmp_path)
+    adapter = train(family, tmp_path)
     code, out, _ = command("merge", adapter, "--out", tmp_path / "merged")
     assert (code, out) == (0, f"written to {tmp_path / 'merged'}\n")
-    two = HfMLLM.load(tmp_path / "base", adapter=adapter, device="cpu")
-    one = HfMLLM.load(tmp_path / "merged", device="cpu")
-    assert one.dialect == two.dialect
-    assert one.dialect.name == "gemma"
-    assert torch.allclose(logits(one), logits(two), atol=1e-4)
-    assert not torch.allclose(logits(one), logits(HfMLLM.load(tmp_path / "base", device="cpu")), atol=1e-3)
-    card = AdapterCard.read(tmp_path / "merged")
-    assert card is not None
-    assert card.options("ppg") == {"positive": 2, "negative": 1}
+    base, merged = (HfMLLM.load(tmp_path / name, device="cpu") for name in ("base", "merged"))
+    adapted = HfMLLM.load(tmp_path / "base", adapter=adapter, device="cpu")
+    assert merged.dialect == adapted.dialect
+    assert merged.dialect.name == "gemma"
+    assert torch.allclose(logits(merged), logits(adapted), atol=1e-4)
+    assert not torch.allclose(logits(merged), logits(base), atol=1e-3)
+    assert AdapterCard.read(tmp_path / "merged").options("ppg") == {"positive": 2, "negative": 1}
     assert not list(tmp_path.glob(".*.part"))
     assert not (tmp_path / "merged" / "adapter_config.json").exists()
 
 
+def poison(folder: Path) -> None:
+    file = folder / "adapter" / "adapter_model.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(file).items()}, file)
+
+
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
-        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "is not empty", id="out is full"),
-        pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown MLLM", id="base is gone"),
-        pytest.param(
-            lambda folder: build("llava", folder / "base", seed=1), "trained on another base", id="other base"
-        ),
+        pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "is not empty", id="out"),
+        pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown MLLM", id="no base"),
+        pytest.param(lambda folder: build("llava", folder / "base", seed=1), "trained on another base", id="base"),
+        pytest.param(poison, "cannot be merged", id="nan"),
     ],
 )
-def test_an_adapter_that_cannot_be_merged_is_refused_and_nothing_is_written(change, says, tmp_path):
-    taught("llava", tmp_path)
+def test_an_adapter_that_cannot_be_merged_is_refused_and_nothing_is_written(change, message, tmp_path):
+    train("llava", tmp_path)
     change(tmp_path)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         merge(tmp_path / "adapter", tmp_path / "merged")
     assert not (tmp_path / "merged" / "config.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("place", "out", "says"),
+    ("place", "out", "message"),
     [
-        pytest.param("adapter", ".", "is not empty: give a new folder", id="the adapter's own"),
-        pytest.param("new", "../adapter", "is not empty", id="the adapter's by another name"),
-        pytest.param("new", ".", r"\. is the working folder: give a new folder", id="an empty one, from within"),
+        ("adapter", ".", "is not empty: give a new folder"),
+        ("new", "../adapter", "is not empty"),
+        ("new", ".", r"\. is the working folder: give a new folder"),
     ],
 )
 def test_an_output_folder_that_cannot_be_replaced_is_refused_before_the_base_is_read(
-    place, out, says, tmp_path, monkeypatch
+    place, out, message, tmp_path, monkeypatch
 ):
     AdapterCard("", "", str(tmp_path / "nowhere")).write(tmp_path / "adapter")
     (tmp_path / place).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / place)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         merge(tmp_path / "adapter", Path(out))
     assert [path.name for path in (tmp_path / "adapter").iterdir()] == [CARD]
-
-
-def test_nan_weights_are_not_merged(tmp_path):
-    file = taught("llava", tmp_path) / "adapter_model.safetensors"
-    save_file({name: value * float("nan") for name, value in load_file(file).items()}, file)
-    with pytest.raises(UserError, match="cannot be merged"):
-        merge(tmp_path / "adapter", tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()

@@ -1,5 +1,7 @@
 """The model card: front matter that the hub reads, and only figures that were logged."""
 
+import re
+
 import pytest
 import yaml
 
@@ -60,7 +62,4 @@ def test_a_local_base_appears_by_its_folder_name(base, name):
 
 def test_unknown_values_are_left_out():
     text = model_card(AdapterCard("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
-    assert "base_model" not in text
-    assert "Training log" not in text
-    assert "Training data" not in text
-    assert "recipe.yaml" not in text
+    assert not re.search("base_model|Training log|Training data|recipe.yaml", text)

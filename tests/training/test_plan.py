@@ -1,4 +1,4 @@
-"""What a training will be, told from a model's configuration and processor alone."""
+"""The plan of a training, from a model's configuration and processor alone."""
 
 import json
 import shutil
@@ -17,11 +17,13 @@ from sam4mllm.runtime.settings import load
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
 from sam4mllm.training.config.finetune import FinetuneConfig
+from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.plan import make_plan
+from sam4mllm.training.prepare import read_corpus
 from tests import families
 from tests.paths import ROOT
 
-# peft asks transformers for properties by names that it deprecates, and a processor calls np.array on a tensor
+# peft uses properties of transformers that are deprecated, and a processor calls np.array on a tensor
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
@@ -33,7 +35,7 @@ WORDS += ["training.per_device_train_batch_size=2", "training.gradient_accumulat
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The samples of four scenes of two sizes, and a model's folder from which the weights are gone."""
+    """The samples of four scenes of two sizes, and a model's folder without its weights."""
     monkeypatch.chdir(tmp_path)
     samples = []
     for index in range(4):
@@ -50,59 +52,56 @@ def recipe(*overrides: str) -> FinetuneConfig:
     return load(LORA, FinetuneConfig, [*WORDS, *overrides])
 
 
-def there(folder: Path) -> dict[str, bytes]:
+def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_needs_no_weights_and_no_gpu_reads_no_picture_and_writes_nothing(folder):
-    for picture in Path("images").iterdir():
-        picture.write_bytes(b"no picture")
-    before = there(folder)
+def text_of(plan) -> str:
+    return format_sections(plan_sections(plan))
+
+
+def test_a_plan_needs_no_weights_no_images_and_no_gpu_and_writes_nothing(folder):
+    for image in Path("images").iterdir():
+        image.write_bytes(b"not an image")
+    before = files(folder)
     plan = make_plan(recipe("training.quantize=4bit"))
-    assert there(folder) == before
+    assert files(folder) == before
     assert plan.dialect == "qwen2.5-vl"
-    assert {one.kind for one in plan.rows.rows} == {"ppg", "pqpp"}
+    assert {count.kind for count in plan.rows.rows} == {"ppg", "pqpp"}
 
 
 @pytest.mark.parametrize("family", ["llava_next", "internvl", "smolvlm", "gemma3", "molmo2", "paligemma"])
-def test_its_rows_have_the_tokens_that_a_training_is_fed(family, folder):
+def test_planned_rows_have_the_tokens_of_the_training_batches(family, folder):
     shutil.rmtree("model")
     mllm = HfMLLM.load(families.build(family, Path("model")), device="cpu")
-    outline = HfMLLM.outline("model")
-    plan = make_plan(recipe())
-    from sam4mllm.training.dataset.rows import TrainingRows
-    from sam4mllm.training.prepare import read_corpus
-
-    given = recipe()
-    conversations = TrainingRows(read_corpus(given), given.rows, mllm, mllm.lengths)
+    outline, config = HfMLLM.outline("model"), recipe()
+    plan = make_plan(config)
+    conversations = TrainingRows(read_corpus(config), config.rows, mllm, mllm.lengths)
     for index in range(4):
-        fed = mllm.rows([conversations.row(index)])["input_ids"].shape[1]
-        assert plan.rows.tokens[index] + plan.rows.pictures[index] == fed
+        tokens = mllm.rows([conversations.row(index)])["input_ids"].shape[1]
+        assert plan.rows.tokens[index] + plan.rows.pictures[index] == tokens
     assert outline.dialect == mllm.dialect
     assert outline.model.device == torch.device("meta")
-    assert {n: p.shape for n, p in outline.model.named_parameters()} == {
-        n: p.shape for n, p in mllm.model.named_parameters()
-    }
+    shapes, expected = (
+        {name: parameter.shape for name, parameter in model.named_parameters()} for model in (outline.model, mllm.model)
+    )
+    assert shapes == expected
 
 
-def test_steps_and_epochs_say_the_same(folder):
-    by_epochs = make_plan(recipe("training.max_steps=null", "training.num_train_epochs=2"))
-    rows = sum(one.rows for one in by_epochs.rows.rows)
-    assert by_epochs.steps == pytest.approx(2 * rows / 2, abs=2)  # two conversations a step; epochs differ by a few
-    by_steps = make_plan(recipe(f"training.max_steps={by_epochs.steps}"))
-    assert by_steps == by_epochs
+def test_epochs_and_processes_determine_the_number_of_steps(folder, monkeypatch):
+    epochs = ["training.max_steps=null", "training.num_train_epochs=2"]
+    by_epochs = make_plan(recipe(*epochs))
+    rows = sum(count.rows for count in by_epochs.rows.rows)
+    assert by_epochs.steps == pytest.approx(2 * rows / 2, abs=2)  # two rows per step; epochs differ by a few
+    assert make_plan(recipe(f"training.max_steps={by_epochs.steps}")) == by_epochs
     assert by_epochs.epochs == pytest.approx(2, abs=0.2)
-
-
-def test_several_processes_share_an_epoch(folder, monkeypatch):
-    one = make_plan(recipe("training.max_steps=null", "training.num_train_epochs=2"))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    two = make_plan(recipe("training.max_steps=null", "training.num_train_epochs=2"))
-    assert (two.rows_per_step, two.steps) == (4, -(-one.steps // 2))
+    two_processes = make_plan(recipe(*epochs))
+    assert (two_processes.rows_per_step, two_processes.steps) == (4, -(-by_epochs.steps // 2))
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("mllm=owner/nowhere", "no model 'owner/nowhere': give a folder or a name on the hub"),
         ("mllm=replay:said.jsonl", "is not a transformers model and cannot be trained"),
@@ -117,48 +116,42 @@ def test_several_processes_share_an_epoch(folder, monkeypatch):
     ],
     ids=lambda value: value.split("=")[0] if "=" in value else "",
 )
-def test_what_cannot_be_planned_is_refused(folder, override, says):
+def test_values_that_are_not_valid_are_refused(folder, override, message):
     Path("said.jsonl").write_text('{"id": "a", "replies": ["none"]}\n')
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         make_plan(recipe(override))
 
 
-def test_the_page_is_plain_lines_and_names_all_that_the_plan_holds(folder):
+def test_the_text_contains_all_values_of_the_plan(folder):
     plan = make_plan(recipe())
-    lines = format_sections(plan_sections(plan)).splitlines()
+    lines = text_of(plan).splitlines()
     assert f"  steps                   {plan.steps:,}" in lines
-    assert any(f"{sum(one.rows for one in plan.rows.rows if one.kind == 'ppg')}" in line for line in lines)
-    whole = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.pictures, strict=True)]
-    assert any(line.split() == ["most", f"{max(whole):,}"] for line in lines)
+    assert any(f"{sum(count.rows for count in plan.rows.rows if count.kind == 'ppg')}" in line for line in lines)
+    totals = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.pictures, strict=True)]
+    assert any(line.split() == ["most", f"{max(totals):,}"] for line in lines)
     assert any(", ".join(plan.rows.longest[0].ids[:3]) in line for line in lines)
     assert f"  peak                                {size_of(plan.shape.memory.peak, plan.shape.memory.peak)}" in lines
     bars = [line.split() for line in lines if "#" in line]
-    assert sum(int(bar[-1].replace(",", "")) for bar in bars) == len(whole)
+    assert sum(int(bar[-1].replace(",", "")) for bar in bars) == len(totals)
     assert max(len(bar[-2]) for bar in bars) == 40
     for left_out in plan.rows.left_out:
         assert any(left_out.reason in line and left_out.ids[0] in line for line in lines)
+    pictures = plan.rows.pictures
+    assert len(set(pictures)) > 1
+    assert f"rows: {min(pictures)} to {max(pictures)} of a row are its picture's" in text_of(plan)
+    equal = replace(plan, rows=replace(plan.rows, pictures=(7,) * len(pictures)))
+    assert "rows: 7 of a row are its picture's" in text_of(equal)
 
 
 @pytest.mark.parametrize(
-    ("size", "among", "read"),
+    ("size", "largest", "text"),
     [(2**30, 2**30, "1.00 GiB"), (2**29, 2**30, "0.50 GiB"), (2**29, 2**29, "512.0 MiB"), (0, 2**20, "0.0 MiB")],
 )
-def test_sizes_that_stand_together_have_one_unit(size, among, read):
-    assert size_of(size, among) == read
+def test_the_sizes_of_a_column_have_one_unit(size, largest, text):
+    assert size_of(size, largest) == text
 
 
-def test_one_number_is_said_once(folder):
-    plan = make_plan(recipe())
-    rows = plan.rows
-    assert len(set(rows.pictures)) > 1
-    alike = replace(plan, rows=replace(rows, pictures=(7,) * len(rows.pictures)))
-    assert f"rows: {min(rows.pictures)} to {max(rows.pictures)} image tokens per row" in format_sections(
-        plan_sections(plan)
-    )
-    assert "rows: 7 image tokens per row" in format_sections(plan_sections(alike))
-
-
-def test_columns_stand_below_each_other_and_an_empty_section_has_its_note():
+def test_columns_are_aligned_and_an_empty_section_has_its_note():
     sections = [Section("A", ("x", "long head"), (("1", "2"), ("333", "4"))), Section("B", ("x",), (), "Nothing.")]
     assert format_sections(sections) == "A\n  x    long head\n  1    2\n  333  4\n\nB\n  Nothing.\n"
 
@@ -167,41 +160,35 @@ def test_validation_samples_that_use_training_images_are_counted(folder):
     validation = "validation={samples: set, segmenter: grabcut, count: 5}"
     plan = make_plan(recipe(validation))
     assert (plan.validation, len(plan.known)) == (5, 5)
-    assert f"  on training images      5: {', '.join(plan.known[:3])} ...\n" in format_sections(plan_sections(plan))
+    assert f"  on training images      5: {', '.join(plan.known[:3])} ...\n" in text_of(plan)
     shutil.copytree("images", "others")
-    plan = make_plan(recipe(validation.replace("}", ", images: others}")))
+    plan = make_plan(recipe(validation.replace("}", ", images: others}"), "rows.tokens=5000"))
     assert (plan.validation, plan.known) == (5, ())
-    assert "  validation samples      5\n" in format_sections(plan_sections(plan))
-    assert "on training images" not in format_sections(plan_sections(plan))
+    assert "  validation samples      5\n" in text_of(plan)
+    assert "on training images" not in text_of(plan)
+    assert text_of(plan).endswith("Left out\n  Nothing is left out.\n")
 
 
-def test_nothing_left_out_is_said(folder):
-    plan = make_plan(recipe("rows.tokens=5000"))
-    assert format_sections(plan_sections(plan)).endswith("Left out\n  Nothing is left out.\n")
-
-
-def test_the_command_prints_a_page_or_json(folder, command, monkeypatch):
-    before = there(folder)
+def test_the_command_prints_tables_or_json(folder, command):
+    before, plan = files(folder), make_plan(recipe())
     words = ["finetune", LORA, *WORDS, "--plan"]
-    code, out, _ = command(*words)
-    assert (code, out) == (0, format_sections(plan_sections(make_plan(recipe()))))
+    assert command(*words)[:2] == (0, text_of(plan))
     code, out, _ = command(*words, "--json")
-    plan = make_plan(recipe())
     assert (code, json.loads(out)) == (0, json.loads(json.dumps(plan.to_json())))
     assert json.loads(out)["shape"]["memory"]["peak"] == plan.shape.memory.peak
-    assert there(folder) == before
+    assert files(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--json"], "error: --json prints a plan: add --plan"),
         (["--plan", "--resume"], "error: --plan and --resume exclude each other: remove one of them"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(folder, command, words, says):
+def test_options_that_do_not_go_together_are_refused(folder, command, words, message):
     code, out, err = command("finetune", LORA, *WORDS, *words)
-    assert (code, out, err.splitlines()[-1]) == (2, "", says)
+    assert (code, out, err.splitlines()[-1]) == (2, "", message)
 
 
 def test_on_a_terminal_sections_are_tables(capsys, monkeypatch):

@@ -19,20 +19,22 @@ SHORT = Talk("short", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assi
 
 @pytest.fixture
 def conversations(tmp_path) -> TrainingRows:
-    """Twelve samples and one of two talks, within 250 words; there are no pictures."""
+    """Twelve samples and one of two talks, within 250 words; there are no image files."""
     rows = Rows(Mixture(ppg=1, pqpp=1, box=0), tokens=250)
-    parts = [
-        Part("samples", SampleSet(tuple(SAMPLES), tmp_path)),
-        Part("talks", ConversationSet((LONG, SHORT), tmp_path)),
-    ]
+    samples, talks = SampleSet(tuple(SAMPLES), tmp_path), ConversationSet((LONG, SHORT), tmp_path)
+    parts = [Part("samples", samples), Part("talks", talks)]
     return TrainingRows(corpus(parts, rows), rows, MUTE, Words())
 
 
 def test_the_rows_of_an_epoch_are_counted_by_source_and_kind(conversations):
     counts = row_plan(conversations, Words()).rows
-    assert [(one.source, one.kind) for one in counts] == [("samples", "ppg"), ("samples", "pqpp"), ("talks", "talk")]
-    assert sum(one.rows for one in counts) == len(conversations)
-    assert sum(one.items for one in counts[:2]) == 12
+    assert [(count.source, count.kind) for count in counts] == [
+        ("samples", "ppg"),
+        ("samples", "pqpp"),
+        ("talks", "talk"),
+    ]
+    assert sum(count.rows for count in counts) == len(conversations)
+    assert sum(count.items for count in counts[:2]) == 12
     assert counts[2] == RowCount("talks", "talk", 1, 1)
 
 
@@ -60,10 +62,10 @@ def test_the_longest_row_may_have_a_short_text_and_a_large_image(tmp_path):
 
 
 def test_a_limited_number_of_rows_can_be_counted(conversations):
-    whole, some = row_plan(conversations, Words()), row_plan(conversations, Words(), counted=4)
-    assert some.tokens == whole.tokens[:4]
-    assert (some.rows, some.longest) == (whole.rows, whole.longest)
-    assert row_plan(conversations, Words(), counted=10**6) == whole
+    all_rows, four_rows = row_plan(conversations, Words()), row_plan(conversations, Words(), counted=4)
+    assert four_rows.tokens == all_rows.tokens[:4]
+    assert (four_rows.rows, four_rows.longest) == (all_rows.rows, all_rows.longest)
+    assert row_plan(conversations, Words(), counted=10**6) == all_rows
     assert row_plan(conversations, Words(), counted=0).supervised == 0
 
 

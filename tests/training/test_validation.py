@@ -1,4 +1,4 @@
-"""Samples that are asked while a model is trained: figures, and the same pictures at every look."""
+"""Validation samples during a training: scores, predictions and contact sheets."""
 
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from sam4mllm.prediction.record import read_predictions
 from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import samples_of
 from sam4mllm.training.config.finetune import Validation
-from sam4mllm.training.validation import check_images, choose_samples, make_scorer
+from sam4mllm.training.validation import check_images, choose_samples, make_scoring
+
+DIALECT = dialect("sam4mllm")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> str:
-    """Samples of four scenes with one figure each."""
+    """Samples of four scenes with one object each."""
     monkeypatch.chdir(tmp_path)
     samples = []
     for index in range(4):
@@ -32,83 +34,84 @@ def folder(tmp_path, monkeypatch) -> str:
     return "set"
 
 
-def test_what_is_found_is_scored_and_drawn_at_every_look(folder):
+def score_fn(folder, reply):
+    """Three samples, and the function that scores them if the model replies with the boxes of ``reply``."""
     validation = Validation(folder, "box", prompter="box", count=3)
     samples = choose_samples(validation)
     assert len(samples) == 3
-    row, known = dialect("sam4mllm"), {}
+    scoring = make_scoring(validation, samples, ScriptedMLLM(reply, dialect=DIALECT), {}, Path("out"), None)
+    return samples, scoring.score
+
+
+def test_predictions_are_scored_and_drawn_at_each_step(folder):
+    samples, score = score_fn(folder, lambda key, *_: replies[key])
+    replies = {}
     for sample in samples:
         frame = Frame.whole(sample.width, sample.height)
-        known[sample.id] = format_boxes([sample.truth.box], sample.phrase, row, frame)
-    mllm = ScriptedMLLM(lambda key, *_: known[key], dialect=row)
-    look = make_scorer(validation, samples, mllm, {}, Path("out"), None)
-    figures = look(200)
-    assert figures["box"] == 1.0
-    assert figures["cIoU"] > 0.5
-    assert (figures["unreadable"], figures["failed"]) == (0, 0)
-    assert [one.id for one in read_predictions(Path("out/step-000200.jsonl"))] == [one.id for one in samples]
+        replies[sample.id] = format_boxes([sample.truth.box], sample.phrase, DIALECT, frame)
+    scores = score(200)
+    assert scores["box"] == 1.0
+    assert scores["cIoU"] > 0.5
+    assert (scores["unreadable"], scores["failed"]) == (0, 0)
+    predictions = read_predictions(Path("out/step-000200.jsonl"))
+    assert [prediction.id for prediction in predictions] == [sample.id for sample in samples]
     assert read_image(Path("out/step-000200.png")).shape[1] > 900
 
-    known = dict.fromkeys(known, "Well, who knows?")
-    figures = look(200)
-    assert (figures["cIoU"], figures["unreadable"]) == (0.0, 1.0), "the old file is not gone on with"
-    look(400)
+    replies = dict.fromkeys(replies, "Well, who knows?")
+    scores = score(200)
+    assert (scores["cIoU"], scores["unreadable"]) == (0.0, 1.0), "an older file of the step is replaced"
+    score(400)
     assert {path.name for path in Path("out").glob("*.png")} == {"step-000200.png", "step-000400.png"}
 
 
-def test_a_picture_that_goes_bad_is_a_failed_prediction_and_a_blank(folder):
-    validation = Validation(folder, "box", prompter="box", count=3)
-    samples = choose_samples(validation)
-    look = make_scorer(validation, samples, ScriptedMLLM(lambda *_: "none"), {}, Path("out"), None)
-    assert look(1)["failed"] == 0
-    bad, *others = samples
-    for spoil in (lambda path: path.write_bytes(path.read_bytes()[:60]), Path.unlink):
-        spoil(samples.path(bad))
-        assert look(2)["failed"] == pytest.approx(1 / 3)
-        found = {one.id: one for one in read_predictions(Path("out/step-000002.jsonl"))}
-        assert f"{bad.image}" in found[bad.id].error
-        assert (found[bad.id].mask.area, found[bad.id].replies) == (0, ())
-        assert not any(found[one.id].error for one in others)
+def test_an_image_that_is_damaged_later_gives_a_failed_prediction_and_a_blank_tile(folder):
+    samples, score = score_fn(folder, lambda *_: "none")
+    assert score(1)["failed"] == 0
+    damaged, *others = samples
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:60]), Path.unlink):
+        damage(samples.path(damaged))
+        assert score(2)["failed"] == pytest.approx(1 / 3)
+        predictions = {prediction.id: prediction for prediction in read_predictions(Path("out/step-000002.jsonl"))}
+        failed = predictions[damaged.id]
+        assert damaged.image in failed.error
+        assert (failed.mask.area, failed.replies) == (0, ())
+        assert not any(predictions[sample.id].error for sample in others)
         before, after = (read_image(Path(f"out/step-00000{step}.png"))[8:300, 8:344] for step in (1, 2))
         assert len(np.unique(after.reshape(-1, 3), axis=0)) < len(np.unique(before.reshape(-1, 3), axis=0)) / 2
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "message"),
     [
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="cut short"),
-        pytest.param(
-            lambda path: write_png(path, np.zeros((20, 30, 3), np.uint8)), "is 30 x 20 pixels", id="another size"
-        ),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="truncated"),
+        pytest.param(lambda path: write_png(path, np.zeros((20, 30, 3), np.uint8)), "is 30 x 20 pixels", id="size"),
     ],
 )
-def test_pictures_are_checked_before_they_are_needed(folder, spoil, says):
+def test_images_are_checked_before_the_training(folder, damage, message):
     samples = choose_samples(Validation(folder, "grabcut"))
     check_images(samples)
-    spoil(samples.path(samples.samples[1]))
-    with pytest.raises(UserError, match=f"validation sample {samples.samples[1].id}: .*{says}"):
+    damage(samples.path(samples.samples[1]))
+    with pytest.raises(UserError, match=f"validation sample {samples.samples[1].id}: .*{message}"):
         check_images(samples)
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         pytest.param({"prompter": "oracle"}, "oracle, which uses no model: choose from ppg, pqpp", id="oracle"),
-        pytest.param({"images": "nowhere"}, r"validation sample \S+: no such file: nowhere/0.png", id="no pictures"),
+        pytest.param({"images": "nowhere"}, r"validation sample \S+: no such file: nowhere/0.png", id="images"),
         pytest.param({"segmenter": "grabcat"}, "did you mean grabcut", id="segmenter"),
         pytest.param({"segmenter": "box"}, "the segmenter box takes no points", id="points for box"),
         pytest.param({"prompter": "pgp"}, "did you mean ppg", id="prompter"),
         pytest.param({"samples": "nowhere"}, "nowhere is not a samples folder", id="samples"),
-        pytest.param({"count": 0}, "got count 0", id="count"),
-        pytest.param({"every": 0}, "every 0", id="every"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(folder, values, says):
-    with pytest.raises(UserError, match=says):
+def test_names_that_are_not_valid_are_refused(folder, values, message):
+    with pytest.raises(UserError, match=message):
         choose_samples(Validation(**{"samples": folder, "segmenter": "grabcut", **values}))
 
 
-def test_samples_are_spread_over_the_folder_and_never_more_than_there_are(folder):
-    everyone = choose_samples(Validation(folder, "grabcut", count=99))
-    few = choose_samples(Validation(folder, "grabcut", count=2))
-    assert [one.id for one in few] == [everyone.samples[0].id, everyone.samples[len(everyone) // 2].id]
+def test_samples_are_spread_evenly_over_the_folder(folder):
+    all_samples, two = (choose_samples(Validation(folder, "grabcut", count=count)) for count in (99, 2))
+    expected = [all_samples.samples[index].id for index in (0, len(all_samples) // 2)]
+    assert [sample.id for sample in two] == expected

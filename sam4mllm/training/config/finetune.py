@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from sam4mllm.errors import UserError
 from sam4mllm.prompters.load import PrompterSpec
+from sam4mllm.training.config.ranges import check_ranges
 from sam4mllm.training.config.training import Training
 from sam4mllm.training.dataset.mixture import Rows, Source
 
@@ -57,11 +57,7 @@ class Validation:
     batch: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.count, self.every, self.batch) < 1:
-            raise UserError(
-                f"validation.count, every and batch must be 1 or more, got count {self.count}, every {self.every} and "
-                f"batch {self.batch}"
-            )
+        check_ranges(self, "validation", {"1 or more": ("count", "every", "batch")})
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import ceil, inf
+from math import ceil
 from typing import Any, ClassVar, Literal
 
 from sam4mllm.errors import UserError
 from sam4mllm.training.config.arguments import LoraArguments, SftArguments
+from sam4mllm.training.config.ranges import check_ranges
 from sam4mllm.training.config.refused import LORA_REFUSED, LORA_RENAMED, TRAINING_REFUSED, TRAINING_RENAMED
 
 NEED_EVALUATION = ("reduce_lr_on_plateau", "greedy")
@@ -42,11 +43,8 @@ class Lora(LoraArguments):
     projector: Literal["lora", "full", "frozen"] = "lora"
 
     def __post_init__(self) -> None:
-        if self.r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
-            raise UserError(
-                f"training.lora: r and lora_alpha must be 1 or more and lora_dropout 0 to less than 1, got r {self.r}, "
-                f"lora_alpha {self.lora_alpha} and lora_dropout {self.lora_dropout}"
-            )
+        ranges = {"1 or more": ("r", "lora_alpha"), "0 to less than 1": ("lora_dropout",)}
+        check_ranges(self, "training.lora", ranges)
         if self.target_modules == ():
             raise UserError("training.lora.target_modules is empty: set names of layers, or null for all of them")
 
@@ -107,34 +105,22 @@ class Training(SftArguments):
                 f"set either training.max_steps or training.num_train_epochs, and the other to null, got "
                 f"{self.max_steps} and {self.num_train_epochs}"
             )
-        counts = ("per_device_train_batch_size", "gradient_accumulation_steps")
-        for name, allowed, valid in (
-            ("max_steps", "1 or more", self.max_steps is None or self.max_steps >= 1),
-            ("num_train_epochs", "above 0", self.num_train_epochs is None or 0 < self.num_train_epochs < inf),
-            *((name, "1 or more", getattr(self, name) >= 1) for name in counts),
-            ("logging_steps", "above 0", 0 < self.logging_steps < inf),
-            ("save_steps", "above 0", 0 < self.save_steps < inf),
-            ("save_total_limit", "1 or more, or null", self.save_total_limit is None or self.save_total_limit >= 1),
-            ("learning_rate", "above 0", 0 < self.learning_rate < inf),
-            ("warmup_steps", "0 or more", 0 <= self.warmup_steps < inf),
-            ("weight_decay", "0 or more", 0 <= self.weight_decay < inf),
-            ("adam_beta2", "0 to less than 1", 0 <= self.adam_beta2 < 1),
-            ("max_grad_norm", "0 or more", 0 <= self.max_grad_norm < inf),
-            ("dataloader_num_workers", "0 or more", self.dataloader_num_workers >= 0),
-            ("seed", "0 to less than 2**32", 0 <= self.seed < 2**32),
-            (
-                "lr_scheduler_type",
-                "a schedule that needs no evaluation set",
-                self.lr_scheduler_type not in NEED_EVALUATION,
-            ),
-            (
-                "quantize",
-                "4bit, with a lora, or null",
-                self.quantize is None or (self.quantize == "4bit" and self.lora),
-            ),
-        ):
-            if not valid:
-                raise UserError(f"training.{name} must be {allowed}, got {getattr(self, name)}")
+        ranges = {
+            "1 or more": ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"),
+            "1 or more, or null": ("save_total_limit",),
+            "above 0": ("num_train_epochs", "logging_steps", "save_steps", "learning_rate"),
+            "0 or more": ("warmup_steps", "weight_decay", "max_grad_norm", "dataloader_num_workers"),
+            "0 to less than 1": ("adam_beta2",),
+            "0 to less than 2**32": ("seed",),
+        }
+        check_ranges(self, "training", ranges)
+        if self.lr_scheduler_type in NEED_EVALUATION:
+            raise UserError(
+                f"training.lr_scheduler_type must be a schedule that needs no evaluation set, got "
+                f"{self.lr_scheduler_type}"
+            )
+        if self.quantize not in (None, "4bit") or (self.quantize and not self.lora):
+            raise UserError(f"training.quantize must be 4bit, with a lora, or null, got {self.quantize}")
 
     @property
     def reports(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Part:
     weight: float = 1.0
 
     @property
-    def word(self) -> str:
+    def noun(self) -> str:
         """The singular noun for its rows in messages."""
         return "talk" if isinstance(self.rows, ConversationSet) else "sample"
 
@@ -58,7 +58,7 @@ class Part:
             UserError: if the image cannot be read or its size differs from the one a row records; the message names
                 the row and the image.
         """
-        return read_shared_image(self.rows.images / items[0].image, self.word, items)
+        return read_shared_image(self.rows.images / items[0].image, self.noun, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ class Corpus:
         """The source of an item."""
         return self.parts[int(self.source[item])]
 
-    def known(self, others: SampleSet) -> tuple[str, ...]:
-        """The ids of the given samples whose image is also used for training; images are compared by path."""
+    def ids_with_training_images(self, samples: SampleSet) -> tuple[str, ...]:
+        """The ids of the samples whose image is also used for training; images are compared by path."""
         used = np.flatnonzero(self.uses.any(axis=0))
         roots = [part.rows.images.resolve() for part in self.parts]
         training_images = {roots[self.source[at]] / self.items[at].image for at in used.tolist()}
-        root = others.images.resolve()
-        return tuple(sample.id for sample in others if root / sample.image in training_images)
+        root = samples.images.resolve()
+        return tuple(sample.id for sample in samples if root / sample.image in training_images)
 
     def without(self, barred: Bool[np.ndarray, "kinds items"], reason: str) -> Corpus:
         """A corpus that does not use the barred items for the barred kinds.
@@ -118,7 +118,7 @@ class Corpus:
         left_out = (*self.left_out, *more)
         uses = self.uses & ~barred
         _check_uses([kind for kind, row in zip(KINDS, self.uses, strict=True) if row.any()], uses, left_out)
-        warn_left_out(more, self.parts)
+        _warn_left_out(more, self.parts)
         return Corpus(self.parts, self.items, self.source, self.picture, uses, left_out)
 
 
@@ -147,10 +147,8 @@ def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
     items = tuple(item for part in parts for item in part.rows)
     source = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
     pictures: dict[tuple[int, str], int] = {}
-    numbers = [
-        pictures.setdefault(key, len(pictures))
-        for key in zip(source.tolist(), [item.image for item in items], strict=True)
-    ]
+    images = zip(source.tolist(), [item.image for item in items], strict=True)
+    numbers = [pictures.setdefault(key, len(pictures)) for key in images]
     obstacles = [kinds for part in parts for kinds in _obstacles(part, rows.mixture)]
     uses = np.array([[kind in kinds and kinds[kind] is None for kinds in obstacles] for kind in KINDS], dtype=bool)
     reasons: dict[tuple[str, str, str], list[str]] = {}
@@ -160,7 +158,7 @@ def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
                 reasons.setdefault((parts[number].name, kind, reason), []).append(item.id)
     left_out = tuple(LeftOut(*key, tuple(ids)) for key, ids in reasons.items())
     _check_uses(_required_kinds(parts, rows.mixture), uses, left_out)
-    warn_left_out(left_out, parts)
+    _warn_left_out(left_out, parts)
     return Corpus(tuple(parts), items, source, np.array(numbers, dtype=np.int64), uses, left_out)
 
 
@@ -174,12 +172,12 @@ def check_files(corpus: Corpus) -> None:
         item, part = corpus.items[index], corpus.part(int(index))
         path = part.rows.images / item.image
         if not path.exists():
-            raise UserError(f"{part.word} {item.id}: no such file: {path}")
+            raise UserError(f"{part.noun} {item.id}: no such file: {path}")
 
 
-def warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
+def _warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
     """Log a warning for each source and kind: the number of unused items, the reasons, and the first ids for each."""
-    sizes = {part.name: (len(part.rows), part.word) for part in parts}
+    sizes = {part.name: (len(part.rows), part.noun) for part in parts}
     groups: dict[tuple[str, str], list[LeftOut]] = {}
     for entry in left_out:
         groups.setdefault((entry.source, entry.kind), []).append(entry)
@@ -199,20 +197,22 @@ def _read(source: Source) -> Part:
 
 def _required_kinds(parts: Sequence[Part], mixture: Mixture) -> list[str]:
     """The kinds that need at least one item: those with a weight above 0 for which there is a source."""
-    nouns = {part.word for part in parts}
-    kinds = [kind for kind, weight in asdict(mixture).items() if weight] if "sample" in nouns else []
-    return [*kinds, TALK] if "talk" in nouns else kinds
+    nouns = {part.noun for part in parts}
+    return [*(_weighted_kinds(mixture) if "sample" in nouns else ()), *([TALK] if "talk" in nouns else ())]
+
+
+def _weighted_kinds(mixture: Mixture) -> list[str]:
+    return [kind for kind, weight in asdict(mixture).items() if weight]
 
 
 def _obstacles(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
     """For each item and kind, the reason why the item cannot be used; None if it can."""
     if isinstance(part.rows, ConversationSet):
         return [{TALK: _talk_obstacle(talk)} for talk in part.rows]
-    kinds = [kind for kind, weight in asdict(mixture).items() if weight]
-    obstacles = []
+    kinds, obstacles = _weighted_kinds(mixture), []
     for sample in part.rows:
-        obstacle = _sample_obstacle(sample)
-        obstacles.append({kind: obstacle or _target_obstacle(kind, sample, part.targets) for kind in kinds})
+        obstacle, of_ppg = _sample_obstacle(sample), _target_obstacle(sample, part.targets)
+        obstacles.append({kind: obstacle or (of_ppg if kind == "ppg" else None) for kind in kinds})
     return obstacles
 
 
@@ -229,9 +229,9 @@ def _sample_obstacle(sample: Sample) -> str | None:
     return "a mask is empty" if any(mask.box is None for mask in sample.masks) else None
 
 
-def _target_obstacle(kind: str, sample: Sample, targets: Targets | None) -> str | None:
-    """The reason why a sample's targets cannot be used for a kind; None if they can or are not needed."""
-    if kind != "ppg" or targets is None:
+def _target_obstacle(sample: Sample, targets: Targets | None) -> str | None:
+    """The reason why a sample's targets cannot be used for PPG; None if they can, or if there are none to use."""
+    if targets is None:
         return None
     mask_targets = [targets.get((sample.id, index)) for index in range(len(sample.masks))]
     if None in mask_targets:

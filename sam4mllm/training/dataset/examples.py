@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import numpy as np
-from jaxtyping import Float
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Box, Frame, Mask, Point, Prompt
@@ -23,7 +23,7 @@ from sam4mllm.language.templates import (
     format_prompts,
 )
 from sam4mllm.training.dataset.corpus import Targets
-from sam4mllm.training.dataset.mixture import PointSampling, Rows
+from sam4mllm.training.dataset.mixture import POINT_QUESTIONS, PointSampling, Rows
 
 CANDIDATES = 60  # Poisson-disk points per box, from which those to ask about are drawn
 
@@ -55,16 +55,13 @@ def choose_prompts(
         return [prompts[rng.integers(len(prompts))] for prompts in choices]
     drawn_prompts = []
     for rle in sample.masks:
-        box, mask = rle.box, rle.mask
+        box, labelled = rle.box, tuple[Point, ...]()
         assert box is not None  # the corpus leaves out samples with an empty mask
-        match kind:
-            case "ppg":
-                drawn_prompts.append(Prompt(box, clicks(mask, box, rows.positive, rows.negative, rng)))
-            case "pqpp" | "listed":
-                pqpp_points = draw_points(mask, box, points, rows.asked, dialect, frame, rng)
-                drawn_prompts.append(Prompt(box, pqpp_points))
-            case _:
-                drawn_prompts.append(Prompt(box))
+        if kind == "ppg":
+            labelled = clicks(rle.mask, box, rows.positive, rows.negative, rng)
+        elif kind in POINT_QUESTIONS:
+            labelled = draw_points(rle.mask, box, points, rows.asked, dialect, frame, rng)
+        drawn_prompts.append(Prompt(box, labelled))
     return drawn_prompts
 
 
@@ -77,19 +74,14 @@ def draw_points(
     """
     hard = int(rng.binomial(n, settings.hard))
     near = near_edge(mask, box, hard, settings.near * float(np.hypot(box.width, box.height)), rng)
-    spread = _spread(box, n - len(near), rng)
+    # some points of a dense Poisson-disk set; a set of only a few points would crowd the corners
+    spread = rng.permutation(poisson_disk(box, max(n - len(near), CANDIDATES), rng))[: n - len(near)]
     places = rng.permutation(np.concatenate([near, spread]))
     return label(np.array([_round_place(x, y, dialect, frame) for x, y in places.tolist()]).reshape(-1, 2), mask)
 
 
-def said(
-    kind: str,
-    phrase: str,
-    prompts: list[Prompt],
-    rows: Rows,
-    dialect: Dialect,
-    frame: Frame,
-    rng: np.random.Generator,
+def make_turns(
+    kind: str, phrase: str, prompts: list[Prompt], rows: Rows, dialect: Dialect, frame: Frame, rng: np.random.Generator
 ) -> list[Turn]:
     """The question and answer turns of one expression, for one of `KINDS` except `TALK`."""
     match kind:
@@ -100,11 +92,6 @@ def said(
         case "listed":
             return listed_turns(phrase, prompts, dialect, frame)
     return box_turns(phrase, prompts, dialect, frame)
-
-
-def _spread(box: Box, count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
-    """``count`` random points of a dense Poisson-disk set; a set of only a few points would crowd the corners."""
-    return rng.permutation(poisson_disk(box, max(count, CANDIDATES), rng))[:count]
 
 
 def _round_place(x: float, y: float, dialect: Dialect, frame: Frame) -> tuple[float, float]:
@@ -128,7 +115,9 @@ def ppg_turns(
     Positive and negative points are sorted together from left to right. They are a set, and a fixed order is easier to
     learn; sorting them by label would reveal the label before the coordinates.
     """
-    ordered = [Prompt(prompt.box, tuple(sorted(prompt.points, key=_place))) for prompt in _in_order(prompts)]
+    ordered = [
+        Prompt(prompt.box, tuple(sorted(prompt.points, key=attrgetter("x", "y")))) for prompt in _in_order(prompts)
+    ]
     reply = format_prompts(ordered, phrase, dialect, frame)
     return _turns(ask_prompts(phrase, positive, negative, dialect), reply)
 
@@ -170,10 +159,6 @@ def listed_turns(phrase: str, objects: Sequence[Prompt], dialect: Dialect, frame
 
 def _turns(question: str, reply: str) -> list[Turn]:
     return [Turn("user", question), Turn("assistant", reply)]
-
-
-def _place(point: Point) -> tuple[float, float]:
-    return point.x, point.y
 
 
 def _in_order(prompts: Sequence[Prompt]) -> list[Prompt]:

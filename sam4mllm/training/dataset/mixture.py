@@ -14,10 +14,13 @@ import math
 from dataclasses import asdict, dataclass
 
 from sam4mllm.errors import UserError
+from sam4mllm.training.config.ranges import check_ranges
 
 TALK = "talk"
 KINDS = ("ppg", "pqpp", "listed", "box", TALK)
 """The kinds of training conversations: those of `Mixture`, and ordinary conversations without masks."""
+POINT_QUESTIONS = ("pqpp", "listed")
+"""The kinds that ask about points, as many as the budget has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,10 @@ class PointSampling:
     near: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, allowed, valid in (
-            ("mean", "0 or more", 0 <= self.mean < math.inf),
-            ("deviation", "0 or more", 0 <= self.deviation < math.inf),
-            ("least", "1 or more", self.least >= 1),
-            ("most", f"{self.least} or more, as least is", self.most >= self.least),
-            ("single", "0 to 1", 0 <= self.single <= 1),
-            ("hard", "0 to 1", 0 <= self.hard <= 1),
-            ("near", "above 0, to 1", 0 < self.near <= 1),
-        ):
-            if not valid:
-                raise UserError(f"asked.{name} must be {allowed}, got {getattr(self, name)}")
+        ranges = {"0 or more": ("mean", "deviation"), "1 or more": ("least",), "0 to 1": ("single", "hard")}
+        check_ranges(self, "asked", {**ranges, "above 0, to 1": ("near",)})
+        if self.most < self.least:
+            raise UserError(f"asked.most must be {self.least} or more, as least is, got {self.most}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +111,8 @@ class Rows:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.positive, self.negative, self.seed) < 0:
-            raise UserError(
-                f"rows.positive, negative and seed must be 0 or more, got positive {self.positive}, negative "
-                f"{self.negative} and seed {self.seed}"
-            )
-        if min(self.per_image, self.tokens) < 1:
-            raise UserError(
-                f"rows.per_image and tokens must be 1 or more, got per_image {self.per_image} and tokens {self.tokens}"
-            )
+        counts = {"0 or more": ("positive", "negative", "seed"), "1 or more": ("per_image", "tokens")}
+        check_ranges(self, "rows", counts)
 
 
 @dataclass(frozen=True, slots=True)

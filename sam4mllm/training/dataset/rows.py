@@ -1,7 +1,8 @@
 """The rows of a training run, numbered 0, 1, 2 ...; a row's image and turns depend only on its number.
 
-An epoch uses each source as often as its weight says. A row holds several expressions of one image, up to a token
-budget. They are all of one kind, which is drawn by the mixture's weights. Items that cannot be used are counted.
+The weight of a source is the number of times that an epoch uses it. A row holds several expressions of one image, up
+to a token budget. They are all of one kind, which is drawn by the mixture's weights. Items that cannot be used are
+counted.
 
     >>> conversations = TrainingRows(corpus(read_sources(recipe.data), rows), rows, mllm, mllm.lengths)
     >>> conversations.row(0)[1]
@@ -26,10 +27,10 @@ from sam4mllm.language.messages import Turn
 from sam4mllm.language.templates import plain
 from sam4mllm.mllm import MLLM, Conversation
 from sam4mllm.training.dataset.corpus import Corpus, Part
-from sam4mllm.training.dataset.examples import choose_prompts, said
+from sam4mllm.training.dataset.examples import choose_prompts, make_turns
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
 from sam4mllm.training.dataset.sampler import Epoch, SamplerInput, make_epoch
-from sam4mllm.training.dataset.token_budget import Lengths, count_costs, free_costs
+from sam4mllm.training.dataset.token_budget import Lengths, count_costs
 
 log = logging.getLogger(__name__)
 PLACES = 5  # the random stream of the places in a row; `sampler` has the streams of the plan
@@ -44,7 +45,7 @@ class Plan:
         kind: one of `KINDS`.
         items: samples or conversations of one image.
         points: for each item, the number of points per object to ask about.
-        tokens: upper bound on the row's tokens; 0 if tokens are not counted.
+        tokens: upper bound on the row's tokens.
     """
 
     part: Part
@@ -61,7 +62,7 @@ class TrainingRows:
         corpus: the training items.
         rows: the settings of the rows.
         mllm: the model to train, for its dialect and image frames.
-        lengths: counts the model's tokens; if None, rows have no token budget.
+        lengths: counts the model's tokens.
 
     Attributes:
         corpus: the items that fit the budget; its ``left_out`` lists those that do not.
@@ -71,35 +72,30 @@ class TrainingRows:
         UserError: if no item of a kind fits the budget.
     """
 
-    def __init__(self, corpus: Corpus, rows: Rows, mllm: MLLM, lengths: Lengths | None = None) -> None:
+    def __init__(self, corpus: Corpus, rows: Rows, mllm: MLLM, lengths: Lengths) -> None:
         self._rows, self._mllm, self._lengths = rows, mllm, lengths
         self._frame = lru_cache(maxsize=4096)(partial(_frame_of, mllm))
-        if lengths is None:
-            costs = free_costs(corpus)
-        else:
-            for mark, items in _items_with_special_tokens(corpus, lengths).items():
-                corpus = corpus.without(items, f"the text contains {mark}, a special token of the model")
-            widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
-            frames = [self._frame(item.width, item.height) for item in (widest, highest)]
-            costs = count_costs(corpus, rows, lengths, mllm.dialect, frames)
+        for token, items in _items_with_special_tokens(corpus, lengths).items():
+            corpus = corpus.without(items, f"the text contains {token}, a special token of the model")
+        widest, highest = (max(corpus.items, key=attrgetter(side)) for side in ("width", "height"))
+        frames = [self._frame(item.width, item.height) for item in (widest, highest)]
+        costs = count_costs(corpus, rows, lengths, mllm.dialect, frames)
         self.corpus = corpus.without(costs.too_long, f"longer than {rows.tokens} tokens")
         self.over: dict[int, int] = {}
         weights = {**asdict(rows.mixture), TALK: 1.0}
-        deck = SamplerInput(
+        inputs = SamplerInput(
             self.corpus.source,
             self.corpus.picture,
             self.corpus.uses,
             np.array([part.weight for part in corpus.parts]),
             np.array([weights[kind] for kind in KINDS]),
-            costs.fixed,
-            costs.per_point,
-            costs.capacity,
+            costs,
             rows.per_image,
             rows.asked,
             rows.seed,
         )
-        self.epoch = lru_cache(maxsize=64)(partial(make_epoch, deck))
-        self._between = costs.capacity - rows.tokens if lengths else 0
+        self.epoch = lru_cache(maxsize=64)(partial(make_epoch, inputs))
+        self._between = costs.capacity - rows.tokens
         self._starts = [0]
 
     def __len__(self) -> int:
@@ -122,7 +118,7 @@ class TrainingRows:
             KINDS[epoch.kind[position]],
             tuple(self.corpus.items[number] for number in numbers),
             tuple(epoch.points[members].tolist()),
-            int(epoch.cost[position]) - self._between if self._lengths else 0,
+            int(epoch.cost[position]) - self._between,
         )
 
     def turns(self, index: int) -> list[Turn]:
@@ -135,7 +131,7 @@ class TrainingRows:
             else:
                 dialect, frame = self._mllm.dialect, self._frame(item.width, item.height)
                 prompts = choose_prompts(plan.kind, item, points, plan.part.targets, self._rows, dialect, frame, rng)
-                turns += said(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
+                turns += make_turns(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
         return turns
 
     def row(self, index: int) -> Conversation:
@@ -150,13 +146,11 @@ class TrainingRows:
         """
         plan, turns = self.plan(index), self.turns(index)
         image = plan.part.picture(plan.items)
-        tokens = self._lengths.conversation(turns)[0] if self._lengths else 0
+        tokens = self._lengths.conversation(turns)[0]
         if tokens > self._rows.tokens and index not in self.over:
             self.over[index] = tokens
-            names = ", ".join(item.id for item in plan.items)
-            log.warning(
-                "Row %d has %d tokens, more than the budget of %d: %s.", index, tokens, self._rows.tokens, names
-            )
+            ids, budget = ", ".join(item.id for item in plan.items), self._rows.tokens
+            log.warning("Row %d has %d tokens, more than the budget of %d: %s.", index, tokens, budget, ids)
         return image, turns
 
     def check_pictures(self, rows: int, process: int = 0, processes: int = 1) -> None:
@@ -190,9 +184,9 @@ def _items_with_special_tokens(corpus: Corpus, lengths: Lengths) -> dict[str, Bo
     barred = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
         texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [plain(item.phrase)]
-        mark = next(filter(None, map(lengths.mark_in, texts)), None)
-        if mark:
-            barred.setdefault(mark, np.zeros_like(corpus.uses))[:, number] = True
+        token = next(filter(None, map(lengths.mark_in, texts)), None)
+        if token:
+            barred.setdefault(token, np.zeros_like(corpus.uses))[:, number] = True
     return barred
 
 

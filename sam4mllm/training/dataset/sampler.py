@@ -1,14 +1,15 @@
 """Groups the items of an epoch into conversations; the result depends only on the seed and the epoch's number.
 
-An epoch uses each source as often as its weight says. The items of an image are shuffled and cut into groups of even
-size, and a kind is drawn for each group. Items that exceed a conversation's budget move to the image's next
-conversation of that kind.
+The weight of a source is the number of times that an epoch uses it. The items of an image are shuffled and cut into
+groups of even size, and a kind is drawn for each group. Items that exceed a conversation's budget move to the image's
+next conversation of that kind.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -16,6 +17,28 @@ from jaxtyping import Bool, Float, Int64
 from sam4mllm.training.dataset.mixture import PointSampling
 
 DRAWN, GROUPS, WAYS, POINTS, ORDER = range(5)  # separate random streams, so that a change in one does not shift another
+Integers: TypeAlias = Int64[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Costs:
+    """Upper bounds on the tokens of each item in each kind of conversation.
+
+    Attributes:
+        fixed: the tokens without those of its points.
+        per_point: the tokens of one more point on each of its objects; 0 for kinds that ask about no points.
+        capacity: the tokens that fit in one conversation.
+    """
+
+    fixed: Int64[np.ndarray, "kinds items"]
+    per_point: Int64[np.ndarray, "kinds items"]
+    capacity: int
+
+    @property
+    def too_long(self) -> Bool[np.ndarray, "kinds items"]:
+        """The items that exceed the budget on their own, even with one point per object."""
+        over: Bool[np.ndarray, "kinds items"] = self.fixed + self.per_point > self.capacity
+        return over
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,9 +51,7 @@ class SamplerInput:
         uses: whether each item can be used for each kind.
         passes: how often an epoch uses each source, 0 or more.
         weights: the weights of the kinds.
-        fixed: the cost of an item in each kind, without its points.
-        per_point: the cost of one more point on each of its objects; 0 for kinds that ask about no points.
-        capacity: the largest cost of a conversation.
+        costs: the costs of the items, and the largest cost of a conversation.
         per_image: the most items in a conversation.
         asked: the numbers of points to ask about.
         seed: the seed of all random draws.
@@ -41,14 +62,13 @@ class SamplerInput:
     uses: Bool[np.ndarray, "kinds items"]
     passes: Float[np.ndarray, "sources"]
     weights: Float[np.ndarray, "kinds"]
-    fixed: Int64[np.ndarray, "kinds items"]
-    per_point: Int64[np.ndarray, "kinds items"]
-    capacity: int
+    costs: Costs
     per_image: int
     asked: PointSampling
     seed: int
 
     def rng(self, stream: int, epoch: int) -> np.random.Generator:
+        """The random generator of a stream in an epoch."""
         return np.random.default_rng([self.seed, stream, epoch])
 
 
@@ -74,37 +94,39 @@ class Epoch:
         return len(self.kind)
 
 
-def make_epoch(deck: SamplerInput, number: int) -> Epoch:
-    """The conversations of epoch ``number``: every usable item, as often as its source's weight says."""
-    items, run = _draw_items(deck, number)
-    order = np.lexsort((deck.rng(GROUPS, number).random(len(items)), run))
+def make_epoch(inputs: SamplerInput, number: int) -> Epoch:
+    """The conversations of epoch ``number``; each source's weight is the number of times that its items are used."""
+    items, run = _draw_items(inputs, number)
+    order = np.lexsort((inputs.rng(GROUPS, number).random(len(items)), run))
     items, run = items[order], run[order]
-    group = _even_groups(run, deck.per_image)
-    kind = _draw_kinds(deck, items, group, number)
-    points = _draw_points(deck, items, kind, number)
-    cost = deck.fixed[kind, items] + points * deck.per_point[kind, items]
+    group = _even_groups(run, inputs.per_image)
+    kind = _draw_kinds(inputs, items, group, number)
+    points = _draw_points(inputs, items, kind, number)
+    cost = inputs.costs.fixed[kind, items] + points * inputs.costs.per_point[kind, items]
     order = np.lexsort((group, kind, run))  # the groups of an image that have the same kind are adjacent
-    starts = _conversation_starts(run[order], kind[order], group[order], cost[order], deck)
-    return _shuffle(starts, items[order], kind[order], points[order], cost[order], deck, number)
+    starts = _conversation_starts(np.stack([run, kind, group, cost], axis=1)[order], inputs)
+    cost = np.add.reduceat(cost[order], starts[:-1])
+    epoch = Epoch(kind[order][starts[:-1]], starts, items[order], points[order], cost)
+    return _shuffle(epoch, inputs.rng(ORDER, number))
 
 
-def _draw_items(deck: SamplerInput, number: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+def _draw_items(inputs: SamplerInput, number: int) -> tuple[Integers, Integers]:
     """The items of an epoch, and the number of each item's run: items of the same image, pass and usable kinds."""
-    rng, usable = deck.rng(DRAWN, number), deck.uses.any(axis=0)
-    chosen, passes = list[Int64[np.ndarray, "_"]](), list[Int64[np.ndarray, "_"]]()
-    for source, weight in enumerate(deck.passes.tolist()):
-        members = np.flatnonzero(usable & (deck.source == source))
-        is_drawn = _draw_share(deck.picture[members], weight % 1, rng)
+    rng, usable = inputs.rng(DRAWN, number), inputs.uses.any(axis=0)
+    chosen, passes = list[Integers](), list[Integers]()
+    for source, weight in enumerate(inputs.passes.tolist()):
+        members = np.flatnonzero(usable & (inputs.source == source))
+        is_drawn = _draw_share(inputs.picture[members], weight % 1, rng)
         for step, pass_items in enumerate([members] * math.floor(weight) + [members[is_drawn]]):
             chosen.append(pass_items)
             passes.append(np.full(len(pass_items), step))
     items = np.concatenate(chosen)
-    pattern = np.packbits(deck.uses[:, items], axis=0).astype(np.int64)[0]
-    parts = np.stack([deck.picture[items], np.concatenate(passes), pattern])
+    pattern = np.packbits(inputs.uses[:, items], axis=0).astype(np.int64)[0]
+    parts = np.stack([inputs.picture[items], np.concatenate(passes), pattern])
     return items, np.unique(parts, axis=1, return_inverse=True)[1].reshape(-1)
 
 
-def _draw_share(image: Int64[np.ndarray, "n"], share: float, rng: np.random.Generator) -> Bool[np.ndarray, "n"]:
+def _draw_share(image: Integers, share: float, rng: np.random.Generator) -> Bool[np.ndarray, "n"]:
     """Whether each item is drawn: all items of random images, until they are the given share of all items."""
     images, which, sizes = np.unique(image, return_inverse=True, return_counts=True)
     order = rng.permutation(len(images))
@@ -114,7 +136,7 @@ def _draw_share(image: Int64[np.ndarray, "n"], share: float, rng: np.random.Gene
     return taken
 
 
-def _even_groups(run: Int64[np.ndarray, "n"], most: int) -> Int64[np.ndarray, "n"]:
+def _even_groups(run: Integers, most: int) -> Integers:
     """The number of each item's group: runs are cut into the fewest even groups of at most ``most`` items."""
     sizes = np.unique(run, return_counts=True)[1]
     groups = -(-sizes // most)
@@ -123,68 +145,54 @@ def _even_groups(run: Int64[np.ndarray, "n"], most: int) -> Int64[np.ndarray, "n
     return np.repeat(np.arange(len(per_group)), per_group)
 
 
-def _draw_kinds(
-    deck: SamplerInput, items: Int64[np.ndarray, "n"], group: Int64[np.ndarray, "n"], number: int
-) -> Int64[np.ndarray, "n"]:
+def _draw_kinds(inputs: SamplerInput, items: Integers, group: Integers, number: int) -> Integers:
     """A kind for each group, drawn by the weights of the kinds that its items can be used for."""
     first = np.unique(group, return_index=True)[1]
-    weights = deck.weights[:, None] * deck.uses[:, items[first]]
+    weights = inputs.weights[:, None] * inputs.uses[:, items[first]]
     below = np.cumsum(weights / weights.sum(axis=0), axis=0)
-    draws = deck.rng(WAYS, number).random(len(first))
+    draws = inputs.rng(WAYS, number).random(len(first))
     # the first kind whose cumulated share exceeds the draw; rounding must not select a kind without weight
     last = len(weights) - 1 - (weights[::-1] > 0).argmax(axis=0)
-    kind: Int64[np.ndarray, "n"] = np.minimum((below <= draws).sum(axis=0), last)[group]
+    kind: Integers = np.minimum((below <= draws).sum(axis=0), last)[group]
     return kind
 
 
-def _draw_points(
-    deck: SamplerInput, items: Int64[np.ndarray, "n"], kind: Int64[np.ndarray, "n"], number: int
-) -> Int64[np.ndarray, "n"]:
+def _draw_points(inputs: SamplerInput, items: Integers, kind: Integers, number: int) -> Integers:
     """The number of points per object for each item: a random number, or as many as the budget has room for."""
-    settings, rng = deck.asked, deck.rng(POINTS, number)
+    settings, rng = inputs.asked, inputs.rng(POINTS, number)
     counts = np.clip(np.rint(rng.normal(settings.mean, settings.deviation, len(items))), settings.least, settings.most)
     counts[rng.random(len(items)) < settings.single] = 1
-    per_point = deck.per_point[kind, items]
-    room = (deck.capacity - deck.fixed[kind, items]) // np.maximum(per_point, 1)
+    per_point = inputs.costs.per_point[kind, items]
+    room = (inputs.costs.capacity - inputs.costs.fixed[kind, items]) // np.maximum(per_point, 1)
     return np.where(per_point > 0, np.minimum(counts, room), 0).astype(np.int64)
 
 
-def _conversation_starts(
-    run: Int64[np.ndarray, "n"],
-    kind: Int64[np.ndarray, "n"],
-    group: Int64[np.ndarray, "n"],
-    cost: Int64[np.ndarray, "n"],
-    deck: SamplerInput,
-) -> list[int]:
+def _conversation_starts(members: Int64[np.ndarray, "n 4"], inputs: SamplerInput) -> Int64[np.ndarray, "bounds"]:
     """The first index of each conversation, and the end of the last.
 
     A group is one conversation if it fits. Otherwise its remaining items start the next conversation, which further
     groups of the same image and kind join, until a conversation ends with the end of a group.
+
+    Args:
+        members: run, kind, group and cost of each item.
+        inputs: the limits of a conversation.
     """
     starts, total, at_group_start, previous = list[int](), 0, True, (-1, -1, -1)
-    for index, (*key, price) in enumerate(np.stack([run, kind, group, cost], axis=1).tolist()):
+    for index, (*key, price) in enumerate(members.tolist()):
         new_group = tuple(key) != previous
         new_conversation = new_group and (at_group_start or tuple(key[:2]) != previous[:2])
-        if new_conversation or total + price > deck.capacity or index - starts[-1] == deck.per_image:
+        if new_conversation or total + price > inputs.costs.capacity or index - starts[-1] == inputs.per_image:
             starts.append(index)
             total, at_group_start = 0, new_group
         total, previous = total + price, (key[0], key[1], key[2])
-    return [*starts, len(run)]
+    return np.array([*starts, len(members)], dtype=np.int64)
 
 
-def _shuffle(
-    starts: list[int],
-    items: Int64[np.ndarray, "n"],
-    kind: Int64[np.ndarray, "n"],
-    points: Int64[np.ndarray, "n"],
-    cost: Int64[np.ndarray, "n"],
-    deck: SamplerInput,
-    number: int,
-) -> Epoch:
+def _shuffle(epoch: Epoch, rng: np.random.Generator) -> Epoch:
     """The conversations in random order."""
-    bounds = np.array(starts, dtype=np.int64)
-    sizes, prices = np.diff(bounds), np.add.reduceat(cost, bounds[:-1])
-    order = deck.rng(ORDER, number).permutation(len(sizes))
+    first, sizes = epoch.starts[:-1], np.diff(epoch.starts)
+    order = rng.permutation(len(sizes))
     ends = np.cumsum(sizes[order])
-    members = np.arange(len(items)) + np.repeat(bounds[:-1][order] - (ends - sizes[order]), sizes[order])
-    return Epoch(kind[bounds[:-1]][order], np.concatenate([[0], ends]), items[members], points[members], prices[order])
+    members = np.arange(len(epoch.items)) + np.repeat(first[order] - (ends - sizes[order]), sizes[order])
+    starts = np.concatenate([[0], ends])
+    return Epoch(epoch.kind[order], starts, epoch.items[members], epoch.points[members], epoch.cost[order])

@@ -7,13 +7,11 @@ for the phrase and the longest box and point of the dialect. The tokens of a row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from sam4mllm.data.conversations import Talk
 from sam4mllm.data.samples import Sample
@@ -21,10 +19,10 @@ from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.notation import Dialect
 from sam4mllm.training.dataset.corpus import Corpus, Targets
-from sam4mllm.training.dataset.examples import said
-from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
+from sam4mllm.training.dataset.examples import make_turns
+from sam4mllm.training.dataset.mixture import KINDS, POINT_QUESTIONS, TALK, Rows
+from sam4mllm.training.dataset.sampler import Costs
 
-POINT_QUESTIONS = ("pqpp", "listed")  # the kinds that ask about points, as many as there is room for
 PLACEHOLDER = "zq"  # a phrase that no wording contains
 PLACES = 200  # random boxes and points among which the longest is looked for
 
@@ -50,35 +48,6 @@ class Lengths(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Costs:
-    """Upper bounds on the tokens of each item in each kind of conversation.
-
-    Attributes:
-        fixed: the tokens without those of its points.
-        per_point: the tokens of one more point on each of its objects; 0 for kinds that ask about no points.
-        capacity: the tokens that fit in one conversation.
-    """
-
-    fixed: Int64[np.ndarray, "kinds items"]
-    per_point: Int64[np.ndarray, "kinds items"]
-    capacity: int
-
-    @property
-    def too_long(self) -> Bool[np.ndarray, "kinds items"]:
-        """The items that exceed the budget on their own, even with one point per object."""
-        over: Bool[np.ndarray, "kinds items"] = self.fixed + self.per_point > self.capacity
-        return over
-
-
-def free_costs(corpus: Corpus) -> Costs:
-    """The costs without a budget: only points that can be asked about cost anything."""
-    has_objects = np.array([not isinstance(item, Talk) and bool(item.masks) for item in corpus.items], dtype=bool)
-    asks = np.array([kind in POINT_QUESTIONS for kind in KINDS])
-    fixed = np.zeros(corpus.uses.shape, dtype=np.int64)
-    return Costs(fixed, (asks[:, None] & has_objects).astype(np.int64), np.iinfo(np.int64).max // 2)
-
-
 def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> Costs:
     """The costs of all items under the budget of ``rows``.
 
@@ -90,11 +59,11 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
         frames: the frames of the widest and the highest image, which may contain the longest coordinates.
     """
     turns = [Turn("user", PLACEHOLDER), Turn("assistant", PLACEHOLDER)]
-    first, both = (lengths.conversation(turns * pairs)[0] for pairs in (1, 2))
-    appending = both - 2 * first  # the extra cost of a conversation that follows another one
+    one_pair, two_pairs = (lengths.conversation(turns * pairs)[0] for pairs in (1, 2))
+    appending = two_pairs - 2 * one_pair  # the extra cost of a conversation that follows another one
     texts = [PLACEHOLDER, _quote(PLACEHOLDER), *(text for item in corpus.items for text in _texts_of(item))]
     tokens = dict(zip(texts, lengths.texts(texts), strict=True))
-    around = both - first - 2 * tokens[PLACEHOLDER]  # what the chat template adds to a pair of turns
+    around = two_pairs - one_pair - 2 * tokens[PLACEHOLDER]  # what the chat template adds to a pair of turns
     frame, box, point = _longest_places(lengths, dialect, frames)
 
     @cache
@@ -103,7 +72,7 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
         counts = []
         for positive in (True, False):  # "yes" and "no", or "inside" and "outside", may differ in length
             prompts = [Prompt(box, (Point(point.x, point.y, positive),) * points)] * objects
-            turns = said(kind, PLACEHOLDER, prompts, rows, dialect, frame, np.random.default_rng(0))
+            turns = make_turns(kind, PLACEHOLDER, prompts, rows, dialect, frame, np.random.default_rng(0))
             counts.append((lengths.conversation(turns)[0], sum(turn.text.count(PLACEHOLDER) for turn in turns)))
         return max(counts)
 

@@ -1,11 +1,11 @@
-"""`training` takes the arguments of `SFTConfig`, and `lora` those of `LoraConfig`, by their own names."""
+"""`training` accepts the arguments of `SFTConfig`, and `lora` those of `LoraConfig`, by their names."""
 
 import subprocess
 import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
+import yaml
 
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.settings import load
@@ -22,12 +22,12 @@ OWN = {"lora", "quantize", "projector"}
 
 @pytest.mark.parametrize(("name", "own", "library"), KINDS)
 def test_the_list_is_that_of_the_installed_library(name, own, library):
-    """After an update of the library: python -m tests.training.library_arguments."""
+    """After an update of the library, run `python -m tests.training.library_arguments`."""
     assert written(getattr(arguments, name)) == normal(listed(own, library))
 
 
 @pytest.mark.parametrize(("name", "own", "library"), KINDS)
-def test_each_argument_is_taken_or_refused_by_name(name, own, library):
+def test_each_argument_is_accepted_or_refused_by_name(name, own, library):
     taken, known = {field.name for field in fields(own)}, {field.name for field in fields(library)}
     assert taken - OWN <= known
     assert known == (taken - OWN) | (known & own.RENAMED.keys()) | own.REFUSED.keys()
@@ -36,7 +36,7 @@ def test_each_argument_is_taken_or_refused_by_name(name, own, library):
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("training.batch=1", "training.batch is now training.per_device_train_batch_size"),
         ("training={steps: 3, keep: 2}", "steps is now training.max_steps; training.keep is now training.save_total"),
@@ -50,32 +50,26 @@ def test_each_argument_is_taken_or_refused_by_name(name, own, library):
         ("training.lora.init_lora_weights=pissa", "must be one of True, False, gaussian, orthogonal, got 'pissa'"),
         ("training.lora.r8=4", "unknown recipe key training.lora.r8: "),
         ("training.optim=adamw_touch", "got 'adamw_touch': did you mean adamw_torch?"),
-        (
-            "training.lr_scheduler_type=greedy",
-            "training.lr_scheduler_type must be a schedule that needs no evaluation set",
-        ),
+        ("training.lr_scheduler_type=greedy", "lr_scheduler_type must be a schedule that needs no evaluation set"),
         ("training.num_train_epochs=2", "set either training.max_steps or training.num_train_epochs"),
     ],
 )
-def test_other_names_and_values_are_refused_in_one_line(override, says):
+def test_other_names_and_values_are_refused_in_one_line(override, message):
     with pytest.raises(UserError) as raised:
         load(LORA, FinetuneConfig, [override])
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
-        (
-            [LORA, "training.per_device_train_batch_sise=2"],
-            "training.per_device_train_batch_sise: did you mean per_device_train_batch_size?",
-        ),
+        ([LORA, "training.adam_beta3=2"], "unknown recipe key training.adam_beta3: did you mean adam_beta2?"),
         ([LORA, "training.steps=2"], "training.steps is now training.max_steps"),
         (["nowhere.yaml"], "no such recipe: nowhere.yaml"),
     ],
 )
-def test_a_mistake_is_told_before_anything_heavy_is_imported(words, says):
+def test_a_mistake_is_reported_before_heavy_imports(words, message):
     code = f"""
 import sys
 from sam4mllm.cli import main
@@ -86,33 +80,28 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "[]\n")
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_what_a_recipe_sets_reaches_the_library(tmp_path):
-    overrides = ["training.optim=adafactor", "training.lr_scheduler_type=polynomial", "training.weight_decay=0"]
-    overrides += [
-        "training.lr_scheduler_kwargs={power: 2}",
-        "training.gradient_checkpointing_kwargs={use_reentrant: no}",
-    ]
-    overrides += ["training.save_steps=0.25", "training.report_to=none", "training.bf16=false"]
-    args = sft_config(load(LORA, FinetuneConfig, overrides).training, tmp_path, on_cpu=True)
+def test_the_values_of_a_recipe_are_passed_to_the_library(tmp_path):
+    values = ["optim=adafactor", "lr_scheduler_type=polynomial", "lr_scheduler_kwargs={power: 2}", "weight_decay=0"]
+    values += ["gradient_checkpointing_kwargs={use_reentrant: no}", "save_steps=0.25", "report_to=none", "bf16=false"]
+    recipe = load(LORA, FinetuneConfig, [f"training.{value}" for value in values])
+    args = sft_config(recipe.training, tmp_path, on_cpu=True)
     assert (args.optim, args.lr_scheduler_type, args.lr_scheduler_kwargs) == ("adafactor", "polynomial", {"power": 2})
     assert (args.activation_checkpointing, args.activation_checkpointing_kwargs) == (True, {"use_reentrant": False})
     assert (args.save_steps, args.report_to, args.weight_decay, args.per_device_train_batch_size) == (0.25, [], 0, 1)
     assert (args.max_length, args.remove_unused_columns, args.save_total_limit) == (None, False, None)
 
 
-def test_what_the_library_refuses_is_one_line(tmp_path):
+def test_values_that_the_library_refuses_give_one_error_line(tmp_path):
     training = Training(max_steps=1, dataloader_prefetch_factor=2)
     with pytest.raises(UserError, match="SFTConfig refuses the values of training: --dataloader_prefetch_factor"):
         sft_config(training, tmp_path, on_cpu=True)
 
 
-def test_a_recipe_is_written_with_what_differs_and_read_again(tmp_path):
-    import yaml
-
+def test_a_written_recipe_has_the_values_that_differ_and_is_read_back(tmp_path):
     config = load(LORA, FinetuneConfig, ["training.lora.use_rslora=true", "training.adam_beta2=0.95"])
     values = config.to_yaml()
     assert values["training"]["lora"] == {
@@ -121,13 +110,13 @@ def test_a_recipe_is_written_with_what_differs_and_read_again(tmp_path):
     }
     assert values["training"]["adam_beta2"] == 0.95
     assert "adam_beta1" not in values["training"]
-    Path(tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
     assert load(tmp_path / "recipe.yaml", FinetuneConfig) == config
 
 
 def test_both_ways_to_name_reports_are_the_same():
-    ways = ("tensorboard", ("tensorboard",))
-    assert {Training(max_steps=1, report_to=way).reports for way in ways} == {("tensorboard",)}
+    for names in ("tensorboard", ("tensorboard",)):
+        assert Training(max_steps=1, report_to=names).reports == ("tensorboard",)
 
 
 def test_lora_arguments_are_those_that_differ():

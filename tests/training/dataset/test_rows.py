@@ -1,5 +1,6 @@
-from collections import Counter
 from dataclasses import replace
+from itertools import count
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def talks(pictures, count: int = 4) -> ConversationSet:
     )
 
 
-def taught(samples, rows: Rows = Rows(), targets=None, lengths=None, mllm=MUTE) -> TrainingRows:  # noqa: B008
+def rows_of(samples, rows: Rows = Rows(), targets=None, lengths=Words(), mllm=MUTE) -> TrainingRows:  # noqa: B008
     return TrainingRows(corpus([Part("set", samples, targets)], rows), rows, mllm, lengths)
 
 
@@ -52,49 +53,43 @@ def frame():
     return MUTE.open([np.zeros((HEIGHT, WIDTH, 3), np.uint8)]).frames[0]
 
 
-def near(found: Prompt, true: Prompt, cell: float = 0.11) -> bool:
+def near(prompt: Prompt, expected: Prompt, cell: float = 0.11) -> bool:
     """Whether a prompt has the expected values, with its points from left to right, within a cell of the dialect."""
-    points = [found.points, sorted(true.points, key=lambda point: (point.x, point.y))]
-    numbers = [
-        [*one.box.xyxy, *(value for point in each for value in (point.x, point.y))]
-        for one, each in zip((found, true), points, strict=True)
-    ]
-    signs = [[point.positive for point in each] for each in points]
-    return signs[0] == signs[1] and bool(np.allclose(*numbers, rtol=0, atol=cell))
+    ordered = replace(expected, points=tuple(sorted(expected.points, key=attrgetter("x", "y"))))
+    values, expected_values = (
+        [*item.box.xyxy, *(value for point in item.points for value in (point.x, point.y, point.positive))]
+        for item in (prompt, ordered)
+    )
+    return bool(np.allclose(values, expected_values, rtol=0, atol=cell))
 
 
-@pytest.mark.parametrize("lengths", [None, Words()], ids=["no budget", "a budget"])
-def test_a_row_depends_only_on_its_number(many, lengths):
+def test_a_row_depends_only_on_its_number(many):
     rows = Rows(tokens=150)
-    one, other = taught(many, rows, lengths=lengths), taught(many, rows, lengths=lengths)
-    backwards = {index: other.row(index) for index in reversed(range(40))}
+    first, second, other_seed = (rows_of(many, settings) for settings in (rows, rows, replace(rows, seed=1)))
+    backwards = {index: second.row(index) for index in reversed(range(40))}
     for index in range(40):
-        image, turns = one.row(index)
+        image, turns = first.row(index)
         assert (image == backwards[index][0]).all()
-        assert turns == backwards[index][1] == one.turns(index)
-    third = taught(many, replace(rows, seed=1), lengths=lengths)
-    assert any(third.turns(index) != backwards[index][1] for index in range(40))
+        assert turns == backwards[index][1] == first.turns(index)
+    assert any(other_seed.turns(index) != backwards[index][1] for index in range(40))
 
 
 def test_row_numbers_continue_from_epoch_to_epoch(many):
     rows = Rows(asked=PointSampling(mean=5), tokens=150)
-    conversations = taught(many, rows, lengths=Words())
-    index = 0
+    conversations = rows_of(many, rows)
+    numbers = count()
     for epoch in range(4):
-        held = Counter()
-        for _ in range(len(conversations.epoch(epoch))):
-            held.update(item.id for item in conversations.plan(index).items)
-            index += 1
-        assert held == Counter(one.id for one in many)
+        plans = [conversations.plan(next(numbers)) for _ in range(len(conversations.epoch(epoch)))]
+        assert sorted(item.id for plan in plans for item in plan.items) == sorted(sample.id for sample in many)
 
 
 def test_turns_are_made_without_reading_images(many):
-    conversations = taught(replace(many, images=many.images / "nowhere"))
+    conversations = rows_of(replace(many, images=many.images / "nowhere"))
     assert all(conversations.turns(index) for index in range(len(conversations)))
 
 
 def test_a_row_has_one_image_and_one_kind(many):
-    conversations = taught(many, Rows(Mixture(ppg=1, pqpp=0, box=1)))
+    conversations = rows_of(many, Rows(Mixture(ppg=1, pqpp=0, box=1)))
     for index in range(2 * len(conversations)):
         plan, turns = conversations.plan(index), conversations.turns(index)
         assert len({item.image for item in plan.items}) == 1
@@ -104,20 +99,19 @@ def test_a_row_has_one_image_and_one_kind(many):
 
 def test_ppg_replies_contain_each_prompt_of_a_target_in_some_row(pictures):
     kept = (KEPT, *(replace(KEPT, box=Box(edge, edge, 38, 38)) for edge in (11, 12)))
-    conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a", kept=kept))
-    said = {parse_prompts(replies(conversations, index)[0], MUTE.dialect, frame()).prompts[0] for index in range(40)}
-    assert len(said) == len(kept)
-    for prompt in said:
-        assert any(near(prompt, one) for one in kept)
+    conversations = rows_of(SampleSet((sample("a"),), pictures), Rows(PPG), target("a", kept=kept))
+    texts = [replies(conversations, index)[0] for index in range(40)]
+    prompts = {parse_prompts(text, MUTE.dialect, frame()).prompts[0] for text in texts}
+    assert len(prompts) == len(kept)
+    assert all(any(near(prompt, target_prompt) for target_prompt in kept) for prompt in prompts)
 
 
 def test_ppg_replies_without_targets_contain_random_clicks_on_and_off_the_mask(many):
-    conversations = taught(SampleSet((sample("a"),), many.images), Rows(PPG, positive=4, negative=2))
+    conversations = rows_of(SampleSet((sample("a"),), many.images), Rows(PPG, positive=4, negative=2))
     first, second = (parse_prompts(replies(conversations, i)[0], MUTE.dialect, frame()).prompts[0] for i in (0, 1))
     assert sorted(point.positive for point in first.points) == [False] * 2 + [True] * 4
-    assert all(
-        is_on_mask(disc(10).mask, point.x, point.y) is point.positive for point in (*first.points, *second.points)
-    )
+    points = (*first.points, *second.points)
+    assert all(is_on_mask(disc(10).mask, point.x, point.y) is point.positive for point in points)
     assert first != second
 
 
@@ -125,22 +119,17 @@ def test_ppg_replies_without_targets_contain_random_clicks_on_and_off_the_mask(m
 def test_pqpp_points_cover_each_box_and_their_labels_come_from_the_mask(pictures, way, turns):
     both = SampleSet((sample("a", masks=(disc(60), disc(10))),), pictures)
     rows = Rows(way, asked=PointSampling(mean=5, deviation=0, single=0, hard=0))
-    said = replies(taught(both, rows))
-    assert len(parse_boxes(said[0], MUTE.dialect, frame()).prompts) == 2
-    assert len(said) == turns
-    per_turn = 10 // (turns - 1)
-    labels = [
-        label
-        for seed in range(20)
-        for text in replies(taught(both, replace(rows, seed=seed)))[1:]
-        for label in parse_labels(text, per_turn)
-    ]
+    texts = replies(rows_of(both, rows))
+    assert len(parse_boxes(texts[0], MUTE.dialect, frame()).prompts) == 2
+    assert len(texts) == turns
+    texts = [text for seed in range(20) for text in replies(rows_of(both, replace(rows, seed=seed)))[1:]]
+    labels = [label for text in texts for label in parse_labels(text, 10 // (turns - 1))]
     assert len(labels) == 200
     assert np.mean(np.array(labels, dtype=bool)) == pytest.approx(np.pi / 4, abs=0.1)  # a disc's share of its box
 
 
 def test_the_number_of_points_is_random_and_sometimes_one(pictures):
-    conversations = taught(SampleSet((sample("a"),), pictures), Rows(PQPP))
+    conversations = rows_of(SampleSet((sample("a"),), pictures), Rows(PQPP))
     counts = [len(replies(conversations, index)) - 1 for index in range(400)]
     assert set(counts) <= set(range(1, 21))
     assert len(set(counts)) > 12
@@ -154,47 +143,44 @@ def test_the_number_of_points_is_random_and_sometimes_one(pictures):
 @pytest.mark.parametrize("mixture", [PPG, PQPP, LISTED, BOX], ids=["ppg", "pqpp", "listed", "box"])
 def test_the_reply_for_a_sample_without_masks_is_none(pictures, mixture):
     nothing = SampleSet((sample("a", masks=()),), pictures)
-    assert replies(taught(nothing, Rows(mixture), {})) == [MUTE.dialect.none]
+    assert replies(rows_of(nothing, Rows(mixture), {})) == [MUTE.dialect.none]
 
 
 def test_conversations_are_used_unchanged_beside_samples(many, pictures):
     rows = Rows(per_image=2)
     parts = [Part("set", many), Part("talks", talks(pictures), weight=0.5)]
-    conversations = TrainingRows(corpus(parts, rows), rows, MUTE)
+    conversations = TrainingRows(corpus(parts, rows), rows, MUTE, Words())
     plans = [conversations.plan(index) for index in range(len(conversations))]
-    told = [index for index, plan in enumerate(plans) if plan.kind == "talk"]
-    assert sum(len(plans[index].items) for index in told) == 2  # those of one of two pictures
-    for index in told:
+    talk_rows = [index for index, plan in enumerate(plans) if plan.kind == "talk"]
+    assert sum(len(plans[index].items) for index in talk_rows) == 2  # those of one of two images
+    for index in talk_rows:
         assert conversations.turns(index) == [turn for talk in plans[index].items for turn in talk.turns]
         assert conversations.row(index)[0].shape == (HEIGHT, WIDTH, 3)
-    assert {item.id for plan in plans for item in plan.items} > {one.id for one in many}
+    assert {item.id for plan in plans for item in plan.items} > {sample.id for sample in many}
 
 
 def test_items_whose_text_contains_a_special_token_are_left_out(many, pictures, caplog):
     phrases = ["the <image> sign", "the [END]"]  # angle brackets become round ones
     poisoned = [sample(f"p{number}", phrase=phrase) for number, phrase in enumerate(phrases)]
-    said = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
-    told = [
-        Talk(f"t{n}", "0.png", WIDTH, HEIGHT, (Turn("user", q), Turn("assistant", a))) for n, (q, a) in enumerate(said)
-    ]
+    texts = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
+    turns = [tuple(map(Turn, ("user", "assistant"), pair)) for pair in texts]
+    special = [Talk(f"t{n}", "0.png", WIDTH, HEIGHT, pair) for n, pair in enumerate(turns)]
     rows = Rows(Mixture(ppg=1, pqpp=0, box=0))
     parts = [
         Part("set", replace(many, samples=(*many.samples, *poisoned))),
-        Part("talks", ConversationSet(tuple(told), pictures)),
+        Part("talks", ConversationSet(tuple(special), pictures)),
     ]
     conversations = TrainingRows(corpus(parts, rows), rows, MUTE, Words())
-    taught_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
-    assert taught_ids == {*(one.id for one in many), "p0", "t3"}
+    used_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
+    assert used_ids == {*(sample.id for sample in many), "p0", "t3"}
     mark_reason = "a special token of the model"
-    assert {(one.source, one.kind, one.reason, one.ids) for one in conversations.corpus.left_out} == {
+    assert {(item.source, item.kind, item.reason, item.ids) for item in conversations.corpus.left_out} == {
         ("set", "ppg", f"the text contains [END], {mark_reason}", ("p1",)),
         ("talks", "talk", f"the text contains <image>, {mark_reason}", ("t0", "t1")),
         ("talks", "talk", f"the text contains [END], {mark_reason}", ("t2",)),
     }
-    assert (
-        f"talks: not used for talk, of 4 talks: 2 (the text contains <image>, {mark_reason}: t0, t1)."
-        in caplog.messages
-    )
+    reason = f"2 (the text contains <image>, {mark_reason}: t0, t1)"
+    assert f"talks: not used for talk, of 4 talks: {reason}." in caplog.messages
 
 
 def test_a_row_over_the_budget_gives_a_warning_and_is_not_cut(pictures, caplog):
@@ -205,7 +191,7 @@ def test_a_row_over_the_budget_gives_a_warning_and_is_not_cut(pictures, caplog):
             return [length // 2 for length in super().texts(texts)]
 
     samples = SampleSet((sample("a", phrase="the " * 30), sample("b", phrase="cup")), pictures)
-    conversations = taught(samples, Rows(BOX, tokens=55), lengths=Wrong())
+    conversations = rows_of(samples, Rows(BOX, tokens=55), lengths=Wrong())
     for index in range(len(conversations) * 2):
         conversations.row(index)
         conversations.row(index)
@@ -222,7 +208,7 @@ def test_a_row_over_the_budget_gives_a_warning_and_is_not_cut(pictures, caplog):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         pytest.param(lambda path: path.unlink(), "no such file", id="missing"),
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot read", id="cut short"),
@@ -233,11 +219,11 @@ def test_a_row_over_the_budget_gives_a_warning_and_is_not_cut(pictures, caplog):
         ),
     ],
 )
-def test_only_the_images_of_the_needed_rows_are_checked(pictures, spoil, message):
+def test_only_the_images_of_the_needed_rows_are_checked(pictures, damage, message):
     samples = SampleSet(tuple(sample(f"s{n}", f"{n}.png") for n in range(3)), pictures)
-    conversations = taught(samples)
+    conversations = rows_of(samples)
     conversations.check_pictures(1000)
-    spoil(pictures / "2.png")
+    damage(pictures / "2.png")
     with pytest.raises(UserError, match=message):
         conversations.check_pictures(1000)
     late = next(index for index in range(3) if conversations.plan(index).items[0].image == "2.png")
@@ -248,7 +234,7 @@ def test_only_the_images_of_the_needed_rows_are_checked(pictures, spoil, message
 
 def test_each_process_reads_its_share_of_the_images(pictures, monkeypatch):
     samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
-    conversations, read, picture = taught(samples), [], Part.picture
+    conversations, read, picture = rows_of(samples), [], Part.picture
     monkeypatch.setattr(Part, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1])
     shares = []
     for process in range(2):
@@ -260,7 +246,7 @@ def test_each_process_reads_its_share_of_the_images(pictures, monkeypatch):
 
 
 def test_the_missing_image_of_a_conversation_is_reported(pictures):
-    conversations = taught(talks(pictures, 1))
+    conversations = rows_of(talks(pictures, 1))
     (pictures / "0.png").unlink()
     with pytest.raises(UserError, match=r"talk t0: no such file: .*0\.png"):
         conversations.row(0)
@@ -270,9 +256,11 @@ def test_the_missing_image_of_a_conversation_is_reported(pictures):
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"], ids=["pads to a square", "pixels of the resized picture"])
 def test_places_in_a_row_are_in_the_models_frame(pictures, tmp_path, family):
     mllm = HfMLLM.load(build(family, tmp_path / "model"), device="cpu")
-    conversations = taught(SampleSet((sample("a"),), pictures), Rows(PPG), target("a"), mllm=mllm)
+    conversations = rows_of(
+        SampleSet((sample("a"),), pictures), Rows(PPG), target("a"), lengths=mllm.lengths, mllm=mllm
+    )
     image, turns = conversations.row(0)
     chat = mllm.open([image])
     assert chat.frames[0].canvas != (WIDTH, HEIGHT)
-    [found] = parse_prompts(turns[1].text, mllm.dialect, chat.frames[0]).prompts
-    assert near(found, KEPT, cell=1.0)  # of the resized picture, which is the larger
+    [prompt] = parse_prompts(turns[1].text, mllm.dialect, chat.frames[0]).prompts
+    assert near(prompt, KEPT, cell=1.0)  # in pixels of the resized image, which is larger

@@ -40,7 +40,7 @@ def test_pqpp_asks_about_each_point_once_in_random_order():
 
 def test_a_point_question_names_the_box_if_there_are_several_objects():
     turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(0))
-    boxes = [ROW.write_box(one.box, FRAME) for one in (LEFT, RIGHT)]
+    boxes = [ROW.write_box(prompt.box, FRAME) for prompt in (LEFT, RIGHT)]
     assert all(any(box in turn.text for box in boxes) for turn in turns[2::2])
     alone = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
     assert not any(box in turn.text for box in boxes for turn in alone[2::2])
@@ -50,24 +50,18 @@ def test_ppg_points_are_sorted_from_left_to_right_regardless_of_their_label():
     points = (Point(30, 5), Point(10, 9, False), Point(20, 7), Point(10, 8), Point(5, 3, False))
     [_, reply] = ppg_turns("it", [Prompt(Box(0, 0, 40, 10), points)], 3, 2, ROW, FRAME)
     [prompt] = parse_prompts(reply.text, ROW, FRAME).prompts
-    assert [(point.x, point.positive) for point in prompt.points] == [
-        (5, False),
-        (10, True),
-        (10, False),
-        (20, True),
-        (30, True),
-    ]
+    assert [point.x for point in prompt.points] == [5, 10, 10, 20, 30]
+    assert [point.positive for point in prompt.points] == [False, True, False, True, True]
 
 
 def test_a_listed_question_asks_about_all_points_of_an_object_in_one_turn():
     turns = listed_turns("pets", [RIGHT, LEFT], ROW, FRAME)
     assert turns[:2] == box_turns("pets", [RIGHT, LEFT], ROW, FRAME)
     assert len(turns) == 2 + 2 * 2
-    for (question, reply), one in zip((turns[2:4], turns[4:]), (LEFT, RIGHT), strict=True):
-        assert ROW.write_box(one.box, FRAME) in question.text
-        assert [question.text.index(ROW.write_point(point, FRAME)) for point in one.points] == sorted(
-            question.text.index(ROW.write_point(point, FRAME)) for point in one.points
-        )
+    for (question, reply), prompt in zip((turns[2:4], turns[4:]), (LEFT, RIGHT), strict=True):
+        assert ROW.write_box(prompt.box, FRAME) in question.text
+        positions = [question.text.index(ROW.write_point(point, FRAME)) for point in prompt.points]
+        assert positions == sorted(positions)
         assert parse_labels(reply.text, 2) == (True, False)
     assert len(listed_turns("cat", [LEFT, Prompt(RIGHT.box)], ROW, FRAME)) == 4
     assert ROW.write_box(LEFT.box, FRAME) not in listed_turns("cat", [LEFT], ROW, FRAME)[2].text
