@@ -154,8 +154,7 @@ Source: `refer_evaluation.py` of ReLA (Liu et al., GRES, CVPR 2023).
 """
 
 lisa = Profile(
-    {"gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-5)), "cIoU": Metric(_overall, epsilon=1e-10)},
-    count_all,
+    {"gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-5)), "cIoU": Metric(_overall, epsilon=1e-10)}, count_all
 )
 """gIoU and cIoU as in LISA's validation, without the ignored pixels.
 
@@ -165,11 +164,7 @@ CVPR 2024). LISA's running sums have 32 bits, so the numbers that it prints may 
 """
 
 gsva = Profile(
-    {
-        "gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-8)),
-        "cIoU": Metric(_overall, epsilon=1e-10),
-        **_ACCURACIES,
-    },
+    {"gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-8)), "cIoU": Metric(_overall, epsilon=1e-10), **_ACCURACIES},
     count_summed,
     "gsva adds up the ground-truth masks of an expression instead of taking their union: pixels in two masks count as "
     "wrong, so overlapping targets score lower than under rela, even for a perfect mask; it cannot reproduce scores of "

@@ -91,10 +91,7 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
         (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),
         (["set", "missing.jsonl", "--segmenter", "box"], "cannot read missing.jsonl"),
-        (
-            ["one", "p.jsonl", "--segmenter", "box"],
-            "7 predictions match no sample, first failed (p.jsonl, line 2)",
-        ),
+        (["one", "p.jsonl", "--segmenter", "box"], "7 predictions match no sample, first failed (p.jsonl, line 2)"),
         (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, first failed (cut.jsonl)"),
         (["set", "points.jsonl", "--segmenter", "box"], "takes boxes only"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),

@@ -98,12 +98,7 @@ def test_what_such_silence_is_worth_is_the_profiles(profile):
     [
         pytest.param([ONE, TWO, NONE], [WHOLE], "2 samples have no prediction, first two", id="missing"),
         pytest.param([ONE], [WHOLE, HALF, SILENT], "2 predictions match no sample, first two", id="unknown"),
-        pytest.param(
-            [ONE],
-            [WHOLE, WHOLE],
-            r"1 predictions repeat a sample, first one \(prediction 2\)",
-            id="twice",
-        ),
+        pytest.param([ONE], [WHOLE, WHOLE], r"1 predictions repeat a sample, first one \(prediction 2\)", id="twice"),
         pytest.param(
             [ONE],
             [replace(WHOLE, mask=Rle.empty(WIDTH, HEIGHT))],

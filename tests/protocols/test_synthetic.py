@@ -114,8 +114,7 @@ def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
-    [(("--way", "guess"), "unknown way 'guess': choose from zero-shot"), (("--out", "file"), "file")],
+    ("words", "says"), [(("--way", "guess"), "unknown way 'guess': choose from zero-shot"), (("--out", "file"), "file")]
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, says):
     monkeypatch.chdir(tmp_path)

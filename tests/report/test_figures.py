@@ -25,8 +25,7 @@ def attributes_of(page, wanted, **classes):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])],
+    ("values", "expected"), [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])]
 )
 def test_shares_are_counted_in_equal_parts(values, expected):
     assert [bar.count for bar in count_in_parts(values, 4)] == expected
