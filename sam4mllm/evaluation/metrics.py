@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Num
@@ -186,9 +185,7 @@ bool_ignore = replace(
 )
 """gIoU and cIoU as in evaluations that cast ReasonSeg's label mask to bool (`data/dataset.py` of GSVA)."""
 
-PROFILES: Mapping[str, Profile] = MappingProxyType(
-    {"lavt": lavt, "rela": rela, "lisa": lisa, "gsva": gsva, "bool-ignore": bool_ignore}
-)
+PROFILES: Mapping[str, Profile] = {"lavt": lavt, "rela": rela, "lisa": lisa, "gsva": gsva, "bool-ignore": bool_ignore}
 
 
 def profile_named(name: str) -> Profile:

@@ -10,7 +10,7 @@ import numpy as np
 from sam4mllm.evaluation.attribution import ErrorBreakdown, count_changed, format_signed, means, points
 from sam4mllm.evaluation.oracle_swaps import STAGES
 from sam4mllm.evaluation.pairing import BOX
-from sam4mllm.evaluation.scores import Scores, percent
+from sam4mllm.evaluation.scores import Scores, format_interval, percent
 from sam4mllm.report.figures import Curve, CurveChart, CurvePoint, Histogram, StackedBars, count_in_parts
 from sam4mllm.report.html import HtmlTable, PagePart
 from sam4mllm.report.run import Run
@@ -30,11 +30,11 @@ def tabulate_scores(run: Run, baseline: Run | None, differences: Mapping[str, tu
     head += [baseline.name, "difference", "95% interval"] if baseline else []
     rows = []
     for metric, value in _metrics(run.scores).items():
-        row = [metric, percent(value), _format_interval(run.scores.intervals[metric])]
+        row = [metric, percent(value), format_interval(run.scores.intervals[metric])]
         if baseline:
             difference, low, high = differences[metric]
             row += [percent(_metrics(baseline.scores)[metric])]
-            row += [_format_difference(difference), _format_interval((low, high))]
+            row += [_format_difference(difference), format_interval((low, high))]
         rows.append(row)
     for count in ("unreadable", "failed", "undeserved"):
         row = [f"{count} (expressions)", str(getattr(run.scores, count)), ""]
@@ -122,10 +122,6 @@ def _reliability_curve(run: Run) -> list[CurvePoint]:
 
 def _metrics(scores: Scores) -> dict[str, float]:
     return {**scores.metrics, BOX: scores.box_accuracy}
-
-
-def _format_interval(ends: tuple[float, float]) -> str:
-    return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
 
 
 def _format_difference(value: float) -> str:

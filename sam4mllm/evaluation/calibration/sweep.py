@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, group_indices
-from sam4mllm.evaluation.counts import CountColumns, GroundTruth
+from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
@@ -165,21 +165,22 @@ def sweep(
     Raises:
         UserError: if an image cannot be used, or the survey has no answer for a point.
     """
-    pixels_by_setting = {setting: CountColumns.empty(len(samples)) for setting in settings}
+    counts_by_setting: dict[Setting, list[PixelCounts]] = {setting: [] for setting in settings}
     scenes = _Scenes(samples, segmenter)
     n_masks = 0
-    for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
-        prompts_by_setting = {setting: setting.prompts(prediction) for setting in pixels_by_setting}
+    for sample, prediction in zip(samples, predictions, strict=True):
+        prompts_by_setting = {setting: setting.prompts(prediction) for setting in counts_by_setting}
         masks = _masks(sample, list(dict.fromkeys(prompts_by_setting.values())), scenes)
         ground_truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
         pixels = profile_named(profile).count(
             [ground_truth] * len(masks), [(mask.size, mask.counts) for mask in masks.values()]
         )
-        rows = {prompts: index for index, prompts in enumerate(masks)}
+        counts = dict(zip(masks, pixels.rows, strict=True))
         for setting, prompts in prompts_by_setting.items():
-            pixels_by_setting[setting].put(np.array([row]), pixels[np.array([rows[prompts]])])
+            counts_by_setting[setting].append(counts[prompts])
         n_masks += len(masks)
         progress()
+    pixels_by_setting = {setting: CountColumns.of(counts) for setting, counts in counts_by_setting.items()}
     return SweepResult(profile, pixels_by_setting, group_indices([sample.image for sample in samples]), n_masks)
 
 
