@@ -19,7 +19,6 @@ from typing import Any
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.counts import GroundTruth
 from sam4mllm.evaluation.metrics import Profile, profile_named
 from sam4mllm.evaluation.oracle_swaps import FAILED, SEGMENTER, STAGES, STATES, oracle_states
 from sam4mllm.evaluation.pairing import Locations, evaluate_set
@@ -99,11 +98,11 @@ def read_breakdowns(path: Path) -> list[ErrorBreakdown]:
     Raises:
         UserError: if the file cannot be read, or a line is not a breakdown; the message names the line.
     """
-    breakdowns = []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    breakdowns = []
     for number, line in enumerate(lines, 1):
         try:
             breakdowns.append(ErrorBreakdown.from_line(line.decode(errors="replace")))
@@ -237,7 +236,8 @@ def _break_down(
     """Each term is the gain in IoU from correcting one stage; the last term is the loss that remains."""
     size = sample.height, sample.width
     redrawn = [union([masks[prompt] for prompt in state], *size) for state in states or ()]
-    overlaps = [*_overlaps(sample, [prediction.counted, *redrawn], rules), (1, 1)]
+    counts = rules.count_masks(sample, [prediction.counted, *redrawn])
+    overlaps = [*map(rules.overlap, counts), (1, 1)]  # intersection and union, in pixels
     stages = (*STATES, SEGMENTER) if states is not None else (FAILED,)
     lost = {
         stage: (after[0] * before[1] - before[0] * after[1]) / (before[1] * after[1])  # integers, rounded once
@@ -245,10 +245,3 @@ def _break_down(
     }
     intersection, union_area = overlaps[0]
     return ErrorBreakdown(sample.id, intersection / union_area, {stage: term for stage, term in lost.items() if term})
-
-
-def _overlaps(sample: Sample, masks: Sequence[Rle], rules: Profile) -> list[tuple[int, int]]:
-    """Intersection and union of each mask with the ground truth, in pixels."""
-    ground_truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
-    pixels = rules.count([ground_truth] * len(masks), [(mask.size, mask.counts) for mask in masks])
-    return [rules.overlap(counts) for counts in pixels.rows]

@@ -21,10 +21,11 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Num
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio
 from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts, count_all, count_ignored, count_summed
-from sam4mllm.geometry.rle import Encoded
+from sam4mllm.geometry.rle import Encoded, Rle
 
 VERSION = 1
 """Version of the metric definitions; raised whenever the same masks give a different number under the same name."""
@@ -55,6 +56,11 @@ class Profile:
     count: Callable[[Sequence[GroundTruth], Sequence[Encoded]], CountColumns]
     warning: str = ""
     empty: int = 1
+
+    def count_masks(self, sample: Sample, masks: Sequence[Rle]) -> list[PixelCounts]:
+        """The pixel counts of several masks of one sample, in their order."""
+        ground_truths = [GroundTruth.from_sample(sample)] * len(masks)
+        return self.count(ground_truths, [(mask.size, mask.counts) for mask in masks]).rows
 
     def overlap(self, counts: PixelCounts) -> tuple[int, int]:
         """The IoU of one expression as intersection and union in pixels, without a protocol's epsilon.

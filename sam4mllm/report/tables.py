@@ -63,16 +63,14 @@ def tabulate_losses(title: str, groups: Mapping[str, Sequence[ErrorBreakdown]]) 
         groups: one entry or more, by the name of the row in the chart and of the column in the table.
     """
     losses = {name: means(entries) for name, entries in groups.items()}
-    rows = [
-        [
-            stage,
-            *(f"{format_signed(loss[stage])} ({count_changed(groups[name], stage)})" for name, loss in losses.items()),
-        ]
-        for stage in STAGES
-        if any(entry.lost.get(stage) for entries in groups.values() for entry in entries)
-    ]
+    rows = []
+    for stage in STAGES:
+        counts = [count_changed(entries, stage) for entries in groups.values()]
+        shares = [format_signed(loss[stage]) for loss in losses.values()]
+        if any(counts):
+            rows.append([stage, *(f"{share} ({count})" for share, count in zip(shares, counts, strict=True))])
     rows.append(["total", *(points(math.fsum(loss.values())) for loss in losses.values())])
-    bars = {name: [float(loss[stage]) for stage in STAGES] for name, loss in losses.items()}
+    bars = {name: [loss[stage] for stage in STAGES] for name, loss in losses.items()}
     return StackedBars(title, STAGES, bars), HtmlTable(title, ["stage (expressions)", *groups], rows)
 
 
@@ -90,7 +88,7 @@ def draw_charts(runs: Sequence[Run]) -> list[PagePart]:
         curves = [Curve(run.name, _reliability_curve(run)) for run in with_points]
         charts.append(CurveChart(title, curves, ("P(yes)", "on the object"), diagonal=True))
     for run in runs:
-        ious = count_in_parts([float(iou) for iou in run.ious.values()])
+        ious = count_in_parts(list(run.ious.values()))
         charts.append(Histogram(f"IoU of each expression, {run.name}", ious, ("0", "1")))
     return charts
 

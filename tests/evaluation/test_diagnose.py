@@ -10,23 +10,13 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.attribution import ErrorBreakdown, by_label, diagnose, means
 from sam4mllm.evaluation.scores import score
 from sam4mllm.evaluation.subsets import SUBSETS
-from sam4mllm.geometry.prompts import Box, Point, Prompt, union
+from sam4mllm.geometry.prompts import Point, Prompt
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.prediction.record import Prediction
-from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, painted, sample
+from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, sample
+from tests.report.made import box, said
 
 LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 0, 18, 10)
 STAIRS = Rle.from_mask(np.tri(HEIGHT, WIDTH, dtype=bool))  # half of its box: a painter of boxes draws it badly
-
-
-def said(name, *prompts, **more):
-    """A prediction as the painter draws it."""
-    mask = union([painted(prompt) for prompt in prompts], HEIGHT, WIDTH)
-    return Prediction(name, prompts, Rle.from_mask(mask), **more)
-
-
-def box(x0, y0, x1, y1, *points):
-    return Prompt(Box(x0, y0, x1, y1), points)
 
 
 def of(folder, truth, prediction, profile="rela", painter=None):
@@ -148,8 +138,3 @@ def test_a_picture_that_is_gone_since_is_named(tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"sample a: no such file: .*a\.png"):
         diagnose(samples, [said("a")], Painter(), "rela")
-
-
-def test_predictions_of_others_are_refused(tmp_path):
-    with pytest.raises(UserError, match="1 samples have no prediction"):
-        diagnose(given(tmp_path, sample("a"), sample("b")), [said("a")], Painter(), "rela")

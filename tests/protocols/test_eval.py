@@ -8,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.cli import main
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.geometry.rle import Rle
@@ -60,17 +59,10 @@ def data(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(data, tmp_path, monkeypatch, capsys):
-    """A protocol's command over that data: words in, (exit code, standard output, standard error) out."""
-
-    def runs(protocol, *words):
-        monkeypatch.setenv("NO_COLOR", "1")
-        given = ["--samples", data, "--predictions", tmp_path / "out", "--draws", 20, *words]
-        with pytest.raises(SystemExit) as done:
-            main(["eval", protocol.name, *map(str, given)])
-        return done.value.code, *capsys.readouterr()
-
-    return runs
+def run(data, tmp_path, command):
+    """Runs a protocol's command on that data: arguments in, (exit code, standard output, standard error) out."""
+    options = ["--samples", data, "--predictions", tmp_path / "out", "--draws", 20]
+    return lambda protocol, *words: command("eval", protocol.name, *options, *words)
 
 
 def say(data, place, columns=12):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.cli import main
 from sam4mllm.data_prep.convert import convert
 from sam4mllm.data_prep.readers import grefcoco, reasonseg, refcoco
 from sam4mllm.evaluation.attribution import read_breakdowns
@@ -34,17 +33,14 @@ def readings(real, protocol, raw):
         pytest.param(REASONSEG, {"reasonseg": 10}, id="reasonseg_format"),
     ],
 )
-def test_true_prompts_go_all_the_way(real_data, tmp_path, monkeypatch, capsys, protocol, counts):
+def test_true_prompts_go_all_the_way(real_data, tmp_path, command, protocol, counts):
     (tmp_path / "raw").mkdir()
     for reading in readings(real_data, protocol, tmp_path / "raw"):
         convert(reading, tmp_path / "raw", tmp_path / "data" / reading.source, True, False, lambda _: None)
     words = ["--samples", tmp_path / "data", "--predictions", tmp_path / "out", "--draws", 50]
     words += ["--predict", "--prompter", "oracle", "--segmenter", "grabcut", "--diagnose"]
-    monkeypatch.setenv("NO_COLOR", "1")
-    with pytest.raises(SystemExit) as done:
-        main(["eval", protocol.name, *map(str, words)])
-    shown, err = capsys.readouterr()
-    assert done.value.code == 0, err
+    code, shown, err = command("eval", protocol.name, *words)
+    assert code == 0, err
     for name, n in counts.items():
         files = [file for file in (tmp_path / "out" / name).glob("*.jsonl") if file.stem.isalnum()]
         assert sum(map(check, files)) == n

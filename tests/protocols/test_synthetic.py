@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from sam4mllm.cli import main
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
@@ -116,13 +115,11 @@ def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "says"), [(("--way", "guess"), "unknown way 'guess': choose from zero-shot"), (("--out", "file"), "file")]
 )
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, says):
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, command, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit) as done:
-        main(["eval", "synthetic", "--out", "out", "--scenes", "1", *words])
-    out, err = capsys.readouterr()
-    assert (done.value.code, out, err.count("\n")) == (2, "", 1)
+    code, out, err = command("eval", "synthetic", "--out", "out", "--scenes", 1, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert says in err
     assert not (tmp_path / "out").exists()

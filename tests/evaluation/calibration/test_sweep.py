@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,16 +138,10 @@ def test_of_equal_settings_the_one_of_fewest_points_nearest_to_the_papers_is_tak
     swept = SweepResult("lavt", same, np.zeros(1, dtype=np.int64), 0)
     assert swept.best("cIoU") == Setting(Layout("grid", 9), Thresholds(0.8, 0.8))
     better = Setting(Layout("grid", 25), Thresholds(0.5, 0.8))
-    assert (
-        SweepResult("lavt", {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}, swept.pictures, 0).best(
-            "cIoU"
-        )
-        == better
-    )
-    silent = {better: CountColumns.of([PixelCounts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
-    assert (
-        SweepResult("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
-    )
+    perfect = {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}
+    assert replace(swept, pixels=perfect).best("cIoU") == better
+    undefined = {better: CountColumns.of([PixelCounts(0, 0, 0, 0)])}  # cIoU is 0 / 0
+    assert replace(swept, pixels={**undefined, settings[1]: same[settings[1]]}).best("cIoU") == settings[1]
 
 
 def test_a_sample_that_failed_counts_as_empty_with_every_setting(samples, tmp_path):
