@@ -152,9 +152,9 @@ rela = Profile(
 
 An expression without a target has an empty ground truth, and an empty prediction means "none". If there is no target,
 an empty prediction has IoU 1 and adds nothing to the sums; any other prediction has IoU 0, and its area is added to the
-unions. If there is a target, an empty prediction has IoU 0. N_acc is the share of expressions without a target whose
-prediction is empty, T_acc the share of expressions with a target whose prediction is not. Pr@K (IoU >= K) covers only
-expressions with a target.
+unions. If there is a target, an empty prediction has IoU 0. N_acc is the accuracy on expressions without a target: an
+empty prediction is correct. T_acc is the accuracy on expressions with a target: a prediction that is not empty is
+correct. Pr@K (IoU >= K) covers only expressions with a target.
 Source: `refer_evaluation.py` of ReLA (Liu et al., GRES, CVPR 2023).
 """
 

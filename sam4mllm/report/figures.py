@@ -20,10 +20,10 @@ _MAX_BARS = 24
 
 @dataclass(frozen=True, slots=True)
 class Rect:
-    """A rectangle in the units of its SVG, with a tooltip."""
+    """A rectangle in the units of its SVG, given by its top left corner, with a tooltip."""
 
-    left: float
-    top: float
+    x: float
+    y: float
     width: float
     height: float
     label: str
@@ -81,7 +81,7 @@ class Histogram:
     def largest_x(self) -> float:
         """The centre of the highest bar, at least 20 from both edges so that its count fits."""
         rect = self.rects[[bar.count for bar in self.bars].index(self.largest)]
-        return min(max(round(rect.left + rect.width / 2, 1), 20), _HISTOGRAM_WIDTH - 20)
+        return min(max(round(rect.x + rect.width / 2, 1), 20), _HISTOGRAM_WIDTH - 20)
 
     @property
     def rects(self) -> list[Rect]:

@@ -75,7 +75,7 @@ def tabulate_losses(title: str, groups: Mapping[str, Sequence[ErrorBreakdown]]) 
 
 
 def draw_charts(runs: Sequence[Run]) -> list[PagePart]:
-    """Precision by threshold, reliability if points were asked about, and a histogram of IoUs for each run."""
+    """Precision by threshold, reliability if the model labelled points, and a histogram of IoUs for each run."""
     charts: list[PagePart] = []
     precisions = [Curve(run.name, _precision_curve(run)) for run in runs]
     if any(curve.points for curve in precisions):

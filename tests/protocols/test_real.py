@@ -1,4 +1,4 @@
-"""From raw files in the sets' own layouts to tables, error breakdowns and pages, with true prompts and GrabCut."""
+"""From raw files in the official layouts to tables, breakdowns and pages, with oracle prompts and GrabCut."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.report.parsed import stands_alone
 
 
 def readings(real, protocol, raw):
-    """The protocol's sets, read from their raw files."""
+    """The protocol's datasets, read from raw files."""
     if protocol is RES:
         return [refcoco.prepare(real / "refcoco_real", name) for name in refcoco.SPLIT_BY]
     if protocol is REASONSEG:
@@ -33,7 +33,7 @@ def readings(real, protocol, raw):
         pytest.param(REASONSEG, {"reasonseg": 10}, id="reasonseg_format"),
     ],
 )
-def test_true_prompts_go_all_the_way(real_data, tmp_path, command, protocol, counts):
+def test_ground_truth_prompts_run_from_raw_files_to_pages(real_data, tmp_path, command, protocol, counts):
     (tmp_path / "raw").mkdir()
     for reading in readings(real_data, protocol, tmp_path / "raw"):
         convert(reading, tmp_path / "raw", tmp_path / "data" / reading.source, True, False, lambda _: None)
@@ -48,7 +48,7 @@ def test_true_prompts_go_all_the_way(real_data, tmp_path, command, protocol, cou
 
 
 def check(file: Path) -> int:
-    """How many were predicted, each without an error, diagnosed and shown."""
+    """Checks predictions, breakdowns and page of a split; returns the number of predictions."""
     predictions, entries = read_predictions(file), read_breakdowns(file.with_suffix(".diagnosis.jsonl"))
     assert all(one.oracle and one.error is None for one in predictions)
     assert [one.id for one in entries] == [one.id for one in predictions]

@@ -9,7 +9,7 @@ from sam4mllm.report.panels import MAX_SIDE, check_size, make_panel
     [(10, 20, (20, 10)), (480, 960, (480, 240)), (3000, 2, (1, 480))],
     ids=["small", "large", "a line"],
 )
-def test_a_panel_is_shrunk_and_never_to_nothing(height, width, expected):
+def test_a_panel_is_shrunk_to_at_least_one_pixel(height, width, expected):
     panel = make_panel(np.zeros((height, width, 3), np.uint8), "word")
     assert (panel.width, panel.height) == expected
     assert max(panel.width, panel.height) <= MAX_SIDE

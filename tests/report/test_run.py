@@ -9,7 +9,7 @@ from tests.drawing import Painter
 from tests.report.made import DRAWS, OTHERS, PREDICTIONS, SAMPLES, run, samples
 
 
-def test_a_run_knows_each_iou_and_where_it_was_lost(tmp_path):
+def test_a_run_has_the_iou_and_the_breakdown_of_each_sample(tmp_path):
     found = run(tmp_path)
     assert found.ious["loose"] == 0.8
     assert found.ledger["loose"].lost == {"loose box": 0.2}

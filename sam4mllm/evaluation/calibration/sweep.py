@@ -84,7 +84,7 @@ class Survey:
         self.mllm, self.layouts = mllm, tuple(layouts)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query: the prompts are boxes alone, ``asked`` holds the answer about each point."""
+        """One `Prompting` per query: the prompts are boxes without points, ``asked`` has one answer per point."""
         return ask_boxes_and_points(self.mllm, queries, self._ask)
 
     def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
