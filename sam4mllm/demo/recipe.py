@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ class Demo:
         """
         files = [*weights(self.mllm, "mllm"), *weights(self.segmenter, "sam")]
         recipe = {**asdict(self), "training": self.training.to_yaml()}
-        record = yaml.safe_dump({"recipe": _plain(recipe), "weights": files}, sort_keys=False)
+        # through JSON, which turns tuples into lists
+        record = yaml.safe_dump({"recipe": json.loads(json.dumps(recipe)), "weights": files}, sort_keys=False)
         if file.exists() and file.read_text(encoding="utf-8") != record:
             raise UserError(
                 f"{file.parent} was started with another recipe or other weights, see {file}: set another out"
@@ -143,10 +145,3 @@ class Demo:
         for way, folder in self.longer.folders.items():
             ways[f"{LONGER}{way}"] = replace(pipeline, prompter=way, adapter=folder)
         return {**ways, "oracle": replace(pipeline, mllm="", prompter="oracle", options={"seed": self.seed})}
-
-
-def _plain(value: object) -> object:
-    """The value with lists instead of tuples, for YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -23,14 +23,12 @@ def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) 
             name: [prediction for prediction in entries if prediction.id in ids]
             for name, entries in predictions.items()
         }
+        n_images = len({sample.image for sample in ambiguous})
         parts += [
             "## Expressions whose target shares its box with another figure (IoU >= .6)",
             table(ambiguous, subset),
+            f"Differences of cIoU, with the 95% interval over the {n_images} test images (one training run each):",
         ]
-        parts.append(
-            f"Differences of cIoU, with the 95% interval over the "
-            f"{len({sample.image for sample in ambiguous})} test images (one training run each):"
-        )
         for better, worse in pairs(subset):
             gain, low, high = difference(ambiguous, subset[better], subset[worse])
             parts.append(f"- {better} minus {worse}: {gain:+.1f} ({low:+.1f} to {high:+.1f})")

@@ -19,7 +19,6 @@ from typing import Any
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.counts import GroundTruth
 from sam4mllm.evaluation.metrics import Profile, profile_named
 from sam4mllm.evaluation.oracle_swaps import FAILED, SEGMENTER, STAGES, STATES, oracle_states
 from sam4mllm.evaluation.pairing import Locations, evaluate_set
@@ -64,8 +63,8 @@ class ErrorBreakdown:
 
     def to_line(self) -> str:
         """The record as one line of JSON."""
-        lost = {stage: self.lost[stage] for stage in STAGES if self.lost.get(stage)}
-        return json.dumps({"version": VERSION, "id": self.id, "iou": self.iou, "lost": lost})
+        terms = {stage: self.lost[stage] for stage in STAGES if self.lost.get(stage)}
+        return json.dumps({"version": VERSION, "id": self.id, "iou": self.iou, "lost": terms})
 
     @classmethod
     def from_line(cls, line: str) -> ErrorBreakdown:
@@ -76,9 +75,9 @@ class ErrorBreakdown:
         """
         try:
             record = json.loads(line)
-            version, lost = record["version"], record["lost"]
+            version, shares = record["version"], record["lost"]
             if version <= VERSION:
-                terms = {str(stage): _parse_share(term) for stage, term in lost.items()}
+                terms = {str(stage): _parse_share(term) for stage, term in shares.items()}
                 return cls(str(record["id"]), _parse_share(record["iou"]), terms)
         except (*PARSE_ERRORS, ZeroDivisionError) as error:
             raise UserError(f"not a diagnosis record: {type(error).__name__}: {error}") from error
@@ -99,11 +98,11 @@ def read_breakdowns(path: Path) -> list[ErrorBreakdown]:
     Raises:
         UserError: if the file cannot be read, or a line is not a breakdown; the message names the line.
     """
-    breakdowns = []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    breakdowns = []
     for number, line in enumerate(lines, 1):
         try:
             breakdowns.append(ErrorBreakdown.from_line(line.decode(errors="replace")))
@@ -114,11 +113,11 @@ def read_breakdowns(path: Path) -> list[ErrorBreakdown]:
 
 def means(breakdowns: Sequence[ErrorBreakdown]) -> dict[str, float]:
     """The mean IoU that each stage lost, over one or more breakdowns."""
-    lost = {
+    mean_losses = {
         stage: math.fsum(breakdown.lost.get(stage, 0.0) for breakdown in breakdowns) / len(breakdowns)
         for stage in STAGES
     }
-    return {stage: mean if abs(mean) > ROUNDING else 0.0 for stage, mean in lost.items()}
+    return {stage: mean if abs(mean) > ROUNDING else 0.0 for stage, mean in mean_losses.items()}
 
 
 def by_label(
@@ -147,13 +146,13 @@ def format_table(columns: Mapping[str, Sequence[ErrorBreakdown]], heading: str =
         heading: header of the first column.
     """
     mean_losses = {name: means(breakdowns) for name, breakdowns in columns.items()}
-    totals = [math.fsum(lost.values()) for lost in mean_losses.values()]
+    totals = [math.fsum(losses.values()) for losses in mean_losses.values()]
     lines = [[heading, *columns], ["---", *["---:"] * len(columns)]]
     lines.append(["expressions", *(str(len(breakdowns)) for breakdowns in columns.values())])
     lines.append(["mean IoU", *(points(1 - total) for total in totals)])
     for stage in STAGES:
         counts = (count_changed(breakdowns, stage) for breakdowns in columns.values())
-        shares = (format_signed(lost[stage]) for lost in mean_losses.values())
+        shares = (format_signed(losses[stage]) for losses in mean_losses.values())
         lines.append([stage, *(f"{share} ({count})" for share, count in zip(shares, counts, strict=True))])
     lines.append(["all of the loss", *map(points, totals)])
     return markdown(lines)
@@ -237,18 +236,12 @@ def _break_down(
     """Each term is the gain in IoU from correcting one stage; the last term is the loss that remains."""
     size = sample.height, sample.width
     redrawn = [union([masks[prompt] for prompt in state], *size) for state in states or ()]
-    overlaps = [*_overlaps(sample, [prediction.counted, *redrawn], rules), (1, 1)]
+    counts = rules.count_masks(sample, [prediction.counted, *redrawn])
+    overlaps = [*map(rules.overlap, counts), (1, 1)]  # intersection and union, in pixels
     stages = (*STATES, SEGMENTER) if states is not None else (FAILED,)
-    lost = {
+    terms = {
         stage: (after[0] * before[1] - before[0] * after[1]) / (before[1] * after[1])  # integers, rounded once
         for stage, before, after in zip(stages, overlaps[:-1], overlaps[1:], strict=True)
     }
     intersection, union_area = overlaps[0]
-    return ErrorBreakdown(sample.id, intersection / union_area, {stage: term for stage, term in lost.items() if term})
-
-
-def _overlaps(sample: Sample, masks: Sequence[Rle], rules: Profile) -> list[tuple[int, int]]:
-    """Intersection and union of each mask with the ground truth, in pixels."""
-    ground_truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
-    pixels = rules.count([ground_truth] * len(masks), [(mask.size, mask.counts) for mask in masks])
-    return [rules.overlap(counts) for counts in pixels.rows]
+    return ErrorBreakdown(sample.id, intersection / union_area, {stage: term for stage, term in terms.items() if term})

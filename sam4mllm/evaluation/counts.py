@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from jaxtyping import Int64
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.overlaps import shared
 from sam4mllm.geometry.rle import Encoded, Rle, exclusive_union, intersection, union
@@ -28,6 +29,11 @@ class GroundTruth:
     height: int
     width: int
     ignore: Rle | None = None
+
+    @classmethod
+    def from_sample(cls, sample: Sample) -> GroundTruth:
+        """The ground truth of a sample."""
+        return cls(sample.masks, sample.height, sample.width, sample.ignore)
 
     @property
     def whole(self) -> Rle:

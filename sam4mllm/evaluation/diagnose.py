@@ -89,7 +89,7 @@ def diagnose_set(
         out: the JSON Lines file to write.
         progress: makes a progress bar.
         by: names of subsets that will be passed to `Diagnosis.format_tables`; checked here.
-        single_mask: use the segmenter's single mask, not the best of three; also on if the stored settings say so.
+        single_mask: use the segmenter's single mask, not the best of three; also on if the stored settings have it on.
         device: torch device of the segmenter.
 
     Raises:

@@ -17,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Num
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio
 from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts, count_all, count_ignored, count_summed
-from sam4mllm.geometry.rle import Encoded
+from sam4mllm.geometry.rle import Encoded, Rle
 
 VERSION = 1
 """Version of the metric definitions; raised whenever the same masks give a different number under the same name."""
@@ -56,6 +56,11 @@ class Profile:
     count: Callable[[Sequence[GroundTruth], Sequence[Encoded]], CountColumns]
     warning: str = ""
     empty: int = 1
+
+    def count_masks(self, sample: Sample, masks: Sequence[Rle]) -> list[PixelCounts]:
+        """The pixel counts of several masks of one sample, in their order."""
+        ground_truths = [GroundTruth.from_sample(sample)] * len(masks)
+        return self.count(ground_truths, [(mask.size, mask.counts) for mask in masks]).rows
 
     def overlap(self, counts: PixelCounts) -> tuple[int, int]:
         """The IoU of one expression as intersection and union in pixels, without a protocol's epsilon.
@@ -147,15 +152,14 @@ rela = Profile(
 
 An expression without a target has an empty ground truth, and an empty prediction means "none". If there is no target,
 an empty prediction has IoU 1 and adds nothing to the sums; any other prediction has IoU 0, and its area is added to the
-unions. If there is a target, an empty prediction has IoU 0. N_acc is the share of expressions without a target whose
-prediction is empty, T_acc the share of expressions with a target whose prediction is not. Pr@K (IoU >= K) covers only
-expressions with a target.
+unions. If there is a target, an empty prediction has IoU 0. N_acc is the accuracy on expressions without a target: an
+empty prediction is correct. T_acc is the accuracy on expressions with a target: a prediction that is not empty is
+correct. Pr@K (IoU >= K) covers only expressions with a target.
 Source: `refer_evaluation.py` of ReLA (Liu et al., GRES, CVPR 2023).
 """
 
 lisa = Profile(
-    {"gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-5)), "cIoU": Metric(_overall, epsilon=1e-10)},
-    count_all,
+    {"gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-5)), "cIoU": Metric(_overall, epsilon=1e-10)}, count_all
 )
 """gIoU and cIoU as in LISA's validation, without the ignored pixels.
 
@@ -165,11 +169,7 @@ CVPR 2024). LISA's running sums have 32 bits, so the numbers that it prints may 
 """
 
 gsva = Profile(
-    {
-        "gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-8)),
-        "cIoU": Metric(_overall, epsilon=1e-10),
-        **_ACCURACIES,
-    },
+    {"gIoU": Metric(partial(_mean, empty=1.0, epsilon=1e-8)), "cIoU": Metric(_overall, epsilon=1e-10), **_ACCURACIES},
     count_summed,
     "gsva adds up the ground-truth masks of an expression instead of taking their union: pixels in two masks count as "
     "wrong, so overlapping targets score lower than under rela, even for a perfect mask; it cannot reproduce scores of "
@@ -191,9 +191,7 @@ bool_ignore = replace(
 )
 """gIoU and cIoU as in evaluations that cast ReasonSeg's label mask to bool (`data/dataset.py` of GSVA)."""
 
-PROFILES: Mapping[str, Profile] = MappingProxyType(
-    {"lavt": lavt, "rela": rela, "lisa": lisa, "gsva": gsva, "bool-ignore": bool_ignore}
-)
+PROFILES: Mapping[str, Profile] = {"lavt": lavt, "rela": rela, "lisa": lisa, "gsva": gsva, "bool-ignore": bool_ignore}
 
 
 def profile_named(name: str) -> Profile:

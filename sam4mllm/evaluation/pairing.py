@@ -194,7 +194,7 @@ def _count_chunk(
     chunk: Sequence[Outcome],
     pairing: _Pairing,
 ) -> CountColumns:
-    ground_truths = [GroundTruth(sample.masks, sample.height, sample.width, sample.ignore) for sample in samples]
+    ground_truths = [GroundTruth.from_sample(sample) for sample in samples]
     try:
         return count(ground_truths, [outcome.mask for outcome in chunk])
     except UserError:

@@ -1,6 +1,6 @@
 """The reliability curve of the model's answers about points: the share of points on the object, by P(yes).
 
-Only points in questions of their own have a probability (`Prediction.asked`). If several boxes were predicted, a point
+Only points with a separate question have a probability (`Prediction.asked`). If several boxes were predicted, a point
 is compared with the object paired with its box, otherwise with the union of all targets. Points on ignored pixels are
 left out. Runs no model and reads no predicted masks.
 """

@@ -113,7 +113,7 @@ def scores_of(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Sc
         unreadable=int(evaluated.unreadable.sum()),
         failed=int(evaluated.failed.sum()),
         undeserved=int((no_answer & (evaluated.pixels.union == 0)).sum()),
-        signature=Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples), bootstrap),
+        signature=_sign(evaluated, bootstrap),
         intervals=intervals(ratios, evaluated.images, bootstrap) if bootstrap else {},
         oracle=int(evaluated.oracle.sum()),
     )
@@ -125,14 +125,16 @@ def compared(first: EvaluatedSet, second: EvaluatedSet, bootstrap: Bootstrap) ->
     Raises:
         UserError: if the two have different profiles or samples.
     """
-    signatures = [
-        Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples)) for evaluated in (first, second)
-    ]
+    signatures = [_sign(evaluated) for evaluated in (first, second)]
     if not comparable(*signatures):
         raise UserError(f"these scores are not comparable: {signatures[0]} and {signatures[1]}")
     rows = {sample.id: row for row, sample in enumerate(second.samples)}
     aligned = second.select(np.array([rows[sample.id] for sample in first.samples], dtype=np.int64))
     return differences(first.ratios, aligned.ratios, first.images, bootstrap)
+
+
+def _sign(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Signature:
+    return Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples), bootstrap)
 
 
 def table(rows: Mapping[str, Scores], what: str = "set") -> str:
@@ -158,14 +160,14 @@ def table(rows: Mapping[str, Scores], what: str = "set") -> str:
         numbers = [*scores.metrics.values(), scores.box_accuracy, scores.unreadable / scores.n]
         lines.append([label, str(scores.n), *map(percent, numbers), str(scores.failed), str(scores.undeserved)])
         if scores.intervals:
-            lines.append(["95% interval", "", *map(_range, scores.intervals.values()), "", "", ""])
+            lines.append(["95% interval", "", *map(format_interval, scores.intervals.values()), "", "", ""])
     return markdown(lines)
 
 
-def format_differences(apart: Mapping[str, tuple[float, float, float]]) -> str:
+def format_differences(differences: Mapping[str, tuple[float, float, float]]) -> str:
     """Formats differences as a Markdown table, in percentage points with their sign."""
     lines = [["first less second", "points", "95% interval"], ["---", "---:", "---:"]]
-    for name, numbers in apart.items():
+    for name, numbers in differences.items():
         value, low, high = ("-" if math.isnan(number) else f"{100 * number:+.2f}" for number in numbers)
         lines.append([name, value, f"{low} to {high}" if low != "-" else "-"])
     return markdown(lines)
@@ -181,7 +183,8 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _range(ends: Interval) -> str:
+def format_interval(ends: Interval) -> str:
+    """The ends in percent, or a dash for nan."""
     return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
 
 
@@ -195,7 +198,7 @@ class ScoreReport:
     """What `sam4mllm score` prints for one file of predictions.
 
     Attributes:
-        whole: the scores of all expressions.
+        whole: scores over all expressions.
         subsets: the scores by label, for each kind of subset by its name.
         apart: each metric minus that of the other predictions, with the ends of the interval.
         warnings: caveats that a reader of the scores needs, one line each.

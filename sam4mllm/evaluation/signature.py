@@ -65,10 +65,7 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     hashed = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.id):
         masks = [rle.counts for rle in sample.masks]
-        row = (
-            f"{sample.id}\n{sample.height} {sample.width}",
-            *masks,
-            f"-{sample.ignore.counts if sample.ignore else ''}",
-        )
+        ignored = sample.ignore.counts if sample.ignore else ""
+        row = [sample.id, f"{sample.height} {sample.width}", *masks, f"-{ignored}"]
         hashed.update("\n".join(row).encode())
     return hashed.hexdigest()[:_LENGTH]

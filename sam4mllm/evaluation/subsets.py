@@ -11,7 +11,6 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
@@ -70,16 +69,14 @@ def kind(sample: Sample) -> str:
 SHARES = ("below 1 %", "1 to 5 %", "5 to 20 %", "20 % and more")
 WORDS = ("1 to 2", "3 to 5", "6 to 10", "11 and more")
 TARGETS = (NONE, "1", "2", "3 and more")
-SUBSETS: Mapping[str, Subsets] = MappingProxyType(
-    {
-        "size": Subsets((NONE, "small", "medium", "large"), size),
-        "share": Subsets((NONE, *SHARES), share),
-        "aspect": Subsets((NONE, "tall", "even", "wide"), aspect),
-        "words": Subsets(WORDS, words),
-        "targets": Subsets(TARGETS, targets),
-        "kind": Subsets(("short", "long"), kind),
-    }
-)
+SUBSETS: Mapping[str, Subsets] = {
+    "size": Subsets((NONE, "small", "medium", "large"), size),
+    "share": Subsets((NONE, *SHARES), share),
+    "aspect": Subsets((NONE, "tall", "even", "wide"), aspect),
+    "words": Subsets(WORDS, words),
+    "targets": Subsets(TARGETS, targets),
+    "kind": Subsets(("short", "long"), kind),
+}
 
 
 def subsets_named(name: str) -> Subsets:

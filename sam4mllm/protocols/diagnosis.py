@@ -38,34 +38,17 @@ def diagnosed(
         UserError: as `diagnose_set` and `write_page` do.
     """
     by = ["kind"] if any(part.kind for part in protocol.parts) else []
-    device = (
-        drawer.device.split(",")[0] if drawer.device else None
-    )  # of several devices, which are meant for workers, use the first
+    # of several devices, which are meant for workers, use the first
+    device = drawer.device.split(",")[0] if drawer.device else None
     for place in protocol.places:
         file = predictions_file(predictions, place)
-        if file.exists():
-            split_samples, entries, page = (
-                read_samples(samples / place),
-                beside(file, "diagnosis.jsonl"),
-                beside(file, "html"),
-            )
-            diagnosis = diagnose_set(
-                split_samples,
-                file,
-                drawer.segmenter,
-                protocol.profile,
-                entries,
-                progress,
-                by,
-                drawer.single_mask,
-                device,
-            )
-            warn(f"{place}: {warning}" for warning in diagnosis.warnings)
-            name = place.split("/")[0]
-            write_page(split_samples, name, [(file, entries)], protocol.profile, page, bootstrap, by)
-            yield f"{place}, with images in {page}:\n\n{diagnosis.format_tables(by)}"
-
-
-def beside(file: Path, ending: str) -> Path:
-    """The path with its suffix replaced by ``ending``."""
-    return file.with_suffix(f".{ending}")
+        if not file.exists():
+            continue
+        split_samples, profile = read_samples(samples / place), protocol.profile
+        entries, page = file.with_suffix(".diagnosis.jsonl"), file.with_suffix(".html")
+        diagnosis = diagnose_set(
+            split_samples, file, drawer.segmenter, profile, entries, progress, by, drawer.single_mask, device
+        )
+        warn(f"{place}: {warning}" for warning in diagnosis.warnings)
+        write_page(split_samples, place.split("/")[0], [(file, entries)], profile, page, bootstrap, by)
+        yield f"{place}, with images in {page}:\n\n{diagnosis.format_tables(by)}"

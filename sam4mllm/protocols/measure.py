@@ -62,12 +62,6 @@ def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bo
     return ProtocolScores(scores, missing)
 
 
-def samples_folder(samples: Path, place: str) -> Path | None:
-    """The folder with the samples of a split, or None if it does not exist."""
-    folder = samples / place
-    return folder if folder.is_dir() else None
-
-
 def predictions_file(predictions: Path, place: str) -> Path:
     """The prediction file of a split, which may not exist."""
     return predictions / f"{place}.jsonl"
@@ -76,11 +70,11 @@ def predictions_file(predictions: Path, place: str) -> Path:
 def _evaluate_splits(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, EvaluatedSet | str]]:
     """Yields each split with its evaluated samples, or with the reason why there are none."""
     for place in protocol.places:
-        folder, file = samples_folder(samples, place), predictions_file(predictions, place)
+        folder, file = samples / place, predictions_file(predictions, place)
         if not file.exists():
             yield place, f"no predictions at {file}"
-        elif folder is None:
-            raise UserError(f"there are predictions at {file}, but no samples at {samples / place}")
+        elif not folder.is_dir():
+            raise UserError(f"there are predictions at {file}, but no samples at {folder}")
         else:
             try:
                 yield place, evaluate_file(read_samples(folder).samples, file, protocol.profile)
@@ -107,25 +101,18 @@ def predict_missing(
     Raises:
         UserError: if there are no samples of the protocol; as `predict_set` does.
     """
-    folders = {place: folder for place in protocol.places if (folder := samples_folder(samples, place)) is not None}
-    if not folders:
+    places = [place for place in protocol.places if (samples / place).is_dir()]
+    if not places:
         raise UserError(f"no samples of {protocol.name} in {samples}: prepare one of {', '.join(protocol.places)}")
     recipe.check(has_ground_truth=True)
     check_folder(predictions)
     # the oracle needs the samples of its split and loads no MLLM; workers load their own models
     shared = recipe.build() if isinstance(executor, InProcess) and recipe.prompter != ORACLE else None
-    for place, folder in folders.items():
-        split_samples = read_samples(folder)
+    for place in places:
+        split_samples, file = read_samples(samples / place), predictions_file(predictions, place)
         typer.echo(f"{place}: {len(split_samples)} samples", err=True)
         errors = predict_set(
-            recipe,
-            split_samples,
-            predictions_file(predictions, place),
-            batch_size,
-            progress,
-            shared,
-            executor,
-            retry_failed=retry_failed,
+            recipe, split_samples, file, batch_size, progress, shared, executor, retry_failed=retry_failed
         )
         if errors:
             typer.echo(f"{place}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -15,9 +14,9 @@ from sam4mllm.protocols.protocol import Protocol
 FILE = Path(__file__).parent / "published.yaml"
 RECALLED = "rec"
 """The mark of a line from memory. Such lines are never printed until they are checked against the paper."""
-MARKS: Mapping[str, str] = MappingProxyType(
-    {"2nd": "read in a table that another paper or repository prints, not in the method's own paper"}
-)
+MARKS: Mapping[str, str] = {
+    "2nd": "read in a table that another paper or repository prints, not in the method's own paper"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +51,15 @@ def published(protocol: Protocol, file: Path = FILE) -> list[PublishedScores]:
 
 def _line(protocol: Protocol, line: dict[str, Any]) -> PublishedScores:
     columns = {name: value for name, value in line.items() if name not in ("method", "mark", "read", "contested")}
-    if (
-        line["mark"] not in (*MARKS, RECALLED)
-        or not line["read"]
-        or not columns
-        or columns.keys() - set(protocol.metrics)
-    ):
-        raise ValueError(
-            f"a published line needs a mark ({', '.join((*MARKS, RECALLED))}), its source and metrics: {line}"
-        )
-    numbers = {}
-    for metric, values in columns.items():
-        for part, value in zip(protocol.parts, values, strict=True):
-            if value is not None:
-                numbers[part.name, metric] = float(value)
+    marks = (*MARKS, RECALLED)
+    if line["mark"] not in marks or not line["read"] or not columns or columns.keys() - set(protocol.metrics):
+        raise ValueError(f"a published line needs a mark ({', '.join(marks)}), its source and metrics: {line}")
+    numbers = {
+        (part.name, metric): float(value)
+        for metric, values in columns.items()
+        for part, value in zip(protocol.parts, values, strict=True)
+        if value is not None
+    }
     if not all(0 <= value <= 100 for value in numbers.values()):
         raise ValueError(f"published numbers must be in percent, 0..100: {line}")
     return PublishedScores(line["method"], line["mark"], line["read"], numbers, line.get("contested", ""))

@@ -56,19 +56,20 @@ def tables(samples: Sequence[Sample], results: Mapping[str, Found], bootstrap: B
     parts = []
     for part in PARTS:
         selected = [sample for sample in samples if part.holds(sample)]
-        if selected:
-            ids = {sample.id for sample in selected}
-            predictions = {
-                name: [prediction for prediction in result.predictions if prediction.id in ids]
-                for name, result in results.items()
-            }
-            scores = {name: score(selected, predictions[name], part.profile, bootstrap) for name in predictions}
-            entries = {name: [entry for entry in result.entries if entry.id in ids] for name, result in results.items()}
-            signature = next(iter(scores.values())).signature
-            parts += [f"## {part.title}\n", table(scores, what="way"), f"`{signature}`\n"]
-            parts += [apart(selected, predictions)]
-            parts += ["Lost IoU by stage, in points of mean IoU (number of expressions in brackets):\n"]
-            parts += [attribution.format_table(entries)]
+        if not selected:
+            continue
+        ids = {sample.id for sample in selected}
+        predictions, entries = {}, {}
+        for name, result in results.items():
+            predictions[name] = [prediction for prediction in result.predictions if prediction.id in ids]
+            entries[name] = [entry for entry in result.entries if entry.id in ids]
+        scores = {name: score(selected, predictions[name], part.profile, bootstrap) for name in predictions}
+        signature = next(iter(scores.values())).signature
+        parts += [f"## {part.title}\n", table(scores, what="way"), f"`{signature}`\n", apart(selected, predictions)]
+        parts += [
+            "Lost IoU by stage, in points of mean IoU (number of expressions in brackets):\n",
+            attribution.format_table(entries),
+        ]
     return "\n".join(parts)
 
 
@@ -90,7 +91,6 @@ def told(ways: Mapping[str, Method], results: Mapping[str, Found]) -> str:
         predictions = results[name].predictions
         n_boxes = sum(len(prediction.prompts) for prediction in predictions)
         n_questions = sum(len(prediction.asked) for prediction in predictions)
-        lines.append(
-            f"- `{name}`: {way.says}" + (f"; {n_questions / n_boxes:.1f} questions per box" if n_questions else "")
-        )
+        questions = f"; {n_questions / n_boxes:.1f} questions per box" if n_questions else ""
+        lines.append(f"- `{name}`: {way.says}{questions}")
     return "\n".join(["", "## The ways", "", *lines, ""])

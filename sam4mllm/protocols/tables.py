@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sam4mllm.errors import UserError
@@ -22,7 +21,7 @@ from sam4mllm.protocols.published import MARKS, PublishedScores, published
 
 NONE = "–"
 CONTESTED = "‡"
-SIGNS: Mapping[str, str] = MappingProxyType({"2nd": "†"})
+SIGNS: Mapping[str, str] = {"2nd": "†"}
 _TEX_SIGNS = {"†": r"$^\dagger$", CONTESTED: r"$^\ddagger$", NONE: "--"}
 
 
@@ -44,8 +43,8 @@ def as_latex(protocol: Protocol, lines: Sequence[PublishedScores], ours: Protoco
     signatures = [f"{part}: {scores.signature}" for part, scores in ours.scores.items()]
     comments = [f"% {line}" for line in (protocol.title, *_notes(lines, ours), *signatures)]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
-    head, *others, last = lines_of_cells
-    body = [begin, r"\toprule", head, r"\midrule", *others, r"\midrule", last, r"\bottomrule"]
+    head, *published_rows, last = lines_of_cells
+    body = [begin, r"\toprule", head, r"\midrule", *published_rows, r"\midrule", last, r"\bottomrule"]
     return "\n".join([*comments, *body, r"\end{tabular}"]) + "\n"
 
 
@@ -71,7 +70,7 @@ def as_json(protocol: Protocol, lines: Sequence[PublishedScores], ours: Protocol
 
 
 Format = Callable[[Protocol, Sequence[PublishedScores], ProtocolScores, str], str]
-FORMATS: Mapping[str, Format] = MappingProxyType({"markdown": as_markdown, "latex": as_latex, "json": as_json})
+FORMATS: Mapping[str, Format] = {"markdown": as_markdown, "latex": as_latex, "json": as_json}
 
 
 def format_named(name: str) -> Format:
@@ -104,10 +103,10 @@ def _columns(protocol: Protocol) -> list[str]:
 def _cells(protocol: Protocol, lines: Sequence[PublishedScores], ours: ProtocolScores, name: str) -> list[list[str]]:
     """One row per published method, then ours."""
     places = [(part.name, metric) for part in protocol.parts for metric in protocol.metrics]
-    rows = [
-        [f"{line.method} {_signs(line)}", *(_format_score(line.numbers.get(place)) for place in places)]
-        for line in lines
-    ]
+    rows = []
+    for line in lines:
+        signs = SIGNS[line.mark] + (CONTESTED if line.contested else "")
+        rows.append([f"{line.method} {signs}", *(_format_score(line.numbers.get(place)) for place in places)])
     shares = [_share(ours.scores.get(part), metric) for part, metric in places]
     oracle = any(scores.oracle for scores in ours.scores.values())
     return [*rows, [f"{name} {ORACLE}" if oracle else name, *(_format_score(share) for share in shares)]]
@@ -123,21 +122,16 @@ def _format_score(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def _signs(line: PublishedScores) -> str:
-    return SIGNS[line.mark] + (CONTESTED if line.contested else "")
-
-
 def _notes(lines: Sequence[PublishedScores], ours: ProtocolScores) -> list[str]:
     marks = dict.fromkeys(line.mark for line in lines)
     notes = [f"{SIGNS[mark]} {MARKS[mark]}" for mark in marks]
     notes += [f"{CONTESTED} {line.method}: {line.contested}" for line in lines if line.contested]
     notes += [f"{part} was not measured: {why}" for part, why in ours.missing.items()]
     oracle_parts = [part for part, scores in ours.scores.items() if scores.oracle]
-    return notes + (
-        [f"{', '.join(oracle_parts)}: prompts made from the ground truth; the segmenter's ceiling, not a model's score"]
-        if oracle_parts
-        else []
-    )
+    if oracle_parts:
+        names = ", ".join(oracle_parts)
+        notes.append(f"{names}: prompts made from the ground truth; the segmenter's ceiling, not a model's score")
+    return notes
 
 
 def _tex(cell: str) -> str:

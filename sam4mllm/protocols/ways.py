@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 Value = str | int | float
 
@@ -22,32 +21,23 @@ class Method:
 
     says: str
     prompter: str
-    adapter: str | None
-    options: Mapping[str, Value]
+    adapter: str | None = None
+    options: Mapping[str, Value] = field(default_factory=dict)
 
 
-def _way(says: str, prompter: str, adapter: str | None = None, **options: Value) -> Method:
-    return Method(says, prompter, adapter, options)
-
-
-WAYS: Mapping[str, Method] = MappingProxyType(
-    {
-        "zero-shot": _way("the box of the base model", "box"),
-        "verified": _way("the box of the base model, and interior points that it verified", "verified"),
-        "box": _way("the box of the PQPP adapter", "box", "pqpp"),
-        "ppg": _way("PPG with its adapter", "ppg", "ppg"),
-        "pqpp": _way(
-            "PQPP with its adapter and the paper's thresholds",
-            "pqpp",
-            "pqpp",
-            layout="grid",
-            points=25,
-            sure_yes=0.75,
-            sure_no=0.9,
-        ),
-        "calibrated": _way("PQPP with its adapter and calibrated options", "pqpp", "pqpp"),
-        "adaptive": _way("adaptive PQPP with the PQPP adapter", "adaptive", "pqpp"),
-        "oracle-box": _way("ground-truth boxes", "oracle", positive=0, negative=0),
-        "oracle": _way("ground-truth boxes with three random positive and three negative points", "oracle"),
-    }
-)
+WAYS: Mapping[str, Method] = {
+    "zero-shot": Method("the box of the base model", "box"),
+    "verified": Method("the box of the base model, and interior points that it verified", "verified"),
+    "box": Method("the box of the PQPP adapter", "box", "pqpp"),
+    "ppg": Method("PPG with its adapter", "ppg", "ppg"),
+    "pqpp": Method(
+        "PQPP with its adapter and the paper's thresholds",
+        "pqpp",
+        "pqpp",
+        {"layout": "grid", "points": 25, "sure_yes": 0.75, "sure_no": 0.9},
+    ),
+    "calibrated": Method("PQPP with its adapter and calibrated options", "pqpp", "pqpp"),
+    "adaptive": Method("adaptive PQPP with the PQPP adapter", "adaptive", "pqpp"),
+    "oracle-box": Method("ground-truth boxes", "oracle", options={"positive": 0, "negative": 0}),
+    "oracle": Method("ground-truth boxes with three random positive and three negative points", "oracle"),
+}

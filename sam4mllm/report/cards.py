@@ -90,10 +90,9 @@ def _select_failures(run: Run, stage: str, limit: int) -> list[Sample]:
     return _lowest(losers, lambda sample: ious[sample.id], limit)
 
 
-def _lowest(samples: Sequence[Sample], key: Callable[[Sample], object], limit: int) -> list[Sample]:
+def _lowest(samples: Sequence[Sample], key: Callable[[Sample], float], limit: int) -> list[Sample]:
     """The samples with the lowest keys; ties keep their order."""
-    ranked: list[Sample] = sorted(samples, key=key)  # type: ignore[arg-type]  # fractions, which compare
-    return ranked[:limit]
+    return sorted(samples, key=key)[:limit]
 
 
 def _draw_card(sample: Sample, samples: SampleSet, runs: Sequence[Run]) -> HtmlCard:
@@ -107,7 +106,7 @@ def _draw_card(sample: Sample, samples: SampleSet, runs: Sequence[Run]) -> HtmlC
         facts=tuple(_facts(sample, runs[0])),
         panels=() if isinstance(image, str) else tuple(_draw_panels(image, sample, runs)),
         fault=image if isinstance(image, str) else prediction.error or "",
-        iou=float(runs[0].ious[sample.id]),
+        iou=runs[0].ious[sample.id],
         iou_label="IoU",
         replies=tuple(_replies(sample, runs)),
     )
@@ -122,7 +121,7 @@ def _draw_panels(image: Image, sample: Sample, runs: Sequence[Run]) -> list[Pane
         mask = prediction.counted
         overlaid = overlay(image, prediction.prompts, [mask.mask] if mask.area else [])
         prefix = f"{run.name}: " if len(runs) > 1 else ""
-        panels.append(make_panel(overlaid, f"{prefix}{_outcome(prediction)}, IoU {float(run.ious[sample.id]):.3f}"))
+        panels.append(make_panel(overlaid, f"{prefix}{_outcome(prediction)}, IoU {run.ious[sample.id]:.3f}"))
     return panels
 
 

@@ -20,10 +20,10 @@ _MAX_BARS = 24
 
 @dataclass(frozen=True, slots=True)
 class Rect:
-    """A rectangle in the units of its SVG, with a tooltip."""
+    """A rectangle in the units of its SVG, given by its top left corner, with a tooltip."""
 
-    left: float
-    top: float
+    x: float
+    y: float
     width: float
     height: float
     label: str
@@ -81,7 +81,7 @@ class Histogram:
     def largest_x(self) -> float:
         """The centre of the highest bar, at least 20 from both edges so that its count fits."""
         rect = self.rects[[bar.count for bar in self.bars].index(self.largest)]
-        return min(max(round(rect.left + rect.width / 2, 1), 20), _HISTOGRAM_WIDTH - 20)
+        return min(max(round(rect.x + rect.width / 2, 1), 20), _HISTOGRAM_WIDTH - 20)
 
     @property
     def rects(self) -> list[Rect]:
@@ -89,11 +89,10 @@ class Histogram:
         step, room = _HISTOGRAM_WIDTH / len(self.bars), _HISTOGRAM_FLOOR - _HISTOGRAM_TOP
         width = round(max(min(step, _MAX_BAR_WIDTH) - 2, 1), 1)
         heights = [round(max(bar.count / max(self.largest, 1) * room, float(bar.count > 0)), 1) for bar in self.bars]
+        labels = [f"{bar.label}: {bar.count:,}" for bar in self.bars]
         return [
             Rect(round(step * index + 1, 1), round(_HISTOGRAM_FLOOR - height, 1), width, height, label)
-            for index, (height, label) in enumerate(
-                zip(heights, (f"{bar.label}: {bar.count:,}" for bar in self.bars), strict=True)
-            )
+            for index, (height, label) in enumerate(zip(heights, labels, strict=True))
         ]
 
 
@@ -180,13 +179,13 @@ class StackedBars:
 
     def rects(self, name: str) -> list[tuple[int, Rect]]:
         """The parts of one row that are not 0, end to end, each with the index of its kind."""
-        left, right = 0.0, 0.0
+        low, high = 0.0, 0.0
         rects = []
         for index, value in enumerate(self.rows[name]):
             if not value:
                 continue
-            start = right if value > 0 else left + value
-            left, right = min(left, start), max(right, start + value)
+            start = high if value > 0 else low + value
+            low, high = min(low, start), max(high, start + value)
             label = f"{name}, {self.kinds[index]}: {100 * value:+.2f}"
             rects.append((index, Rect(round(100 * start, 4), 0, round(100 * abs(value), 4), _STACK_HEIGHT, label)))
         return rects

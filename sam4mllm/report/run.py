@@ -91,5 +91,5 @@ def _check_diagnosis(name: str, entries: Sequence[ErrorBreakdown], ious: Mapping
         if entry.iou != ious[entry.id]:
             raise UserError(
                 f"the diagnosis of {name} belongs to other predictions or another profile: {entry.id} has an IoU "
-                f"of {float(entry.iou):.3f} in it, and {float(ious[entry.id]):.3f} in the predictions"
+                f"of {entry.iou:.3f} in it, and {ious[entry.id]:.3f} in the predictions"
             )

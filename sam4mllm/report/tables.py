@@ -10,7 +10,7 @@ import numpy as np
 from sam4mllm.evaluation.attribution import ErrorBreakdown, count_changed, format_signed, means, points
 from sam4mllm.evaluation.oracle_swaps import STAGES
 from sam4mllm.evaluation.pairing import BOX
-from sam4mllm.evaluation.scores import Scores, percent
+from sam4mllm.evaluation.scores import Scores, format_interval, percent
 from sam4mllm.report.figures import Curve, CurveChart, CurvePoint, Histogram, StackedBars, count_in_parts
 from sam4mllm.report.html import HtmlTable, PagePart
 from sam4mllm.report.run import Run
@@ -30,11 +30,11 @@ def tabulate_scores(run: Run, baseline: Run | None, differences: Mapping[str, tu
     head += [baseline.name, "difference", "95% interval"] if baseline else []
     rows = []
     for metric, value in _metrics(run.scores).items():
-        row = [metric, percent(value), _format_interval(run.scores.intervals[metric])]
+        row = [metric, percent(value), format_interval(run.scores.intervals[metric])]
         if baseline:
             difference, low, high = differences[metric]
             row += [percent(_metrics(baseline.scores)[metric])]
-            row += [_format_difference(difference), _format_interval((low, high))]
+            row += [_format_difference(difference), format_interval((low, high))]
         rows.append(row)
     for count in ("unreadable", "failed", "undeserved"):
         row = [f"{count} (expressions)", str(getattr(run.scores, count)), ""]
@@ -63,21 +63,19 @@ def tabulate_losses(title: str, groups: Mapping[str, Sequence[ErrorBreakdown]]) 
         groups: one entry or more, by the name of the row in the chart and of the column in the table.
     """
     losses = {name: means(entries) for name, entries in groups.items()}
-    rows = [
-        [
-            stage,
-            *(f"{format_signed(loss[stage])} ({count_changed(groups[name], stage)})" for name, loss in losses.items()),
-        ]
-        for stage in STAGES
-        if any(entry.lost.get(stage) for entries in groups.values() for entry in entries)
-    ]
+    rows = []
+    for stage in STAGES:
+        counts = [count_changed(entries, stage) for entries in groups.values()]
+        shares = [format_signed(loss[stage]) for loss in losses.values()]
+        if any(counts):
+            rows.append([stage, *(f"{share} ({count})" for share, count in zip(shares, counts, strict=True))])
     rows.append(["total", *(points(math.fsum(loss.values())) for loss in losses.values())])
-    bars = {name: [float(loss[stage]) for stage in STAGES] for name, loss in losses.items()}
+    bars = {name: [loss[stage] for stage in STAGES] for name, loss in losses.items()}
     return StackedBars(title, STAGES, bars), HtmlTable(title, ["stage (expressions)", *groups], rows)
 
 
 def draw_charts(runs: Sequence[Run]) -> list[PagePart]:
-    """Precision by threshold, reliability if points were asked about, and a histogram of IoUs for each run."""
+    """Precision by threshold, reliability if the model labelled points, and a histogram of IoUs for each run."""
     charts: list[PagePart] = []
     precisions = [Curve(run.name, _precision_curve(run)) for run in runs]
     if any(curve.points for curve in precisions):
@@ -90,7 +88,7 @@ def draw_charts(runs: Sequence[Run]) -> list[PagePart]:
         curves = [Curve(run.name, _reliability_curve(run)) for run in with_points]
         charts.append(CurveChart(title, curves, ("P(yes)", "on the object"), diagonal=True))
     for run in runs:
-        ious = count_in_parts([float(iou) for iou in run.ious.values()])
+        ious = count_in_parts(list(run.ious.values()))
         charts.append(Histogram(f"IoU of each expression, {run.name}", ious, ("0", "1")))
     return charts
 
@@ -122,10 +120,6 @@ def _reliability_curve(run: Run) -> list[CurvePoint]:
 
 def _metrics(scores: Scores) -> dict[str, float]:
     return {**scores.metrics, BOX: scores.box_accuracy}
-
-
-def _format_interval(ends: tuple[float, float]) -> str:
-    return "-" if math.isnan(ends[0]) else f"{percent(ends[0])} to {percent(ends[1])}"
 
 
 def _format_difference(value: float) -> str:

@@ -13,7 +13,7 @@ PERFECT = ErrorBreakdown("c", 1.0, {})
 ALL = [LOOSE, MISSED, PERFECT]
 
 
-def test_a_breakdown_is_read_as_it_is_written(tmp_path):
+def test_a_breakdown_survives_a_round_trip(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text("".join(f"{breakdown.to_line()}\n" for breakdown in ALL))
     assert read_breakdowns(path) == ALL
@@ -55,20 +55,20 @@ def test_terms_must_add_up_within_the_tolerance():
         pytest.param("[" * 200_000, "not a diagnosis record: RecursionError", id="brackets in brackets"),
     ],
 )
-def test_a_line_that_is_no_breakdown_is_named(tmp_path, line, says):
+def test_an_invalid_line_is_named_in_the_error(tmp_path, line, says):
     path = tmp_path / "d.jsonl"
     path.write_text(f"{MISSED.to_line()}\n{line}\n")
     with pytest.raises(UserError, match=rf"d\.jsonl, line 2: .*{says}"):
         read_breakdowns(path)
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path):
+def test_a_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         read_breakdowns(tmp_path / "missing.jsonl")
 
 
 def random_breakdown(rng, number):
-    """IoUs of pixel counts after each of three stages, as terms that are rounded one by one."""
+    """A breakdown of three random IoUs; each term is rounded."""
     ious = [rng.randrange(whole + 1) / whole for whole in (rng.randrange(1, 10**6) for _ in range(3))]
     terms = {"loose box": ious[1] - ious[0], "point labels": ious[2] - ious[1], "segmenter": 1 - ious[2]}
     return ErrorBreakdown(str(number), ious[0], terms)
@@ -86,7 +86,7 @@ def test_means_add_up_to_the_mean_loss_in_any_order(count):
     assert means(breakdowns) == lost
 
 
-def test_a_mean_that_is_0_but_for_rounding_is_0():
+def test_a_mean_within_rounding_error_of_0_is_0():
     lost = [1 / 3, 1 / 6, -1 / 2]
     assert math.fsum(lost) != 0
     breakdowns = [ErrorBreakdown("a", 1 - term, {"segmenter": term}) for term in lost]
@@ -95,7 +95,7 @@ def test_a_mean_that_is_0_but_for_rounding_is_0():
     assert points(-1e-17) == "0.00"
 
 
-def test_the_table_shows_what_was_lost_and_won_with_its_sign():
+def test_the_table_shows_losses_and_gains_with_their_sign():
     table = format_table({"all": ALL})
     assert "| mean IoU | 58.33 |" in table
     assert "| false none | +33.33 (1) |" in table

@@ -28,7 +28,7 @@ def test_a_ratio_is_one_sum_over_another(given, expected):
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.randoms())
-def test_the_order_of_the_terms_changes_no_digit(terms, shuffler):
+def test_a_ratio_is_independent_of_the_order_of_its_terms(terms, shuffler):
     before = ratio(terms, [1] * len(terms)).value
     shuffler.shuffle(terms)
     assert ratio(terms, [1] * len(terms)).value == before
@@ -39,7 +39,7 @@ def test_groups_are_numbered_in_order():
 
 
 def plainly(over, under, groups, draws, seed):
-    """The same bootstrap, a draw at a time by its definition."""
+    """The same bootstrap, written by its definition, one draw at a time."""
     rng, many = np.random.default_rng(seed), int(groups.max()) + 1
     values = []
     for picked in rng.integers(many, size=(draws, many)):
@@ -49,7 +49,7 @@ def plainly(over, under, groups, draws, seed):
 
 
 @pytest.mark.parametrize("at_once", [1, 40, 10**6])
-def test_intervals_are_those_of_drawing_pictures_one_by_one(at_once, monkeypatch):
+def test_intervals_match_a_bootstrap_written_by_definition(at_once, monkeypatch):
     monkeypatch.setattr("sam4mllm.evaluation.bootstrap._BLOCK_SIZE", at_once)
     rng = np.random.default_rng(3)
     over, under, groups = rng.integers(0, 50, 25), rng.integers(50, 99, 25), np.arange(25) // 3
@@ -57,14 +57,14 @@ def test_intervals_are_those_of_drawing_pictures_one_by_one(at_once, monkeypatch
     assert found == pytest.approx(plainly(over, under, groups, 200, 7))
 
 
-def test_an_interval_is_about_as_wide_as_theory_says():
-    """A share of .3 over 400 pictures: 1.96 standard errors to each side."""
+def test_an_interval_has_about_the_width_of_the_normal_approximation():
+    """A share of .3 over 400 images: 1.96 standard errors to each side."""
     hits = np.arange(400) % 10 < 3
     low, high = intervals({"it": Ratio(hits * 1, np.ones(400))}, np.arange(400), Bootstrap(4000))["it"]
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.3 * 0.7 / 400), rel=0.1)
 
 
-def test_more_expressions_of_the_same_pictures_do_not_narrow_it():
+def test_more_expressions_of_the_same_images_do_not_narrow_the_interval():
     hits = np.arange(100) % 10 < 3
     once, thrice = (
         intervals({"it": Ratio(np.repeat(hits, n) * 1, np.ones(100 * n))}, np.repeat(np.arange(100), n), Bootstrap())
@@ -73,7 +73,7 @@ def test_more_expressions_of_the_same_pictures_do_not_narrow_it():
     assert once["it"] == pytest.approx(thrice["it"])
 
 
-def test_what_has_nothing_to_stand_on_has_no_interval():
+def test_an_undefined_ratio_or_a_single_image_has_no_interval():
     groups = np.array([0, 1, 2])
     assert all(map(math.isnan, intervals({"it": ratio([0] * 3, [0] * 3)}, groups, Bootstrap(9))["it"]))
     assert all(map(math.isnan, intervals({"it": ratio([1] * 3, [1] * 3)}, np.zeros(3, int), Bootstrap(9))["it"]))
@@ -88,6 +88,6 @@ def test_a_paired_difference_is_narrower_than_two_intervals():
 
 
 @pytest.mark.parametrize("words", [{"draws": 0}, {"seed": -1}])
-def test_a_bootstrap_that_is_none_is_refused(words):
+def test_invalid_bootstrap_settings_are_an_error(words):
     with pytest.raises(UserError, match="at least 1 draw"):
         Bootstrap(**words)

@@ -1,4 +1,4 @@
-"""The numbers against golden vectors that the protocols' official code computed."""
+"""Compares scores with golden vectors that the official evaluators computed."""
 
 import json
 
@@ -20,7 +20,7 @@ OTHER_NAMES = {"oIoU": "cIoU"}
         pytest.param("reasonseg.json", "lisa", {"gIoU": 1e-2}, id="ReasonSeg"),  # LISA sums in 32 bits
     ],
 )
-def test_the_official_numbers_are_met(real_data, file, profile, loose):
+def test_scores_match_the_official_evaluators(real_data, file, profile, loose):
     path = real_data.parent / "conformance" / file
     if not path.is_file():
         pytest.skip(f"no golden vectors at {path}")

@@ -10,23 +10,13 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.attribution import ErrorBreakdown, by_label, diagnose, means
 from sam4mllm.evaluation.scores import score
 from sam4mllm.evaluation.subsets import SUBSETS
-from sam4mllm.geometry.prompts import Box, Point, Prompt, union
+from sam4mllm.geometry.prompts import Point, Prompt
 from sam4mllm.geometry.rle import Rle
-from sam4mllm.prediction.record import Prediction
-from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, painted, sample
+from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, sample
+from tests.report.made import box, said
 
 LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 0, 18, 10)
-STAIRS = Rle.from_mask(np.tri(HEIGHT, WIDTH, dtype=bool))  # half of its box: a painter of boxes draws it badly
-
-
-def said(name, *prompts, **more):
-    """A prediction as the painter draws it."""
-    mask = union([painted(prompt) for prompt in prompts], HEIGHT, WIDTH)
-    return Prediction(name, prompts, Rle.from_mask(mask), **more)
-
-
-def box(x0, y0, x1, y1, *points):
-    return Prompt(Box(x0, y0, x1, y1), points)
+STAIRS = Rle.from_mask(np.tri(HEIGHT, WIDTH, dtype=bool))  # half of its box, so filling the box fits poorly
 
 
 def of(folder, truth, prediction, profile="rela", painter=None):
@@ -66,19 +56,19 @@ def of(folder, truth, prediction, profile="rela", painter=None):
         ),
     ],
 )
-def test_the_loss_goes_to_the_stage_that_lost_it(tmp_path, masks, prediction, lost):
+def test_loss_is_attributed_to_the_stage_that_caused_it(tmp_path, masks, prediction, lost):
     nearest = {stage: float(Fraction(term)) for stage, term in lost.items()}
     assert of(tmp_path, sample("x", *masks), prediction).lost == nearest
 
 
-def test_a_stage_that_made_the_mask_better_is_negative(tmp_path):
-    narrow = box(0, 2, 8, 10)  # of the stairs it leaves out two rows that hold little of them
+def test_a_stage_that_improved_the_mask_has_a_negative_loss(tmp_path):
+    narrow = box(0, 2, 8, 10)  # leaves out two rows with few pixels of the stairs
     entry = of(tmp_path, sample("x", STAIRS), said("x", narrow))
     assert entry.lost["loose box"] < 0
     assert math.fsum(entry.lost.values()) == pytest.approx(1 - entry.iou, rel=0, abs=1e-12)
 
 
-def test_ignored_pixels_count_neither_way(tmp_path):
+def test_ignored_pixels_are_not_counted(tmp_path):
     truth = sample("x", LEFT, ignore=filled(8, 0, 20, 10))
     assert of(tmp_path, truth, said("x", box(0, 0, 10, 10)), "lisa").lost == {}
     assert of(tmp_path, truth, said("x", box(0, 0, 10, 10)), "bool-ignore").lost == {
@@ -87,13 +77,13 @@ def test_ignored_pixels_count_neither_way(tmp_path):
     }
 
 
-def test_an_empty_answer_about_nothing_is_worth_what_the_profile_says(tmp_path):
+def test_the_profile_defines_the_iou_of_two_empty_masks(tmp_path):
     assert of(tmp_path, sample("x"), said("x"), "rela").iou == 1
     assert of(tmp_path, sample("x"), said("x"), "lavt").iou == 0
 
 
 def random_case(rng, number):
-    """Any sample and any prediction, whatever they have to do with each other."""
+    """A random sample, and a random prediction independent of it."""
     masks = [Rle.from_mask(np.array(rng.choices([0, 1], k=200), bool).reshape(10, 20)) for _ in range(rng.randrange(3))]
 
     def prompt():
@@ -128,7 +118,7 @@ def test_terms_add_up_to_the_loss_one_by_one_and_by_subset(tmp_path, profile):
     assert math.fsum(entry.iou for entry in entries) / 60 == pytest.approx(mean, abs=1e-6)  # the protocol's epsilon
 
 
-def test_a_picture_is_embedded_once_and_equal_prompts_are_drawn_once(tmp_path):
+def test_an_image_is_embedded_once_and_equal_prompts_are_segmented_once(tmp_path):
     samples = [sample("a", LEFT), sample("b", LEFT), sample("c", LEFT, image="c.png")]
     painter = Painter()
     diagnose(given(tmp_path, *samples), [said(one.id, box(0, 0, 10, 10)) for one in samples], painter, "rela")
@@ -136,20 +126,15 @@ def test_a_picture_is_embedded_once_and_equal_prompts_are_drawn_once(tmp_path):
     assert painter.drawn == [box(0, 0, 10, 10), box(0, 0, 8, 10)] * 2
 
 
-def test_a_picture_in_which_nothing_is_drawn_is_not_read(tmp_path):
+def test_an_image_without_prompts_is_not_read(tmp_path):
     samples = given(tmp_path, sample("a"), sample("b", LEFT, image="gone.png"))
     (tmp_path / "gone.png").unlink()
     entries = diagnose(samples, [said("a"), said("b", error="no such file")], Painter(), "rela")
     assert [entry.loss for entry in entries] == [0, 1]
 
 
-def test_a_picture_that_is_gone_since_is_named(tmp_path):
+def test_a_missing_image_is_named_in_the_error(tmp_path):
     samples = given(tmp_path, sample("a", LEFT))
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"sample a: no such file: .*a\.png"):
         diagnose(samples, [said("a")], Painter(), "rela")
-
-
-def test_predictions_of_others_are_refused(tmp_path):
-    with pytest.raises(UserError, match="1 samples have no prediction"):
-        diagnose(given(tmp_path, sample("a"), sample("b")), [said("a")], Painter(), "rela")

@@ -14,7 +14,7 @@ from tests.report.made import PREDICTIONS, SAMPLES, samples
 
 @pytest.fixture
 def run(command, monkeypatch, tmp_path):
-    """The console entry, in ``tmp_path``, where a set, its predictions and their like stand."""
+    """Runs the command in ``tmp_path``, which holds samples and prediction files."""
     monkeypatch.chdir(tmp_path)
     write_samples(samples(tmp_path / "images"), Path("set"), Path("images"))
     write_samples(SAMPLES[:1], Path("one"), Path("images"))
@@ -30,7 +30,7 @@ def run(command, monkeypatch, tmp_path):
     return command
 
 
-def test_a_diagnosis_is_a_file_and_tables(run):
+def test_diagnose_writes_a_file_and_prints_tables(run):
     words = ["diagnose", "set", "p.jsonl", "--segmenter", "box", "--profile", "rela", "--by", "targets"]
     code, out, err = run(*words, "--out", "d.jsonl")
     assert code == 0
@@ -45,7 +45,7 @@ def test_a_diagnosis_is_a_file_and_tables(run):
     assert Path("d.jsonl").read_bytes() == first
 
 
-def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
+def test_the_stored_segmenter_is_the_default(run):
     words = ["predict", "set", "--prompter", "oracle", "--segmenter", "grabcut"]
     assert run(*words, "--out", "drawn.jsonl")[0] == 0
     code, out, err = run("diagnose", "set", "drawn.jsonl", "--profile", "rela", "--out", "d.jsonl")
@@ -58,7 +58,7 @@ def test_the_segmenter_that_drew_is_taken_where_none_is_named(run):
 
 
 @pytest.mark.parametrize(("profile", "warned"), [("lavt", True), ("rela", False)])
-def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
+def test_a_profile_without_credit_for_none_gives_a_warning(run, profile, warned):
     words = ["--segmenter", "box", "--profile", profile, "--out", "d.jsonl"]
     code, _, err = run("diagnose", "set", "p.jsonl", *words)
     assert code == 0
@@ -66,14 +66,14 @@ def test_a_profile_that_knows_no_none_is_warned_of(run, profile, warned):
     assert (says in err) == warned
 
 
-def test_how_the_segmenter_was_built_is_noted_too(tmp_path, monkeypatch):
+def test_the_stored_segmenter_settings_are_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.settings.json").write_text('{"segmenter": "tiny", "single_mask": true, "dtype": "bfloat16"}')
     assert segmenter_config(Path("a.jsonl")) == PipelineConfig(segmenter="tiny", single_mask=True, dtype="bfloat16")
     assert segmenter_config(Path("a.jsonl"), "box") == PipelineConfig(segmenter="box")
 
 
-def test_points_that_were_asked_about_are_held_against_the_truth(run):
+def test_point_answers_are_compared_with_the_ground_truth(run):
     code, out, _ = run(
         "diagnose", "set", "points.jsonl", "--segmenter", "grabcut", "--profile", "rela", "--out", "d.jsonl"
     )
@@ -91,10 +91,7 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "p.jsonl", "--segmenter", "box", "--by", "colour"], "choose from size"),
         (["set", "p.jsonl", "--segmenter", "box", "--profile", "coco"], "choose one of lavt"),
         (["set", "missing.jsonl", "--segmenter", "box"], "cannot read missing.jsonl"),
-        (
-            ["one", "p.jsonl", "--segmenter", "box"],
-            "7 predictions match no sample, first failed (p.jsonl, line 2)",
-        ),
+        (["one", "p.jsonl", "--segmenter", "box"], "7 predictions match no sample, first failed (p.jsonl, line 2)"),
         (["set", "cut.jsonl", "--segmenter", "box"], "7 samples have no prediction, first failed (cut.jsonl)"),
         (["set", "points.jsonl", "--segmenter", "box"], "takes no points"),
         (["set", "p.jsonl", "--segmenter", "box", "--images", "elsewhere"], "no such file"),
@@ -105,7 +102,7 @@ def test_points_that_were_asked_about_are_held_against_the_truth(run):
         (["set", "points.jsonl", "--segmenter", "grabcut", "--out", "./points.timings.jsonl"], "it is an input file"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):
+def test_a_user_error_is_one_line_and_writes_no_file(run, words, says):
     given = [] if "--profile" in words else ["--profile", "rela"]
     out = [] if "--out" in words else ["--out", "d.jsonl"]
     code, _, err = run("diagnose", *words, *given, *out)
@@ -119,7 +116,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(run, words, says):
     assert not Path("p.settings.json").exists()
 
 
-def test_a_line_can_be_read_without_this_package(run):
+def test_a_diagnosis_line_is_plain_json(run):
     assert run("diagnose", "set", "p.jsonl", "--segmenter", "box", "--profile", "rela", "--out", "d.jsonl")[0] == 0
     record = json.loads(Path("d.jsonl").read_text().splitlines()[6])
     assert record == {"version": 2, "id": "loose", "iou": 0.8, "lost": {"loose box": 0.2}}

@@ -11,7 +11,7 @@ from sam4mllm.prediction.record import Prediction
 
 
 def strip(columns):
-    """A mask of 10 x 10 pixels: so many columns from the left."""
+    """A mask of 10 x 10 pixels: the first ``columns`` columns."""
     mask = np.zeros((10, 10), dtype=bool)
     mask[:, :columns] = True
     return Rle.from_mask(mask)
@@ -30,14 +30,14 @@ def said(number, columns, readable=True):
 SAMPLES = [sample(0, 4), sample(1, 8), sample(2, 0)]
 
 
-def test_the_table_says_the_numbers_of_each_way():
+def test_the_table_has_a_row_per_method():
     ways = {"right": [said(0, 4), said(1, 8), said(2, 0)], "half": [said(0, 2), said(1, 8), said(2, 3, readable=False)]}
     shown = table(SAMPLES, ways)
     assert "| right | 3 | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 0.0 | 0 | 0 |" in shown
     assert "| half | 3 | 66.7 | 50.0 | 0.0 | 100.0 | 100.0 | 33.3 | 0 | 0 |" in shown
 
 
-def test_a_difference_is_of_all_pixels_and_its_interval_holds_it():
+def test_a_difference_is_over_all_pixels_and_inside_its_interval():
     samples = [sample(number, 4 + number % 5) for number in range(40)]
     right = [said(number, 4 + number % 5) for number in range(40)]
     worse = [said(number, 2 + number % 5) for number in range(40)]
@@ -48,8 +48,8 @@ def test_a_difference_is_of_all_pixels_and_its_interval_holds_it():
     assert difference(samples, right, right) == (0, 0, 0)
 
 
-def test_expressions_of_one_picture_are_drawn_together():
-    """Twenty times the same expression of one picture say no more than one does."""
+def test_expressions_of_one_image_are_resampled_together():
+    """Twenty copies of an expression on one image carry as much information as one."""
     one = [Sample(f"s{number}", "same.png", 10, 10, "it", (strip(4),)) for number in range(20)]
     right, worse = ([said(number, columns) for number in range(20)] for columns in (4, 2))
     apart, low, high = difference(one, right, worse)

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 
@@ -47,7 +48,7 @@ def runs(rle):
 def palette(mask):
     picture = PIL.Image.fromarray(mask.astype(np.uint8) * 3, mode=None).convert("P")
     picture.putdata((mask.astype(int) * 3).ravel().tolist())
-    picture.putpalette([0, 0, 0] * 256)  # black on black: the index counts
+    picture.putpalette([0, 0, 0] * 256)  # every colour is black: only the index matters
     return picture
 
 
@@ -72,13 +73,13 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_masks_of_any_form_score_as_they_are(tmp_path, form):
+def test_masks_of_any_format_give_the_same_counts(tmp_path, form):
     found = evaluate_file(SAMPLES, FORMS[form](tmp_path), "lavt")
     assert found.pixels.union.tolist() == found.pixels.intersection.tolist() == [int(m.sum()) for m in MASKS.values()]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
+def test_unknown_boxes_have_an_undefined_box_accuracy(tmp_path, form):
     ours = lines(tmp_path / "ours.jsonl")
     found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
     known = form == "our lines"  # in which no box was said
@@ -89,7 +90,7 @@ def test_boxes_that_nobody_knows_are_not_called_missed(tmp_path, form):
 @pytest.mark.parametrize(
     "before", ["\ufeff", " " * 100, "\ufeff\r\n\t" + "\n" * 100_000], ids=["a mark", "blanks", "a mark and blanks"]
 )
-def test_a_list_is_known_whatever_comes_before_it(tmp_path, before):
+def test_a_list_is_recognised_after_a_byte_order_mark_and_white_space(tmp_path, before):
     path = entries(tmp_path / "p.json")
     path.write_text(before + path.read_text(), encoding="utf-8")
     assert evaluate_file(SAMPLES, path, "lavt").pixels.intersection.tolist() == [
@@ -98,7 +99,7 @@ def test_a_list_is_known_whatever_comes_before_it(tmp_path, before):
 
 
 @pytest.mark.parametrize("text", ["", " ", "\ufeff", "\ufeff {}"], ids=repr)
-def test_a_file_without_a_list_is_no_list(tmp_path, text):
+def test_a_file_without_a_list_is_not_read_as_json(tmp_path, text):
     path = tmp_path / "p.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"holds no predictions|something other than predictions"):
@@ -111,7 +112,7 @@ def test_file_names_are_safe_and_no_two_ids_share_one():
     assert all(name.isascii() and not set(name) & set('/\\:*?"<>| ') and name != "..png" for name in names)
 
 
-def test_an_error_counts_as_empty_whatever_its_mask(tmp_path):
+def test_a_failed_sample_counts_as_an_empty_mask(tmp_path):
     path = tmp_path / "p.jsonl"
     said = [Prediction(name, (), Rle.from_mask(mask), error="no memory") for name, mask in MASKS.items()]
     path.write_text("".join(f"{one.to_line()}\n" for one in said))
@@ -119,7 +120,7 @@ def test_an_error_counts_as_empty_whatever_its_mask(tmp_path):
         assert (found.failed.all(), found.pixels.prediction.tolist()) == (True, [0] * len(SAMPLES))
 
 
-def test_polygons_are_painted_on_the_samples_own_picture(tmp_path):
+def test_polygons_are_rasterised_at_the_size_of_their_sample(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"id": "one", "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}]))
     sample = Sample("one", "p.jpg", 9, 6, "it", (Rle.from_coco([[1, 1, 4, 1, 4, 3, 1, 3]], 6, 9),))
@@ -127,9 +128,9 @@ def test_polygons_are_painted_on_the_samples_own_picture(tmp_path):
 
 
 def but(name, mask=None):
-    """The masks without one, or with another in its place."""
-    kept = {key: value for key, value in MASKS.items() if key != name}
-    return kept if mask is None else {**kept, name: mask}
+    """The masks without ``name``, or with its mask replaced."""
+    others = {key: value for key, value in MASKS.items() if key != name}
+    return others if mask is None else {**others, name: mask}
 
 
 WRONG = np.ones((9, 6), dtype=bool)
@@ -179,7 +180,7 @@ def place_of(way, path, name, number):
         pytest.param({}, "", 0, "holds no predictions: 4 samples have no prediction", id="empty"),
     ],
 )
-def test_nothing_is_scored_over_other_samples_than_these(tmp_path, way, masks, name, number, says):
+def test_predictions_must_match_the_samples_one_to_one(tmp_path, way, masks, name, number, says):
     path = WAYS[way](tmp_path, masks)
     with pytest.raises(UserError) as refusal:
         evaluate_file(SAMPLES, path, "lavt")
@@ -188,7 +189,7 @@ def test_nothing_is_scored_over_other_samples_than_these(tmp_path, way, masks, n
 
 
 @pytest.mark.parametrize("make", [lambda path: lines(path / "p.jsonl"), lambda path: entries(path / "p.json")])
-def test_a_doubled_id_names_the_second_one(tmp_path, make):
+def test_the_error_for_a_repeated_id_names_the_second_occurrence(tmp_path, make):
     path = make(tmp_path)
     again = path.read_text()
     path.write_text(f"{again.rstrip()[:-1]},{again.lstrip()[1:]}" if again.startswith("[") else again * 2)
@@ -214,7 +215,7 @@ def test_a_doubled_id_names_the_second_one(tmp_path, make):
         (lambda line: "[" * 200_000, "line 2: not a prediction record: RecursionError"),
     ],
 )
-def test_a_corrupt_line_is_named(tmp_path, damage, says):
+def test_a_corrupt_line_is_named_in_the_error(tmp_path, damage, says):
     path = lines(tmp_path / "p.jsonl")
     rows = path.read_text().splitlines()
     path.write_text("\n".join([rows[0], damage(rows[1]), *rows[2:]]) + "\n")
@@ -242,15 +243,21 @@ def test_a_corrupt_line_is_named(tmp_path, damage, says):
         ('[{"id": "x", "segmentation": {"size": [2, 2], "counts": [3]}}]', "entry 1: the runs of a mask of 2 x 2"),
     ],
 )
-def test_an_entry_that_is_no_mask_is_named(tmp_path, text, says):
+def test_an_invalid_entry_is_named_in_the_error(tmp_path, text, says):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(UserError) as refusal:
         evaluate_file(SAMPLES, tmp_path / "p.json", "lavt")
     assert says in str(refusal.value)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda data: b"text", lambda data: b""])
-def test_a_png_that_is_none_is_named(tmp_path, damage):
+def as_jpeg(data):
+    buffer = io.BytesIO()
+    PIL.Image.open(io.BytesIO(data)).convert("L").save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda data: b"text", lambda data: b"", as_jpeg])
+def test_an_invalid_png_is_named_in_the_error(tmp_path, damage):
     folder = pngs(tmp_path / "p")
     file = folder / file_name("a/b c")
     file.write_bytes(damage(file.read_bytes()))
@@ -258,14 +265,7 @@ def test_a_png_that_is_none_is_named(tmp_path, damage):
         evaluate_file(SAMPLES, folder, "lavt")
 
 
-def test_a_jpeg_under_the_name_of_a_png_is_refused(tmp_path):
-    folder = pngs(tmp_path / "p")
-    PIL.Image.fromarray(np.zeros((6, 9), np.uint8)).save(folder / file_name("a/b c"), format="JPEG")
-    with pytest.raises(UserError, match="as a PNG"):
-        evaluate_file(SAMPLES, folder, "lavt")
-
-
-def test_masks_are_read_as_they_are_asked_for(tmp_path):
+def test_masks_are_read_lazily(tmp_path):
     found = read_any(lines(tmp_path / "p.jsonl"), SAMPLES)
     assert next(found.outcomes).id == IDS[0]
     assert [one.id for one in found.outcomes] == list(IDS[1:])

@@ -53,7 +53,7 @@ ELSEWHERE = Prompt(Box(12, 0, 20, 10), (ON,))
         pytest.param(ONE, said(error="no such file"), ["failed"], None, id="failed"),
     ],
 )
-def test_each_stage_mends_its_own_and_what_is_left_is_true(truth, prediction, stages, last):
+def test_each_stage_corrects_one_error_and_the_last_state_is_the_ground_truth(truth, prediction, stages, last):
     assert changed(truth, prediction) == stages
     if last is not None:
         states = oracle_states(truth, prediction)
@@ -62,13 +62,13 @@ def test_each_stage_mends_its_own_and_what_is_left_is_true(truth, prediction, st
         assert states[-1] == last
 
 
-def test_labels_are_true_of_the_points_own_object():
+def test_point_labels_follow_the_object_of_their_box():
     prompts = Prompt(TRUE_LEFT.box, (Point(12.5, 5.5),)), Prompt(TRUE_RIGHT.box, (Point(12.5, 5.5, positive=False),))
     left, right = oracle_states(TWO, said(*prompts))[-1]
     assert [left.points[0].positive, right.points[0].positive] == [False, True]
 
 
-def test_a_point_on_an_ignored_pixel_keeps_its_label_and_one_off_the_picture_is_off():
+def test_a_point_on_an_ignored_pixel_keeps_its_label_and_one_outside_the_image_is_negative():
     truth = sample("one", LEFT, ignore=filled(8, 0, 20, 10))
     [prompt] = oracle_states(truth, said(Prompt(TRUE_LEFT.box, (*WRONG, Point(-3.0, 2.0)))))[-1]
     assert [point.positive for point in prompt.points] == [True, True, False]
@@ -86,10 +86,10 @@ def test_a_point_on_an_ignored_pixel_keeps_its_label_and_one_off_the_picture_is_
         pytest.param([(0, 0, 0, 0)], [(0, 0, 5, 5)], {}, id="a box without extent"),
     ],
 )
-def test_boxes_are_matched_once_each_and_the_best_pairs_first(first, true, expected):
+def test_boxes_are_matched_one_to_one_by_descending_iou(first, true, expected):
     assert match_boxes([Box(*one) for one in first], [Box(*one) for one in true]) == expected
 
 
-def test_a_mask_without_a_pixel_is_no_object():
+def test_an_empty_mask_is_not_an_object():
     assert [one.box for one in ground_truth_objects(sample("x", Rle.empty(HEIGHT, WIDTH), LEFT))] == [Box(0, 0, 8, 10)]
     assert changed(sample("x", Rle.empty(HEIGHT, WIDTH)), said()) == []

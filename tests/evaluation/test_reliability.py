@@ -14,7 +14,7 @@ LEFT_BOX, RIGHT_BOX, ELSEWHERE = Prompt(Box(0, 0, 8, 10)), Prompt(Box(10, 0, 18,
 
 
 def asked(prompts, *points):
-    """One prediction that asked about points (object, x), all in the row 5.5 with P(yes) .7."""
+    """A prediction with answers about the points (object, x), all with y = 5.5 and P(yes) = .7."""
     return {
         "x": Prediction("x", prompts, Rle.empty(HEIGHT, WIDTH), asked=tuple(Asked(n, x, 5.5, 0.7) for n, x in points))
     }
@@ -45,7 +45,7 @@ def asked(prompts, *points):
         pytest.param(sample("x", LEFT), (LEFT_BOX,), [(0, 25.0)], [False], id="off the picture"),
     ],
 )
-def test_what_is_true_of_a_point(truth, prompts, points, expected):
+def test_a_point_is_compared_with_the_right_object(truth, prompts, points, expected):
     assert [one.on for one in answered([truth], asked(prompts, *points))] == expected
 
 
@@ -60,13 +60,13 @@ def test_the_curve_and_its_error_by_hand():
 
 
 @pytest.mark.parametrize(("right", "error"), [(9, 0.0), (5, 0.4), (0, 0.9)])
-def test_the_error_is_how_far_confidence_is_from_accuracy(right, error):
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy(right, error):
     answers = [Answered(0.9, number < right) for number in range(10)]
     assert reliability(answers).error == pytest.approx(error)
     assert reliability([Answered(1 - one.yes, not one.on) for one in answers]).error == pytest.approx(error)
 
 
-def test_without_points_there_is_no_error():
+def test_without_points_the_calibration_error_is_nan():
     found = reliability([])
     assert math.isnan(found.error)
     assert all(math.isnan(one.accuracy) for one in found.bins)

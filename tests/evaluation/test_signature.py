@@ -34,7 +34,7 @@ def test_a_signature_is_one_line():
     ],
     ids=str,
 )
-def test_only_what_changes_numbers_matters(change, expected):
+def test_only_fields_that_affect_scores_are_compared(change, expected):
     assert comparable(SIGNED, replace(SIGNED, **change)) == expected
 
 
@@ -50,5 +50,5 @@ def test_only_what_changes_numbers_matters(change, expected):
         ([replace(ONE, ignore=Rle.empty(2, 2)), TWO], False),
     ],
 )
-def test_a_fingerprint_is_of_ids_and_truths(samples, same):
+def test_a_fingerprint_covers_ids_and_ground_truths(samples, same):
     assert (fingerprint(samples) == SIGNED.samples) == same

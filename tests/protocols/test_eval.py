@@ -1,4 +1,4 @@
-"""The protocols from samples to table: on small sets of the real names and splits."""
+"""The protocols from samples to tables, on small datasets with the real names and splits."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sam4mllm.cli import main
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.evaluation.attribution import read_breakdowns
 from sam4mllm.geometry.rle import Rle
@@ -29,7 +28,7 @@ def mask(columns):
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """Four samples a split, one of them of nothing but in RES; every second one is a sentence."""
+    """Four samples per split; one has no target except in RES, and every second one is a sentence."""
     pixels = np.zeros((24, 32, 3), np.uint8)
     pixels[4:20, 4:16] = 250
     (tmp_path / "data" / "images").mkdir(parents=True)
@@ -60,21 +59,14 @@ def data(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(data, tmp_path, monkeypatch, capsys):
-    """A protocol's command over that data: words in, (exit code, standard output, standard error) out."""
-
-    def runs(protocol, *words):
-        monkeypatch.setenv("NO_COLOR", "1")
-        given = ["--samples", data, "--predictions", tmp_path / "out", "--draws", 20, *words]
-        with pytest.raises(SystemExit) as done:
-            main(["eval", protocol.name, *map(str, given)])
-        return done.value.code, *capsys.readouterr()
-
-    return runs
+def run(data, tmp_path, command):
+    """Runs a protocol's command on that data: arguments in, (exit code, standard output, standard error) out."""
+    options = ["--samples", data, "--predictions", tmp_path / "out", "--draws", 20]
+    return lambda protocol, *words: command("eval", protocol.name, *options, *words)
 
 
 def say(data, place, columns=12):
-    """Predictions of a model, as predict would leave them: columns of the block, and nothing where nothing is."""
+    """Writes predictions like `predict`: the first columns of the block, or an empty mask without a target."""
     file = data.parent / "out" / f"{place}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -90,7 +82,7 @@ def cells(shown, name):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_ours_stands_beside_the_published_and_what_was_not_measured_is_a_dash(run, data):
+def test_our_row_follows_the_published_rows_with_a_dash_for_missing_parts(run, data):
     say(data, "refcoco/val", 6)
     say(data, "refcocog/test")
     code, shown, _ = run(RES, "--name", "mine")
@@ -103,7 +95,7 @@ def test_ours_stands_beside_the_published_and_what_was_not_measured_is_a_dash(ru
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "json"])
-def test_a_published_number_has_its_mark_and_footnote_and_none_is_from_memory(run, form):
+def test_published_scores_have_a_mark_and_a_footnote_and_recalled_scores_are_left_out(run, form):
     shown = run(RES, "--format", form)[1]
     if form == "markdown":
         assert "| SAM4MLLM-8B (PQPP) † |" in shown
@@ -112,7 +104,7 @@ def test_a_published_number_has_its_mark_and_footnote_and_none_is_from_memory(ru
     assert "SAM4MLLM-7B (PQPP)" not in shown
 
 
-def test_a_contested_line_says_so_in_every_form(run):
+def test_a_contested_line_is_marked_in_every_format(run):
     shown = {form: run(REASONSEG, "--format", form)[1] for form in ("markdown", "latex", "json")}
     says = "SAM4MLLM-8B: these may be the numbers of the 7B model"
     assert "| SAM4MLLM-8B †‡ | 46.7 |" in shown["markdown"]
@@ -126,7 +118,7 @@ def test_a_contested_line_says_so_in_every_form(run):
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "json"])
 @pytest.mark.parametrize("protocol", [RES, GRES, REASONSEG], ids=lambda protocol: protocol.name)
-def test_without_predictions_no_number_is_ours(run, protocol, form):
+def test_without_predictions_our_row_has_no_scores(run, protocol, form):
     code, shown, _ = run(protocol, "--format", form)
     assert code == 0
     if form == "json":
@@ -155,7 +147,7 @@ def test_workers_predict_the_same_files(run, data, tmp_path):
     assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == alone
 
 
-def test_one_command_predicts_what_is_missing_and_scores_it_and_an_oracle_says_so(run, data, tmp_path):
+def test_one_command_predicts_and_scores_and_marks_an_oracle(run, data, tmp_path):
     code, shown, err = run(GRES, *ORACLE, "--positive", 2, "--seed", 5)
     assert code == 0
     assert "grefcoco/testA: 4 samples" in err
@@ -169,17 +161,17 @@ def test_one_command_predicts_what_is_missing_and_scores_it_and_an_oracle_says_s
     assert run(GRES, *ORACLE, "--positive", 2, "--seed", 5)[1] == shown
     assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == before
     assert run(GRES)[1] == shown
-    assert not [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.diagnosis.jsonl")]  # unless they are asked for
+    assert not [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.diagnosis.jsonl")]  # only with --diagnose
 
 
-def test_who_drew_predictions_is_known_or_named(run, data):
+def test_predictions_without_a_stored_segmenter_need_one(run, data):
     say(data, "refcoco/val")
     code, _, err = run(RES, "--diagnose")
     assert code == 2
     assert "do not name its segmenter: pass --segmenter" in err.splitlines()[-1]
 
 
-def test_diagnose_leaves_each_split_an_error_breakdown_and_a_page(run, tmp_path):
+def test_diagnose_writes_a_breakdown_and_a_page_per_split(run, tmp_path):
     code, shown, err = run(REASONSEG, *ORACLE, "--diagnose")
     assert code == 0, err
     for split in ("val", "test"):
@@ -195,18 +187,18 @@ def test_diagnose_leaves_each_split_an_error_breakdown_and_a_page(run, tmp_path)
     assert shown.index("| measured here (oracle, no model) |") < shown.index("| lost to | all |")
 
 
-def test_a_program_that_reads_the_table_is_not_given_the_error_breakdown(run):
+def test_breakdowns_go_to_standard_error_for_machine_readable_formats(run):
     code, shown, err = run(GRES, *ORACLE, "--diagnose", "--format", "json")
     assert code == 0
     assert json.loads(shown)["ours"]["parts"]["testA"]["n"] == 4
     assert "| lost to | all |" in err
 
 
-def test_predictions_of_others_are_diagnosed_by_the_segmenter_that_is_named(run, data):
+def test_external_predictions_are_diagnosed_with_the_given_segmenter(run, data):
     say(data, "refcoco/val", 6)
     code, shown, err = run(RES, "--diagnose", "--segmenter", "grabcut")
     assert code == 0
-    assert "| redrawn | -50.00 (4) |" in shown  # half of the block was said, and no prompt that would draw it
+    assert "| redrawn | -50.00 (4) |" in shown  # the mask has half of the block, but no prompt
     assert "warning: refcoco/val: 4 masks change when redrawn" in err
 
 
@@ -240,7 +232,7 @@ def cut(file):
         pytest.param((*ORACLE, "--samples", "nowhere"), None, "no samples of res in", id="no samples"),
     ],
 )
-def test_a_mistake_is_one_line(run, data, words, damage, says):
+def test_a_user_error_is_one_line(run, data, words, damage, says):
     file = say(data, "refcoco/val")
     if damage:
         damage(file)
@@ -259,7 +251,7 @@ def test_predictions_of_another_split_are_refused(run, data):
     assert "error: refcoco+/testB: the predictions belong to another dataset: none of the 4" in err
 
 
-def test_a_split_whose_samples_are_gone_is_not_scored(run, data):
+def test_predictions_without_samples_are_an_error(run, data):
     say(data, "refcoco/val")
     (data / "refcoco" / "val").rename(data / "gone")
     code, _, err = run(RES)

@@ -29,12 +29,12 @@ def test_every_published_line_belongs_to_a_protocol_and_fits_it():
         (REASONSEG, "LISA-7B (ft)", "test", "cIoU", 48.4),
     ],
 )
-def test_numbers_stand_under_their_part_and_metric(protocol, method, part, metric, value):
+def test_published_scores_are_assigned_to_their_part_and_metric(protocol, method, part, metric, value):
     [line] = [line for line in published(protocol) if line.method == method]
     assert line.numbers[part, metric] == value
 
 
-def test_what_is_from_memory_is_kept_and_not_given_out():
+def test_recalled_scores_are_stored_but_never_returned():
     kept = [line for lines in yaml.safe_load(FILE.read_text(encoding="utf-8")).values() for line in lines]
     from_memory = {line["method"] for line in kept if line["mark"] == "rec"}
     assert from_memory == {"SAM4MLLM-7B (PQPP)", "SAM4MLLM-8B, other reading"}

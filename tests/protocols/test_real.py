@@ -1,10 +1,9 @@
-"""From raw files in the sets' own layouts to tables, error breakdowns and pages, with true prompts and GrabCut."""
+"""From raw files in the official layouts to tables, breakdowns and pages, with oracle prompts and GrabCut."""
 
 from pathlib import Path
 
 import pytest
 
-from sam4mllm.cli import main
 from sam4mllm.data_prep.convert import convert
 from sam4mllm.data_prep.readers import grefcoco, reasonseg, refcoco
 from sam4mllm.evaluation.attribution import read_breakdowns
@@ -16,7 +15,7 @@ from tests.report.parsed import stands_alone
 
 
 def readings(real, protocol, raw):
-    """The protocol's sets, read from their raw files."""
+    """The protocol's datasets, read from raw files."""
     if protocol is RES:
         return [refcoco.prepare(real / "refcoco_real", name) for name in refcoco.SPLIT_BY]
     if protocol is REASONSEG:
@@ -34,17 +33,14 @@ def readings(real, protocol, raw):
         pytest.param(REASONSEG, {"reasonseg": 10}, id="reasonseg_format"),
     ],
 )
-def test_true_prompts_go_all_the_way(real_data, tmp_path, monkeypatch, capsys, protocol, counts):
+def test_ground_truth_prompts_run_from_raw_files_to_pages(real_data, tmp_path, command, protocol, counts):
     (tmp_path / "raw").mkdir()
     for reading in readings(real_data, protocol, tmp_path / "raw"):
         convert(reading, tmp_path / "raw", tmp_path / "data" / reading.source, True, False, lambda _: None)
     words = ["--samples", tmp_path / "data", "--predictions", tmp_path / "out", "--draws", 50]
     words += ["--predict", "--prompter", "oracle", "--segmenter", "grabcut", "--diagnose"]
-    monkeypatch.setenv("NO_COLOR", "1")
-    with pytest.raises(SystemExit) as done:
-        main(["eval", protocol.name, *map(str, words)])
-    shown, err = capsys.readouterr()
-    assert done.value.code == 0, err
+    code, shown, err = command("eval", protocol.name, *words)
+    assert code == 0, err
     for name, n in counts.items():
         files = [file for file in (tmp_path / "out" / name).glob("*.jsonl") if file.stem.isalnum()]
         assert sum(map(check, files)) == n
@@ -52,7 +48,7 @@ def test_true_prompts_go_all_the_way(real_data, tmp_path, monkeypatch, capsys, p
 
 
 def check(file: Path) -> int:
-    """How many were predicted, each without an error, diagnosed and shown."""
+    """Checks predictions, breakdowns and page of a split; returns the number of predictions."""
     predictions, entries = read_predictions(file), read_breakdowns(file.with_suffix(".diagnosis.jsonl"))
     assert all(one.oracle and one.error is None for one in predictions)
     assert [one.id for one in entries] == [one.id for one in predictions]

@@ -1,10 +1,9 @@
-"""The benchmarks in small: what is asked, what is counted of it, and what lies there in the end."""
+"""The synthetic benchmark on few scenes: predictions, tables and output files."""
 
 import re
 
 import pytest
 
-from sam4mllm.cli import main
 from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
@@ -31,7 +30,7 @@ SAID = {"one": filled(0, 0, 4, 10), "two": LEFT, "none": LEFT, "riddle": RIGHT}
 
 
 def found():
-    """Half of one, one of two, something where nothing is, and all of the riddle's."""
+    """Half of one target, one of two targets, a mask without a target, and a perfect mask."""
     return Found(
         [Prediction(name, (), mask) for name, mask in SAID.items()],
         [ErrorBreakdown(name, iou, {"segmenter": 1 - iou}) for name, iou in IOUS.items()],
@@ -43,7 +42,7 @@ def rows(text, start):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_each_table_counts_its_own_expressions_by_its_own_rules():
+def test_each_table_scores_its_own_expressions_under_its_own_profile():
     text = tables(SAMPLES, {"mine": found()}, DRAWS)
     res, gres, reasoning = rows(text, "mine")
     assert res[:4] == ["mine", "1", "50.00", "50.00"]
@@ -52,18 +51,18 @@ def test_each_table_counts_its_own_expressions_by_its_own_rules():
     assert re.findall(r"profile:(\w+)\|n:(\d)", text) == [("lavt", "1"), ("rela", "3"), ("lisa", "1")]
 
 
-def test_the_error_breakdown_of_each_table_is_of_the_same_expressions():
+def test_the_error_breakdown_of_each_table_covers_the_same_expressions():
     text = tables(SAMPLES, {"mine": found(), "yours": found()}, DRAWS)
     assert rows(text, "mean IoU") == [["mean IoU", iou, iou] for iou in ("50.00", "33.33", "100.00")]
     assert rows(text, "expressions") == [["expressions", n, n] for n in "131"]
 
 
-def test_a_kind_that_no_scene_has_leaves_no_table():
+def test_a_part_without_samples_has_no_table():
     one = Found(found().predictions[:1], found().entries[:1])
     assert tables(SAMPLES[:1], {"mine": one}, DRAWS).count("## ") == 2  # that of RES, and GRES holds it too
 
 
-def test_ways_are_held_against_each_other_on_the_same_expressions():
+def test_methods_are_compared_on_the_same_expressions():
     better = [Prediction(one.id, (), one.masks[0] if one.masks else Rle.empty(HEIGHT, WIDTH)) for one in SAMPLES]
     text = tables(SAMPLES, {"box": found(), "ppg": Found(better, found().entries)}, DRAWS)
     _, (gain, low, high), *_ = re.findall(r"- `ppg` less `box`: (\S+) \((\S+) to (\S+)\)", text)
@@ -72,7 +71,7 @@ def test_ways_are_held_against_each_other_on_the_same_expressions():
     assert "`pqpp` less" not in text
 
 
-def test_the_ambiguous_ones_can_be_asked_alone(tmp_path):
+def test_the_ambiguous_expressions_can_be_evaluated_alone(tmp_path):
     text = evaluate(tmp_path, 6, ways_named(["oracle-box", "oracle"]), DRAWS, ambiguous=True)
     said = read_predictions(tmp_path / "oracle.jsonl")
     assert said
@@ -81,18 +80,18 @@ def test_the_ambiguous_ones_can_be_asked_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_every_way_can_be_built(name):
+def test_every_method_can_be_built(name):
     recipe_of(WAYS[name]).check(has_ground_truth=True)
 
 
-def test_the_papers_thresholds_stand_beside_the_calibrated_ones():
+def test_pqpp_has_the_papers_thresholds_and_calibrated_has_others():
     fixed, own = (recipe_of(WAYS[name]).resolved().options for name in ("pqpp", "calibrated"))
     assert (fixed["sure_yes"], fixed["sure_no"]) == (0.75, 0.9) != (own["sure_yes"], own["sure_no"])
 
 
 # peft asks transformers for properties by names that it deprecates
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
+def test_every_method_predicts_once_and_is_in_every_table(tmp_path, capsys):
     text = evaluate(tmp_path, 2, WAYS, DRAWS)
     assert (tmp_path / "tables.md").read_text() == text
     assert [f"## {part.title}" in text for part in PARTS] == [True] * 4
@@ -114,16 +113,13 @@ def test_every_way_is_asked_once_and_stands_in_every_table(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
-    [(("--way", "guess"), "unknown way 'guess': choose from zero-shot"), (("--out", "file"), "file")],
+    ("words", "says"), [(("--way", "guess"), "unknown way 'guess': choose from zero-shot"), (("--out", "file"), "file")]
 )
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, says):
+def test_a_user_error_is_one_line(tmp_path, monkeypatch, command, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit) as done:
-        main(["eval", "synthetic", "--out", "out", "--scenes", "1", *words])
-    out, err = capsys.readouterr()
-    assert (done.value.code, out, err.count("\n")) == (2, "", 1)
+    code, out, err = command("eval", "synthetic", "--out", "out", "--scenes", 1, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert says in err
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A run in which everything goes wrong once."""
+"""A run with one sample for each kind of failure."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A page as a parser sees it."""
+"""Parses report pages for tests."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ SCRIPTED = {"script", "link", "iframe", "object", "embed", "base", "form"}
 
 
 class Page(HTMLParser):
-    """What stands in a page: tags with their attributes, text, and the cards in order."""
+    """The tags of a page with their attributes, and its text, in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -40,24 +40,24 @@ class Page(HTMLParser):
 
     @property
     def held(self):
-        """The data of each picture, as often as it is held."""
+        """The data URL of each stored image."""
         return [each["src" if tag == "img" else "href"] for tag, each in self.tags if tag in ("img", "image")]
 
     @property
     def pictures(self):
-        """The data of each picture that is shown: its own, or that of another place that it names."""
+        """The data URL of each displayed image; references are resolved."""
         names = {f"#{each['id']}": each["href"] for tag, each in self.tags if tag == "image"}
         shown = [each["src" if tag == "img" else "href"] for tag, each in self.tags if tag in ("img", "image", "use")]
         return [names.get(data, data) for data in shown]
 
 
 def plain(text):
-    """The words of a page as a person reads them."""
+    """The visible text of a page."""
     return " ".join(" ".join(words for tag, words in Page(text).words if tag != "style").split())
 
 
 def stands_alone(text):
-    """Whether a page runs nothing, fetches nothing, and holds every picture that it shows."""
+    """Asserts that a page has no scripts, fetches nothing and embeds all of its images."""
     page = Page(text)
     assert {tag for tag, _ in page.tags} & SCRIPTED == set()
     for _, attributes in page.tags:
@@ -72,7 +72,7 @@ def stands_alone(text):
 
 
 def picture_sizes(text):
-    """The size of every picture of a page, each read to its last pixel."""
+    """The size of each image of a page; decodes every image."""
     sizes = []
     for source in Page(text).pictures:
         with PIL.Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as picture:

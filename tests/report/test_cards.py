@@ -4,7 +4,7 @@ from sam4mllm.evaluation.oracle_swaps import STAGES
 from sam4mllm.report.cards import STAGE_TEXTS, Selection, draw_sections, select_samples
 from tests.report.made import OTHERS, run, samples
 
-# what can be told without drawing
+# failures that the prompts reveal without a diagnosis
 EARLY = {
     "failed": ["failed"],
     "unreadable": ["unreadable"],

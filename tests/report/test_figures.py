@@ -25,8 +25,7 @@ def attributes_of(page, wanted, **classes):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])],
+    ("values", "expected"), [([], [0, 0, 0, 0]), ([0, 0.24, 0.25, 1], [2, 1, 0, 1]), ([0.5, 0.75], [0, 0, 1, 1])]
 )
 def test_shares_are_counted_in_equal_parts(values, expected):
     assert [bar.count for bar in count_in_parts(values, 4)] == expected
@@ -41,7 +40,7 @@ def test_numbers_are_counted_one_by_one(values, expected, last):
     assert count_numbers(values)[-1].label == last
 
 
-def test_bars_are_as_high_as_their_counts_and_a_single_one_shows():
+def test_bar_heights_are_proportional_and_a_count_of_1_is_visible():
     bars = [HistogramBar("a", 0), HistogramBar("b", 1), HistogramBar("c", 500), HistogramBar("d", 1000)]
     page = render(Histogram("t", bars, ("a", "d")))
     heights = [float(rect["height"]) for rect in attributes_of(page, "rect")]
@@ -91,7 +90,7 @@ def parts_of(page):
     ]
 
 
-def test_parts_stand_end_to_end_and_negative_ones_to_the_left():
+def test_parts_are_placed_end_to_end_and_negative_parts_to_the_left():
     page = render(StackedBars("t", ["a", "b", "c", "d"], {"all": [0.2, -0.05, 0.1, -0.01]}))
     assert parts_of(page) == [(0, 0, 20), (1, -5, 5), (2, 20, 10), (3, -6, 1)]
     assert attributes_of(page, "svg")[0]["viewbox"] == "-6.0 0 36.0 10"

@@ -24,7 +24,7 @@ def page(folder, *runs, **more):
 
 @pytest.mark.parametrize("two", [False, True], ids=["one run", "two runs"])
 @pytest.mark.parametrize("diagnosed", [False, True], ids=["not diagnosed", "diagnosed"])
-def test_the_page_stands_alone_and_every_picture_can_be_read(tmp_path, two, diagnosed):
+def test_the_page_is_self_contained_and_every_image_can_be_decoded(tmp_path, two, diagnosed):
     runs = [run(tmp_path, diagnosed), *([run(tmp_path, diagnosed, OTHERS, "other")] if two else [])]
     text = page(tmp_path, *runs, by=["targets"])
     assert stands_alone(text)
@@ -35,7 +35,7 @@ def test_the_page_stands_alone_and_every_picture_can_be_read(tmp_path, two, diag
     assert ("stacked" in str(Page(text).tags)) == diagnosed
 
 
-def test_numbers_signature_and_faults_are_told(tmp_path):
+def test_the_page_shows_scores_signature_and_failures(tmp_path):
     text = plain(page(tmp_path, notes=["an oracle's"]))
     assert "an oracle's Profile rela; scores in percent." in text
     assert "profile:rela|n:8|samples:" in text
@@ -44,7 +44,7 @@ def test_numbers_signature_and_faults_are_told(tmp_path):
     assert "Replies with neither coordinates nor a none: 1 unreadable" in text
 
 
-def test_every_stratum_has_its_numbers_and_its_ledger(tmp_path):
+def test_every_kind_of_subset_has_scores_and_losses(tmp_path):
     found = Page(page(tmp_path, by=["targets", "words"]))
     captions = ["Scores of mine by targets, in percent", "Scores of mine by words, in percent"]
     assert [caption for caption in found.text("caption") if caption.startswith("Scores of")] == captions
@@ -58,7 +58,7 @@ def test_every_subset_has_its_signature(tmp_path):
         assert f"{label}: {scores_of(part).signature}" in items
 
 
-def test_what_was_asked_and_said_is_escaped(tmp_path):
+def test_phrases_and_replies_are_escaped(tmp_path):
     asked = tuple(replace(one, id=f"{one.id}{EVIL}", phrase=EVIL) for one in SAMPLES)
     said = tuple(replace(one, id=f"{one.id}{EVIL}", replies=(Reply(EVIL, False),)) for one in PREDICTIONS)
     whole = Run.of(EVIL, asked, said, "rela", DRAWS)
@@ -74,7 +74,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the path")
 @pytest.mark.parametrize("width", [360, 1200], ids=["phone", "desk"])
-def test_a_browser_shows_it(tmp_path, width):
+def test_a_browser_renders_the_page(tmp_path, width):
     shot, dumped = tmp_path / "shot.png", tmp_path / "browser"
     (tmp_path / "page.html").write_text(
         page(tmp_path, run(tmp_path), run(tmp_path, True, OTHERS, "other"), by=["targets"])

@@ -9,7 +9,7 @@ from tests.drawing import Painter
 from tests.report.made import DRAWS, OTHERS, PREDICTIONS, SAMPLES, run, samples
 
 
-def test_a_run_knows_each_iou_and_where_it_was_lost(tmp_path):
+def test_a_run_has_the_iou_and_the_breakdown_of_each_sample(tmp_path):
     found = run(tmp_path)
     assert found.ious["loose"] == 0.8
     assert found.ledger["loose"].lost == {"loose box": 0.2}
@@ -17,19 +17,20 @@ def test_a_run_knows_each_iou_and_where_it_was_lost(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("profile", "predictions", "cut", "says"),
+    ("profile", "predictions", "change", "says"),
     [
-        pytest.param("rela", OTHERS, None, "belongs to other predictions or another profile: right", id="others"),
-        pytest.param("lavt", PREDICTIONS, 3, "belongs to other samples: it has 3, the predictions 8", id="some"),
+        pytest.param("rela", OTHERS, list, "belongs to other predictions or another profile: right", id="predictions"),
+        pytest.param("lavt", PREDICTIONS, lambda entries: entries[:3], "it has 3, the predictions 8", id="too few"),
+        pytest.param(
+            "rela",
+            PREDICTIONS,
+            lambda entries: [replace(entries[0], id="x"), *entries[1:]],
+            "belongs to other samples",
+            id="another id",
+        ),
     ],
 )
-def test_a_diagnosis_of_something_else_is_refused(tmp_path, profile, predictions, cut, says):
-    entries = diagnose(samples(tmp_path), PREDICTIONS, Painter(), "rela")[:cut]
+def test_a_diagnosis_of_other_predictions_or_samples_is_refused(tmp_path, profile, predictions, change, says):
+    entries = change(diagnose(samples(tmp_path), PREDICTIONS, Painter(), "rela"))
     with pytest.raises(UserError, match=says):
         Run.of("mine", SAMPLES, predictions, profile, DRAWS, entries)
-
-
-def test_a_diagnosis_of_samples_by_other_names_is_refused(tmp_path):
-    entries = diagnose(samples(tmp_path), PREDICTIONS, Painter(), "rela")
-    with pytest.raises(UserError, match="belongs to other samples"):
-        Run.of("mine", SAMPLES, PREDICTIONS, "rela", DRAWS, [replace(entries[0], id="x"), *entries[1:]])

@@ -4,7 +4,7 @@ from sam4mllm.report.tables import draw_charts, tabulate_losses, tabulate_scores
 from tests.report.made import DRAWS, OTHERS, run
 
 
-def test_scores_of_two_runs_stand_side_by_side_with_their_difference(tmp_path):
+def test_scores_of_two_runs_are_tabulated_with_their_difference(tmp_path):
     first, baseline = run(tmp_path), run(tmp_path, predictions=OTHERS, name="other")
     table = tabulate_scores(first, baseline, compared(first.tally, baseline.tally, DRAWS))
     assert all(len(row) == len(table.head) == 6 for row in table.rows)
@@ -24,7 +24,7 @@ def test_precision_falls_with_the_threshold(tmp_path):
     assert shares == sorted(shares, reverse=True)
 
 
-def test_reliability_is_drawn_only_if_points_were_asked_about(tmp_path):
+def test_reliability_is_drawn_only_if_the_model_labelled_points(tmp_path):
     charts = draw_charts([run(tmp_path)])
     assert len(charts) == 3
     assert len(draw_charts([run(tmp_path, predictions=OTHERS)])) == 2

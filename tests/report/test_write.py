@@ -20,7 +20,7 @@ def contents():
 
 @pytest.fixture
 def run(command, monkeypatch, tmp_path):
-    """The console entry, in ``tmp_path``, where a set, two files of predictions and their diagnoses stand."""
+    """Runs the command in ``tmp_path``, which holds samples, two prediction files and their diagnoses."""
     monkeypatch.chdir(tmp_path)
     there = samples(tmp_path / "images")
     write_samples(there, Path("set"), Path("images"))
@@ -44,7 +44,7 @@ def test_a_report_of_two_runs(run):
     assert Page(text).text("h2")[:4] == ["Better than other", "Worse than other", "Best", "Worst"]
 
 
-def test_predictions_alone_are_a_page_too(run):
+def test_a_diagnosis_is_optional(run):
     assert run("report", "set", "mine.jsonl", "--profile", "lavt", "--out", "page.html")[0] == 0
     text = Path("page.html").read_text()
     assert "Lost IoU" not in plain(text)
@@ -76,7 +76,7 @@ def test_predictions_alone_are_a_page_too(run):
         ([*BOTH[:3], "--against-diagnosis", "mine.lost"], "the diagnosis of other belongs to other predictions"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):
+def test_a_user_error_is_one_line_and_writes_no_page(run, words, says):
     Path("link.html").symlink_to("other.jsonl")
     lines = Path("other.jsonl").read_text().splitlines(keepends=True)
     Path("less.jsonl").write_text("".join(lines[1:]))
@@ -90,7 +90,7 @@ def test_a_mistake_is_one_line_and_leaves_no_page(run, words, says):
     assert contents() == before
 
 
-def test_points_far_off_the_picture_are_no_error(run):
+def test_points_far_outside_the_image_are_valid(run):
     prompts = (Prompt(Box(-1e300, 0, 8, 10), (Point(1e300, -5),)),)
     said = (replace(PREDICTIONS[0], prompts=prompts, asked=(Asked(0, 1e300, 5, 0.1),)), *PREDICTIONS[1:])
     Path("far.jsonl").write_text("".join(f"{one.to_line()}\n" for one in said))
@@ -102,7 +102,7 @@ def test_points_far_off_the_picture_are_no_error(run):
     )
 
 
-def test_runs_of_the_same_name_are_told_apart(run):
+def test_runs_with_equal_names_are_shown_with_their_paths(run):
     Path("b").mkdir()
     Path("other.jsonl").rename("b/mine.jsonl")
     words = ["report", "set", "mine.jsonl", "--against", "b/mine.jsonl", "--profile", "rela", "--draws", 10]

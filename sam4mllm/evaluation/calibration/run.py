@@ -67,7 +67,7 @@ def calibrate(
     check_file(folder / CARD)
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
-    warnings = (*_warnings(validation, held_out), *_warn_of_list_questions(card))
+    warnings = _warnings(validation, held_out, card)
     surveys = SurveyRunner(recipe, choice.profile, batch_size, progress)
     swept, failed = surveys.swept(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
@@ -111,8 +111,8 @@ def _split(folder: Path, images: Path | None, card: AdapterCard) -> SampleSet:
     return samples
 
 
-def _warnings(validation: SampleSet, test: SampleSet | None) -> tuple[str, ...]:
-    """Warnings about the splits, one line each.
+def _warnings(validation: SampleSet, test: SampleSet | None, card: AdapterCard) -> tuple[str, ...]:
+    """Warnings about the splits and the adapter, one line each.
 
     Raises:
         UserError: if both are the same split.
@@ -127,22 +127,20 @@ def _warnings(validation: SampleSet, test: SampleSet | None) -> tuple[str, ...]:
         raise UserError("--test is the validation split: pass another split to measure the gain on")
     if test and (shared := {sample.image for sample in validation} & {sample.image for sample in test}):
         messages.append(f"{len(shared)} images are in both splits, for example {min(shared)}: the gain may be too high")
+    if card.prompters.get("pqpp", {}).get("ask", "one") != "one":
+        messages.append(
+            "the adapter labels all points in one reply, without probabilities: calibration queries each point "
+            "separately"
+        )
     return tuple(messages)
-
-
-def _warn_of_list_questions(card: AdapterCard) -> tuple[str, ...]:
-    """A warning if the adapter was trained to label all points in one reply, which gives no probabilities."""
-    if card.prompters.get("pqpp", {}).get("ask", "one") == "one":
-        return ()
-    return (
-        "the adapter labels all points in one reply, without probabilities: calibration queries each point separately",
-    )
 
 
 def _metrics_by_name(swept: SweepResult | None, compared: Mapping[str, Setting], metric: str) -> dict[str, float]:
     """The metric of each setting by name, if the setting was surveyed and the metric is defined."""
-    surveyed = {name: setting for name, setting in compared.items() if swept and setting in swept.pixels}
-    values = {name: swept.ratio(setting, metric).value for name, setting in surveyed.items() if swept}
+    if swept is None:
+        return {}
+    surveyed = {name: setting for name, setting in compared.items() if setting in swept.pixels}
+    values = {name: swept.ratio(setting, metric).value for name, setting in surveyed.items()}
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 

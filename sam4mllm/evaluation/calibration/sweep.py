@@ -11,7 +11,7 @@ any layout and thresholds follow from these answers. Many thresholds give the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Ratio, group_indices
-from sam4mllm.evaluation.counts import CountColumns, GroundTruth
+from sam4mllm.evaluation.counts import CountColumns, PixelCounts
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
@@ -84,7 +84,7 @@ class Survey:
         self.mllm, self.layouts = mllm, tuple(layouts)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query: the prompts are boxes alone, ``asked`` holds the answer about each point."""
+        """One `Prompting` per query: the prompts are boxes without points, ``asked`` has one answer per point."""
         return ask_boxes_and_points(self.mllm, queries, self._ask)
 
     def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
@@ -165,21 +165,17 @@ def sweep(
     Raises:
         UserError: if an image cannot be used, or the survey has no answer for a point.
     """
-    pixels_by_setting = {setting: CountColumns.empty(len(samples)) for setting in settings}
-    scenes = _Scenes(samples, segmenter)
-    n_masks = 0
-    for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
-        prompts_by_setting = {setting: setting.prompts(prediction) for setting in pixels_by_setting}
+    counts_by_setting: dict[Setting, list[PixelCounts]] = {setting: [] for setting in settings}
+    rules, scenes, n_masks = profile_named(profile), _Scenes(samples, segmenter), 0
+    for sample, prediction in zip(samples, predictions, strict=True):
+        prompts_by_setting = {setting: setting.prompts(prediction) for setting in counts_by_setting}
         masks = _masks(sample, list(dict.fromkeys(prompts_by_setting.values())), scenes)
-        ground_truth = GroundTruth(sample.masks, sample.height, sample.width, sample.ignore)
-        pixels = profile_named(profile).count(
-            [ground_truth] * len(masks), [(mask.size, mask.counts) for mask in masks.values()]
-        )
-        rows = {prompts: index for index, prompts in enumerate(masks)}
+        counts = dict(zip(masks, rules.count_masks(sample, list(masks.values())), strict=True))
         for setting, prompts in prompts_by_setting.items():
-            pixels_by_setting[setting].put(np.array([row]), pixels[np.array([rows[prompts]])])
+            counts_by_setting[setting].append(counts[prompts])
         n_masks += len(masks)
         progress()
+    pixels_by_setting = {setting: CountColumns.of(counts) for setting, counts in counts_by_setting.items()}
     return SweepResult(profile, pixels_by_setting, group_indices([sample.image for sample in samples]), n_masks)
 
 
@@ -200,14 +196,9 @@ def _masks(sample: Sample, prompt_sets: Sequence[tuple[Prompt, ...]], scenes: _S
     """The mask of each tuple of prompts; every prompt is segmented once."""
     distinct = iter(dict.fromkeys(prompt for prompts in prompt_sets for prompt in prompts))
     rles: dict[Prompt, Rle] = {}
-    for chunk in _split_into_chunks(distinct):
+    while chunk := list(islice(distinct, AT_ONCE)):
         segmented = scenes.of(sample).segment(chunk)
         rles.update((prompt, Rle.from_mask(result.mask)) for prompt, result in zip(chunk, segmented, strict=True))
     return {
         prompts: union([rles[prompt] for prompt in prompts], sample.height, sample.width) for prompts in prompt_sets
     }
-
-
-def _split_into_chunks(prompts: Iterator[Prompt]) -> Iterator[list[Prompt]]:
-    while chunk := list(islice(prompts, AT_ONCE)):
-        yield chunk

@@ -1,4 +1,4 @@
-"""`sam4mllm calibrate`, with scripted talkers in the place of an adapter's model."""
+"""`sam4mllm calibrate` with scripted models in place of the adapter's model."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ def talker(monkeypatch) -> Leaning:
 
 @pytest.fixture
 def adapter(tmp_path, samples) -> Path:  # noqa: F811
-    """An adapter's card, and splits beside it: train, val, test, and two pictures with four samples each."""
+    """An adapter with a card, and the splits train, val, test and two (two images with four samples each)."""
     for split, some in (("train", samples.samples), ("val", samples.samples[:2]), ("test", samples.samples[2:])):
         own = [replace(one, id=f"{one.id}-{split}", split=split) for one in some]
         write_samples(own, tmp_path / split, samples.images)
@@ -45,7 +45,7 @@ def adapter(tmp_path, samples) -> Path:  # noqa: F811
     return tmp_path / "adapter"
 
 
-def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapter, talker):
+def test_the_chosen_options_become_the_adapters_defaults(command, adapter, talker):
     code, out, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
     assert code == 0
     report = json.loads((adapter / "calibration" / "report.json").read_text())
@@ -60,14 +60,14 @@ def test_what_is_chosen_is_how_the_adapter_is_asked_from_then_on(command, adapte
     assert "warning" not in err
 
 
-def test_a_checkpoint_that_was_calibrated_is_still_gone_on_from(command, adapter, talker):
+def test_a_calibrated_checkpoint_can_still_be_resumed(command, adapter, talker):
     seal(adapter)
     assert command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)[0] == 0
     assert AdapterCard.read(adapter).prompters["pqpp"]
     assert is_complete(adapter)
 
 
-def test_the_gain_is_measured_on_other_samples(command, adapter, talker):
+def test_the_gain_is_measured_on_the_test_split(command, adapter, talker):
     words = ["--test", adapter.parent / "test", "--draws", 20]
     code, out, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
     assert code == 0
@@ -75,11 +75,11 @@ def test_the_gain_is_measured_on_other_samples(command, adapter, talker):
     report = json.loads((adapter / "calibration" / "report.json").read_text())
     for name in ("the paper's thresholds", "uncalibrated"):
         apart = report["test"]["calibrated"] - report["test"][name]
-        assert report["gains"][name] == [pytest.approx(apart), None, None]  # one picture says nothing of others
+        assert report["gains"][name] == [pytest.approx(apart), None, None]  # one image gives no interval
     assert f"{100 * report['gains']['uncalibrated'][0]:+.2f}" in out
 
 
-def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker, monkeypatch):
+def test_a_stopped_run_resumes_without_repeating_questions(command, adapter, talker, monkeypatch):
     words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS, "--batch-size", 1]
     assert command(*words)[0] == 0
     file, card = adapter / "calibration" / "asked.jsonl", (adapter / "sam4mllm.json").read_bytes()
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_without_asking_again(command, adapter, talker, mo
     assert command(*words)[0] == 0
 
 
-def test_what_failed_is_said_and_asked_again(command, adapter, talker, samples):  # noqa: F811
+def test_failed_samples_are_reported_and_retried(command, adapter, talker, samples):  # noqa: F811
     words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS]
     report, card = adapter / "calibration" / "report.json", (adapter / "sam4mllm.json").read_bytes()
     assert command(*words)[0] == 0
@@ -119,7 +119,7 @@ def test_what_failed_is_said_and_asked_again(command, adapter, talker, samples):
     assert (report.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, chosen)
 
 
-def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
+def test_an_adapter_trained_on_list_questions_gives_a_warning(command, adapter, talker):
     replace(AdapterCard.read(adapter), prompters={"pqpp": {"ask": "list"}}).write(adapter)
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS)
     assert code == 0
@@ -143,7 +143,7 @@ def test_an_adapter_of_lists_is_warned_of(command, adapter, talker):
         pytest.param(["val", *WORDS, "--adapter", "val"], "writes to the adapter's sam4mllm.json", id="no card"),
     ],
 )
-def test_a_mistake_is_one_line_and_the_card_stays_as_it_is(command, adapter, talker, monkeypatch, words, says):
+def test_a_user_error_is_one_line_and_leaves_the_card_unchanged(command, adapter, talker, monkeypatch, words, says):
     monkeypatch.chdir(adapter.parent)
     write_samples([], Path("empty"), Path())
     before = (adapter / "sam4mllm.json").read_bytes()
@@ -154,8 +154,8 @@ def test_a_mistake_is_one_line_and_the_card_stays_as_it_is(command, adapter, tal
     assert not talker.asked
 
 
-def test_nothing_is_chosen_by_a_number_that_is_none(command, adapter, talker):
-    words = ["--profile", "rela", "--metric", "N_acc"]  # of samples that all have a target
+def test_an_undefined_metric_is_an_error(command, adapter, talker):
+    words = ["--profile", "rela", "--metric", "N_acc"]  # undefined: all samples have a target
     before = (adapter / "sam4mllm.json").read_bytes()
     code, _, err = command("calibrate", adapter.parent / "val", "--adapter", adapter, *WORDS, *words)
     assert code == 2
@@ -164,13 +164,13 @@ def test_nothing_is_chosen_by_a_number_that_is_none(command, adapter, talker):
     assert not (adapter / "calibration" / "report.json").exists()
 
 
-def test_a_test_split_to_choose_on_is_warned_of(command, adapter, talker):
+def test_calibrating_on_a_test_split_gives_a_warning(command, adapter, talker):
     code, _, err = command("calibrate", adapter.parent / "test", "--adapter", adapter, *WORDS)
     assert code == 0
     assert "warning: the validation samples belong to the split test" in err
 
 
-def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples):  # noqa: F811
+def test_images_in_both_splits_give_a_warning(command, adapter, talker, samples):  # noqa: F811
     other = SampleSet(tuple(replace(one, id=f"{one.id}-other") for one in samples.samples[:2]), samples.images)
     write_samples(other, adapter.parent / "other", samples.images)
     words = ["--test", adapter.parent / "other", "--draws", 20]
@@ -179,7 +179,7 @@ def test_pictures_of_both_splits_are_warned_of(command, adapter, talker, samples
     assert "warning: 1 images are in both splits, for example p.png" in err
 
 
-def test_no_layouts_are_nothing_to_choose_from():
+def test_an_empty_search_space_is_an_error():
     from sam4mllm.evaluation.calibration.choice import SearchSpace
 
     with pytest.raises(UserError, match="no layouts"):

@@ -1,7 +1,8 @@
-"""What a survey knows of every setting, held against PQPP itself."""
+"""The prompts and scores that a survey gives for each setting, compared with PQPP."""
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ SIDE = 40
 
 
 class Nearest:
-    """Draws what the nearest point says of each pixel of the box, all of it where there is none."""
+    """Labels each pixel of the box like its nearest point; without points it fills the box."""
 
     takes = Capabilities()
 
@@ -63,7 +64,7 @@ def nearest(prompt):
 
 
 class Leaning:
-    """Says one or two boxes or none, by the key; is surer of a point the nearer it lies to the left; and counts."""
+    """Predicts one box, two or none by the key, with a P(yes) that falls with x; counts its calls."""
 
     def __init__(self) -> None:
         self.asked = Counter()
@@ -97,7 +98,7 @@ def surveyed(samples, talker, folder, segmenter=None):
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
-def test_a_survey_knows_the_prompts_of_pqpp_with_any_setting(samples, tmp_path, setting):
+def test_a_survey_reproduces_the_prompts_of_pqpp_for_any_setting(samples, tmp_path, setting):
     found = surveyed(samples, Leaning(), tmp_path)
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
     asked = PQPP(Leaning().mllm, **setting.options)([Query(image, "it", sample.id) for sample in samples])
@@ -105,7 +106,7 @@ def test_a_survey_knows_the_prompts_of_pqpp_with_any_setting(samples, tmp_path, 
     assert any(prompt.points for one in found for prompt in setting.prompts(one))
 
 
-def test_nothing_is_asked_twice_and_the_boxes_stand_alone(samples, tmp_path):
+def test_no_question_is_repeated_and_prompts_are_boxes_without_points(samples, tmp_path):
     talker = Leaning()
     found = surveyed(samples, talker, tmp_path)
     assert set(talker.asked.values()) == {1}
@@ -114,7 +115,7 @@ def test_nothing_is_asked_twice_and_the_boxes_stand_alone(samples, tmp_path):
     assert len(found[0].asked) == len({(one.x, one.y) for one in found[0].asked}) < 9 + 7 + 4 + 3
 
 
-def test_what_is_swept_is_what_pqpp_would_have_scored(samples, tmp_path):
+def test_a_sweep_gives_the_scores_of_pqpp(samples, tmp_path):
     segmenter = Nearest()
     swept = sweep(samples, surveyed(samples, Leaning(), tmp_path), segmenter, SETTINGS, "lavt")
     assert segmenter.embedded == 2
@@ -130,32 +131,26 @@ def test_what_is_swept_is_what_pqpp_would_have_scored(samples, tmp_path):
     assert values[swept.best("cIoU")] == max(values.values())
 
 
-def test_of_equal_settings_the_one_of_fewest_points_nearest_to_the_papers_is_taken():
+def test_ties_go_to_fewer_points_then_to_thresholds_nearest_to_the_papers():
     layouts = (Layout("grid", 25), Layout("grid", 9))
     settings = [Setting(layout, Thresholds(yes, 0.8)) for layout in layouts for yes in (0.5, 0.8, 0.95)]
     same = {setting: CountColumns.of([PixelCounts(1, 2, 1, 2)]) for setting in settings}
     swept = SweepResult("lavt", same, np.zeros(1, dtype=np.int64), 0)
     assert swept.best("cIoU") == Setting(Layout("grid", 9), Thresholds(0.8, 0.8))
     better = Setting(Layout("grid", 25), Thresholds(0.5, 0.8))
-    assert (
-        SweepResult("lavt", {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}, swept.pictures, 0).best(
-            "cIoU"
-        )
-        == better
-    )
-    silent = {better: CountColumns.of([PixelCounts(0, 0, 0, 0)])}  # cIoU of nothing over nothing is no number
-    assert (
-        SweepResult("lavt", {**silent, settings[1]: same[settings[1]]}, swept.pictures, 0).best("cIoU") == settings[1]
-    )
+    perfect = {**same, better: CountColumns.of([PixelCounts(2, 2, 2, 2)])}
+    assert replace(swept, pixels=perfect).best("cIoU") == better
+    undefined = {better: CountColumns.of([PixelCounts(0, 0, 0, 0)])}  # cIoU is 0 / 0
+    assert replace(swept, pixels={**undefined, settings[1]: same[settings[1]]}).best("cIoU") == settings[1]
 
 
-def test_a_sample_that_failed_counts_as_empty_with_every_setting(samples, tmp_path):
+def test_a_failed_sample_has_an_empty_mask_for_every_setting(samples, tmp_path):
     gone = SampleSet((*samples.samples, Sample("a3", "gone.png", SIDE, SIDE, "it", samples.samples[0].masks)), tmp_path)
     swept = sweep(gone, surveyed(gone, Leaning(), tmp_path), Nearest(), SETTINGS, "lavt")
     assert {found.rows[3].prediction for found in swept.pixels.values()} == {0}
 
 
-def test_a_layout_that_was_not_asked_about_is_refused(samples, tmp_path):
+def test_a_layout_missing_from_the_survey_is_an_error(samples, tmp_path):
     found = surveyed(samples, Leaning(), tmp_path)
     with pytest.raises(UserError, match="the survey of a1 lacks a point"):
         sweep(samples, found, Nearest(), [PAPER], "lavt")
