@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from sam4mllm.data.conversations import Talk, write_conversations
+from sam4mllm.data.conversations import Conversation, write_conversations
 from sam4mllm.data.samples import Sample
 from sam4mllm.demo.recipe import Demo
 from sam4mllm.evaluation.scores import score
@@ -39,7 +39,7 @@ from sam4mllm.synthetic import Level, draw_split
 from sam4mllm.synthetic.shards import AMBIGUOUS, write_scenes
 from sam4mllm.targets.run import search_targets
 from sam4mllm.training.config.finetune import FinetuneConfig
-from sam4mllm.training.dataset.mixture import Mixture, Source
+from sam4mllm.training.dataset.mixture import DataSource, Mixture
 from sam4mllm.training.run import run as finetune
 from tiny_models.lessons import naming
 
@@ -142,9 +142,9 @@ def recipe_of(out: Path, arm: Arm, seed: int, adapter: Path) -> FinetuneConfig:
         out / f"targets-{arm.targets}",
     )
     search_targets(samples, folder, arm.lesson.seeded_search, "tiny", InProcess("cpu"), progress)
-    sources = [Source(str(out / "shapes" / "train"), str(folder))]
+    sources = [DataSource(str(out / "shapes" / "train"), str(folder))]
     if arm.talks:
-        sources.append(Source(talks=str(talks(out, arm.lesson.train_scenes)), weight=arm.talks))
+        sources.append(DataSource(talks=str(talks(out, arm.lesson.train_scenes)), weight=arm.talks))
     training, rows = replace(arm.lesson.training, seed=seed), replace(arm.lesson.rows, seed=seed)
     return FinetuneConfig(str(adapter), "tiny", tuple(sources), training, device="cpu", rows=rows)
 
@@ -159,7 +159,9 @@ def talks(out: Path, scenes: int) -> Path:
             height, width, _ = drawing.image.shape
             for place in range(PLACES):
                 name, turns = f"train/{index:06d}.png", tuple(naming(drawing, dialect, rng))
-                conversations.append(Talk(f"naming-{index:06d}-{place}", name, width, height, turns, "naming", "train"))
+                conversations.append(
+                    Conversation(f"naming-{index:06d}-{place}", name, width, height, turns, "naming", "train")
+                )
         write_conversations(conversations, folder, (out / "shapes" / "images").absolute())
     return folder
 

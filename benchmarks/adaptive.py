@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scenes = write_scenes(Path(name), "test", options.scenes, Level(objects=(2, 3)))
         samples = SampleSet(tuple(sample for sample in scenes if len(sample.masks) == 1), scenes.images)
-        mllm, sure = tiny() if options.mllm else perfect_model(samples), Thresholds(*options.sure)
+        mllm, sure = tiny() if options.mllm else perfect_model(samples), Thresholds(*options.thresholds)
         print(f"{len(samples)} expressions; {'the tiny MLLM and its adapter' if options.mllm else 'a perfect model'}\n")
         print("| strategy | questions per box | cIoU | difference from a grid as large | 95% interval |")
         print("|---|---:|---:|---:|---:|")
@@ -79,7 +79,7 @@ def perfect_model(samples: SampleSet) -> MLLM:
     row = dialect("sam4mllm")
 
     def answer(key: str, image: Image, *_: object) -> str:
-        return format_boxes((boxes[key],), "it", row, Frame.whole(image.shape[1], image.shape[0]))
+        return format_boxes((boxes[key],), "it", row, Frame.unscaled(image.shape[1], image.shape[0]))
 
     def choose(key: str, image: Image, _: object, question: str, *__: object) -> list[float]:
         x, y = (int(value) / 1000 for value in PLACE.findall(question)[0])
@@ -116,7 +116,7 @@ def evaluate(samples: SampleSet, pipeline: Pipeline, file: Path) -> tuple[Evalua
     predict(samples, pipeline, file, batch_size=16)
     predictions = read_predictions(file)
     boxes = sum(len(prediction.prompts) for prediction in predictions)
-    questions = sum(len(prediction.asked) for prediction in predictions)
+    questions = sum(len(prediction.point_answers) for prediction in predictions)
     return evaluate_set(samples.samples, predictions, "lavt"), questions / max(1, boxes)
 
 

@@ -81,7 +81,7 @@ def compare(name: str, base: Path, out: Path, device: str) -> None:
     mllm = HfMLLM.load(base, device=device, dtype=recipe.dtype, four_bits=packed)
     loaded = torch.cuda.memory_allocated()
     longest = longest_conversation(mllm, recipe.rows.tokens)
-    tokens = mllm.lengths.conversation(longest)[0] + mllm.lengths.picture(640, 480)
+    tokens = mllm.lengths.conversation(longest)[0] + mllm.lengths.count_image_tokens(640, 480)
     start = perf_counter()
     finetune(mllm, lambda _: (PICTURE, longest), training, out)
     seconds = (perf_counter() - start) / STEPS / training.gradient_accumulation_steps

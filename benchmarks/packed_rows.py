@@ -31,7 +31,7 @@ from sam4mllm.synthetic import Level
 from sam4mllm.synthetic.shards import write_scenes
 from sam4mllm.targets.record import read_targets
 from sam4mllm.targets.run import search_targets
-from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.corpus import LoadedSource, corpus
 from sam4mllm.training.dataset.mixture import Mixture, Rows
 from sam4mllm.training.dataset.rows import TrainingRows
 from tiny_models.model import PATCH, ROW
@@ -49,7 +49,7 @@ class Pass:
     wall: float
 
 
-def conversations(mllm: HfMLLM, part: Part, rows: Rows) -> TrainingRows:
+def conversations(mllm: HfMLLM, part: LoadedSource, rows: Rows) -> TrainingRows:
     return TrainingRows(corpus([part], rows), rows, mllm, mllm.lengths)
 
 
@@ -77,12 +77,14 @@ def built(side: int) -> HfMLLM:
     return HfMLLM(model.eval(), processor, ROW)
 
 
-def compared(mllm: HfMLLM, part: Part, rows: Rows, repeats: int, batch: int) -> str:
+def compared(mllm: HfMLLM, part: LoadedSource, rows: Rows, repeats: int, batch: int) -> str:
     """A table row: both rates, their ratio, and the goal for the ratio."""
     sides = [conversations(mllm, part, replace(rows, per_image=most)) for most in (1, rows.per_image)]
     passes = [[learn(mllm, side, batch) for side in sides] for _ in range(repeats)]
-    mean, alone = len(part.rows) / len(sides[1]), sides[0]
-    text = sum(mllm.lengths.conversation(alone.turns(index))[0] for index in range(len(alone))) / len(alone)
+    mean, lock_folder = len(part.rows) / len(sides[1]), sides[0]
+    text = sum(mllm.lengths.conversation(lock_folder.turns(index))[0] for index in range(len(lock_folder))) / len(
+        lock_folder
+    )
     cells = [f"{text:.0f}", f"{mean:.2f}"]
     for name in ("processor", "wall"):
         single, packed = (
@@ -109,7 +111,7 @@ def main() -> None:
         lesson = replace(lesson, search=replace(lesson.search, least=0))  # gives every mask a target
         samples = write_scenes(Path(folder), "train", options.scenes, Level(objects=lesson.objects))
         search_targets(samples, Path(folder) / "targets", lesson.seeded_search, "tiny", InProcess("cpu"), progress)
-        part = Part("shapes", samples, read_targets(Path(folder) / "targets"))
+        part = LoadedSource("shapes", samples, read_targets(Path(folder) / "targets"))
         for side in options.sides:
             mllm = built(side)
             for name, mixture in (("PPG", Mixture(1, 0)), ("PQPP", Mixture(0, 1))):

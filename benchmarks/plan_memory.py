@@ -85,7 +85,7 @@ def compare(name: str, folder: Path) -> None:
         dtype = way.split(",")[0]
         mllm = HfMLLM.load(base, device="cpu", dtype=dtype)
         turns = [Turn("user", "Where is the cat? " * 20), Turn("assistant", "[100,200,300,400] " * 20)]
-        tokens = mllm.lengths.conversation(turns)[0] + mllm.lengths.picture(80, 60)
+        tokens = mllm.lengths.conversation(turns)[0] + mllm.lengths.count_image_tokens(80, 60)
         estimate = estimate_shape(HfMLLM.outline(base, dtype=dtype).model, training, tokens).memory.peak
         measured = peak_memory(mllm, training, folder / f"{name} {way}", turns)
         print(

@@ -82,8 +82,8 @@ class PointTiming:
 
 def tokenizer() -> FastTokenizer:
     """A tokenizer that splits words, digits and punctuation as large models do, trained on our own questions."""
-    frame = Frame.whole(112, 112)
-    points = Layout("grid", 81).lay(BOX)
+    frame = Frame.unscaled(112, 112)
+    points = Layout("grid", 81).place(BOX)
     texts = [ask_boxes(PHRASE, ROW), format_boxes([BOX], PHRASE, ROW, frame), format_labels([True, False])]
     texts += [ask_points(points, PHRASE, ROW, frame), *(ask_point(point, PHRASE, ROW, frame) for point in points)]
     core = Tokenizer(models.BPE())
@@ -163,7 +163,7 @@ class QuestionCase:
     def __init__(self, mllm: HfMLLM, image: Image, points: int) -> None:
         self.mllm, self.model = mllm, mllm.model
         [frame] = mllm.open([image]).frames
-        points_to_ask, first = Layout("grid", points).lay(BOX), ask_boxes(PHRASE, ROW)
+        points_to_ask, first = Layout("grid", points).place(BOX), ask_boxes(PHRASE, ROW)
         reply = format_boxes([BOX], PHRASE, ROW, frame)
         self.chat = mllm.open([image])
         self.chat.answer([first])

@@ -80,9 +80,9 @@ def make_replies(samples: Sequence[Sample], dialect: Dialect, damaged: bool) -> 
     rng = np.random.default_rng(0)
     replies = []
     for number, sample in enumerate(samples):
-        mask, box = sample.truth.mask, sample.truth.box
+        mask, box = sample.ground_truth.mask, sample.ground_truth.box
         prompts = [Prompt(box, clicks(mask, box, 3, 3, rng))] if box else []
-        reply = format_prompts(prompts, sample.phrase, dialect, Frame.whole(sample.width, sample.height))
+        reply = format_prompts(prompts, sample.phrase, dialect, Frame.unscaled(sample.width, sample.height))
         replies.append(DAMAGES[number // 2 % len(DAMAGES)](reply) if damaged and number % 2 else reply)
     return replies
 

@@ -17,13 +17,13 @@ from time import perf_counter, process_time
 import numpy as np
 from refer_scale import WORDS
 
-from sam4mllm.data.conversations import ConversationSet, Talk
+from sam4mllm.data.conversations import Conversation, ConversationSet
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.runtime.specs import EMBEDDED
-from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.corpus import LoadedSource, corpus
 from sam4mllm.training.dataset.mixture import Rows
 from sam4mllm.training.dataset.rows import TrainingRows
 
@@ -61,7 +61,7 @@ def samples(count: int, rng: np.random.Generator) -> SampleSet:
 def talks(count: int, rng: np.random.Generator) -> ConversationSet:
     return ConversationSet(
         tuple(
-            Talk(
+            Conversation(
                 f"t{n}",
                 f"{n // 2}.jpg",
                 WIDTH,
@@ -80,9 +80,9 @@ def main() -> None:
     parser.add_argument("--talks", type=int, default=0)
     options = parser.parse_args()
     rng, rows = np.random.default_rng(0), Rows()
-    parts = [Part("samples", samples(options.sentences, rng))]
+    parts = [LoadedSource("samples", samples(options.sentences, rng))]
     if options.talks:
-        parts.append(Part("talks", talks(options.talks, rng), weight=0.2))
+        parts.append(LoadedSource("talks", talks(options.talks, rng), weight=0.2))
     mllm = HfMLLM.load(EMBEDDED / "mllm", device="cpu")
     print("| | CPU seconds | wall-clock seconds |\n|---|---:|---:|")
     with timed("filtering"):

@@ -72,14 +72,17 @@ def on_runs(samples: Sequence[Sample], file: Path) -> CountColumns:
     return evaluated.pixels
 
 
-def on_pixels(sums: bool, truths: Sequence[Rle], file: Path) -> list[PixelCounts]:
+def on_pixels(sums: bool, ground_truths: Sequence[Rle], file: Path) -> list[PixelCounts]:
     """Counts the pixels of each prediction in the file on dense masks, with logical sums or `count_nonzero`."""
     text = file.read_text()
     if text.startswith("["):
         masks = [record["segmentation"] for record in json.loads(text)]
-        return [_dense(truth, mask, sums) for truth, mask in zip(truths, masks, strict=False)]
+        return [_dense(ground_truth, mask, sums) for ground_truth, mask in zip(ground_truths, masks, strict=False)]
     lines = text.splitlines()
-    return [_dense(truth, json.loads(line)["rle"], sums) for truth, line in zip(truths, lines, strict=False)]
+    return [
+        _dense(ground_truth, json.loads(line)["rle"], sums)
+        for ground_truth, line in zip(ground_truths, lines, strict=False)
+    ]
 
 
 def main() -> None:
@@ -91,8 +94,8 @@ def main() -> None:
     options = parser.parse_args()
     total, dense = options.predictions, min(options.dense, options.predictions)
     samples, predictions = make_predictions(total, options.height, options.width)
-    truths = [sample.masks[0] for sample in samples]
-    length = sum(len(truth.counts) for truth in truths) / total
+    ground_truths = [sample.masks[0] for sample in samples]
+    length = sum(len(ground_truth.counts) for ground_truth in ground_truths) / total
     print(f"{total} predictions of {options.width} x {options.height}, {length:.0f} characters per ground-truth mask")
     with tempfile.TemporaryDirectory() as folder:
         files = _written(Path(folder) / "all", predictions)
@@ -100,11 +103,11 @@ def main() -> None:
         for file, part in zip(files, parts, strict=True):
             ways: dict[str, tuple[Callable[[], CountColumns | list[PixelCounts]], int]] = {
                 "run lengths": (partial(on_runs, samples, file), total),
-                "official": (partial(on_pixels, True, truths, part), dense),
-                "counted": (partial(on_pixels, False, truths, part), dense),
+                "official": (partial(on_pixels, True, ground_truths, part), dense),
+                "counted": (partial(on_pixels, False, ground_truths, part), dense),
             }
             first = on_runs(samples, file).rows[:dense]
-            assert all(on_pixels(sums, truths, part) == first for sums in (True, False)), "the integers differ"
+            assert all(on_pixels(sums, ground_truths, part) == first for sums in (True, False)), "the integers differ"
             rounds = [{name: _seconds(way) / n for name, (way, n) in ways.items()} for _ in range(ROUNDS)]
             seconds = {name: min(round_seconds[name] for round_seconds in rounds) for name in ways}
             summary = ", ".join(f"{name} {1e6 * value:.0f}" for name, value in seconds.items())
@@ -130,8 +133,8 @@ def _written(folder: Path, predictions: Sequence[Prediction]) -> tuple[Path, Pat
     return lines, rles
 
 
-def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts:
-    truth_mask, predicted = (coco.decode(rle) for rle in (truth.to_json(), prediction))
+def _dense(ground_truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts:
+    truth_mask, predicted = (coco.decode(rle) for rle in (ground_truth.to_json(), prediction))
     if sums:
         intersection, union = (
             np.sum(np.logical_and(truth_mask, predicted)),
@@ -140,7 +143,9 @@ def _dense(truth: Rle, prediction: dict[str, object], sums: bool) -> PixelCounts
     else:
         intersection, union = np.count_nonzero(truth_mask & predicted), np.count_nonzero(truth_mask | predicted)
     # the official code does not compute these areas; computing them from run lengths costs little
-    return PixelCounts(int(intersection), int(union), int(coco.area(truth.to_json())), int(coco.area(prediction)))
+    return PixelCounts(
+        int(intersection), int(union), int(coco.area(ground_truth.to_json())), int(coco.area(prediction))
+    )
 
 
 def _seconds(way: Callable[[], CountColumns | list[PixelCounts]]) -> float:

@@ -42,7 +42,7 @@ ImageSample = tuple[Image, Sample]
 class Plain:
     """A segmenter without drafts: its scenes segment each candidate separately."""
 
-    takes = Capabilities()
+    capabilities = Capabilities()
 
     def __init__(self, segmenter: HfSegmenter, draw: Callable[[HfScene, Prompt], ScoredMask]) -> None:
         self.segmenter, self.draw = segmenter, draw

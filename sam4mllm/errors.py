@@ -19,7 +19,7 @@ def silence_library_warnings() -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_on_user_error() -> Iterator[None]:
     """Runs a command: prints a `UserError` in one line and exits with code 2; an interrupt exits with code 130."""
     silence_library_warnings()
     try:

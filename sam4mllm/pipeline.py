@@ -20,7 +20,7 @@ from sam4mllm.geometry.prompts import Image, Mask, Prompt, union
 from sam4mllm.images.files import load_image, write_png
 from sam4mllm.images.overlay import AnySize, overlay
 from sam4mllm.language.messages import Reply
-from sam4mllm.prompters import Asked, Prompter, Prompting, Query
+from sam4mllm.prompters import PointAnswer, Prompter, Prompting, Query
 from sam4mllm.segmenters import ScoredMask, Segmenter
 
 
@@ -48,7 +48,7 @@ class Answer:
     mask: Mask
     replies: tuple[Reply, ...] = ()
     readable: bool = True
-    asked: tuple[Asked, ...] = ()
+    point_answers: tuple[PointAnswer, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
 
     def overlay(self) -> AnySize:
@@ -101,10 +101,10 @@ class Pipeline:
         for query in queries:
             if not query.phrase.strip():
                 raise UserError("the phrase is empty: describe the object to segment")
-        return drawn(self.segmenter, queries, self.prompter(queries))
+        return segment_prompts(self.segmenter, queries, self.prompter(queries))
 
 
-def drawn(segmenter: Segmenter, queries: Sequence[Query], promptings: Sequence[Prompting]) -> list[Answer]:
+def segment_prompts(segmenter: Segmenter, queries: Sequence[Query], promptings: Sequence[Prompting]) -> list[Answer]:
     """One answer per query, from prompts that were generated before. An image without prompts is not embedded.
 
     Raises:
@@ -132,7 +132,7 @@ def drawn(segmenter: Segmenter, queries: Sequence[Query], promptings: Sequence[P
             union([part.mask for part in masks], *query.image.shape[:2]),
             prompting.replies,
             prompting.readable,
-            prompting.asked,
+            prompting.point_answers,
             query_timings,
         )
         for query, prompting, masks, query_timings in zip(queries, promptings, parts, timings, strict=True)

@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 10, 20
 class Painter:
     """Fills the box, without the columns of negative points; records the images and prompts."""
 
-    takes = Capabilities()
+    capabilities = Capabilities()
 
     def __init__(self):
         self.embedded, self.drawn = 0, []

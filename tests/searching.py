@@ -51,7 +51,7 @@ class Counting:
 
     def __init__(self, seen: list[int]) -> None:
         self._seen, self._inner = seen, GrabCutSegmenter(size=64)
-        self.takes = self._inner.takes
+        self.capabilities = self._inner.capabilities
 
     def embed(self, image: Image) -> Scene:
         self._seen.append(torch.get_num_threads())

@@ -35,7 +35,7 @@ def test_what_a_benchmark_takes_of_another_is_there(file):
 
 
 @pytest.mark.parametrize(
-    ("told", "attempts", "landed"),
+    ("results", "attempts", "landed"),
     [
         pytest.param(["a", "b", "c"], 3, True, id="each lands"),
         pytest.param([None, "a", None, "b", "c"], 5, True, id="some are done before"),
@@ -43,20 +43,20 @@ def test_what_a_benchmark_takes_of_another_is_there(file):
         pytest.param(["a", "b", *[None] * 20], 3 * TRIES, False, id="too few land"),
     ],
 )
-def test_as_many_kills_land_as_are_asked_for_or_it_fails(capsys, told, attempts, landed):
+def test_as_many_kills_land_as_are_asked_for_or_it_fails(capsys, results, attempts, landed):
     seen = []
 
     def attempt(so_far: int) -> str | None:
         seen.append(so_far)
-        return told[len(seen) - 1]
+        return results[len(seen) - 1]
 
     if landed:
         land(3, attempt)
     else:
-        with pytest.raises(SystemExit, match=f"{sum(map(bool, told))} of 3 kills landed"):
+        with pytest.raises(SystemExit, match=f"{sum(map(bool, results))} of 3 kills landed"):
             land(3, attempt)
     assert len(seen) == attempts
-    assert capsys.readouterr().out.splitlines() == [f"kill {n} {one}" for n, one in enumerate(filter(None, told), 1)]
+    assert capsys.readouterr().out.splitlines() == [f"kill {n} {one}" for n, one in enumerate(filter(None, results), 1)]
 
 
 def test_a_command_is_killed_or_was_done_before():
@@ -78,9 +78,9 @@ def test_predictions_are_killed_within_their_work(tmp_path, monkeypatch, capsys,
     else:
         with pytest.raises(SystemExit, match="0 of 2 kills landed"):
             disturb(words, tmp_path / "p.jsonl", 2, 0.0, random.Random(0))
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == landed
-    assert not any(": 0 more" in line for line in told)
+    results = capsys.readouterr().out.splitlines()
+    assert len(results) == landed
+    assert not any(": 0 more" in line for line in results)
 
 
 def test_a_command_that_fails_is_told_with_its_reason():

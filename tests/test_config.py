@@ -143,7 +143,7 @@ def test_a_prompter_is_built_by_its_name(name, kind):
 
 def test_a_prompter_gets_its_options():
     built = PrompterSpec("pqpp", {"points": 9, "sure_no": 0.6}).load(MUTE)
-    assert (built.layout.points, built.sure) == (9, Thresholds(0.75, 0.6))
+    assert (built.layout.points, built.thresholds) == (9, Thresholds(0.75, 0.6))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.images.files import read_image
 from sam4mllm.images.overlay import overlay
 from sam4mllm.language.messages import Reply
-from sam4mllm.pipeline import drawn
-from sam4mllm.prompters import Asked, Prompting
+from sam4mllm.pipeline import segment_prompts
+from sam4mllm.prompters import PointAnswer, Prompting
 from sam4mllm.prompters.box import BoxPrompter
 
 LEFT, RIGHT = Prompt(Box(0, 0, 4, 10)), Prompt(Box(6, 2, 10, 8))
@@ -23,7 +23,7 @@ class RecordingSegmenter:
     """A box segmenter that records its calls."""
 
     def __init__(self) -> None:
-        self.inner, self.takes = BoxSegmenter(), BoxSegmenter.takes
+        self.inner, self.capabilities = BoxSegmenter(), BoxSegmenter.capabilities
         self.embedded: list[int] = []
         self.calls: list[list[Prompt]] = []
 
@@ -44,7 +44,7 @@ class RecordingScene:
 class UnusedSegmenter:
     """A segmenter that fails if it is called."""
 
-    takes = BoxSegmenter.takes
+    capabilities = BoxSegmenter.capabilities
 
     def embed(self, image):
         raise AssertionError("embedded")
@@ -117,10 +117,10 @@ def test_a_prompt_that_the_segmenter_does_not_support_is_refused():
 
 
 def test_an_answer_has_the_fields_of_its_prompting():
-    point_answers = (Asked(0, 1.5, 2.5, 0.9),)
+    point_answers = (PointAnswer(0, 1.5, 2.5, 0.9),)
     prompting = Prompting((LEFT,), (Reply("so", finished=False),), False, point_answers, {"first": 1.0})
-    answer = drawn(BoxSegmenter(), [Query(make_image(), "x")], [prompting])[0]
-    assert (answer.replies, answer.readable, answer.asked) == (prompting.replies, False, point_answers)
+    answer = segment_prompts(BoxSegmenter(), [Query(make_image(), "x")], [prompting])[0]
+    assert (answer.replies, answer.readable, answer.point_answers) == (prompting.replies, False, point_answers)
     assert answer.timings["first"] == 1.0
 
 
@@ -136,14 +136,15 @@ def test_an_image_file_is_read_and_an_overlay_is_saved(tmp_path):
 def test_the_caption_distinguishes_no_object_from_an_unreadable_reply():
     query = Query(make_image(), "mug")
     no_object, unreadable = (
-        drawn(UnusedSegmenter(), [query], [Prompting((), readable=readable)])[0].overlay() for readable in (True, False)
+        segment_prompts(UnusedSegmenter(), [query], [Prompting((), readable=readable)])[0].overlay()
+        for readable in (True, False)
     )
     assert np.array_equal(no_object, overlay(query.image, [], caption="mug (nothing there)"))
     assert np.array_equal(unreadable, overlay(query.image, [], caption="mug (the reply was not readable)"))
 
 
 def test_an_overlay_is_saved_only_as_png(tmp_path):
-    answer = drawn(UnusedSegmenter(), [Query(make_image(), "x")], [Prompting(())])[0]
+    answer = segment_prompts(UnusedSegmenter(), [Query(make_image(), "x")], [Prompting(())])[0]
     with pytest.raises(UserError, match=r"\.png"):
         answer.save(tmp_path / "mug.jpg")
     assert not list(tmp_path.iterdir())

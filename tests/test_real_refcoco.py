@@ -8,7 +8,7 @@ from sam4mllm.language.dialects import DIALECTS
 from sam4mllm.language.templates import format_prompts, parse_prompts
 
 PROMPT = Prompt(Box(10, 20, 300, 200), (Point(50.5, 60.5), Point(70.5, 80.5), Point(290.5, 30.5, positive=False)))
-FRAME = Frame.whole(640, 480)
+FRAME = Frame.unscaled(640, 480)
 
 
 @pytest.mark.parametrize("name", DIALECT_OF.values())
@@ -65,7 +65,7 @@ def test_exactly_the_replies_without_a_place_are_unreadable(real, dataset):
 def test_every_readable_box_is_the_true_one(real, dataset):
     samples, predictions, scores = real[dataset]
     for sample, prediction in zip(samples, predictions, strict=True):
-        assert all(box_iou(prompt.box, sample.truth.box) > 0.9 for prompt in prediction.prompts)
+        assert all(box_iou(prompt.box, sample.ground_truth.box) > 0.9 for prompt in prediction.prompts)
         assert bool(prediction.prompts) == prediction.readable
     assert scores.box_accuracy == pytest.approx(1 - scores.unreadable / scores.n)
 

@@ -147,13 +147,13 @@ def test_a_model_without_a_chat_template_is_trained_and_run_with_that_of_the_rec
     code, _, err = command(*words, "chat_template=nowhere")
     assert (code, err.splitlines()[-1].startswith("error: cannot read the chat template nowhere")) == (2, True)
     assert command(*words)[0] == 0
-    asked = ["infer", "images/0.png", "--phrase", "the disc", "--segmenter", "grabcut", "--json"]
-    code, out, _ = command(*asked, "--adapter", "out")
+    point_answers = ["infer", "images/0.png", "--phrase", "the disc", "--segmenter", "grabcut", "--json"]
+    code, out, _ = command(*point_answers, "--adapter", "out")
     assert code == 0
     assert command("merge", "out", "--out", "merged")[0] == 0
-    assert command(*asked, "--mllm", "merged")[:2] == (0, out)
+    assert command(*point_answers, "--mllm", "merged")[:2] == (0, out)
     # in the tests, the model has a template of the same form
-    assert command(*asked, "--mllm", "model", "--adapter", "out")[:2] == (0, out)
+    assert command(*point_answers, "--mllm", "model", "--adapter", "out")[:2] == (0, out)
 
 
 def test_the_launcher_reads_the_fsdp_configuration():

@@ -36,7 +36,7 @@ def test_targets_and_conversations_are_read():
     targets = read_targets(FILES / "targets")
     assert len(targets) == 8
     assert all(target.prompts and target.prompts[0].points for target in targets.values())
-    [talk] = read_conversations(FILES / "talks").talks
+    [talk] = read_conversations(FILES / "talks").conversations
     assert talk.turns == (Turn("user", "What is this?"), Turn("assistant", "A scene."))
 
 

@@ -73,7 +73,7 @@ def boxes_lessons(
 
 def _frame(drawing: Drawing) -> Frame:
     height, width, _ = drawing.image.shape
-    return Frame.whole(width, height)
+    return Frame.unscaled(width, height)
 
 
 def _yes_no(question: str, answer: bool) -> list[Turn]:
@@ -97,7 +97,7 @@ def _sorting(drawing: Drawing, dialect: Dialect, frame: Frame, rng: np.random.Ge
     window[y0:y1, x0:x1] = True
     off = window & ~model.mask
     point = _deep(off if rng.random() < 0.5 and off.any() else model.mask, rng)
-    question = ask_there(f"the {noun.words()} at {dialect.write_point(point, frame)}")
+    question = ask_there(f"the {noun.text()} at {dialect.write_point(point, frame)}")
     return _yes_no(question, bool(noun.matches(_figures_at(drawing, point))))
 
 

@@ -35,7 +35,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<reply>{% endif %}"
 )
 
-_FRAME, _MARK, _BOX, _POINT = Frame.whole(SIDE, SIDE), "@@", Box(1, 2, 3, 4), Point(5, 6)
+_FRAME, _MARK, _BOX, _POINT = Frame.unscaled(SIDE, SIDE), "@@", Box(1, 2, 3, 4), Point(5, 6)
 _BASE = (
     ask_boxes(_MARK, ROW),
     ask_name(_POINT, ROW, _FRAME),

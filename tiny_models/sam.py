@@ -128,7 +128,7 @@ def examples(
 def loss(
     logits: Float[Tensor, "scenes prompts masks h w"],
     scores: Float[Tensor, "scenes prompts masks"],
-    truth: Tensor,
+    ground_truth: Tensor,
     certain: bool,
 ) -> Tensor:
     """Cross-entropy x 5 + dice, and the squared error of each mask's predicted IoU.
@@ -137,11 +137,11 @@ def loss(
     instead of focal loss). For ``certain`` prompts all masks count; otherwise they would stay alternatives and points
     would have no effect.
     """
-    truth = truth[:, :, None].expand_as(logits)
-    crossed = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-1, -2))
+    ground_truth = ground_truth[:, :, None].expand_as(logits)
+    crossed = functional.binary_cross_entropy_with_logits(logits, ground_truth, reduction="none").mean((-1, -2))
     likely = logits.sigmoid()
-    dice = 1 - (2 * (likely * truth).sum((-1, -2)) + 1) / (likely.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
-    predicted, true = logits > 0, truth > 0.5
+    dice = 1 - (2 * (likely * ground_truth).sum((-1, -2)) + 1) / (likely.sum((-1, -2)) + ground_truth.sum((-1, -2)) + 1)
+    predicted, true = logits > 0, ground_truth > 0.5
     ious = (predicted & true).sum((-1, -2)) / (predicted | true).sum((-1, -2)).clamp(min=1)
     losses = 5 * crossed + dice
     return (losses if certain else losses.amin(-1)).mean() + functional.mse_loss(scores, ious)
@@ -168,7 +168,7 @@ class Batch:
     masks: Float[Tensor, "scenes prompts h w"]
     points: Int64[Tensor, "scenes prompts points"] | None
     targets: Int64[Tensor, "scenes prompts"]
-    truth: Float[Tensor, "scenes prompts rows columns"]
+    ground_truth: Float[Tensor, "scenes prompts rows columns"]
     certain: bool
 
 
@@ -195,7 +195,7 @@ def batch(recipe: SamTraining, step: int) -> Batch:
         labels = [[[int(p.positive) for p in prompt.points] for prompt, _ in rows] for rows in chosen]
         prompts |= {"input_points": torch.tensor(points), "input_labels": torch.tensor(labels)}
     masks = torch.tensor(np.array([[mask for _, mask in rows] for rows in chosen]), dtype=torch.float32)
-    truth = functional.interpolate(masks, size=(64, 64), mode="area").round()
+    ground_truth = functional.interpolate(masks, size=(64, 64), mode="area").round()
     colours = [coloured(drawing) for drawing in drawings]
     point_colours = [
         [[plane[int(p.y), int(p.x)] for p in prompt.points] for prompt, _ in rows]
@@ -209,7 +209,7 @@ def batch(recipe: SamTraining, step: int) -> Batch:
         masks,
         torch.tensor(np.array(point_colours)) if count else None,
         torch.tensor(np.array(targets)),
-        truth,
+        ground_truth,
         count > 1 or not boxed,
     )
 
@@ -256,7 +256,7 @@ def train(recipe: SamTraining) -> Path:
         if step < recipe.loop.eyes:
             return seen, figures
         output = model(image_embeddings=embedding, **chosen.prompts, multimask_output=True)
-        value = loss(output.pred_masks, output.iou_scores, chosen.truth, chosen.certain)
+        value = loss(output.pred_masks, output.iou_scores, chosen.ground_truth, chosen.certain)
         figures["drawn"] = value.item()
         value = value + recipe.grain * seen
         if not chosen.certain:

@@ -13,7 +13,7 @@ import typer
 from sam4mllm.cli import calibrate, demo, diagnose, finetune, infer, merge, predict, recipe, report, score, targets
 from sam4mllm.cli.data import data
 from sam4mllm.cli.eval import evaluation
-from sam4mllm.errors import told
+from sam4mllm.errors import exit_on_user_error
 
 app = typer.Typer(
     help="Referring-expression segmentation with any multimodal LLM, by box and points as text.",
@@ -52,5 +52,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: used instead of those of the process.
     """
-    with told():
+    with exit_on_user_error():
         app(arguments, prog_name="sam4mllm")

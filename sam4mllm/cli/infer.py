@@ -51,13 +51,13 @@ def infer(
 ) -> None:
     """Segment what phrases refer to in images."""
     from sam4mllm.prediction.infer import infer as predict_records
-    from sam4mllm.prediction.requests import requested
+    from sam4mllm.prediction.requests import parse_request
 
     if out is None and not as_json:
         raise UserError("no output chosen: add --out FOLDER or --json")
     config = pipeline_config(model, prompting, segmenter, hardware)
     with standard_output_kept() as print_line:
-        request = requested(images or [], phrase or [], pairs, box or [], click or [])
+        request = parse_request(images or [], phrase or [], pairs, box or [], click or [])
         records = predict_records(config, request, out, hardware.batch_size)
         with progress(len(request.pairs), "predicted") as advance:
             for record in records:

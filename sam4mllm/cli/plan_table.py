@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam4mllm.training.dataset.corpus import some
+from sam4mllm.training.dataset.corpus import first_ids
 from sam4mllm.training.memory import Memory
 from sam4mllm.training.plan import LongRow, RowPlan, TrainingPlan
 
@@ -46,7 +46,7 @@ def plan_sections(plan: TrainingPlan) -> tuple[Section, ...]:
             "Left out",
             ("source", "kind", "count", "reason", "ids"),
             tuple(
-                (part.source, part.kind, f"{len(part.ids):,}", part.reason, some(part.ids))
+                (part.source, part.kind, f"{len(part.ids):,}", part.reason, first_ids(part.ids))
                 for part in plan.rows.left_out
             ),
             "" if plan.rows.left_out else "Nothing is left out.",
@@ -75,14 +75,14 @@ def _course(plan: TrainingPlan) -> Section:
         ("conversations per step", f"{plan.rows_per_step:,}"),
         ("epochs", f"{plan.epochs:.2f}"),
         *([("validation samples", f"{plan.validation:,}")] if plan.validation else []),
-        *([("on training images", f"{len(plan.known):,}: {some(plan.known)}")] if plan.known else []),
+        *([("on training images", f"{len(plan.known):,}: {first_ids(plan.known)}")] if plan.known else []),
     )
     return Section("Training", (), rows)
 
 
 def _tokens(rows: RowPlan, budget: int) -> Section:
     """A histogram and quantiles of the tokens per row."""
-    totals = np.array(rows.tokens) + np.array(rows.pictures)
+    totals = np.array(rows.tokens) + np.array(rows.image_tokens)
     counts, edges = np.histogram(totals, bins=BINS)
     bars = [
         (f"{low:,.0f} to {high:,.0f}", "#" * -(-int(count) * BAR // int(counts.max())), f"{count:,}")
@@ -92,7 +92,7 @@ def _tokens(rows: RowPlan, budget: int) -> Section:
         ("", name, f"{np.quantile(totals, level):,.0f}")
         for name, level in (("least", 0), ("median", 0.5), ("95%", 0.95), ("most", 1))
     ]
-    least, most = min(rows.pictures), max(rows.pictures)
+    least, most = min(rows.image_tokens), max(rows.image_tokens)
     image_tokens = f"{least:,}{f' to {most:,}' if most > least else ''} image tokens per row"
     of_all, of_text = rows.supervised / totals.sum(), rows.supervised / sum(rows.tokens)
     supervised = f"{of_all:.1%} of all tokens are supervised, {of_text:.1%} of the text tokens"
@@ -101,7 +101,7 @@ def _tokens(rows: RowPlan, budget: int) -> Section:
 
 
 def _long(row: LongRow) -> tuple[str, ...]:
-    return str(row.index), f"{row.tokens + row.picture:,}", f"{row.picture:,}", some(row.ids)
+    return str(row.index), f"{row.tokens + row.image_tokens:,}", f"{row.image_tokens:,}", first_ids(row.ids)
 
 
 def _trained(plan: TrainingPlan) -> Section:

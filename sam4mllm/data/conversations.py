@@ -40,7 +40,7 @@ _KIND = Kind("talks", INDEX, VERSION, _SCHEMA, index_fields={"images": str}, wri
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class Conversation:
     """One conversation about one image.
 
     Attributes:
@@ -78,21 +78,21 @@ class Talk:
 class ConversationSet:
     """Talks in order, and the image root that their image paths are relative to."""
 
-    talks: tuple[Talk, ...]
+    conversations: tuple[Conversation, ...]
     images: Path
 
     def __len__(self) -> int:
-        return len(self.talks)
+        return len(self.conversations)
 
-    def __iter__(self) -> Iterator[Talk]:
-        return iter(self.talks)
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self.conversations)
 
-    def path(self, talk: Talk) -> Path:
+    def path(self, talk: Conversation) -> Path:
         """Path of the talk's image file; the file is not checked."""
         return self.images / talk.image
 
 
-def write_conversations(talks: Iterable[Talk], folder: Path, images: Path) -> None:
+def write_conversations(conversations: Iterable[Conversation], folder: Path, images: Path) -> None:
     """Write talks to ``folder``, replacing the talks in it. Equal talks give identical bytes.
 
     Args:
@@ -104,7 +104,7 @@ def write_conversations(talks: Iterable[Talk], folder: Path, images: Path) -> No
     Raises:
         UserError: if an id occurs more than once, or the folder cannot be written.
     """
-    write_image_rows(_KIND, talks, asdict, folder, images)
+    write_image_rows(_KIND, conversations, asdict, folder, images)
 
 
 def read_conversations(folder: Path, images: Path | None = None) -> ConversationSet:
@@ -120,5 +120,5 @@ def read_conversations(folder: Path, images: Path | None = None) -> Conversation
     return ConversationSet(*read_image_rows(_KIND, folder, _talk, images))
 
 
-def _talk(row: dict[str, Any]) -> Talk:
-    return Talk(**{**row, "turns": tuple(Turn(**turn) for turn in row["turns"])})
+def _talk(row: dict[str, Any]) -> Conversation:
+    return Conversation(**{**row, "turns": tuple(Turn(**turn) for turn in row["turns"])})

@@ -98,7 +98,7 @@ class Sample:
                 raise UserError(f"sample {self.id}: a mask of (h, w) = {rle.size} does not fit an image of {size}")
 
     @property
-    def truth(self) -> Rle:
+    def ground_truth(self) -> Rle:
         """The union of the masks; an empty mask if there are none."""
         return union(self.masks, self.height, self.width)
 
@@ -137,7 +137,7 @@ class SampleSet:
         """Path of the sample's image file; the file is not checked."""
         return self.images / sample.image
 
-    def picture(self, *samples: Sample) -> Image:
+    def read_image(self, *samples: Sample) -> Image:
         """The image that all of the given samples share.
 
         Raises:

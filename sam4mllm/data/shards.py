@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import one_line, write_bytes, write_text
+from sam4mllm.runtime.files import os_errors_as_user_errors, write_bytes, write_text
 
 T = TypeVar("T")
 _WRITER = MappingProxyType(  # all explicit, so that other versions of pyarrow write the same bytes if possible
@@ -85,7 +85,7 @@ def write_shards(kind: Kind, rows: Iterable[Mapping[str, Any]], folder: Path, in
         count += len(batch)
     index = {"version": kind.version, **index_fields, "count": count, "shards": names}
     write_text(folder / kind.index, json.dumps(index, indent=2) + "\n")
-    with one_line(folder):
+    with os_errors_as_user_errors(folder):
         for stale in set(folder.glob(f"{kind.stem}-*.parquet")) - {folder / name for name in names}:
             stale.unlink()
 

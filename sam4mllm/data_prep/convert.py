@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sam4mllm.data import samples
-from sam4mllm.data.conversations import Talk, read_conversations, write_conversations
+from sam4mllm.data.conversations import Conversation, read_conversations, write_conversations
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.checks import leaks
 from sam4mllm.data_prep.checks.validate import validate
@@ -26,7 +26,7 @@ from sam4mllm.data_prep.report import REPORT_FILE, format_report, make_report, m
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import check_folder
 
-Row = TypeVar("Row", Sample, Talk)
+Row = TypeVar("Row", Sample, Conversation)
 
 
 def convert(
@@ -77,7 +77,7 @@ def _check_out(dataset: RawDataset, out: Path) -> None:
     previous = read_report(out)
     if (previous["source"], previous["split_by"]) != (dataset.source, dataset.split_by):
         raise UserError(f"{out} holds {previous['source']} {previous['split_by']}: choose another folder, or remove it")
-    missing = (previous["splits"].keys() - dataset.splits) | (previous["talks"].keys() - dataset.talks)
+    missing = (previous["splits"].keys() - dataset.splits) | (previous["talks"].keys() - dataset.conversations)
     if missing:
         raise UserError(
             f"{out} holds the split {', '.join(sorted(missing))}, which these files do not have: choose another "
@@ -102,7 +102,7 @@ def _remove_leaks(dataset: RawDataset, held_out: set[str]) -> RawDataset:
             for split, rows in splits.items()
         }
 
-    return replace(dataset, splits=without_leaked(dataset.splits), talks=without_leaked(dataset.talks))
+    return replace(dataset, splits=without_leaked(dataset.splits), conversations=without_leaked(dataset.conversations))
 
 
 def _write(dataset: RawDataset, out: Path) -> None:
@@ -111,8 +111,8 @@ def _write(dataset: RawDataset, out: Path) -> None:
             path.unlink()
     for split, split_samples in dataset.splits.items():
         write_samples(split_samples, out / split, dataset.images)
-    for split, talks in dataset.talks.items():
-        write_conversations(talks, out / split, dataset.images)
+    for split, conversations in dataset.conversations.items():
+        write_conversations(conversations, out / split, dataset.images)
 
 
 def _prune(folder: Path, held_out: set[str]) -> list[str]:
@@ -169,5 +169,5 @@ def _rewrite(split_folder: Path, index: str, image_root: str, remaining: set[str
     if index == samples.INDEX:
         write_samples([row for row in read_samples(split_folder) if row.image in remaining], split_folder, images)
     else:
-        talks = [row for row in read_conversations(split_folder) if row.image in remaining]
-        write_conversations(talks, split_folder, images)
+        conversations = [row for row in read_conversations(split_folder) if row.image in remaining]
+        write_conversations(conversations, split_folder, images)

@@ -24,7 +24,7 @@ from sam4mllm import __version__
 from sam4mllm.data_prep.sources import File, Source
 from sam4mllm.data_prep.unpack import check_free_space, unpack
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import one_line, release_lock, sync_file, take_lock, write_text
+from sam4mllm.runtime.files import os_errors_as_user_errors, release_lock, sync_file, take_lock, write_text
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in total (None: unknown)
 Bar: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
@@ -84,7 +84,7 @@ def download_file(file: File, url: str, target: Path, bar: Bar) -> bool:
     """
     if target.is_file() and not file.mismatch(target):
         return False
-    with one_line(target):
+    with os_errors_as_user_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = take_lock(target.with_name(f".{target.name}.lock"), f"another run is downloading {target}")
         try:

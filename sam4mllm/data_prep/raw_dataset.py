@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample
 
 
@@ -34,17 +34,17 @@ class RawDataset:
     splits: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     split_by: str = ""
     refs: Mapping[str, int] = field(default_factory=dict)
-    talks: Mapping[str, Sequence[Talk]] = field(default_factory=dict)
+    conversations: Mapping[str, Sequence[Conversation]] = field(default_factory=dict)
     noticed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reads_all_json: bool = False
 
     @property
-    def all_splits(self) -> list[tuple[str, Sequence[Sample | Talk]]]:
+    def all_splits(self) -> list[tuple[str, Sequence[Sample | Conversation]]]:
         """The splits of samples, then the splits of conversations, with their rows. A name can occur in both."""
-        return [*self.splits.items(), *self.talks.items()]
+        return [*self.splits.items(), *self.conversations.items()]
 
 
-def image_names(rows: Iterable[Sample | Talk]) -> set[str]:
+def image_names(rows: Iterable[Sample | Conversation]) -> set[str]:
     """The image paths of the rows, relative to the image root."""
     return {row.image for row in rows}
 

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL
 from sam4mllm.data_prep.raw_dataset import RawDataset, image_names, is_training
@@ -57,8 +57,8 @@ def make_report(dataset: RawDataset, written: RawDataset, guard: bool) -> dict[s
             for split, rows in dataset.splits.items()
         },
         "talks": {
-            split: {**_count("talks", rows), "kept": _count("talks", written.talks[split])}
-            for split, rows in dataset.talks.items()
+            split: {**_count("talks", rows), "kept": _count("talks", written.conversations[split])}
+            for split, rows in dataset.conversations.items()
         },
         "noticed": {
             kind: {"count": len(names), "first": list(names[:MAX_NAMES])}
@@ -124,7 +124,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / REPORT_FILE} is damaged: remove it and convert the data set again") from error
 
 
-def _count(key: str, rows: Sequence[Sample | Talk]) -> dict[str, int]:
+def _count(key: str, rows: Sequence[Sample | Conversation]) -> dict[str, int]:
     return {key: len(rows), "pictures": len(image_names(rows))}
 
 

@@ -12,13 +12,13 @@ import yaml
 from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.files import check_folder, write_text
-from sam4mllm.runtime.provenance import weights
+from sam4mllm.runtime.provenance import hash_weights
 from sam4mllm.runtime.specs import EMBEDDED, TINY
 from sam4mllm.synthetic import Level
 from sam4mllm.targets.search import Search
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import Training
-from sam4mllm.training.dataset.mixture import Rows, Source
+from sam4mllm.training.dataset.mixture import DataSource, Rows
 
 WAYS = ("box", "ppg", "pqpp")
 BASE, LONGER = "base-", "longer-"
@@ -102,7 +102,7 @@ class Demo:
         Raises:
             UserError: if the folder was made with another recipe or other weights.
         """
-        files = [*weights(self.mllm, "mllm"), *weights(self.segmenter, "sam")]
+        files = [*hash_weights(self.mllm, "mllm"), *hash_weights(self.segmenter, "sam")]
         recipe = {**asdict(self), "training": self.training.to_yaml()}
         # through JSON, which turns tuples into lists
         record = yaml.safe_dump({"recipe": json.loads(json.dumps(recipe)), "weights": files}, sort_keys=False)
@@ -128,7 +128,7 @@ class Demo:
         return FinetuneConfig(
             str(adapter),
             self.mllm,
-            (Source(str(samples), str(targets)),),
+            (DataSource(str(samples), str(targets)),),
             replace(self.training, seed=self.seed),
             device="cpu",
             rows=replace(self.rows, seed=self.seed),

@@ -42,7 +42,7 @@ def pairs(available: Iterable[str]) -> list[tuple[str, str]]:
     return [pair for pair in candidates if set(pair) <= set(available)]
 
 
-def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictures: int) -> AnySize:
+def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], images: int) -> AnySize:
     """A contact sheet with a row per image and a column per prompter; images of ambiguous samples come first.
 
     A longer trained adapter replaces the demo's adapter if it has predictions. Samples without masks are not shown.
@@ -62,7 +62,7 @@ def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], pictu
             [by_id[name][sample.id].mask.mask],
             f"{name}: {sample.phrase}",
         )
-        for sample in targeted[:pictures]
+        for sample in targeted[:images]
         for name in columns
     ]
     return contact_sheet(tiles, len(columns), (336, 380))

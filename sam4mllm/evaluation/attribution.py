@@ -222,7 +222,7 @@ def _segment_all(
     prompts = list(dict.fromkeys(prompt for sequence in states.values() for state in sequence for prompt in state))
     if not prompts:
         return {}
-    segmented = segmenter.embed(same_image.picture(*same_image)).segment(prompts)
+    segmented = segmenter.embed(same_image.read_image(*same_image)).segment(prompts)
     return {prompt: Rle.from_mask(result.mask) for prompt, result in zip(prompts, segmented, strict=True)}
 
 

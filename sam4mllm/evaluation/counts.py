@@ -36,7 +36,7 @@ class GroundTruth:
         return cls(sample.masks, sample.height, sample.width, sample.ignore)
 
     @property
-    def whole(self) -> Rle:
+    def union(self) -> Rle:
         """The union of the masks; an empty mask if there are none."""
         return union(self.masks, self.height, self.width)
 
@@ -47,7 +47,7 @@ class PixelCounts:
 
     intersection: int
     union: int
-    truth: int
+    ground_truth: int
     prediction: int
 
     @property
@@ -62,7 +62,7 @@ class CountColumns:
 
     intersection: Int64[np.ndarray, " n"]
     union: Int64[np.ndarray, " n"]
-    truth: Int64[np.ndarray, " n"]
+    ground_truth: Int64[np.ndarray, " n"]
     prediction: Int64[np.ndarray, " n"]
 
     @classmethod
@@ -73,7 +73,7 @@ class CountColumns:
     @property
     def rows(self) -> list[PixelCounts]:
         """The counts of each expression, in order."""
-        columns = (self.intersection, self.union, self.truth, self.prediction)
+        columns = (self.intersection, self.union, self.ground_truth, self.prediction)
         return [PixelCounts(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     def __getitem__(self, rows: Int64[np.ndarray, " rows"]) -> CountColumns:
@@ -93,7 +93,7 @@ class CountColumns:
             getattr(self, field.name)[rows] = getattr(counted, field.name)
 
 
-def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> PixelCounts:
+def count(ground_truth: Rle, prediction: Rle, ignore: Rle | None = None) -> PixelCounts:
     """Counts the pixels of one expression.
 
     Args:
@@ -104,10 +104,12 @@ def count(truth: Rle, prediction: Rle, ignore: Rle | None = None) -> PixelCounts
     Raises:
         UserError: if the masks differ in size.
     """
-    return count_all([GroundTruth((truth,), *truth.size, ignore)], [(prediction.size, prediction.counts)]).rows[0]
+    return count_all(
+        [GroundTruth((ground_truth,), *ground_truth.size, ignore)], [(prediction.size, prediction.counts)]
+    ).rows[0]
 
 
-def count_all(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
+def count_all(ground_truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
     """Counts the pixels of each expression; a pixel in several ground-truth masks counts once.
 
     Args:
@@ -117,16 +119,20 @@ def count_all(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> 
     Raises:
         UserError: if a mask differs in size, or its run lengths are damaged.
     """
-    for truth, (size, _) in zip(truths, predictions, strict=True):
-        if size != (truth.height, truth.width):
-            raise UserError(f"the mask has size (h, w) = {size}, but its image has {(truth.height, truth.width)}")
-    unions = [truth.whole for truth in truths]
+    for ground_truth, (size, _) in zip(ground_truths, predictions, strict=True):
+        if size != (ground_truth.height, ground_truth.width):
+            raise UserError(
+                f"the mask has size (h, w) = {size}, but its image has {(ground_truth.height, ground_truth.width)}"
+            )
+    unions = [ground_truth.union for ground_truth in ground_truths]
     overlap, true, predicted = shared(
         [mask.counts for mask in unions],
         [counts for _, counts in predictions],
-        [truth.height * truth.width for truth in truths],
+        [ground_truth.height * ground_truth.width for ground_truth in ground_truths],
     )
-    for row, ignore in [(row, truth.ignore) for row, truth in enumerate(truths) if truth.ignore is not None]:
+    for row, ignore in [
+        (row, ground_truth.ignore) for row, ground_truth in enumerate(ground_truths) if ground_truth.ignore is not None
+    ]:
         target, prediction = unions[row], Rle(*predictions[row])
         overlap[row] -= intersection(target, prediction, ignore)
         true[row] -= intersection(target, ignore)
@@ -134,25 +140,27 @@ def count_all(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> 
     return CountColumns(overlap, true + predicted - overlap, true, predicted)
 
 
-def count_summed(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
+def count_summed(ground_truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
     """Like `count_all`, but adds the ground-truth masks up: pixels in two masks get the value 2 and are not foreground.
 
     GSVA's histogram over the classes 0 and 1 drops such pixels from the intersection and from the ground truth's area.
     """
     without_overlaps = [
-        replace(truth, masks=(exclusive_union(truth.masks, truth.height, truth.width),))
-        if len(truth.masks) > 1
-        else truth
-        for truth in truths
+        replace(ground_truth, masks=(exclusive_union(ground_truth.masks, ground_truth.height, ground_truth.width),))
+        if len(ground_truth.masks) > 1
+        else ground_truth
+        for ground_truth in ground_truths
     ]
-    areas = np.array([truth.whole.area for truth in truths], dtype=np.int64)
-    return replace(count_all(without_overlaps, predictions), truth=areas)
+    areas = np.array([ground_truth.union.area for ground_truth in ground_truths], dtype=np.int64)
+    return replace(count_all(without_overlaps, predictions), ground_truth=areas)
 
 
-def count_ignored(truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
+def count_ignored(ground_truths: Sequence[GroundTruth], predictions: Sequence[Encoded]) -> CountColumns:
     """Like `count_all`, but ignored pixels belong to the ground truth, as if the label 255 were cast to bool."""
     with_ignored = [
-        replace(truth, masks=(*truth.masks, truth.ignore), ignore=None) if truth.ignore is not None else truth
-        for truth in truths
+        replace(ground_truth, masks=(*ground_truth.masks, ground_truth.ignore), ignore=None)
+        if ground_truth.ignore is not None
+        else ground_truth
+        for ground_truth in ground_truths
     ]
     return count_all(with_ignored, predictions)

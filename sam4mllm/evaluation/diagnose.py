@@ -13,7 +13,7 @@ from sam4mllm.evaluation.attribution import ErrorBreakdown, by_label, diagnose, 
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.oracle_swaps import REDRAWN, SEGMENTER
 from sam4mllm.evaluation.pairing import Locations
-from sam4mllm.evaluation.reliability import Reliability, answered, reliability
+from sam4mllm.evaluation.reliability import Reliability, point_labels, reliability
 from sam4mllm.evaluation.scores import oracle_warning
 from sam4mllm.evaluation.subsets import SUBSETS, subsets_named
 from sam4mllm.prediction.record import read_predictions
@@ -106,7 +106,7 @@ def diagnose_set(
     with progress(len(samples), "diagnosed") as advance:
         entries = diagnose(samples, records, model, profile, advance, Locations(predictions))
     write_text(out, "".join(f"{entry.to_line()}\n" for entry in entries))
-    points = reliability(answered(samples.samples, {prediction.id: prediction for prediction in records}))
+    points = reliability(point_labels(samples.samples, {prediction.id: prediction for prediction in records}))
     return Diagnosis(entries, samples, points, sum(prediction.oracle for prediction in records))
 
 

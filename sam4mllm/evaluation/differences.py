@@ -25,7 +25,7 @@ def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Predicti
     for name, outcomes in predictions.items():
         evaluated = evaluate_set(samples, outcomes, "rela")
         scores = scores_of(evaluated)
-        targeted = evaluated.pixels[evaluated.pixels.truth.nonzero()[0]]
+        targeted = evaluated.pixels[evaluated.pixels.ground_truth.nonzero()[0]]
         metrics = scores.metrics
         numbers = [metrics["cIoU"], metrics["gIoU"], metrics["N_acc"], lavt.ratios(targeted)["Pr@0.5"].value]
         numbers += [scores.box_accuracy, scores.unreadable / scores.n]

@@ -69,7 +69,7 @@ class Profile:
         """
         if counts.union:
             return counts.intersection, counts.union
-        return 0 if counts.truth else self.empty, 1
+        return 0 if counts.ground_truth else self.empty, 1
 
     def iou(self, counts: PixelCounts) -> float:
         """The IoU of one expression, 0..1, without a protocol's epsilon."""
@@ -99,22 +99,22 @@ def _overall(pixels: CountColumns) -> Terms:
 def _mean(pixels: CountColumns, empty: float, epsilon: float = 0.0) -> Terms:
     """The IoU of each expression: ``empty`` for two empty masks; ``epsilon`` is added to the union."""
     ious = pixels.intersection / (np.maximum(pixels.union, 1) + epsilon)
-    return np.where((pixels.union == 0) & (pixels.truth == 0), empty, ious), np.ones_like(pixels.union)
+    return np.where((pixels.union == 0) & (pixels.ground_truth == 0), empty, ious), np.ones_like(pixels.union)
 
 
 def _precision(pixels: CountColumns, min_iou: float, targeted: bool) -> Terms:
     """Whether each IoU is at least ``min_iou``; only over expressions with a target if ``targeted``."""
-    included = pixels.truth > 0 if targeted else np.ones(len(pixels), dtype=bool)
+    included = pixels.ground_truth > 0 if targeted else np.ones(len(pixels), dtype=bool)
     return included & (_mean(pixels, 0.0)[0] >= min_iou), included
 
 
 def _no_target_accuracy(pixels: CountColumns) -> Terms:
-    absent = pixels.truth == 0
+    absent = pixels.ground_truth == 0
     return absent & (pixels.prediction == 0), absent
 
 
 def _target_accuracy(pixels: CountColumns) -> Terms:
-    targeted = pixels.truth > 0
+    targeted = pixels.ground_truth > 0
     return targeted & (pixels.prediction > 0), targeted
 
 

@@ -39,12 +39,12 @@ class Locations:
     """
 
     path: Path
-    each: str = "line"
+    unit: str = "line"
     named: Callable[[str], str] | None = None
 
     def of(self, number: int, name: str) -> str:
         """The location of an outcome, given its index from 0 and its sample's id."""
-        return str(self.path / self.named(name)) if self.named else f"{self.path}, {self.each} {number + 1}"
+        return str(self.path / self.named(name)) if self.named else f"{self.path}, {self.unit} {number + 1}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +210,7 @@ def _box_hits(samples: Sequence[Sample], chunk: Sequence[Outcome]) -> Bool[np.nd
     """Whether the box of each outcome has an IoU of .5 or more with the box around the ground truth."""
     if not any(outcome.box for outcome in chunk):
         return np.zeros(len(chunk), dtype=bool)
-    true = boxes([sample.truth for sample in samples])
+    true = boxes([sample.ground_truth for sample in samples])
     predicted = np.array([outcome.box or (0.0, 0.0, 0.0, 0.0) for outcome in chunk])
     sides = np.minimum(true[:, 2:], predicted[:, 2:]) - np.maximum(true[:, :2], predicted[:, :2])
     intersection = np.maximum(sides, 0).prod(axis=1)

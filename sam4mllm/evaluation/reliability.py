@@ -1,8 +1,8 @@
 """The reliability curve of the model's answers about points: the share of points on the object, by P(yes).
 
-Only points with a separate question have a probability (`Prediction.asked`). If several boxes were predicted, a point
-is compared with the object paired with its box, otherwise with the union of all targets. Points on ignored pixels are
-left out. Runs no model and reads no predicted masks.
+Only points with a separate question have a probability (`Prediction.point_answers`). If several boxes were predicted,
+a point is compared with the object paired with its box, otherwise with the union of all targets. Points on ignored
+pixels are left out. Runs no model and reads no predicted masks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class PointLabel:
     """An answer about one point: P(yes), 0..1, and whether the point is on the object."""
 
     yes: float
@@ -84,20 +84,20 @@ class Reliability:
         return markdown(lines) + f"\nexpected calibration error: {percent(self.error)} % of {self.count} points\n"
 
 
-def reliability(answers: Sequence[Answered], bins: int = BINS) -> Reliability:
+def reliability(answers: Sequence[PointLabel], bins: int = BINS) -> Reliability:
     """The curve of the answers; a P(yes) between two bins belongs to the higher bin.
 
     Args:
         answers: any number of answers, or none.
         bins: number of bins, even.
     """
-    groups: list[list[Answered]] = [[] for _ in range(bins)]
+    groups: list[list[PointLabel]] = [[] for _ in range(bins)]
     for answer in answers:
         groups[min(int(answer.yes * bins), bins - 1)].append(answer)
     return Reliability(tuple(_make_bin(index, bins, group) for index, group in enumerate(groups)))
 
 
-def answered(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> list[Answered]:
+def point_labels(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> list[PointLabel]:
     """The answer about each point, with the ground truth, in the order of the samples.
 
     Args:
@@ -107,22 +107,22 @@ def answered(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -
     return [answer for sample in samples for answer in _answers(sample, predictions[sample.id])]
 
 
-def _answers(sample: Sample, prediction: Prediction) -> list[Answered]:
-    if not prediction.asked:
+def _answers(sample: Sample, prediction: Prediction) -> list[PointLabel]:
+    if not prediction.point_answers:
         return []
-    objects, union = ground_truth_objects(sample), sample.truth.mask
+    objects, union = ground_truth_objects(sample), sample.ground_truth.mask
     ignored = sample.ignore.mask if sample.ignore else None
     partners = match_boxes([prompt.box for prompt in prediction.prompts], [target.box for target in objects])
     several = len(prediction.prompts) > 1
     masks = {predicted: objects[true].mask.mask for true, predicted in partners.items()} if several else {}
     return [
-        Answered(point.yes, is_on_mask(masks.get(point.object, union), point.x, point.y))
-        for point in prediction.asked
+        PointLabel(point.yes, is_on_mask(masks.get(point.object, union), point.x, point.y))
+        for point in prediction.point_answers
         if ignored is None or not is_on_mask(ignored, point.x, point.y)
     ]
 
 
-def _make_bin(index: int, bins: int, group: Sequence[Answered]) -> Bin:
+def _make_bin(index: int, bins: int, group: Sequence[PointLabel]) -> Bin:
     count = len(group)
     yes = math.fsum(answer.yes for answer in group) / count if count else math.nan
     on = sum(answer.on for answer in group) / count if count else math.nan

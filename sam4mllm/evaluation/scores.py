@@ -204,27 +204,27 @@ class ScoreReport:
         warnings: caveats that a reader of the scores needs, one line each.
     """
 
-    whole: Scores
+    all: Scores
     subsets: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
-    apart: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def format_tables(self, name: str) -> str:
         """Markdown tables with their signatures; ``name`` is the name of the dataset."""
-        parts = [table({name: self.whole})]
+        parts = [table({name: self.all})]
         for heading, scores in self.subsets.items():
             signatures = "".join(f"- {label}: `{part.signature}`\n" for label, part in scores.items())
             parts += [table(scores, what=heading), signatures]
-        parts += [format_differences(self.apart)] if self.apart else []
-        return "\n".join([*parts, f"signature: {self.whole.signature}\n"])
+        parts += [format_differences(self.differences)] if self.differences else []
+        return "\n".join([*parts, f"signature: {self.all.signature}\n"])
 
     def to_json(self) -> dict[str, Any]:
         """The scores, with subsets under ``strata``, differences under ``against``, and the warnings."""
         strata = {
             name: {label: scores.to_json() for label, scores in parts.items()} for name, parts in self.subsets.items()
         }
-        differences = {name: [or_none(number) for number in numbers] for name, numbers in self.apart.items()}
-        return {**self.whole.to_json(), "strata": strata, "against": differences, "warnings": list(self.warnings)}
+        differences = {name: [or_none(number) for number in numbers] for name, numbers in self.differences.items()}
+        return {**self.all.to_json(), "strata": strata, "against": differences, "warnings": list(self.warnings)}
 
 
 def scored(

@@ -33,25 +33,25 @@ class Subsets:
 
 def size(sample: Sample) -> str:
     """COCO's size classes: small below 32 x 32 pixels, medium up to 96 x 96, and large; ``none`` without a target."""
-    area = sample.truth.area
+    area = sample.ground_truth.area
     return ("small", "medium", "large")[(area >= 32**2) + (area > 96**2)] if area else NONE
 
 
 def share(sample: Sample) -> str:
     """The share of the image that the targets cover, which is independent of the image's resolution."""
-    area = sample.truth.area
+    area = sample.ground_truth.area
     return _label(SHARES, (0.01, 0.05, 0.2), area / (sample.width * sample.height)) if area else NONE
 
 
 def aspect(sample: Sample) -> str:
     """The shape of the box around all targets: wide (width > 2 height), tall (height > 2 width) or even."""
-    box = sample.truth.box
+    box = sample.ground_truth.box
     if box is None:
         return NONE
     return "wide" if box.width > 2 * box.height else "tall" if box.height > 2 * box.width else "even"
 
 
-def words(sample: Sample) -> str:
+def phrase_length(sample: Sample) -> str:
     """The number of words in the phrase."""
     return _label(WORDS, (3, 6, 11), len(sample.phrase.split()))
 
@@ -73,7 +73,7 @@ SUBSETS: Mapping[str, Subsets] = {
     "size": Subsets((NONE, "small", "medium", "large"), size),
     "share": Subsets((NONE, *SHARES), share),
     "aspect": Subsets((NONE, "tall", "even", "wide"), aspect),
-    "words": Subsets(WORDS, words),
+    "words": Subsets(WORDS, phrase_length),
     "targets": Subsets(TARGETS, targets),
     "kind": Subsets(("short", "long"), kind),
 }

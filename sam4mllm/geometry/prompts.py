@@ -106,7 +106,7 @@ class Frame:
     offset: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def whole(cls, width: int, height: int) -> Frame:
+    def unscaled(cls, width: int, height: int) -> Frame:
         """The original image as the canvas, for models that squash or tile it and write coordinates as fractions."""
         return cls((width, height), (float(width), float(height)))
 

@@ -25,7 +25,7 @@ AnyImage: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # a named axis would force one
 Images: TypeAlias = Sequence[AnyImage]
 
 
-Conversation: TypeAlias = tuple[AnyImage, Sequence[Turn]]
+ImageTurns: TypeAlias = tuple[AnyImage, Sequence[Turn]]
 
 
 @runtime_checkable

@@ -88,7 +88,7 @@ class MLLMSpec:
             UserError: if the model or the adapter cannot be loaded, or the device is not available.
         """
         loader = MLLMS.find(self.name)
-        if loader.takes("device"):
+        if loader.accepts("device"):
             check_device(self.device)
         mllm: MLLM = loader.load(options_of(self))
         return mllm

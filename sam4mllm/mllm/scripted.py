@@ -22,8 +22,8 @@ from sam4mllm.language.messages import Reply, Turn
 from sam4mllm.language.notation import Dialect
 from sam4mllm.mllm import Images
 
-Says: TypeAlias = Callable[[str, Image, Sequence[Turn]], str]
-Leans: TypeAlias = Callable[[str, Image, Sequence[Turn], str, Sequence[str]], Sequence[float]]
+ReplyFn: TypeAlias = Callable[[str, Image, Sequence[Turn]], str]
+ChoiceFn: TypeAlias = Callable[[str, Image, Sequence[Turn], str, Sequence[str]], Sequence[float]]
 
 
 class ScriptedMLLM:
@@ -36,8 +36,10 @@ class ScriptedMLLM:
         dialect: the notation of places; the paper's by default.
     """
 
-    def __init__(self, says: Says, leans: Leans | None = None, dialect: Dialect = DIALECTS["sam4mllm"]) -> None:
-        self._says, self._leans, self._dialect = says, leans or _equal_weights, dialect
+    def __init__(
+        self, reply_fn: ReplyFn, choice_fn: ChoiceFn | None = None, dialect: Dialect = DIALECTS["sam4mllm"]
+    ) -> None:
+        self._says, self._leans, self._dialect = reply_fn, choice_fn or _equal_weights, dialect
 
     @classmethod
     def replay(cls, path: str | Path, dialect: str = "sam4mllm") -> ScriptedMLLM:
@@ -49,7 +51,7 @@ class ScriptedMLLM:
             UserError: if the file cannot be read; later, if a key is not recorded or its recording is exhausted.
         """
         recording = Recording(Path(path))
-        return cls(recording.says, recording.leans, DIALECTS[dialect])
+        return cls(recording.reply_fn, recording.choice_fn, DIALECTS[dialect])
 
     @property
     def dialect(self) -> Dialect:
@@ -63,15 +65,15 @@ class ScriptedMLLM:
 class ScriptedChat:
     """A chat whose replies come from a function. The frame of each image is the image itself."""
 
-    def __init__(self, says: Says, leans: Leans, images: Images, keys: Sequence[str]) -> None:
+    def __init__(self, reply_fn: ReplyFn, choice_fn: ChoiceFn, images: Images, keys: Sequence[str]) -> None:
         if len(keys) != len(images):
             raise ValueError(f"{len(keys)} keys for {len(images)} images")
-        self._says, self._leans, self._images, self._keys = says, leans, images, keys
+        self._says, self._leans, self._images, self._keys = reply_fn, choice_fn, images, keys
         self._turns: list[list[Turn]] = [[] for _ in images]
 
     @property
     def frames(self) -> Sequence[Frame]:
-        return [Frame.whole(image.shape[1], image.shape[0]) for image in self._images]
+        return [Frame.unscaled(image.shape[1], image.shape[0]) for image in self._images]
 
     def answer(self, texts: Sequence[str]) -> list[Reply]:
         """Send one text per image. An image with an empty text is skipped, and its reply is empty."""
@@ -132,14 +134,14 @@ class Recording:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{location} is not a recorded prediction: {error!r}") from error
 
-    def says(self, key: str, image: Image, turns: Sequence[Turn]) -> str:  # noqa: ARG002  a script's signature
+    def reply_fn(self, key: str, image: Image, turns: Sequence[Turn]) -> str:  # noqa: ARG002  a script's signature
         n_replies = len(turns) // 2
         if n_replies == 0:
             self._next_question[key] = 0
         reply: str = _recorded_item(self._replies, key, n_replies, "reply")
         return reply
 
-    def leans(
+    def choice_fn(
         self,
         key: str,
         image: Image,  # noqa: ARG002

@@ -18,7 +18,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image
-from sam4mllm.pipeline import Answer, Pipeline, drawn
+from sam4mllm.pipeline import Answer, Pipeline, segment_prompts
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prediction.store import Shard, open_predictions
 from sam4mllm.prompters import Prompting, Query
@@ -26,7 +26,7 @@ from sam4mllm.runtime.parallel import Executor, InProcess
 
 T = TypeVar("T")
 R = TypeVar("R")
-Answered = list[tuple[Prediction, Mapping[str, float]]]
+TimedPredictions = list[tuple[Prediction, Mapping[str, float]]]
 _LONGEST_REASON = 300
 BATCHES_PER_PART = 4
 """Batches per part, at most what a killed run loses. Images are not split, so a part's last batch may be smaller."""
@@ -57,12 +57,12 @@ def predict(
     Raises:
         UserError: if ``out`` holds something else or cannot be written. Lines that were written remain.
     """
-    work = Answering(lambda _: pipeline, batch_size)
+    work = PredictionWork(lambda _: pipeline, batch_size)
     predict_shard(samples, work, InProcess(), out, Shard(), settings=settings, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class PredictionWork:
     """The work of a worker: builds a pipeline on its device and predicts parts.
 
     Attributes:
@@ -80,14 +80,14 @@ class Answering:
         if self.batch_size < 1:
             raise UserError(f"the batch size must be 1 or more, got {self.batch_size}")
 
-    def begin(self, device: str | None) -> Callable[[SampleSet], Answered]:
+    def begin(self, device: str | None) -> Callable[[SampleSet], TimedPredictions]:
         """A function that predicts a part, with its own models."""
-        return partial(answered, pipeline=self.build(device), batch_size=self.batch_size)
+        return partial(predict_part, pipeline=self.build(device), batch_size=self.batch_size)
 
 
 def predict_shard(
     samples: SampleSet,
-    work: Answering,
+    work: PredictionWork,
     executor: Executor,
     out: Path,
     shard: Shard,
@@ -112,22 +112,22 @@ def predict_shard(
         UserError: as `predict` and the executor do.
     """
     report = progress or _ignore_progress
-    parts = {number: part for number, part in parted(samples, work.batch_size).items() if shard.owns(number)}
+    parts = {number: part for number, part in split_into_parts(samples, work.batch_size).items() if shard.owns(number)}
     with open_predictions(samples, out, shard, settings, retry_failed=retry_failed) as file:
         for sample in samples:
-            if sample.id in file.there:
-                report(file.there[sample.id])
+            if sample.id in file.existing:
+                report(file.existing[sample.id])
         remaining = {
-            number: part for number, part in parts.items() if any(sample.id not in file.there for sample in part)
+            number: part for number, part in parts.items() if any(sample.id not in file.existing for sample in part)
         }
         for _, predictions in executor.run(work, remaining):
             for prediction, seconds in predictions:
-                if prediction.id not in file.there:
+                if prediction.id not in file.existing:
                     file.add(prediction, seconds)
                     report(prediction)
 
 
-def parted(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
+def split_into_parts(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
     """The samples by part number, the largest images first; independent of the order of the samples.
 
     An image with more phrases than fit into a part forms its own part.
@@ -143,7 +143,7 @@ def parted(samples: SampleSet, batch_size: int) -> dict[int, SampleSet]:
     return {number: SampleSet(tuple(part), samples.images) for number, part in enumerate(parts)}
 
 
-def answered(part: SampleSet, pipeline: Pipeline, batch_size: int) -> Answered:
+def predict_part(part: SampleSet, pipeline: Pipeline, batch_size: int) -> TimedPredictions:
     """The predictions of a part in its order, with the seconds per stage of each."""
     rows: dict[str, list[int]] = {}
     for row, sample in enumerate(part):
@@ -178,7 +178,9 @@ def _segment_rows(
     """The answers for some samples of one image: one embedding and one call of the decoder, unless a sample fails."""
 
     def draw(prompted: Sequence[tuple[Query, Prompting]]) -> list[Answer]:
-        return drawn(pipeline.segmenter, [query for query, _ in prompted], [prompting for _, prompting in prompted])
+        return segment_prompts(
+            pipeline.segmenter, [query for query, _ in prompted], [prompting for _, prompting in prompted]
+        )
 
     pairs: list[tuple[Query, Prompting] | _Failed] = []
     for row in rows:
@@ -224,7 +226,7 @@ def _to_prediction(sample: Sample, prompting: Prompting | _Failed, answer: Answe
         Rle.empty(sample.height, sample.width) if isinstance(answer, _Failed) else Rle.from_mask(answer.mask),
         reached.replies,
         reached.readable,
-        reached.asked,
+        reached.point_answers,
         answer.reason if isinstance(answer, _Failed) else None,
         reached.oracle,
     )

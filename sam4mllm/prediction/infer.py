@@ -22,14 +22,14 @@ from sam4mllm.config import PipelineConfig
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.images.files import read_image, write_png
-from sam4mllm.pipeline import Answer, drawn
+from sam4mllm.pipeline import Answer, segment_prompts
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prediction.requests import Pair, Request
 from sam4mllm.prompters import Prompting, Query
 from sam4mllm.runtime.files import check_folder, write_text
 
 Record = dict[str, Any]
-Answering = Callable[[Sequence[Query]], Sequence[Answer]]
+PredictionWork = Callable[[Sequence[Query]], Sequence[Answer]]
 
 
 def infer(recipe: PipelineConfig, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
@@ -55,13 +55,13 @@ def infer(recipe: PipelineConfig, request: Request, out: Path | None, batch_size
         check_folder(out)
     if request.by_hand:
         prompting = Prompting(request.by_hand)
-        answer: Answering = partial(drawn, recipe.build_segmenter(), promptings=[prompting])
+        answer: PredictionWork = partial(segment_prompts, recipe.build_segmenter(), promptings=[prompting])
     else:
         answer = recipe.build().many
     return _answer_pairs(answer, request.pairs, out, batch_size)
 
 
-def _answer_pairs(answer: Answering, pairs: Sequence[Pair], out: Path | None, batch_size: int) -> Iterator[Record]:
+def _answer_pairs(answer: PredictionWork, pairs: Sequence[Pair], out: Path | None, batch_size: int) -> Iterator[Record]:
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
         images = {path: read_image(path) for path in dict.fromkeys(pair.image for pair in batch)}
@@ -77,7 +77,7 @@ def to_record(pair: Pair, answer: Answer) -> Record:
     """An answer as the JSON shown above, without timings. Places are in pixels of the image, masks are COCO RLE."""
     height, width = answer.mask.shape
     prediction = Prediction(
-        pair.name, answer.prompts, Rle.from_mask(answer.mask), answer.replies, answer.readable, answer.asked
+        pair.name, answer.prompts, Rle.from_mask(answer.mask), answer.replies, answer.readable, answer.point_answers
     )
     return {
         **json.loads(prediction.to_line()),

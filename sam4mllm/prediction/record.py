@@ -1,6 +1,6 @@
 """Predictions as JSON Lines, in the order of the samples.
 
-One record (broken into lines here; ``asked`` holds [object, x, y, P(yes)]):
+One record (broken into lines here; ``point_answers`` holds [object, x, y, P(yes)]):
 
     {"version": 1, "id": "refcoco-unc-5342-15215", "prompts": [{"box": [281.0, 115.0, 552.0, 480.0],
      "points": [[288.0, 293.0, 1], [290.0, 120.5, 0]]}], "rle": {"size": [480, 640], "counts": "..."},
@@ -25,7 +25,7 @@ from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.geometry.rle import Encoded, Rle, size_and_counts
 from sam4mllm.geometry.rle_parse import short
 from sam4mllm.language.messages import Reply
-from sam4mllm.prompters import Asked
+from sam4mllm.prompters import PointAnswer
 
 T = TypeVar("T")
 VERSION = 1
@@ -76,7 +76,7 @@ class Prediction:
     mask: Rle
     replies: tuple[Reply, ...] = ()
     readable: bool = True
-    asked: tuple[Asked, ...] = ()
+    point_answers: tuple[PointAnswer, ...] = ()
     error: str | None = None
     oracle: bool = False
 
@@ -111,7 +111,9 @@ class Prediction:
             "replies": [reply.text for reply in self.replies],
             "finished": [reply.finished for reply in self.replies],
             "readable": self.readable,
-            "asked": [[answer.object, float(answer.x), float(answer.y), float(answer.yes)] for answer in self.asked],
+            "asked": [
+                [answer.object, float(answer.x), float(answer.y), float(answer.yes)] for answer in self.point_answers
+            ],
             "error": self.error,
         }
         return json.dumps({**record, "oracle": True} if self.oracle else record)
@@ -132,7 +134,7 @@ class Prediction:
                 mask=Rle.from_json(record["rle"]),
                 replies=_parse_replies(record["replies"], record["finished"]),
                 readable=_parse_bool("readable", record["readable"]),
-                asked=tuple(_parse_answer(row, len(prompts)) for row in record["asked"]),
+                point_answers=tuple(_parse_answer(row, len(prompts)) for row in record["asked"]),
                 error=None if record["error"] is None else str(record["error"]),
                 oracle=_parse_bool("oracle", record.get("oracle", False)),
             )
@@ -247,9 +249,9 @@ def _parse_replies(texts: list[Any], finished: list[Any]) -> tuple[Reply, ...]:
     return tuple(Reply(str(text), _parse_bool("finished", flag)) for text, flag in zip(texts, finished, strict=True))
 
 
-def _parse_answer(row: Any, n_prompts: int) -> Asked:
+def _parse_answer(row: Any, n_prompts: int) -> PointAnswer:
     object_index, x, y, yes = row
-    answer = Asked(int(object_index), float(x), float(y), float(yes))
+    answer = PointAnswer(int(object_index), float(x), float(y), float(yes))
     if object_index not in range(n_prompts) or not (
         math.isfinite(answer.x) and math.isfinite(answer.y) and 0 <= answer.yes <= 1
     ):

@@ -41,8 +41,8 @@ class Request:
     by_hand: tuple[Prompt, ...] = ()
 
 
-def requested(
-    pictures: Sequence[Path] = (),
+def parse_request(
+    paths: Sequence[Path] = (),
     phrases: Sequence[str] = (),
     file: Path | None = None,
     boxes: Sequence[str] = (),
@@ -54,24 +54,24 @@ def requested(
         pictures: image files and folders. With a file of pairs at most one folder, the base of its image paths.
         phrases: each is combined with each image. With boxes at most one, as a caption.
         file: a file of pairs, instead of phrases (see `read_pairs`).
-        boxes: boxes for one image (see `by_hand`).
+        boxes: boxes for one image (see `parse_user_prompts`).
         clicks: clicks for one image.
 
     Raises:
         UserError: if the arguments cannot be combined, or one of them is invalid.
     """
     if boxes or clicks:
-        if file is not None or len(pictures) != 1 or pictures[0].is_dir() or len(phrases) > 1:
+        if file is not None or len(paths) != 1 or paths[0].is_dir() or len(phrases) > 1:
             raise UserError("--box and --click need exactly one image, with at most one --phrase as its caption")
-        height, width = read_image(pictures[0]).shape[:2]
-        pair = Pair(pictures[0], "".join(phrases), f"{_slug(pictures[0].stem)}-{_slug(''.join(phrases) or 'by hand')}")
-        return Request((pair,), by_hand(boxes, clicks, width, height))
+        height, width = read_image(paths[0]).shape[:2]
+        pair = Pair(paths[0], "".join(phrases), f"{_slug(paths[0].stem)}-{_slug(''.join(phrases) or 'by hand')}")
+        return Request((pair,), parse_user_prompts(boxes, clicks, width, height))
     if file is not None:
-        if phrases or len(pictures) > 1 or not all(path.is_dir() for path in pictures):
+        if phrases or len(paths) > 1 or not all(path.is_dir() for path in paths):
             raise UserError("--pairs sets the images and phrases: give at most the folder of its images")
-        pairs = read_pairs(file, *pictures)
-    elif pictures and phrases:
-        pairs = combine(find_images(pictures), phrases)
+        pairs = read_pairs(file, *paths)
+    elif paths and phrases:
+        pairs = combine(find_images(paths), phrases)
     else:
         raise UserError("give images and a --phrase, or a file of --pairs, or an image and a --box")
     for image in dict.fromkeys(pair.image for pair in pairs):
@@ -92,13 +92,13 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def combine(pictures: Sequence[Path], phrases: Sequence[str]) -> list[Pair]:
+def combine(paths: Sequence[Path], phrases: Sequence[str]) -> list[Pair]:
     """Every image with every phrase, image by image.
 
     Raises:
         UserError: if a phrase is empty.
     """
-    return _with_names([(image, phrase, "--phrase") for image in pictures for phrase in phrases])
+    return _with_names([(image, phrase, "--phrase") for image in paths for phrase in phrases])
 
 
 def read_pairs(file: Path, root: Path | None = None) -> list[Pair]:
@@ -127,7 +127,7 @@ def read_pairs(file: Path, root: Path | None = None) -> list[Pair]:
     return _with_names([(base / row["image"], row["phrase"], location) for location, row in rows])
 
 
-def by_hand(boxes: Sequence[str], clicks: Sequence[str], width: int, height: int) -> tuple[Prompt, ...]:
+def parse_user_prompts(boxes: Sequence[str], clicks: Sequence[str], width: int, height: int) -> tuple[Prompt, ...]:
     """Prompts from boxes and clicks as text, in pixels of an image of width x height.
 
     With one box all clicks belong to it. With several, a click belongs to the smallest box that contains it.

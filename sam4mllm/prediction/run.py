@@ -14,14 +14,14 @@ from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.language.templates import WORDING
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import Answering, predict_shard
+from sam4mllm.prediction.batch import PredictionWork, predict_shard
 from sam4mllm.prediction.record import Prediction
 from sam4mllm.prediction.store import Shard
 from sam4mllm.prompters.load import ORACLE
 from sam4mllm.runtime.files import check_file
 from sam4mllm.runtime.parallel import Executor, InProcess
 from sam4mllm.runtime.progress import Progress
-from sam4mllm.runtime.provenance import versions, weights_in
+from sam4mllm.runtime.provenance import hash_weights_in, versions
 
 FAILED = "and count as empty until --retry-failed predicts them again"
 """What happens to failed samples."""
@@ -67,7 +67,7 @@ def predict_set(
         raise UserError(f"the file of predictions must end with .jsonl, got {out}")
     check_file(shard.file(out))
     build = _BuildPipeline(recipe, samples if recipe.prompter == ORACLE else None)
-    work = Answering(build if pipeline is None else lambda _: pipeline, batch_size)
+    work = PredictionWork(build if pipeline is None else lambda _: pipeline, batch_size)
     outcomes: list[str | None] = []
     with progress(len(samples), "answered") as advance:
 
@@ -97,7 +97,7 @@ def prediction_settings(recipe: PipelineConfig, samples: SampleSet, batch_size: 
         "batch_size": batch_size,
         "images": str(samples.images),
     }
-    adapter_files = weights_in(Path(recipe.adapter)) if recipe.adapter else []
+    adapter_files = hash_weights_in(Path(recipe.adapter)) if recipe.adapter else []
     return {
         **pipeline_settings,
         "learned": adapter_files,

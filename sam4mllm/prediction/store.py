@@ -25,7 +25,7 @@ from typing import Any
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.prediction.record import Prediction, read_unfinished
-from sam4mllm.runtime.files import one_line, release_lock, take_lock, write_text
+from sam4mllm.runtime.files import os_errors_as_user_errors, release_lock, take_lock, write_text
 from sam4mllm.runtime.provenance import check_same
 
 _SHARD = re.compile(r"([1-9]\d{0,4})/([1-9]\d{0,4})")
@@ -80,14 +80,14 @@ class PredictionFile:
         there: the predictions in the file, by id.
     """
 
-    def __init__(self, there: dict[str, Prediction], lines: LockedLines, timings: LockedLines) -> None:
-        self.there, self._lines, self._timings = there, lines, timings
+    def __init__(self, existing: dict[str, Prediction], lines: LockedLines, timings: LockedLines) -> None:
+        self.existing, self._lines, self._timings = existing, lines, timings
 
     def add(self, prediction: Prediction, seconds: Mapping[str, float]) -> None:
         """Append a prediction, with its seconds per stage."""
         self._lines.append(prediction.to_line())
         self._timings.append(json.dumps({"id": prediction.id, "seconds": dict(seconds)}))
-        self.there[prediction.id] = prediction
+        self.existing[prediction.id] = prediction
 
 
 @contextmanager
@@ -127,15 +127,15 @@ def open_predictions(
             lines[file].keep(size)
         predictions = chain.from_iterable(reversed([file_predictions for file_predictions, _ in stored.values()]))
         # sorted, so that an answer replaces a failure with the same id
-        there = {prediction.id: prediction for prediction in sorted(predictions, key=_has_answer)}
+        existing = {prediction.id: prediction for prediction in sorted(predictions, key=_has_answer)}
         if settings is not None:
             write_text(_settings_file(shard_file), json.dumps(settings, indent=2) + "\n")
         timings = stack.enter_context(LockedLines(_timings_file(shard_file)))
-        timings.keep(_complete_size(_timings_file(shard_file)) if there else 0)
-        yield PredictionFile(there, lines[shard_file], timings)
+        timings.keep(_complete_size(_timings_file(shard_file)) if existing else 0)
+        yield PredictionFile(existing, lines[shard_file], timings)
         for open_lines in (*lines.values(), timings):
             open_lines.close()  # Windows cannot replace or remove open files; the locks remain
-        _sort_lines(shard_file, [there[sample.id] for sample in samples if sample.id in there])
+        _sort_lines(shard_file, [existing[sample.id] for sample in samples if sample.id in existing])
         _merge_timings([*reversed(others), shard_file])
         for file in others:
             for obsolete in (file, _timings_file(file), _lock_of(_timings_file(file)), _settings_file(file)):
@@ -252,11 +252,11 @@ class LockedLines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with one_line(path):
+        with os_errors_as_user_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = take_lock(_lock_of(path), f"cannot write {path}: another run is writing it")
         try:
-            with one_line(path):
+            with os_errors_as_user_errors(path):
                 self._file = path.open("ab", buffering=0)
                 self._size = path.stat().st_size
         except BaseException:
@@ -265,14 +265,14 @@ class LockedLines:
 
     def keep(self, size: int) -> None:
         """Truncate the file to this size in bytes."""
-        with one_line(self._path):
+        with os_errors_as_user_errors(self._path):
             self._file.truncate(size)
         self._size = size
 
     def append(self, line: str) -> None:
         data = f"{line}\n".encode()
         remaining = memoryview(data)
-        with one_line(self._path):
+        with os_errors_as_user_errors(self._path):
             try:
                 while remaining:
                     remaining = remaining[self._file.write(remaining) :]

@@ -27,7 +27,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PointAnswer:
     """The model's answer about one point.
 
     Attributes:
@@ -60,7 +60,7 @@ class Prompting:
     prompts: tuple[Prompt, ...]
     replies: tuple[Reply, ...] = ()
     readable: bool = True
-    asked: tuple[Asked, ...] = ()
+    point_answers: tuple[PointAnswer, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     oracle: bool = False
 

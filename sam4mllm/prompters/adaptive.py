@@ -21,8 +21,8 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point
 from sam4mllm.geometry.sampling import R2_STEPS
 from sam4mllm.mllm import MLLM, Chat
-from sam4mllm.prompters import Asked, Prompting, Query
-from sam4mllm.prompters.points import Laid, Layout, Thresholds, ask_boxes_and_points, classify_points
+from sam4mllm.prompters import PointAnswer, Prompting, Query
+from sam4mllm.prompters.points import Layout, PointsToAsk, Thresholds, ask_boxes_and_points, classify_points
 from sam4mllm.segmenters import Capabilities
 
 REFINEMENT = 3
@@ -55,11 +55,11 @@ class AdaptivePQPP:
                 f"budget {budget} is less than the {points} points of the coarse grid: raise budget or lower points"
             )
         self.mllm, self.layout, self.budget = mllm, Layout("grid", points), budget
-        self.sure = Thresholds(sure_yes, sure_no)
+        self.thresholds = Thresholds(sure_yes, sure_no)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query; ``asked`` holds every classified point in order, including the uncertain ones."""
-        return self.sure.keep_certain(ask_boxes_and_points(self.mllm, queries, self._ask))
+        """One `Prompting` per query; ``point_answers`` holds every classified point in order, also uncertain ones."""
+        return self.thresholds.keep_certain(ask_boxes_and_points(self.mllm, queries, self._ask))
 
     def _ask(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
         """Classify points in rounds. Each round covers all boxes that have uncertain points and budget left."""
@@ -68,12 +68,14 @@ class AdaptivePQPP:
         promptings = list(boxes)
         points = [_number_by_object([answers.begin() for answers in row]) for row in maps]
         while any(points):
-            counts = [len(prompting.asked) for prompting in promptings]
+            counts = [len(prompting.point_answers) for prompting in promptings]
             promptings = classify_points(chat, self.mllm.dialect, phrases, promptings, points)
             for row, prompting, count in zip(maps, promptings, counts, strict=True):
-                for answer in prompting.asked[count:]:
-                    row[answer.object].heard.append(answer)
-            points = [_number_by_object([answers.next(self.sure, self.budget) for answers in row]) for row in maps]
+                for answer in prompting.point_answers[count:]:
+                    row[answer.object].answers.append(answer)
+            points = [
+                _number_by_object([answers.next(self.thresholds, self.budget) for answers in row]) for row in maps
+            ]
         return promptings
 
 
@@ -90,19 +92,19 @@ class AnswerMap:
 
     box: Box
     side: int
-    heard: list[Asked] = field(default_factory=list)
+    answers: list[PointAnswer] = field(default_factory=list)
     yes: Float[np.ndarray, "side side"] | None = None
 
     def begin(self) -> list[Point]:
         """The points of the coarse grid."""
-        return list(Layout("grid", self.side * self.side).lay(self.box))
+        return list(Layout("grid", self.side * self.side).place(self.box))
 
     def next(self, sure: Thresholds, budget: int) -> list[Point]:
         """The next points to classify; empty if the budget is used up or no uncertain cell is at least a pixel wide."""
-        remaining = budget - len(self.heard)
+        remaining = budget - len(self.answers)
         while remaining and min(self.box.width, self.box.height) >= REFINEMENT * self.side:
             self._refine()
-            points = Layout("grid", self.side * self.side).lay(self.box)
+            points = Layout("grid", self.side * self.side).place(self.box)
             if chosen := [points[cell] for cell in islice(self._uncertain_cells(sure), remaining)]:
                 return chosen
         return []
@@ -115,11 +117,11 @@ class AnswerMap:
 
     def _filled(self, yes: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "side side"]:
         filled = yes.copy()
-        for answer in self.heard:
+        for answer in self.answers:
             filled.flat[self._cell(answer)] = answer.yes
         return filled
 
-    def _cell(self, answer: Asked) -> int:
+    def _cell(self, answer: PointAnswer) -> int:
         """The row-major index of the cell that holds the point; the point may come from this or a coarser grid."""
         column = (answer.x - self.box.x0) / self.box.width * self.side
         return int((answer.y - self.box.y0) / self.box.height * self.side) * self.side + int(column)
@@ -127,7 +129,7 @@ class AnswerMap:
     def _uncertain_cells(self, sure: Thresholds) -> Iterator[int]:
         """The cells without an answer or a certain label, the least certain first; ties are spread evenly."""
         assert self.yes is not None
-        answered = {self._cell(answer) for answer in self.heard}
+        answered = {self._cell(answer) for answer in self.answers}
         certainty = np.round(np.abs(self.yes.ravel() - 0.5), 6)
         tie_break = (np.indices(self.yes.shape).reshape(2, -1).T @ R2_STEPS) % 1.0
         for cell in np.lexsort((tie_break, certainty)).tolist():
@@ -135,7 +137,7 @@ class AnswerMap:
                 yield cell
 
 
-def _number_by_object(points_per_object: Sequence[Sequence[Point]]) -> Laid:
+def _number_by_object(points_per_object: Sequence[Sequence[Point]]) -> PointsToAsk:
     return [(index, point) for index, points in enumerate(points_per_object) for point in points]
 
 

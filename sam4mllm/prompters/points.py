@@ -19,10 +19,10 @@ from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.language.notation import Dialect
 from sam4mllm.language.templates import YES_NO, ask_point
 from sam4mllm.mllm import MLLM, Chat
-from sam4mllm.prompters import Asked, Prompting, Query
+from sam4mllm.prompters import PointAnswer, Prompting, Query
 from sam4mllm.prompters.first_turn import ask_for_boxes
 
-Laid = Sequence[tuple[int, Point]]
+PointsToAsk = Sequence[tuple[int, Point]]
 """The points of one query to classify, each with the index of its object."""
 
 LAYOUTS: Mapping[str, Callable[[Box, int], Float[np.ndarray, "n 2"]]] = {
@@ -55,7 +55,7 @@ class Layout:
                 f"layout {self.name!r} cannot have {self.points} points: use 1 or more, a square number for the grid"
             )
 
-    def lay(self, box: Box) -> tuple[Point, ...]:
+    def place(self, box: Box) -> tuple[Point, ...]:
         """The points in a box, in pixels of the original image."""
         return tuple(Point(float(x), float(y)) for x, y in LAYOUTS[self.name](box, self.points))
 
@@ -85,12 +85,15 @@ class Thresholds:
 
     def keep_certain(self, promptings: Sequence[Prompting]) -> list[Prompting]:
         """The promptings with the certain ones of their classified points added to the prompts."""
-        return [replace(prompting, prompts=self.kept(prompting.prompts, prompting.asked)) for prompting in promptings]
+        return [
+            replace(prompting, prompts=self.certain_prompts(prompting.prompts, prompting.point_answers))
+            for prompting in promptings
+        ]
 
-    def kept(self, prompts: Sequence[Prompt], asked: Sequence[Asked]) -> tuple[Prompt, ...]:
-        """The boxes with their certain points, in the order of ``asked``."""
+    def certain_prompts(self, prompts: Sequence[Prompt], answers: Sequence[PointAnswer]) -> tuple[Prompt, ...]:
+        """The boxes with their certain points, in the order of ``point_answers``."""
         points: list[list[Point]] = [[] for _ in prompts]
-        for answer in asked:
+        for answer in answers:
             label = self.of(answer.yes)
             if label is not None:
                 points[answer.object].append(Point(answer.x, answer.y, positive=label))
@@ -108,7 +111,7 @@ def ask_boxes_and_points(
         mllm: the model that generates the boxes and classifies the points.
         queries: a batch; if it is empty, the model is not called.
         ask: classifies points; receives the chat after the turn with the boxes, the phrases, and the boxes as
-            promptings, and returns the promptings with ``asked`` filled in.
+            promptings, and returns the promptings with ``point_answers`` filled in.
 
     Returns:
         One `Prompting` per query. ``timings["points"]`` holds the seconds of ``ask``.
@@ -127,9 +130,9 @@ def classify_points(
     dialect: Dialect,
     phrases: Sequence[str],
     promptings: Sequence[Prompting],
-    points_per_query: Sequence[Laid],
+    points_per_query: Sequence[PointsToAsk],
 ) -> list[Prompting]:
-    """Classify each point in a turn of its own and append the answers to ``asked``.
+    """Classify each point in a turn of its own and append the answers to ``point_answers``.
 
     Args:
         chat: the chat after the turn with the boxes; no turn is appended to it.
@@ -149,10 +152,10 @@ def classify_points(
     return [
         replace(
             prompting,
-            asked=(
-                *prompting.asked,
+            point_answers=(
+                *prompting.point_answers,
                 *(
-                    Asked(index, point.x, point.y, _check_probability(float(probabilities[0])))
+                    PointAnswer(index, point.x, point.y, _check_probability(float(probabilities[0])))
                     for (index, point), probabilities in zip(points, answers, strict=True)
                 ),
             ),

@@ -15,7 +15,7 @@ from sam4mllm.geometry.prompts import Point
 from sam4mllm.language.messages import Reply
 from sam4mllm.language.templates import ask_points, parse_labels
 from sam4mllm.mllm import MLLM, Chat
-from sam4mllm.prompters import Asked, Prompting, Query
+from sam4mllm.prompters import PointAnswer, Prompting, Query
 from sam4mllm.prompters.points import Layout, Thresholds, ask_boxes_and_points, classify_points, shared
 from sam4mllm.segmenters import Capabilities
 
@@ -50,16 +50,25 @@ class PQPP:
     ) -> None:
         if ask not in ("one", "list"):
             raise UserError(f"unknown value for ask, {ask!r}: choose from one, list")
-        self.mllm, self.layout, self.sure, self.ask = mllm, Layout(layout, points), Thresholds(sure_yes, sure_no), ask
+        self.mllm, self.layout, self.thresholds, self.ask = (
+            mllm,
+            Layout(layout, points),
+            Thresholds(sure_yes, sure_no),
+            ask,
+        )
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query; ``asked`` holds every point with an answer, including the uncertain ones."""
+        """One `Prompting` per query; ``point_answers`` holds every point with an answer, also uncertain ones."""
         ask = self._ask_each if self.ask == "one" else self._ask_lists
-        return self.sure.keep_certain(ask_boxes_and_points(self.mllm, queries, ask))
+        return self.thresholds.keep_certain(ask_boxes_and_points(self.mllm, queries, ask))
 
     def _ask_each(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
         points = [
-            [(index, point) for index, prompt in enumerate(prompting.prompts) for point in self.layout.lay(prompt.box)]
+            [
+                (index, point)
+                for index, prompt in enumerate(prompting.prompts)
+                for point in self.layout.place(prompt.box)
+            ]
             for prompting in boxes
         ]
         return classify_points(chat, self.mllm.dialect, phrases, boxes, points)
@@ -69,7 +78,7 @@ class PQPP:
         promptings = list(boxes)
         for index in range(max(len(prompting.prompts) for prompting in promptings)):
             points_per_query = [
-                self.layout.lay(prompting.prompts[index].box) if index < len(prompting.prompts) else ()
+                self.layout.place(prompting.prompts[index].box) if index < len(prompting.prompts) else ()
                 for prompting in promptings
             ]
             texts = [
@@ -88,7 +97,7 @@ def _add_answers(prompting: Prompting, index: int, points: Sequence[Point], repl
     """Add the answers in a reply about the points of object ``index``; points without an answer are left out."""
     labels = parse_labels(reply.text, len(points))
     answers = [
-        Asked(index, point.x, point.y, float(label))
+        PointAnswer(index, point.x, point.y, float(label))
         for point, label in zip(points, labels, strict=True)
         if label is not None
     ]
@@ -96,7 +105,7 @@ def _add_answers(prompting: Prompting, index: int, points: Sequence[Point], repl
         prompting,
         replies=(*prompting.replies, reply),
         readable=prompting.readable and bool(answers),
-        asked=(*prompting.asked, *answers),
+        point_answers=(*prompting.point_answers, *answers),
     )
 
 

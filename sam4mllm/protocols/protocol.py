@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ProtocolPart:
     """A column of a protocol's table.
 
     Attributes:
@@ -36,7 +36,7 @@ class Protocol:
     title: str
     profile: str
     metrics: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[ProtocolPart, ...]
 
     @property
     def places(self) -> list[str]:

@@ -5,7 +5,7 @@ sam4mllm eval reasonseg --samples data --predictions out/eval [--predict --mllm 
 
 from __future__ import annotations
 
-from sam4mllm.protocols.protocol import Part, Protocol
+from sam4mllm.protocols.protocol import Protocol, ProtocolPart
 
 REASONSEG = Protocol(
     "reasonseg",
@@ -13,9 +13,9 @@ REASONSEG = Protocol(
     "lisa",
     ("gIoU", "cIoU"),
     (
-        Part("val", "reasonseg/val"),
-        Part("test", "reasonseg/test"),
-        Part("test short", "reasonseg/test", "phrase"),
-        Part("test long", "reasonseg/test", "sentence"),
+        ProtocolPart("val", "reasonseg/val"),
+        ProtocolPart("test", "reasonseg/test"),
+        ProtocolPart("test short", "reasonseg/test", "phrase"),
+        ProtocolPart("test long", "reasonseg/test", "sentence"),
     ),
 )

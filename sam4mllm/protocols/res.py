@@ -5,7 +5,7 @@ sam4mllm eval res --samples data --predictions out/eval [--predict --mllm … --
 
 from __future__ import annotations
 
-from sam4mllm.protocols.protocol import Part, Protocol
+from sam4mllm.protocols.protocol import Protocol, ProtocolPart
 
 RES = Protocol(
     "res",
@@ -13,13 +13,13 @@ RES = Protocol(
     "lavt",
     ("cIoU",),
     (
-        Part("RefCOCO val", "refcoco/val"),
-        Part("RefCOCO testA", "refcoco/testA"),
-        Part("RefCOCO testB", "refcoco/testB"),
-        Part("RefCOCO+ val", "refcoco+/val"),
-        Part("RefCOCO+ testA", "refcoco+/testA"),
-        Part("RefCOCO+ testB", "refcoco+/testB"),
-        Part("RefCOCOg val", "refcocog/val"),
-        Part("RefCOCOg test", "refcocog/test"),
+        ProtocolPart("RefCOCO val", "refcoco/val"),
+        ProtocolPart("RefCOCO testA", "refcoco/testA"),
+        ProtocolPart("RefCOCO testB", "refcoco/testB"),
+        ProtocolPart("RefCOCO+ val", "refcoco+/val"),
+        ProtocolPart("RefCOCO+ testA", "refcoco+/testA"),
+        ProtocolPart("RefCOCO+ testB", "refcoco+/testB"),
+        ProtocolPart("RefCOCOg val", "refcocog/val"),
+        ProtocolPart("RefCOCOg test", "refcocog/test"),
     ),
 )

@@ -24,7 +24,7 @@ from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.diagnose import diagnose_set
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.run import predict_set
-from sam4mllm.protocols.synthetic_tables import Found, has_ambiguous_box, tables, told
+from sam4mllm.protocols.synthetic_tables import Found, format_methods, has_ambiguous_box, tables
 from sam4mllm.protocols.ways import WAYS, Method
 from sam4mllm.report.page import write_page
 from sam4mllm.runtime.files import check_folder, write_text
@@ -75,8 +75,8 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Method], bootstrap: Boo
     samples = write_scenes(home, "test", scenes, LEVEL)
     if ambiguous:
         samples = SampleSet(tuple(filter(has_ambiguous_box, samples)), samples.images)
-    results = {name: answered(name, recipe_of(way), samples, home) for name, way in ways.items()}
-    text = tables(samples.samples, results, bootstrap) + told(ways, results)
+    results = {name: point_labels(name, recipe_of(way), samples, home) for name, way in ways.items()}
+    text = tables(samples.samples, results, bootstrap) + format_methods(ways, results)
     write_text(home / "tables.md", text)
     if ways.keys() >= set(PAGE):
         files = [(home / f"{name}.jsonl", home / f"{name}.diagnosis.jsonl") for name in PAGE]
@@ -86,7 +86,7 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Method], bootstrap: Boo
     return text
 
 
-def answered(name: str, recipe: PipelineConfig, samples: SampleSet, home: Path) -> Found:
+def point_labels(name: str, recipe: PipelineConfig, samples: SampleSet, home: Path) -> Found:
     """Predicts and diagnoses all samples with one method; existing predictions are kept."""
     file = home / f"{name}.jsonl"
     typer.echo(f"{name}: {len(samples)} samples", err=True)

@@ -27,7 +27,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TablePart:
     """A table: its title, its metric profile, and a predicate that selects its samples."""
 
     title: str
@@ -41,10 +41,10 @@ def has_ambiguous_box(sample: Sample) -> bool:
 
 
 PARTS = (
-    Part("RES: one target", "lavt", lambda sample: sample.kind == "phrase" and len(sample.masks) == 1),
-    Part("GRES: one target, several, or none", "rela", lambda sample: sample.kind == "phrase"),
-    Part("Reasoning: one target, named by its use", "lisa", lambda sample: sample.kind == "sentence"),
-    Part("Ambiguous: a target shares its box with another figure", "rela", has_ambiguous_box),
+    TablePart("RES: one target", "lavt", lambda sample: sample.kind == "phrase" and len(sample.masks) == 1),
+    TablePart("GRES: one target, several, or none", "rela", lambda sample: sample.kind == "phrase"),
+    TablePart("Reasoning: one target, named by its use", "lisa", lambda sample: sample.kind == "sentence"),
+    TablePart("Ambiguous: a target shares its box with another figure", "rela", has_ambiguous_box),
 )
 
 
@@ -65,7 +65,12 @@ def tables(samples: Sequence[Sample], results: Mapping[str, Found], bootstrap: B
             entries[name] = [entry for entry in result.entries if entry.id in ids]
         scores = {name: score(selected, predictions[name], part.profile, bootstrap) for name in predictions}
         signature = next(iter(scores.values())).signature
-        parts += [f"## {part.title}\n", table(scores, what="way"), f"`{signature}`\n", apart(selected, predictions)]
+        parts += [
+            f"## {part.title}\n",
+            table(scores, what="way"),
+            f"`{signature}`\n",
+            format_differences(selected, predictions),
+        ]
         parts += [
             "Lost IoU by stage, in points of mean IoU (number of expressions in brackets):\n",
             attribution.format_table(entries),
@@ -73,7 +78,7 @@ def tables(samples: Sequence[Sample], results: Mapping[str, Found], bootstrap: B
     return "\n".join(parts)
 
 
-def apart(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]) -> str:
+def format_differences(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]) -> str:
     """The cIoU difference of each pair of methods in `AGAINST`, one line each; empty without a pair."""
     lines = []
     for better, worse in AGAINST:
@@ -84,13 +89,13 @@ def apart(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Predicti
     return "\n".join([title, *lines]) if lines else ""
 
 
-def told(ways: Mapping[str, Method], results: Mapping[str, Found]) -> str:
+def format_methods(ways: Mapping[str, Method], results: Mapping[str, Found]) -> str:
     """A list of the methods with descriptions, and the number of questions per box if there are any."""
     lines = []
     for name, way in ways.items():
         predictions = results[name].predictions
         n_boxes = sum(len(prediction.prompts) for prediction in predictions)
-        n_questions = sum(len(prediction.asked) for prediction in predictions)
+        n_questions = sum(len(prediction.point_answers) for prediction in predictions)
         questions = f"; {n_questions / n_boxes:.1f} questions per box" if n_questions else ""
-        lines.append(f"- `{name}`: {way.says}{questions}")
+        lines.append(f"- `{name}`: {way.description}{questions}")
     return "\n".join(["", "## The ways", "", *lines, ""])

@@ -19,7 +19,7 @@ class Method:
         options: options of the prompter.
     """
 
-    says: str
+    description: str
     prompter: str
     adapter: str | None = None
     options: Mapping[str, Value] = field(default_factory=dict)

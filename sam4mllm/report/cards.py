@@ -140,7 +140,7 @@ def _facts(sample: Sample, run: Run) -> list[str]:
     positive = sum(point.positive for point in points)
     facts = [f"{len(sample.masks)} objects"] if len(sample.masks) > 1 else []
     facts += [f"{positive} positive, {len(points) - positive} negative points"] if points else []
-    facts += [f"of {len(prediction.asked)} asked"] if prediction.asked else []
+    facts += [f"of {len(prediction.point_answers)} asked"] if prediction.point_answers else []
     entry = run.ledger.get(sample.id)
     facts += [f"{stage} {format_signed(loss)}" for stage, loss in entry.lost.items()] if entry else []
     return facts

@@ -75,7 +75,10 @@ def _headline(run: Run) -> Tiles:
             (f"{len(run.tally):,}", "expressions"),
             (f"{len({sample.image for sample in run.tally.samples}):,}", "images"),
             *((percent(value), metric) for metric, value in metrics),
-            (f"{sum(len(prediction.asked) for prediction in run.predictions.values()):,}", "points asked about"),
+            (
+                f"{sum(len(prediction.point_answers) for prediction in run.predictions.values()):,}",
+                "points asked about",
+            ),
         ]
     )
 

@@ -11,7 +11,7 @@ from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.pairing import EvaluatedSet, Locations, evaluate_set
-from sam4mllm.evaluation.reliability import Reliability, answered, reliability
+from sam4mllm.evaluation.reliability import Reliability, point_labels, reliability
 from sam4mllm.evaluation.scores import Scores, scores_of
 from sam4mllm.prediction.record import Prediction
 
@@ -77,7 +77,7 @@ class Run:
             predictions_by_id,
             ious,
             {entry.id: entry for entry in entries or ()},
-            reliability(answered(samples, predictions_by_id)),
+            reliability(point_labels(samples, predictions_by_id)),
         )
 
 

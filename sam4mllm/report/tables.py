@@ -95,7 +95,7 @@ def draw_charts(runs: Sequence[Run]) -> list[PagePart]:
 
 def _precision_curve(run: Run) -> list[CurvePoint]:
     pixels = run.tally.pixels
-    has_target = pixels.truth > 0
+    has_target = pixels.ground_truth > 0
     ious = pixels.intersection[has_target] / pixels.union[has_target]
     if not ious.size:
         return []

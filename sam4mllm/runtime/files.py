@@ -32,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         UserError: if the file cannot be written: a full disk, an unwritable folder, a folder of that name.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    with one_line(path):
+    with os_errors_as_user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -102,7 +102,7 @@ def _is_same_file(first: Path, second: Path) -> bool:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Lock a folder for the block. A missing folder is created, and removed afterwards if it is empty.
 
     The operating system releases the lock of a killed run.
@@ -111,7 +111,7 @@ def alone(folder: Path) -> Iterator[None]:
         UserError: if another run holds the lock, or the folder cannot be written.
     """
     new = not folder.exists()
-    with one_line(folder):
+    with os_errors_as_user_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder / LOCK, f"another run is writing {folder}: wait for it, or choose another folder")
     try:
@@ -130,7 +130,7 @@ def take_lock(path: Path, refusal: str) -> BaseFileLock:
         UserError: ``refusal`` if another run holds the lock; also if the file cannot be created.
     """
     lock = FileLock(path)
-    with one_line(path):
+    with os_errors_as_user_errors(path):
         try:
             lock.acquire(timeout=0.2, poll_interval=0.05)  # another run may be removing the file just now
         except Timeout:
@@ -149,7 +149,7 @@ def release_lock(lock: BaseFileLock) -> None:
 
 
 @contextmanager
-def one_line(path: Path) -> Iterator[None]:
+def os_errors_as_user_errors(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into a one-line `UserError` about writing ``path``.
 
     Raises:

@@ -59,7 +59,7 @@ class Loader:
         loaded: Callable[..., Any] = EntryPoint("", self.target, "").load()
         return loaded
 
-    def takes(self, option: str) -> bool:
+    def accepts(self, option: str) -> bool:
         """Whether the callable takes this option of the user."""
         if self.options is not None:
             return option in self.options
@@ -69,7 +69,7 @@ class Loader:
     def load(self, options: Mapping[str, Any]) -> Any:
         """Call the target with those options that it takes."""
         return self.callable()(
-            *self.arguments, **self.fixed, **{name: value for name, value in options.items() if self.takes(name)}
+            *self.arguments, **self.fixed, **{name: value for name, value in options.items() if self.accepts(name)}
         )
 
 
@@ -116,8 +116,8 @@ class LoaderTable:
             return loader.with_argument(argument) if colon else loader
         if row is None and colon and (target := _importable(spec)):
             loader = _import_loader(spec, target.value)
-            rest = spec.removeprefix(target.value)
-            return loader.with_argument(rest.removeprefix(":")) if rest else loader
+            argument = spec.removeprefix(target.value)
+            return loader.with_argument(argument.removeprefix(":")) if argument else loader
         if self.transformers is not None and may_be_hub_or_folder(spec):
             return self.transformers.with_argument(spec)
         raise unknown_name(self.kind, spec, self.choices())
@@ -129,7 +129,7 @@ class LoaderTable:
             UserError: naming the first option that it does not take.
         """
         for option in options:
-            if not loader.takes(option):
+            if not loader.accepts(option):
                 raise UserError(f"the {self.kind} {spec} does not support {option.replace('_', '-')}: leave it out")
 
 
@@ -148,7 +148,7 @@ def _importable(spec: str) -> EntryPoint | None:
 
 
 def _import_loader(spec: str, target: str) -> Loader:
-    """The loader of another package's callable; its capabilities are the attribute ``takes`` of a class."""
+    """The loader of another package's callable; its capabilities are the attribute ``accepts`` of a class."""
     loader = Loader(target)
     try:
         loaded = loader.callable()

@@ -28,7 +28,7 @@ def versions(*libraries: str) -> dict[str, str]:
     return {"sam4mllm": __version__, **{name: version(name) for name in libraries}}
 
 
-def weights(spec: str, embedded: str) -> list[str]:
+def hash_weights(spec: str, embedded: str) -> list[str]:
     """The SHA-256 of each weights file of a model.
 
     Args:
@@ -41,15 +41,15 @@ def weights(spec: str, embedded: str) -> list[str]:
     _, _, path = spec.partition(":")
     if Path(path).is_file():
         return [_digest(Path(path))]
-    return weights_in(EMBEDDED / embedded if spec == TINY else Path(spec))
+    return hash_weights_in(EMBEDDED / embedded if spec == TINY else Path(spec))
 
 
-def weights_in(folder: Path) -> list[str]:
+def hash_weights_in(folder: Path) -> list[str]:
     """The SHA-256 of each weights file in a folder, in the order of the file names."""
     return [_digest(file) for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
 
 
-def data(folders: Iterable[str]) -> dict[str, str]:
+def hash_indices(folders: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of each folder's index files, by path. An index contains the digests of its shards."""
     files = [Path(folder) / index for folder in folders for index in INDICES]
     return {str(file): _digest(file) for file in files if file.is_file()}

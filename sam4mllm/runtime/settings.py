@@ -43,10 +43,10 @@ def load(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
         raise UserError(f"the recipe {path} is not a mapping of keys to values")
     for override in overrides:
         _set(values, override)
-    return parsed(values, kind)
+    return parse_mapping(values, kind)
 
 
-def parsed(values: Mapping[str, Any], kind: type[T], where: str = "") -> T:
+def parse_mapping(values: Mapping[str, Any], kind: type[T], where: str = "") -> T:
     """Convert a mapping to a dataclass with fields of plain values, tuples or further dataclasses.
 
     A dataclass may have the class variables ``RENAMED`` (old keys to new ones) and ``REFUSED`` (keys to reasons).
@@ -139,7 +139,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         hint = f": did you mean {near[0]}?" if near else ""
         raise UserError(f"the recipe key {where} must be one of {', '.join(map(str, arguments))}, got {value!r}{hint}")
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return parsed(value, hint, f"{where}.")
+        return parse_mapping(value, hint, f"{where}.")
     if origin is tuple and isinstance(value, list):
         inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(inner) == len(value):

@@ -89,7 +89,7 @@ class Segmenter(Protocol):
     """A promptable segmenter."""
 
     @property
-    def takes(self) -> Capabilities:
+    def capabilities(self) -> Capabilities:
         """The prompts that it supports; others are refused."""
         ...
 
@@ -98,13 +98,13 @@ class Segmenter(Protocol):
         ...
 
 
-def check_supported(takes: Capabilities, prompts: Sequence[Prompt], name: str) -> None:
+def check_supported(capabilities: Capabilities, prompts: Sequence[Prompt], name: str) -> None:
     """Check that a segmenter supports these prompts.
 
     Raises:
         UserError: if not; the message names the segmenter and what it does not support.
     """
     points = [point for prompt in prompts for point in prompt.points]
-    unsupported = takes.unsupported(Capabilities(bool(points), not all(point.positive for point in points)))
+    unsupported = capabilities.unsupported(Capabilities(bool(points), not all(point.positive for point in points)))
     if unsupported:
         raise UserError(f"the segmenter {name} takes no {unsupported}: remove them")

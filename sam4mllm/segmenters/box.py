@@ -14,7 +14,7 @@ from sam4mllm.segmenters import Capabilities, ScoredMask, check_supported
 class BoxSegmenter:
     """Fills each box. It refuses points, because it would ignore them."""
 
-    takes = Capabilities(points=False, negative_points=False)
+    capabilities = Capabilities(points=False, negative_points=False)
 
     def embed(self, image: Image) -> BoxScene:
         """The image's size as a scene."""
@@ -33,7 +33,7 @@ class BoxScene:
         Raises:
             UserError: if a prompt has points.
         """
-        check_supported(BoxSegmenter.takes, prompts, "box")
+        check_supported(BoxSegmenter.capabilities, prompts, "box")
         return [ScoredMask(fill(prompt.box, self.height, self.width), 1.0) for prompt in prompts]
 
 

@@ -41,12 +41,12 @@ class LogitDrafts:
         self,
         logits: Float[Tensor, "n h w"],
         scores: Sequence[float],
-        shown: tuple[float, float],
+        image_share: tuple[float, float],
         size: tuple[int, int],
         enlarge: Callable[[Float[Tensor, "n h w"]], Bool[Tensor, "n height width"]],
     ) -> None:
         self._logits, self._scores, self._enlarge = logits, scores, enlarge
-        self._cells = [max(1, round(cells * share)) for cells, share in zip(logits.shape[1:], shown, strict=True)]
+        self._cells = [max(1, round(cells * share)) for cells, share in zip(logits.shape[1:], image_share, strict=True)]
         self._at_once = max(1, _PIXELS // (size[0] * size[1]))
 
     @torch.inference_mode()

@@ -51,7 +51,7 @@ class GrabCutSegmenter:
         UserError: if the size or the number of iterations is below 1.
     """
 
-    takes = Capabilities()
+    capabilities = Capabilities()
 
     def __init__(self, size: int = 192, iterations: int = 1) -> None:
         if size < 1 or iterations < 1:
@@ -75,7 +75,7 @@ class GrabCutScene:
         A box between pixel centres or outside the image counts as the nearest pixel, so a mask is empty only if
         negative points remove everything.
         """
-        check_supported(GrabCutSegmenter.takes, prompts, "grabcut")
+        check_supported(GrabCutSegmenter.capabilities, prompts, "grabcut")
         return [self._cut(prompt) for prompt in prompts]
 
     def _cut(self, prompt: Prompt) -> ScoredMask:
@@ -106,10 +106,10 @@ class _View:
         xs = [box.x0 - margin_x, box.x1 + margin_x, *(edge for point in points for edge in (point.x - 1, point.x + 1))]
         ys = [box.y0 - margin_y, box.y1 + margin_y, *(edge for point in points for edge in (point.y - 1, point.y + 1))]
         crop = Box(min(xs), min(ys), max(xs), max(ys)).clip(width, height)
-        left, top, right, bottom = *map(math.floor, crop.xyxy[:2]), *map(math.ceil, crop.xyxy[2:])
-        shrink = min(1.0, size / max(right - left, bottom - top))
-        scale = tuple(max(1, round(side * shrink)) / side for side in (right - left, bottom - top))
-        return cls(slice(top, bottom), slice(left, right), (scale[0], scale[1]))
+        remaining, top, right, bottom = *map(math.floor, crop.xyxy[:2]), *map(math.ceil, crop.xyxy[2:])
+        shrink = min(1.0, size / max(right - remaining, bottom - top))
+        scale = tuple(max(1, round(side * shrink)) / side for side in (right - remaining, bottom - top))
+        return cls(slice(top, bottom), slice(remaining, right), (scale[0], scale[1]))
 
     def label(self, box: Box, points: Sequence[Point]) -> _Labels:
         """The GrabCut label of each pixel of the reduced crop."""

@@ -37,7 +37,7 @@ class HfSegmenter:
         most: the maximum number of prompts in one call of the decoder.
     """
 
-    takes = Capabilities()
+    capabilities = Capabilities()
 
     def __init__(self, model: Any, processor: Any, multimask: bool = True, most: int = 32) -> None:
         self.model, self.processor, self.multimask, self.most = model.eval(), processor, multimask, most

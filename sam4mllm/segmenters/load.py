@@ -67,9 +67,9 @@ class SegmenterSpec:
             UserError: if the segmenter does not use them.
         """
         loader = SEGMENTERS.find(self.name)
-        if self.device not in (None, "cpu") and not loader.takes("device"):
+        if self.device not in (None, "cpu") and not loader.accepts("device"):
             raise UserError(f"the segmenter {self.name} runs only on the CPU: remove --device {self.device}")
-        if self.dtype != "auto" and not loader.takes("dtype"):
+        if self.dtype != "auto" and not loader.accepts("dtype"):
             raise UserError(f"the segmenter {self.name} does not support a dtype: remove --dtype {self.dtype}")
 
     @property
@@ -85,7 +85,7 @@ class SegmenterSpec:
             UserError: if the model cannot be loaded, or the device is not available.
         """
         loader = SEGMENTERS.find(self.name)
-        if loader.takes("device"):
+        if loader.accepts("device"):
             check_device(self.device)
         segmenter: Segmenter = loader.load(options_of(self))
         return segmenter

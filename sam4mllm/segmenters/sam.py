@@ -31,7 +31,7 @@ class SamSegmenter:
         most: the maximum number of prompts in one call of the decoder.
     """
 
-    takes = Capabilities()
+    capabilities = Capabilities()
 
     def __init__(self, model: Any, multimask: bool = True, most: int = 32) -> None:
         self.model, self.multimask, self.most = model.eval(), multimask, most

@@ -53,7 +53,7 @@ class Description:
     colour: str | None = None
     size: str | None = None
 
-    def words(self, plural: bool = False) -> str:
+    def text(self, plural: bool = False) -> str:
         """The description as text, such as "big red ring" or "red shapes"."""
         shape = self.shape or "shape"
         head = PLURALS.get(shape, "shapes") if plural else shape
@@ -78,7 +78,7 @@ class SingleObject:
 
     @property
     def text(self) -> str:
-        return f"the {self.noun.words()}"
+        return f"the {self.noun.text()}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
         matches = self.noun.matches(figures)
@@ -94,7 +94,7 @@ class ObjectAtSide:
 
     @property
     def text(self) -> str:
-        return f"the {self.noun.words()} {'on' if self.side in ('left', 'right') else 'at'} the {self.side}"
+        return f"the {self.noun.text()} {'on' if self.side in ('left', 'right') else 'at'} the {self.side}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
         near = sorted((_from_side(figures[index], self.side), index) for index in self.noun.matches(figures))
@@ -114,7 +114,7 @@ class RelatedObject:
 
     @property
     def text(self) -> str:
-        return f"the {self.noun.words()} {RELATIONS[self.relation]} the {self.anchor.words()}"
+        return f"the {self.noun.text()} {RELATIONS[self.relation]} the {self.anchor.text()}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
         anchors = self.anchor.matches(figures)
@@ -136,7 +136,7 @@ class AllObjects:
 
     @property
     def text(self) -> str:
-        return f"{'both' if self.two else 'all'} {self.noun.words(plural=True)}"
+        return f"{'both' if self.two else 'all'} {self.noun.text(plural=True)}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
         matches = self.noun.matches(figures)
@@ -154,7 +154,7 @@ class TwoObjects:
 
     @property
     def text(self) -> str:
-        return f"the {self.first.words()} and the {self.second.words()}"
+        return f"the {self.first.text()} and the {self.second.text()}"
 
     def targets(self, figures: Sequence[Figure]) -> Targets | None:
         first, second = self.first.matches(figures), self.second.matches(figures)

@@ -24,10 +24,10 @@ from typing import Any
 
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import alone, write_text
+from sam4mllm.runtime.files import lock_folder, write_text
 from sam4mllm.runtime.parallel import Executor
 from sam4mllm.runtime.progress import Progress
-from sam4mllm.runtime.provenance import check_same, versions, weights
+from sam4mllm.runtime.provenance import check_same, hash_weights, versions
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.targets.record import INDEX, Target, read_about, read_targets, target_to_json, write_target_rows
@@ -86,7 +86,7 @@ def find_targets(
             check_same(read_about(out), about, str(out), _remedy(out / INDEX))
         else:
             _store_settings(out / PARTS, about)
-            _search_parts(parted(samples), executor, work, out, about, progress)
+            _search_parts(split_into_parts(samples), executor, work, out, about, progress)
         shutil.rmtree(out / PARTS)
         empty = sum(not rle.area for sample in samples for rle in sample.masks)
         return report(read_targets(out).values(), empty)
@@ -141,7 +141,7 @@ def search_targets(
     about = {
         "search": asdict(search),
         **segmenter_settings,
-        "weights": weights(segmenter, "sam"),
+        "weights": hash_weights(segmenter, "sam"),
         **versions(),
     }
     spec = SegmenterSpec(segmenter, dtype=dtype, single_mask=single_mask)
@@ -154,7 +154,7 @@ def _load(spec: SegmenterSpec, device: str | None) -> Segmenter:
     return replace(spec, device=device).load()
 
 
-def parted(samples: SampleSet) -> dict[int, SampleSet]:
+def split_into_parts(samples: SampleSet) -> dict[int, SampleSet]:
     """The samples with masks, by part number. All samples of one image are in one part."""
     images = [image_samples.samples for image_samples in samples.with_masks().by_image()]
     parts = (images[start : start + IMAGES_PER_PART] for start in range(0, len(images), IMAGES_PER_PART))
@@ -225,7 +225,7 @@ def _count_masks(parts: Iterable[SampleSet]) -> int:
 def _locked_parts(folder: Path) -> Iterator[None]:
     """A context with exclusive access to the folder. The folder is removed if no part was finished."""
     new = not folder.parent.exists()
-    with alone(folder):
+    with lock_folder(folder):
         try:
             yield
         finally:

@@ -94,9 +94,9 @@ def make_targets(
         UserError: if an image cannot be read or its size differs from its sample's, naming both; if the segmenter does
             not support such prompts.
     """
-    _check_points_supported(segmenter.takes, search)
+    _check_points_supported(segmenter.capabilities, search)
     for image_samples in samples.with_masks().by_image():
-        for target in image_targets(image_samples.picture(*image_samples), image_samples.samples, segmenter, search):
+        for target in image_targets(image_samples.read_image(*image_samples), image_samples.samples, segmenter, search):
             progress()
             yield target
 
@@ -185,11 +185,11 @@ def report(targets: Iterable[Target], empty: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _check_points_supported(takes: Capabilities, search: Search) -> None:
+def _check_points_supported(capabilities: Capabilities, search: Search) -> None:
     """Refuse a search with points that the segmenter does not support, before an image is read."""
-    if (search.positive or search.negative) and not takes.points:
+    if (search.positive or search.negative) and not capabilities.points:
         raise UserError("the segmenter takes boxes only: set --positive 0 --negative 0")
-    if search.negative and not takes.negative_points:
+    if search.negative and not capabilities.negative_points:
         raise UserError("the segmenter takes no negative points: set --negative 0")
 
 

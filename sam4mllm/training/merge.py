@@ -11,7 +11,7 @@ from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.hf.adapter import merged
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.load import MLLMSpec
-from sam4mllm.runtime.files import check_folder, one_line
+from sam4mllm.runtime.files import check_folder, os_errors_as_user_errors
 
 
 def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trust_remote_code: bool = False) -> Path:
@@ -56,7 +56,7 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
     model, card = merged(base.model, adapter)
     model.config.sam4mllm_dialect = card.dialect
     part = out.with_name(f".{out.name}.part")
-    with one_line(out):
+    with os_errors_as_user_errors(out):
         shutil.rmtree(part, ignore_errors=True)
         model.save_pretrained(part)
         base.processor.save_pretrained(part)

@@ -82,7 +82,7 @@ def make_plan(recipe: FinetuneConfig) -> TrainingPlan:
     rows = row_plan(conversations, mllm.lengths, COUNTED)
     training = recipe.training.in_steps(conversations.rows_in, process_count())
     assert training.max_steps is not None  # in_steps converts epochs
-    longest = max(row.tokens + row.picture for row in rows.longest)
+    longest = max(row.tokens + row.image_tokens for row in rows.longest)
     rows_per_step = training.rows_per_step(process_count())
     return TrainingPlan(
         recipe.mllm,
@@ -114,7 +114,7 @@ class LongRow:
 
     index: int
     tokens: int
-    picture: int
+    image_tokens: int
     ids: tuple[str, ...]
 
 
@@ -133,7 +133,7 @@ class RowPlan:
 
     rows: tuple[RowCount, ...]
     tokens: tuple[int, ...]
-    pictures: tuple[int, ...]
+    image_tokens: tuple[int, ...]
     supervised: int
     longest: tuple[LongRow, ...]
     left_out: tuple[LeftOut, ...]
@@ -153,13 +153,13 @@ def row_plan(conversations: TrainingRows, lengths: Lengths, counted: int | None 
     sizes = [lengths.conversation(conversations.turns(index)) for index in counted_rows]
     epoch = conversations.epoch(0)
     first_items = [conversations.corpus.items[number] for number in epoch.items[epoch.starts[:-1]].tolist()]
-    pictures = lengths.pictures([(item.width, item.height) for item in first_items])
+    image_tokens = lengths.image_tokens([(item.width, item.height) for item in first_items])
     return RowPlan(
         _count_rows(conversations),
         tuple(total for total, _ in sizes),
-        tuple(pictures[index] for index in counted_rows),
+        tuple(image_tokens[index] for index in counted_rows),
         sum(supervised for _, supervised in sizes),
-        _longest(conversations, lengths, pictures, longest),
+        _longest(conversations, lengths, image_tokens, longest),
         conversations.corpus.left_out,
     )
 
@@ -175,10 +175,12 @@ def _count_rows(conversations: TrainingRows) -> tuple[RowCount, ...]:
     )
 
 
-def _longest(conversations: TrainingRows, lengths: Lengths, pictures: Sequence[int], count: int) -> tuple[LongRow, ...]:
-    planned = conversations.epoch(0).cost + np.array(pictures, dtype=np.int64)
+def _longest(
+    conversations: TrainingRows, lengths: Lengths, image_tokens: Sequence[int], count: int
+) -> tuple[LongRow, ...]:
+    planned = conversations.epoch(0).cost + np.array(image_tokens, dtype=np.int64)
     rows = []
     for index in np.argsort(-planned, kind="stable")[:count].tolist():
         tokens, items = lengths.conversation(conversations.turns(index))[0], conversations.plan(index).items
-        rows.append(LongRow(index, tokens, pictures[index], tuple(item.id for item in items)))
-    return tuple(sorted(rows, key=lambda row: -row.tokens - row.picture))
+        rows.append(LongRow(index, tokens, image_tokens[index], tuple(item.id for item in items)))
+    return tuple(sorted(rows, key=lambda row: -row.tokens - row.image_tokens))

@@ -12,7 +12,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.quantized import check_four_bits
 from sam4mllm.mllm.load import MLLMSpec
-from sam4mllm.runtime.provenance import data, versions
+from sam4mllm.runtime.provenance import hash_indices, versions
 from sam4mllm.runtime.recipes import shipped_file
 from sam4mllm.runtime.specs import TINY
 from sam4mllm.training.config.finetune import FinetuneConfig
@@ -32,9 +32,9 @@ def make_card(recipe: FinetuneConfig) -> AdapterCard:
         base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
         prompters={
             "ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative},
-            "pqpp": recipe.pqpp.given,
+            "pqpp": recipe.pqpp.set_options,
         },
-        data=data(folders),
+        data=hash_indices(folders),
         versions=versions("torch", "transformers", "peft", "trl"),
         chat_template=read_chat_template(recipe),
     )

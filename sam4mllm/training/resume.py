@@ -20,7 +20,7 @@ from typing import Any
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD
 from sam4mllm.runtime.files import write_text
-from sam4mllm.runtime.provenance import check_same, data, flatten
+from sam4mllm.runtime.provenance import check_same, flatten, hash_indices
 from sam4mllm.training.checkpoints import last_complete_checkpoint
 from sam4mllm.training.config.arguments import LoraArguments, SftArguments
 from sam4mllm.training.config.refused import LORA_RENAMED, TRAINING_RENAMED
@@ -157,7 +157,7 @@ def _check_no_weights(out: Path) -> None:
 
 def _digest(folder: str) -> str:
     """A short digest of the index files in a data folder; two folders collide with a probability of about 10^-14."""
-    return " ".join(f"sha256:{digest[:12]}" for digest in data([folder]).values())
+    return " ".join(f"sha256:{digest[:12]}" for digest in hash_indices([folder]).values())
 
 
 def _is_among(key: str, patterns: tuple[str, ...]) -> bool:

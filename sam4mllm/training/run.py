@@ -21,10 +21,10 @@ from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.load import MLLMSpec
-from sam4mllm.runtime.files import alone, check_folder, write_text
+from sam4mllm.runtime.files import check_folder, lock_folder, write_text
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.config.training import first_process, process_count, process_number
-from sam4mllm.training.dataset.corpus import Corpus, some
+from sam4mllm.training.dataset.corpus import Corpus, first_ids
 from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.failures import memory_errors_as_user_errors
 from sam4mllm.training.lora import lora_config
@@ -52,7 +52,7 @@ def run(recipe: FinetuneConfig, resume: bool = False) -> Path:
             the training ends early.
     """
     check_folder(Path(recipe.out))
-    with memory_errors_as_user_errors(), alone(Path(recipe.out)) if first_process() else nullcontext():
+    with memory_errors_as_user_errors(), lock_folder(Path(recipe.out)) if first_process() else nullcontext():
         return _run(recipe, resume)
 
 
@@ -106,4 +106,4 @@ def _warn_of_training_images(corpus: Corpus, samples: SampleSet) -> None:
     ids = corpus.ids_with_training_images(samples)
     if ids:
         share = f"{len(ids)} of {len(samples)} validation samples use training images"
-        log.warning("%s; their scores are optimistic: %s.", share, some(ids))
+        log.warning("%s; their scores are optimistic: %s.", share, first_ids(ids))

@@ -20,9 +20,9 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from sam4mllm.errors import UserError
-from sam4mllm.mllm import Conversation
+from sam4mllm.mllm import ImageTurns
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
-from sam4mllm.mllm.hf.adapter import fingerprint
+from sam4mllm.mllm.hf.adapter import base_fingerprint
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.callbacks import Progress, Scoring, Stop, StopOnDivergence, ValidationRounds
 from sam4mllm.training.checkpoints import SealCheckpoints, is_last_step, last_complete_checkpoint, sweep
@@ -38,7 +38,7 @@ CHECKPOINTS = "checkpoints"
 
 def finetune(
     mllm: HfMLLM,
-    row: Callable[[int], Conversation],
+    row: Callable[[int], ImageTurns],
     training: Training,
     out: Path,
     *,
@@ -68,7 +68,7 @@ def finetune(
     """
     if training.max_steps is None:
         raise UserError("training.num_train_epochs must be converted to steps: see Training.in_steps")
-    base = fingerprint(mllm.model)
+    base = base_fingerprint(mllm.model)
     card = replace(card or AdapterCard(base, ""), base=base, dialect=mllm.dialect.name)
     args = sft_config(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
     _use_one_gpu(args, mllm.model.device)
@@ -89,7 +89,7 @@ def finetune(
 
 
 def _make_trainer(
-    mllm: HfMLLM, row: Callable[[int], Conversation], training: Training, args: SFTConfig, callbacks: list[Any]
+    mllm: HfMLLM, row: Callable[[int], ImageTurns], training: Training, args: SFTConfig, callbacks: list[Any]
 ) -> SFTTrainer:
     """A trainer of the model or, if the recipe has a LoRA, of new adapters on it."""
     torch.manual_seed(training.seed)  # the initial weights of the adapters depend only on the seed

@@ -116,11 +116,11 @@ def make_sheet(samples: SampleSet, predictions: list[Prediction]) -> AnySize:
 def _read_image(samples: SampleSet, sample: Sample) -> Image:
     """A sample's image; blank if the file was damaged after the training started, which must not stop it."""
     try:
-        return samples.picture(sample)
+        return samples.read_image(sample)
     except UserError:
         return np.full((sample.height, sample.width, 3), 255, dtype=np.uint8)
 
 
 def _iou(sample: Sample, prediction: Prediction) -> float:
-    overlap = count(sample.truth, prediction.mask, sample.ignore)
+    overlap = count(sample.ground_truth, prediction.mask, sample.ignore)
     return overlap.iou if overlap.union else 1.0

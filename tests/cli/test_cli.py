@@ -275,8 +275,12 @@ def samples(tmp_path, photo) -> Path:
     """Three samples: one whose box is right, one that is rightly denied, and one whose picture is missing."""
     mask = np.zeros((40, 60), bool)
     mask[12:36, 12:36] = True
-    truth, none = (Rle.from_mask(mask),), ()
-    rows = [("photo-cup", photo.name, truth), ("photo-dog", photo.name, none), ("a-cup", "missing.png", truth)]
+    ground_truth, none = (Rle.from_mask(mask),), ()
+    rows = [
+        ("photo-cup", photo.name, ground_truth),
+        ("photo-dog", photo.name, none),
+        ("a-cup", "missing.png", ground_truth),
+    ]
     write_samples([Sample(key, image, 60, 40, "cup", masks) for key, image, masks in rows], tmp_path / "set", tmp_path)
     return tmp_path / "set"
 

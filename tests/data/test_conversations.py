@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.data.conversations import Talk, read_conversations, write_conversations
+from sam4mllm.data.conversations import Conversation, read_conversations, write_conversations
 from sam4mllm.data.samples import read_samples, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.language.messages import Turn
 
 QUESTION, ANSWER = Turn("user", "What is it?"), Turn("assistant", "Ein Löwe 🦁\n")
-LION = Talk("a", "train/1.jpg", 3, 4, (QUESTION, ANSWER), source="toy", split="train")
+LION = Conversation("a", "train/1.jpg", 3, 4, (QUESTION, ANSWER), source="toy", split="train")
 TALKS = [LION, replace(LION, id="b", turns=(QUESTION, ANSWER, QUESTION, ANSWER)), replace(LION, id="c", split="val")]
 
 

@@ -102,8 +102,8 @@ def test_an_invalid_path_size_or_mask_is_refused(change, message):
 
 
 def test_the_ground_truth_is_the_union_of_the_masks():
-    assert SAMPLES[1].truth == Rle.from_runs([0, 4, 4, 4], 4, 3)
-    assert SAMPLES[2].truth.area == 0
+    assert SAMPLES[1].ground_truth == Rle.from_runs([0, 4, 4, 4], 4, 3)
+    assert SAMPLES[2].ground_truth.area == 0
 
 
 def test_shards_can_be_read_by_datasets(tmp_path):

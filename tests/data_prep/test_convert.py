@@ -9,7 +9,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample, read_samples, write_samples
 from sam4mllm.data_prep.convert import convert
 from sam4mllm.data_prep.datasets import READERS
@@ -243,7 +243,7 @@ def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     first = [Sample(f"{number}", raw.file(number), 6, 4, "it", (), source="toy") for number in range(1, 30)]
     splits = {split: [replace(sample, split=split) for sample in first] for split in ("train", "train2")}
     turns = (Turn("user", "?"), Turn("assistant", "!"))
-    talks = {"train": [Talk(f"{number}", raw.file(number), 6, 4, turns, "toy", "train") for number in (3, 5)]}
+    talks = {"train": [Conversation(f"{number}", raw.file(number), 6, 4, turns, "toy", "train") for number in (3, 5)]}
     convert(
         RawDataset("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str
     )

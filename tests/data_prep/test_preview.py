@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import Talk, write_conversations
+from sam4mllm.data.conversations import Conversation, write_conversations
 from sam4mllm.data.samples import Sample, SampleSet, read_samples, write_samples
 from sam4mllm.data_prep.cards import PreviewCase
 from sam4mllm.data_prep.preview import MAX_WORST, choose_cases, make_cases, render_preview
@@ -263,7 +263,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, words, mes
 
 def test_a_folder_of_conversations_is_refused(tmp_path):
     write_conversations(
-        [Talk("a", "0.png", 20, 16, (Turn("user", "What?"), Turn("assistant", "It.")))], tmp_path, tmp_path
+        [Conversation("a", "0.png", 20, 16, (Turn("user", "What?"), Turn("assistant", "It.")))], tmp_path, tmp_path
     )
     result = run(tmp_path, "--out", tmp_path / "a.html")
     assert result.exit_code == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.checks.official import OFFICIAL
 from sam4mllm.data_prep.raw_dataset import RawDataset
@@ -15,7 +15,7 @@ from sam4mllm.language.messages import Turn
 
 MASK, OTHER = Rle.from_runs([0, 4, 8], 4, 3), Rle.from_runs([8, 4], 4, 3)
 CAT = Sample("a", "1.jpg", 3, 4, "the cat", (MASK,), source="toy", split="val")
-TALK = Talk("t", "1.jpg", 3, 4, (Turn("user", "?"), Turn("assistant", "!")), source="toy", split="train")
+TALK = Conversation("t", "1.jpg", 3, 4, (Turn("user", "?"), Turn("assistant", "!")), source="toy", split="train")
 READING = RawDataset("toy", Path("nowhere"))
 
 

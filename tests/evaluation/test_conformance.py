@@ -25,12 +25,14 @@ def test_scores_match_the_official_evaluators(real_data, file, profile, loose):
     if not path.is_file():
         pytest.skip(f"no golden vectors at {path}")
     golden = json.loads(path.read_text())
-    truths, predictions = [], []
+    ground_truths, predictions = [], []
     for sample in golden["samples"]:
-        truth, ignore = Rle.from_json(sample["gt"]), sample["ignore"]
-        truths.append(GroundTruth((truth,), *truth.size, Rle.from_json(ignore) if ignore else None))
+        ground_truth, ignore = Rle.from_json(sample["gt"]), sample["ignore"]
+        ground_truths.append(
+            GroundTruth((ground_truth,), *ground_truth.size, Rle.from_json(ignore) if ignore else None)
+        )
         predictions.append(size_and_counts(sample["pred"]))
-    numbers = PROFILES[profile](PROFILES[profile].count(truths, predictions).rows)
+    numbers = PROFILES[profile](PROFILES[profile].count(ground_truths, predictions).rows)
     assert {OTHER_NAMES.get(name, name) for name in golden["expected"]} == set(numbers)
     for name, expected in golden["expected"].items():
         found = numbers[OTHER_NAMES.get(name, name)] * (1 if name in SHARES else 100)

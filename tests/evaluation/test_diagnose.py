@@ -19,8 +19,8 @@ LEFT, RIGHT = filled(0, 0, 8, 10), filled(10, 0, 18, 10)
 STAIRS = Rle.from_mask(np.tri(HEIGHT, WIDTH, dtype=bool))  # half of its box, so filling the box fits poorly
 
 
-def of(folder, truth, prediction, profile="rela", painter=None):
-    [entry] = diagnose(given(folder, truth), [prediction], painter or Painter(), profile)
+def of(folder, ground_truth, prediction, profile="rela", painter=None):
+    [entry] = diagnose(given(folder, ground_truth), [prediction], painter or Painter(), profile)
     return entry
 
 
@@ -69,9 +69,9 @@ def test_a_stage_that_improved_the_mask_has_a_negative_loss(tmp_path):
 
 
 def test_ignored_pixels_are_not_counted(tmp_path):
-    truth = sample("x", LEFT, ignore=filled(8, 0, 20, 10))
-    assert of(tmp_path, truth, said("x", box(0, 0, 10, 10)), "lisa").lost == {}
-    assert of(tmp_path, truth, said("x", box(0, 0, 10, 10)), "bool-ignore").lost == {
+    ground_truth = sample("x", LEFT, ignore=filled(8, 0, 20, 10))
+    assert of(tmp_path, ground_truth, said("x", box(0, 0, 10, 10)), "lisa").lost == {}
+    assert of(tmp_path, ground_truth, said("x", box(0, 0, 10, 10)), "bool-ignore").lost == {
         "loose box": -20 / 200,
         "segmenter": 120 / 200,
     }
@@ -93,9 +93,9 @@ def random_case(rng, number):
 
     prompts = [prompt() for _ in range(rng.randrange(4))]
     prompts += [Prompt(mask.box, prompt().points) for mask in masks[: rng.randrange(3)] if mask.box]
-    truth = sample(f"s{number}", *masks, image=f"{number % 7}.png", ignore=rng.choice([None, RIGHT]))
+    ground_truth = sample(f"s{number}", *masks, image=f"{number % 7}.png", ignore=rng.choice([None, RIGHT]))
     failed = "lost" if rng.random() < 0.1 else None
-    return truth, said(truth.id, *([] if failed else prompts), readable=rng.random() < 0.8, error=failed)
+    return ground_truth, said(ground_truth.id, *([] if failed else prompts), readable=rng.random() < 0.8, error=failed)
 
 
 @pytest.mark.parametrize("profile", ["rela", "lisa", "lavt", "gsva", "bool-ignore"])

@@ -33,10 +33,10 @@ def entries(path, masks=MASKS, key="sample_id", encode=Rle.to_json):
     return path
 
 
-def pngs(path, masks=MASKS, picture=lambda mask: PIL.Image.fromarray(mask)):
+def pngs(path, masks=MASKS, read_image=lambda mask: PIL.Image.fromarray(mask)):
     path.mkdir()
     for name, mask in masks.items():
-        picture(mask).save(path / file_name(name))
+        read_image(mask).save(path / file_name(name))
     return path
 
 
@@ -46,10 +46,10 @@ def runs(rle):
 
 
 def palette(mask):
-    picture = PIL.Image.fromarray(mask.astype(np.uint8) * 3, mode=None).convert("P")
-    picture.putdata((mask.astype(int) * 3).ravel().tolist())
-    picture.putpalette([0, 0, 0] * 256)  # every colour is black: only the index matters
-    return picture
+    read_image = PIL.Image.fromarray(mask.astype(np.uint8) * 3, mode=None).convert("P")
+    read_image.putdata((mask.astype(int) * 3).ravel().tolist())
+    read_image.putpalette([0, 0, 0] * 256)  # every colour is black: only the index matters
+    return read_image
 
 
 def coloured(mask):
@@ -65,10 +65,10 @@ FORMS = {
     "COCO RLE by id": lambda path: entries(path / "p.json", key="id"),
     "uncompressed RLE": lambda path: entries(path / "p.json", encode=runs),
     "PNG, 1 bit": lambda path: pngs(path / "p"),
-    "PNG, grey": lambda path: pngs(path / "p", picture=lambda mask: PIL.Image.fromarray(mask.astype(np.uint8))),
-    "PNG, 16 bits": lambda path: pngs(path / "p", picture=lambda m: PIL.Image.fromarray(m.astype(np.uint16) * 256)),
-    "PNG, palette": lambda path: pngs(path / "p", picture=palette),
-    "PNG, colours": lambda path: pngs(path / "p", picture=coloured),
+    "PNG, grey": lambda path: pngs(path / "p", read_image=lambda mask: PIL.Image.fromarray(mask.astype(np.uint8))),
+    "PNG, 16 bits": lambda path: pngs(path / "p", read_image=lambda m: PIL.Image.fromarray(m.astype(np.uint16) * 256)),
+    "PNG, palette": lambda path: pngs(path / "p", read_image=palette),
+    "PNG, colours": lambda path: pngs(path / "p", read_image=coloured),
 }
 
 
@@ -83,7 +83,7 @@ def test_unknown_boxes_have_an_undefined_box_accuracy(tmp_path, form):
     ours = lines(tmp_path / "ours.jsonl")
     found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
     known = form == "our lines"  # in which no box was said
-    numbers = [found.whole.box_accuracy, found.subsets["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
+    numbers = [found.unscaled.box_accuracy, found.subsets["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
     assert numbers == [0, 0, 0] if known else all(map(math.isnan, numbers))
 
 
@@ -124,7 +124,7 @@ def test_polygons_are_rasterised_at_the_size_of_their_sample(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"id": "one", "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}]))
     sample = Sample("one", "p.jpg", 9, 6, "it", (Rle.from_coco([[1, 1, 4, 1, 4, 3, 1, 3]], 6, 9),))
-    assert scored([sample], path, "lavt", Bootstrap(5)).whole.metrics["cIoU"] == 1
+    assert scored([sample], path, "lavt", Bootstrap(5)).unscaled.metrics["cIoU"] == 1
 
 
 def but(name, mask=None):

@@ -13,11 +13,13 @@ from sam4mllm.geometry.rle import Rle, union
 
 triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
 counts = st.builds(
-    lambda both, truth, prediction: PixelCounts(both, truth + prediction + both, truth + both, prediction + both),
+    lambda both, ground_truth, prediction: PixelCounts(
+        both, ground_truth + prediction + both, ground_truth + both, prediction + both
+    ),
     *[st.integers(0, 50)] * 3,
 )
 
-HALF = PixelCounts(intersection=30, union=60, truth=40, prediction=50)
+HALF = PixelCounts(intersection=30, union=60, ground_truth=40, prediction=50)
 WHOLE = PixelCounts(40, 40, 40, 40)
 MISSED = PixelCounts(0, 40, 40, 0)
 SILENT = PixelCounts(0, 0, 0, 0)  # no target, empty prediction
@@ -26,10 +28,12 @@ INVENTED = PixelCounts(0, 25, 0, 25)
 
 @given(triples)
 def test_counts_match_numpy(arrays):
-    truth, prediction, ignore = arrays
+    ground_truth, prediction, ignore = arrays
     encoded = [Rle.from_mask(mask) for mask in arrays]
     for kept, given_ignore in ((np.ones_like(ignore), None), (~ignore, encoded[2])):
-        pixels = [mask & kept for mask in (truth & prediction, truth | prediction, truth, prediction)]
+        pixels = [
+            mask & kept for mask in (ground_truth & prediction, ground_truth | prediction, ground_truth, prediction)
+        ]
         expected = PixelCounts(*(int(np.count_nonzero(mask)) for mask in pixels))
         assert count(encoded[0], encoded[1], given_ignore) == expected
 
@@ -85,13 +89,17 @@ def test_metrics_match_values_computed_by_hand(profile, rows, expected):
 @given(st.lists(triples, min_size=1, max_size=5))
 def test_batched_counts_match_single_counts(many):
     rows = [[Rle.from_mask(mask) for mask in arrays] for arrays in many]
-    truths = [
-        GroundTruth((truth,), 6, 7, ignore if number % 2 else None) for number, (truth, _, ignore) in enumerate(rows)
+    ground_truths = [
+        GroundTruth((ground_truth,), 6, 7, ignore if number % 2 else None)
+        for number, (ground_truth, _, ignore) in enumerate(rows)
     ]
-    together = count_all(truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
-    alone = [count(truth.whole, row[1], truth.ignore) for truth, row in zip(truths, rows, strict=True)]
-    assert together.rows == alone
-    assert CountColumns.of(alone).rows == alone
+    together = count_all(ground_truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
+    lock_folder = [
+        count(ground_truth.unscaled, row[1], ground_truth.ignore)
+        for ground_truth, row in zip(ground_truths, rows, strict=True)
+    ]
+    assert together.rows == lock_folder
+    assert CountColumns.of(lock_folder).rows == lock_folder
 
 
 def strip(first, last, size=10):
@@ -99,9 +107,9 @@ def strip(first, last, size=10):
     return Rle.from_runs([first * size, (last - first) * size, (size - last) * size], size, size)
 
 
-def scored(profile, truth, prediction):
+def scored(profile, ground_truth, prediction):
     found = PROFILES[profile]
-    return found(found.count([truth], [(prediction.size, prediction.counts)]).rows)
+    return found(found.count([ground_truth], [(prediction.size, prediction.counts)]).rows)
 
 
 OVERLAPPING = GroundTruth((strip(0, 6), strip(4, 10)), 10, 10)  # two columns of ten are both's
@@ -110,7 +118,7 @@ IGNORING = GroundTruth((strip(0, 5),), 10, 10, strip(5, 8))
 
 
 @pytest.mark.parametrize(
-    ("truth", "prediction", "wrong", "right", "expected"),
+    ("ground_truth", "prediction", "wrong", "right", "expected"),
     [
         pytest.param(OVERLAPPING, strip(0, 10), "gsva", "rela", (0.8, 1.0), id="a perfect mask of overlapping targets"),
         pytest.param(OVERLAPPING, strip(0, 4), "gsva", "rela", (0.5, 0.4), id="what nobody shares weighs more"),
@@ -121,8 +129,8 @@ IGNORING = GroundTruth((strip(0, 5),), 10, 10, strip(5, 8))
     ],
 )
 @pytest.mark.parametrize("name", ["gIoU", "cIoU"])
-def test_comparison_profiles_differ_in_the_documented_direction(name, truth, prediction, wrong, right, expected):
-    numbers = scored(wrong, truth, prediction)[name], scored(right, truth, prediction)[name]
+def test_comparison_profiles_differ_in_the_documented_direction(name, ground_truth, prediction, wrong, right, expected):
+    numbers = scored(wrong, ground_truth, prediction)[name], scored(right, ground_truth, prediction)[name]
     assert numbers == pytest.approx(expected, abs=1e-6)
 
 

@@ -27,7 +27,7 @@ ELSEWHERE = Prompt(Box(12, 0, 20, 10), (ON,))
 
 
 @pytest.mark.parametrize(
-    ("truth", "prediction", "stages", "last"),
+    ("ground_truth", "prediction", "stages", "last"),
     [
         pytest.param(ONE, said(TRUE_LEFT), [], (TRUE_LEFT,), id="all right"),
         pytest.param(ONE, said(readable=False), ["unreadable"], (TRUE_LEFT,), id="unreadable"),
@@ -53,10 +53,10 @@ ELSEWHERE = Prompt(Box(12, 0, 20, 10), (ON,))
         pytest.param(ONE, said(error="no such file"), ["failed"], None, id="failed"),
     ],
 )
-def test_each_stage_corrects_one_error_and_the_last_state_is_the_ground_truth(truth, prediction, stages, last):
-    assert changed(truth, prediction) == stages
+def test_each_stage_corrects_one_error_and_the_last_state_is_the_ground_truth(ground_truth, prediction, stages, last):
+    assert changed(ground_truth, prediction) == stages
     if last is not None:
-        states = oracle_states(truth, prediction)
+        states = oracle_states(ground_truth, prediction)
         assert len(states) == len(STATES)
         assert states[0] == prediction.prompts
         assert states[-1] == last
@@ -69,8 +69,8 @@ def test_point_labels_follow_the_object_of_their_box():
 
 
 def test_a_point_on_an_ignored_pixel_keeps_its_label_and_one_outside_the_image_is_negative():
-    truth = sample("one", LEFT, ignore=filled(8, 0, 20, 10))
-    [prompt] = oracle_states(truth, said(Prompt(TRUE_LEFT.box, (*WRONG, Point(-3.0, 2.0)))))[-1]
+    ground_truth = sample("one", LEFT, ignore=filled(8, 0, 20, 10))
+    [prompt] = oracle_states(ground_truth, said(Prompt(TRUE_LEFT.box, (*WRONG, Point(-3.0, 2.0)))))[-1]
     assert [point.positive for point in prompt.points] == [True, True, False]
 
 

@@ -107,13 +107,13 @@ def many(pictures: int, each: int = 2) -> tuple[list[Sample], list[Prediction], 
     samples, good, worse = [], [], []
     for number in range(pictures * each):
         x, y = (int(rng.integers(0, side // 2)) for side in (WIDTH, HEIGHT))
-        truth = filled(x, y, x + 8, y + 5)
-        masks = (truth,) if number % 5 else ()
+        ground_truth = filled(x, y, x + 8, y + 5)
+        masks = (ground_truth,) if number % 5 else ()
         samples.append(
             replace(ONE, id=f"s{number}", image=f"{number // each}.jpg", masks=masks, phrase="a " * (number % 7))
         )
-        said = (Prompt(truth.box),) if masks else ()
-        good.append(Prediction(f"s{number}", said, truth if masks else EMPTY))
+        said = (Prompt(ground_truth.box),) if masks else ()
+        good.append(Prediction(f"s{number}", said, ground_truth if masks else EMPTY))
         worse.append(Prediction(f"s{number}", said, filled(x, y, x + 1 + int(rng.integers(8)), y + 3)))
     return samples, good, worse
 

@@ -60,7 +60,7 @@ def test_a_box_out_of_order_or_not_finite_is_refused(edges):
 def test_every_frame_converts_a_position_there_and_back(width, height, fx, fy):
     x, y = fx * width, fy * height
     for frame in (
-        Frame.whole(width, height),
+        Frame.unscaled(width, height),
         Frame.padded(width, height),
         Frame.resized(width, height, (28.0 * 11, 28.0 * 7)),
     ):

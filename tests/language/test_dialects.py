@@ -23,7 +23,7 @@ def to_multiples_of_28(width: int, height: int) -> Frame:
     return Frame.resized(width, height, (max(round(width / 28), 1) * 28.0, max(round(height / 28), 1) * 28.0))
 
 
-KINDS = {"whole": Frame.whole, "padded": Frame.padded, "resized": to_multiples_of_28}
+KINDS = {"whole": Frame.unscaled, "padded": Frame.padded, "resized": to_multiples_of_28}
 FRAMES = [kind(*size) for kind in KINDS.values() for size in SIZES]
 
 share = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0, 0.9986, 0.9987, 0.9995, 1e-9]))
@@ -79,7 +79,7 @@ def test_a_written_point_is_parsed_within_one_cell(name, frame, shares):
 @pytest.mark.parametrize("pixel", [0, 1, 55, 110, 111])
 def test_the_tiny_dialect_preserves_pixel_centres(pixel):
     """When points were rounded to pixel edges, one in eleven crossed an outline: shapes are a few pixels wide there."""
-    row, frame = dialect("tiny"), Frame.whole(112, 112)
+    row, frame = dialect("tiny"), Frame.unscaled(112, 112)
     [place] = row.places(row.write_point(Point(pixel + 0.5, pixel + 0.5), frame), frame)
     assert (place.value.x, place.value.y) == (pixel + 0.5, pixel + 0.5)
 
@@ -129,7 +129,7 @@ WRITTEN = {
     "glm-4v": ("<|begin_of_box|>[[100,50,500,750]]<|end_of_box|>", "<|begin_of_box|>[[300,400]]<|end_of_box|>"),
     "tiny": ("<box><p011><p006><p056><p084>", "<p033><p044>"),
 }
-BOX, POINT, VGA = Box(64, 24, 320, 360), Point(192, 192), Frame.whole(640, 480)
+BOX, POINT, VGA = Box(64, 24, 320, 360), Point(192, 192), Frame.unscaled(640, 480)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -234,7 +234,7 @@ MESSY = [
 
 @pytest.mark.parametrize(("name", "text", "values"), [pytest.param(n, t, v, id=f"{n}-{i}") for n, i, t, v in MESSY])
 def test_boxes_and_points_are_parsed_from_a_messy_reply(name, text, values):
-    parsed = parse(name, text, Frame.whole(1000, 1000))
+    parsed = parse(name, text, Frame.unscaled(1000, 1000))
     assert [type(value) for value in parsed] == [type(value) for value in values]
     for actual, expected in zip(parsed, values, strict=True):
         numbers = [(v.xyxy if isinstance(v, Box) else (v.x, v.y)) for v in (actual, expected)]
@@ -247,13 +247,13 @@ def test_every_dialect_has_messy_replies():
 
 def test_a_place_has_its_position_in_the_text():
     text = "at [100,050,500,750] and (300,400)."
-    places = dialect("sam4mllm").places(text, Frame.whole(1000, 1000))
+    places = dialect("sam4mllm").places(text, Frame.unscaled(1000, 1000))
     assert places == [Place(3, 20, CAT), Place(25, 34, Point(300, 400))]
     assert [text[place.start : place.end] for place in places] == ["[100,050,500,750]", "(300,400)"]
 
 
 def test_an_image_may_be_one_pixel():
-    frame = Frame.whole(1, 1)
+    frame = Frame.unscaled(1, 1)
     for name in NAMES:
         row = dialect(name)
         for text in (row.write_box(Box(0, 0, 1, 1), frame), "[0,0,0,0]", "[9,9,9,9]"):
@@ -323,7 +323,7 @@ def test_bins_equal_those_of_the_official_processor():
 def test_patches_equal_those_of_the_official_processor():
     from transformers.models.kosmos2.processing_kosmos2 import coordinate_to_patch_index, patch_index_to_coordinate
 
-    rng, frame = np.random.default_rng(0), Frame.whole(1, 1)
+    rng, frame = np.random.default_rng(0), Frame.unscaled(1, 1)
     for x0, y0, x1, y1 in np.sort(rng.random((200, 2, 2)), axis=1).reshape(200, 4).tolist():
         upper, lower = coordinate_to_patch_index((x0, y0, x1, y1), 32)
         text = dialect("kosmos-2").write_box(Box(x0, y0, x1, y1), frame)

@@ -32,7 +32,7 @@ from sam4mllm.language.templates import (
 from tests.language.test_dialects import FRAMES, NAMES, is_legal
 from tests.paths import ROOT
 
-THOUSAND = Frame.whole(1000, 1000)
+THOUSAND = Frame.unscaled(1000, 1000)
 PAPER = dialect("sam4mllm")
 PHRASES = ("the cat", 'a "quoted" [1,2,3,4] <box>', "line\nbreak (5,6)", "none", "zwölf 猫", "")
 

@@ -13,7 +13,7 @@ import torch
 
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.language.templates import YES_NO, ask_point, ask_prompts
-from sam4mllm.mllm import Conversation
+from sam4mllm.mllm import ImageTurns
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.training.dataset.examples import ppg_turns, pqpp_turns
 
@@ -26,7 +26,7 @@ def load(folder: Path, adapter: Path | None = None) -> HfMLLM:
     return HfMLLM.load(folder, adapter=adapter, device="cpu", max_new_tokens=8)
 
 
-def lesson(mllm: HfMLLM, index: int) -> Conversation:
+def lesson(mllm: HfMLLM, index: int) -> ImageTurns:
     """A PQPP conversation for an odd index, else a PPG one."""
     [frame] = mllm.open([IMAGE]).frames
     if index % 2:
@@ -43,12 +43,12 @@ def heard(mllm: HfMLLM) -> dict[str, np.ndarray]:
         del row["labels"]
     chat = mllm.open([IMAGE])
     reply = chat.answer([ask_prompts(PHRASE, 2, 1, mllm.dialect)])[0].text
-    asked = [ask_point(point, PHRASE, mllm.dialect, chat.frames[0]) for point in PROMPT.points]
+    point_answers = [ask_point(point, PHRASE, mllm.dialect, chat.frames[0]) for point in PROMPT.points]
     return {
         "ppg": mllm.model(**rows[0]).logits.numpy(),
         "pqpp": mllm.model(**rows[1]).logits.numpy(),
         "reply": np.array(reply),
-        "chances": chat.choose([asked], YES_NO)[0],
+        "chances": chat.choose([point_answers], YES_NO)[0],
     }
 
 

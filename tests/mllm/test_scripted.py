@@ -38,7 +38,7 @@ def test_the_function_gets_the_complete_conversation() -> None:
         return f"{key}{len(turns)}"
 
     chat = ScriptedMLLM(says).open([WIDE, TALL], ["a", "b"])
-    assert chat.frames == [Frame.whole(4, 2), Frame.whole(3, 6)]
+    assert chat.frames == [Frame.unscaled(4, 2), Frame.unscaled(3, 6)]
     assert chat.answer(["one", "two"]) == [Reply("a1"), Reply("b1")]
     assert chat.answer(["", "three"]) == [Reply(""), Reply("b3")]
     assert calls == [

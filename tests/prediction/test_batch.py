@@ -14,7 +14,7 @@ from sam4mllm.geometry.prompts import Box, Image, Prompt
 from sam4mllm.language.messages import Reply
 from sam4mllm.mllm.scripted import ScriptedMLLM
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import BATCHES_PER_PART, Answering, parted, predict, predict_shard
+from sam4mllm.prediction.batch import BATCHES_PER_PART, PredictionWork, predict, predict_shard, split_into_parts
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.store import Shard, prediction_paths
 from sam4mllm.prompters import Prompting
@@ -33,7 +33,7 @@ REPLY = "[100,200,499,799]"
 class Fussy:
     """Fills boxes, fails on white images, and counts the images it embeds."""
 
-    takes = BoxSegmenter.takes
+    capabilities = BoxSegmenter.capabilities
 
     def __init__(self) -> None:
         self.embedded = 0
@@ -228,8 +228,8 @@ def test_an_invalid_probability_fails_only_its_sample(tmp_path, samples, way, no
     predict(few, asking, tmp_path / "p.jsonl")
     first, none, last = read_predictions(tmp_path / "p.jsonl")
     assert (first.error, none.error) == (None, None)
-    assert len(first.asked) >= 9
-    assert (last.error, last.asked) == (
+    assert len(first.point_answers) >= 9
+    assert (last.error, last.point_answers) == (
         f"the model returned {nonsense} as a probability of a point: its numbers overflow, try another dtype",
         (),
     )
@@ -290,7 +290,7 @@ def many(tmp_path: Path) -> SampleSet:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_parts_hold_every_sample_once_complete_images_and_similar_sizes(many, batch_size):
-    parts = parted(many, batch_size)
+    parts = split_into_parts(many, batch_size)
     assert list(parts) == list(range(len(parts)))
     samples = [sample for part in parts.values() for sample in part]
     assert sorted(sample.id for sample in samples) == sorted(sample.id for sample in many)
@@ -299,8 +299,8 @@ def test_parts_hold_every_sample_once_complete_images_and_similar_sizes(many, ba
         pictures = {sample.image for sample in part}
         assert len(part) <= BATCHES_PER_PART * batch_size or len(pictures) == 1
         assert all(part.samples.count(sample) == 1 for sample in many if sample.image in pictures)
-    assert parted(SampleSet(many.samples[::-1], many.images), batch_size) == parts
-    assert parted(SampleSet((), many.images), batch_size) == {}
+    assert split_into_parts(SampleSet(many.samples[::-1], many.images), batch_size) == parts
+    assert split_into_parts(SampleSet((), many.images), batch_size) == {}
 
 
 def test_batches_and_images_do_not_depend_on_where_a_run_was_cut(many, tmp_path):
@@ -322,18 +322,18 @@ def test_merged_shards_in_any_order_end_with_the_same_bytes(many, tmp_path):
     out, seen = tmp_path / "shards.jsonl", []
     for number in (3, 1, 4, 2):
         prompter = Batched()
-        work = Answering(lambda _, own=prompter: Pipeline(own, Fussy()), 2)
+        work = PredictionWork(lambda _, own=prompter: Pipeline(own, Fussy()), 2)
         predict_shard(many, work, InProcess(), out, Shard(number, 4))
         seen += [key for batch in prompter.batches for key in batch]
     assert sorted(seen) == sorted(sample.id for sample in many)
     assert not out.exists()
-    predict_shard(many, Answering(lambda _: pytest.fail("built"), 2), InProcess(), out, Shard())
+    predict_shard(many, PredictionWork(lambda _: pytest.fail("built"), 2), InProcess(), out, Shard())
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_the_merging_run_predicts_what_shards_left_out(many, tmp_path):
     predict(many, Pipeline(Batched(), Fussy()), tmp_path / "whole.jsonl", batch_size=2)
     out = tmp_path / "shards.jsonl"
-    predict_shard(many, Answering(lambda _: Pipeline(Batched(), Fussy()), 2), InProcess(), out, Shard(1, 3))
+    predict_shard(many, PredictionWork(lambda _: Pipeline(Batched(), Fussy()), 2), InProcess(), out, Shard(1, 3))
     predict(many, Pipeline(Batched(), Fussy()), out, batch_size=2)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

@@ -15,7 +15,7 @@ from sam4mllm.images.files import read_image
 from sam4mllm.prediction import infer as module
 from sam4mllm.prediction.infer import infer
 from sam4mllm.prediction.record import read_predictions
-from sam4mllm.prediction.requests import requested
+from sam4mllm.prediction.requests import parse_request
 
 BY_HAND = PipelineConfig(segmenter="box")
 SAID = {
@@ -45,7 +45,7 @@ def recipe(tmp_path) -> PipelineConfig:
 
 def test_each_pair_gets_an_overlay_a_mask_and_a_record(photos, recipe, tmp_path):
     out = tmp_path / "new" / "out"
-    records = list(infer(recipe, requested([photos], ["cup", "dog"]), out, 3))
+    records = list(infer(recipe, parse_request([photos], ["cup", "dog"]), out, 3))
     assert [record["id"] for record in records] == list(SAID)
     assert sorted(path.name for path in out.iterdir()) == sorted(
         f"{name}{suffix}" for name in SAID for suffix in (".json", ".mask.png", ".overlay.png")
@@ -60,7 +60,7 @@ def test_each_pair_gets_an_overlay_a_mask_and_a_record(photos, recipe, tmp_path)
 
 
 def test_a_record_describes_the_answer(photos, recipe):
-    cup, dog, both, shy = infer(recipe, requested([photos], ["cup", "dog"]), None, 4)
+    cup, dog, both, shy = infer(recipe, parse_request([photos], ["cup", "dog"]), None, 4)
     assert (cup["image"], cup["phrase"]) == (str(photos / "a.png"), "cup")
     assert cup["replies"] == SAID["a-cup"]
     assert cup["prompts"] == [{"box": [4.0, 3.0, 12.0, 9.0], "points": []}]
@@ -74,21 +74,21 @@ def test_a_record_describes_the_answer(photos, recipe):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_the_batch_size_changes_nothing(photos, recipe, batch_size):
-    request = requested([photos], ["cup", "dog"])
+    request = parse_request([photos], ["cup", "dog"])
     assert list(infer(recipe, request, None, batch_size)) == list(infer(recipe, request, None, 3))
 
 
 def test_a_second_run_ends_with_the_same_bytes(photos, recipe, tmp_path):
-    for _ in infer(recipe, requested([photos], ["cup"]), tmp_path / "out", 1):
+    for _ in infer(recipe, parse_request([photos], ["cup"]), tmp_path / "out", 1):
         pass
     first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    for _ in infer(recipe, requested([photos], ["cup"]), tmp_path / "out", 2):
+    for _ in infer(recipe, parse_request([photos], ["cup"]), tmp_path / "out", 2):
         pass
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
 def test_records_can_be_replayed(photos, recipe, tmp_path):
-    request = requested([photos], ["cup", "dog"])
+    request = parse_request([photos], ["cup", "dog"])
     records = list(infer(recipe, request, None, 2))
     file = tmp_path / "again.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -97,7 +97,7 @@ def test_records_can_be_replayed(photos, recipe, tmp_path):
 
 
 def test_records_are_predictions(photos, recipe, tmp_path):
-    records = list(infer(recipe, requested([photos], ["cup", "dog"]), None, 2))
+    records = list(infer(recipe, parse_request([photos], ["cup", "dog"]), None, 2))
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     read = read_predictions(tmp_path / "p.jsonl")
     assert [prediction.id for prediction in read] == list(SAID)
@@ -105,7 +105,7 @@ def test_records_are_predictions(photos, recipe, tmp_path):
 
 
 def test_an_image_is_read_once_per_batch(photos, recipe, monkeypatch):
-    request = requested([photos], ["cup", "dog"])
+    request = parse_request([photos], ["cup", "dog"])
     read = []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path.name) or read_image(path))
     list(infer(recipe, request, None, 4))
@@ -113,7 +113,7 @@ def test_an_image_is_read_once_per_batch(photos, recipe, monkeypatch):
 
 
 def test_prompts_by_hand_need_no_model(photos):
-    request = requested([photos / "a.png"], boxes=["4,3,12,9"])
+    request = parse_request([photos / "a.png"], boxes=["4,3,12,9"])
     (record,) = infer(BY_HAND, request, None, 1)
     assert record["prompts"] == [{"box": [4.0, 3.0, 12.0, 9.0], "points": []}]
     assert (record["replies"], record["phrase"], Rle.from_json(record["rle"]).area) == ([], "", 48)
@@ -124,13 +124,16 @@ def test_a_folder_that_cannot_be_written_is_found_before_a_model_is_loaded(photo
     (tmp_path / "file").touch()
     for out in [tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none/of/this")]:
         with pytest.raises(UserError, match="cannot write into"):
-            infer(recipe, requested([photos], ["cup"]), out, 1)
+            infer(recipe, parse_request([photos], ["cup"]), out, 1)
 
 
 def test_a_recipe_error_is_found_before_the_folder_is_created(photos, tmp_path):
     with pytest.raises(UserError, match="unknown segmenter"):
         infer(
-            PipelineConfig(segmenter="grabcat"), requested([photos / "a.png"], boxes=["4,3,12,9"]), tmp_path / "out", 1
+            PipelineConfig(segmenter="grabcat"),
+            parse_request([photos / "a.png"], boxes=["4,3,12,9"]),
+            tmp_path / "out",
+            1,
         )
     assert not (tmp_path / "out").exists()
 
@@ -148,7 +151,7 @@ def test_a_full_disk_leaves_only_complete_answers(photos, recipe, tmp_path, monk
     monkeypatch.setattr(os, "fsync", fill)
     out = tmp_path / "out"
     done = []
-    records = infer(recipe, requested([photos], ["cup"]), out, 1)
+    records = infer(recipe, parse_request([photos], ["cup"]), out, 1)
     with pytest.raises(UserError, match="No space left on device"):
         done.extend(record["id"] for record in records)
     assert done == ["a-cup", "b-cup"][: files_until_full // 3]
@@ -158,14 +161,14 @@ def test_a_full_disk_leaves_only_complete_answers(photos, recipe, tmp_path, monk
 
 
 def test_checking_the_folder_leaves_no_files(photos, recipe, tmp_path):
-    records = infer(recipe, requested([photos], ["cup"]), tmp_path / "out", 1)
+    records = infer(recipe, parse_request([photos], ["cup"]), tmp_path / "out", 1)
     assert not (tmp_path / "out").exists()
     next(records)
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
 def test_prompts_by_hand_use_the_named_segmenter(photos):
-    request = requested([photos / "a.png"], boxes=["4,3,12,9"], clicks=["6,5,+", "1,1,-"])
+    request = parse_request([photos / "a.png"], boxes=["4,3,12,9"], clicks=["6,5,+", "1,1,-"])
     (record,) = infer(PipelineConfig(segmenter="grabcut"), request, None, 1)
     assert record["prompts"][0]["points"] == [[6.0, 5.0, 1], [1.0, 1.0, 0]]
     with pytest.raises(UserError, match="takes no points"):

@@ -12,7 +12,7 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Reply
 from sam4mllm.prediction.record import Prediction, read_outcomes, read_predictions, read_unfinished
 from sam4mllm.prediction.store import LockedLines
-from sam4mllm.prompters import Asked
+from sam4mllm.prompters import PointAnswer
 
 FULL = Prediction(
     "a",
@@ -20,7 +20,7 @@ FULL = Prediction(
     Rle.from_runs([5, 4, 3], 4, 3),
     (Reply("[1,2,3,4]"), Reply("Yes", finished=False)),
     readable=False,
-    asked=(Asked(0, 1.5, 2.5, 0.97),),
+    point_answers=(PointAnswer(0, 1.5, 2.5, 0.97),),
     error="the segmenter failed",
 )
 EMPTY = Prediction("b", (), Rle.empty(2, 2))

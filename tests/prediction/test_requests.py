@@ -7,7 +7,7 @@ import pytest
 
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.prediction.requests import by_hand, combine, read_pairs, requested
+from sam4mllm.prediction.requests import combine, parse_request, parse_user_prompts, read_pairs
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def image_phrase_pairs(request) -> list[tuple[str, str]]:
 
 
 def test_every_phrase_is_combined_with_every_image(folder):
-    assert image_phrase_pairs(requested([folder], ["cup", "dog"])) == [
+    assert image_phrase_pairs(parse_request([folder], ["cup", "dog"])) == [
         ("a.jpg", "cup"),
         ("a.jpg", "dog"),
         ("b.png", "cup"),
@@ -35,7 +35,10 @@ def test_every_phrase_is_combined_with_every_image(folder):
 
 
 def test_a_repeated_image_is_used_once(folder):
-    assert image_phrase_pairs(requested([folder / "b.png", folder], ["cup"])) == [("b.png", "cup"), ("a.jpg", "cup")]
+    assert image_phrase_pairs(parse_request([folder / "b.png", folder], ["cup"])) == [
+        ("b.png", "cup"),
+        ("a.jpg", "cup"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_pairs_are_read_from_a_file(folder, tmp_path, name, text, where):
     file = (folder if where == "beside the pictures" else tmp_path) / name
     file.write_bytes(text.encode())
     pictures = [] if where == "beside the pictures" else [folder]
-    assert image_phrase_pairs(requested(pictures, file=file)) == [("b.png", "a cup"), ("a.jpg", "the dog")]
+    assert image_phrase_pairs(parse_request(pictures, file=file)) == [("b.png", "a cup"), ("a.jpg", "the dog")]
 
 
 def test_a_phrase_may_contain_commas_quotes_and_line_ends(folder):
@@ -85,7 +88,7 @@ def test_an_invalid_file_of_pairs_is_an_error_with_file_and_line(folder, name, d
     if data is not None:
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match=says) as refusal:
-        requested(file=folder / name)
+        parse_request(file=folder / name)
     assert "\n" not in str(refusal.value)
 
 
@@ -107,20 +110,20 @@ def test_arguments_that_cannot_be_combined_are_refused(folder):
         {"pictures": [picture], "clicks": ["1,1,+"]},
     ]:
         with pytest.raises(UserError):
-            requested(**how)
+            parse_request(**how)
 
 
 @pytest.mark.parametrize("phrases", [[""], ["cup", " "]])
 def test_an_empty_phrase_is_refused(folder, phrases):
     with pytest.raises(UserError, match=r"the phrase for .* is empty"):
-        requested([folder], phrases)
+        parse_request([folder], phrases)
 
 
 def test_an_unreadable_image_is_refused_before_any_is_answered(folder):
     with pytest.raises(UserError, match="no such file"):
-        requested([folder, folder / "c.jpg"], ["cup"])
+        parse_request([folder, folder / "c.jpg"], ["cup"])
     with pytest.raises(UserError, match=r"notes\.txt is not an image"):
-        requested([folder, folder / "notes.txt"], ["cup"])
+        parse_request([folder, folder / "notes.txt"], ["cup"])
 
 
 def names(*pairs: tuple[str, str]) -> list[str]:
@@ -155,12 +158,12 @@ def test_file_names_are_unique_and_reproducible():
 
 
 def test_one_box_gets_all_clicks_and_is_clipped_to_the_image():
-    prompts = by_hand(["-5,1, 15.5,99"], ["3.5,4.5,+", "18,9,-"], 20, 10)
+    prompts = parse_user_prompts(["-5,1, 15.5,99"], ["3.5,4.5,+", "18,9,-"], 20, 10)
     assert prompts == (Prompt(Box(0, 1, 15.5, 10), (Point(3.5, 4.5), Point(18, 9, positive=False))),)
 
 
 def test_a_click_belongs_to_the_smallest_box_that_contains_it():
-    prompts = by_hand(["0,0,20,10", "2,2,6,6", "6,2,9,9"], ["3,3,+", "6,3,-", "1,1,+"], 20, 10)
+    prompts = parse_user_prompts(["0,0,20,10", "2,2,6,6", "6,2,9,9"], ["3,3,+", "6,3,-", "1,1,+"], 20, 10)
     assert [len(prompt.points) for prompt in prompts] == [1, 1, 1]
     assert [prompt.points[0].x for prompt in prompts] == [1, 3, 6]
 
@@ -186,11 +189,11 @@ def test_a_click_belongs_to_the_smallest_box_that_contains_it():
 )
 def test_invalid_boxes_and_clicks_are_refused(boxes, clicks, says):
     with pytest.raises(UserError, match=says):
-        by_hand(boxes, clicks, 20, 10)
+        parse_user_prompts(boxes, clicks, 20, 10)
 
 
 def test_with_a_box_the_phrase_is_a_caption(folder):
-    request = requested([folder / "a.jpg"], ["the cup"], boxes=["0,0,5,5"])
+    request = parse_request([folder / "a.jpg"], ["the cup"], boxes=["0,0,5,5"])
     assert request.by_hand == (Prompt(Box(0, 0, 5, 5)),)
     assert [(pair.phrase, pair.name) for pair in request.pairs] == [("the cup", "a-the-cup")]
-    assert requested([folder / "a.jpg"], boxes=["0,0,5,5"]).pairs[0].name == "a-by-hand"
+    assert parse_request([folder / "a.jpg"], boxes=["0,0,5,5"]).pairs[0].name == "a-by-hand"

@@ -40,7 +40,7 @@ def whole(samples, tmp_path_factory) -> bytes:
     out = tmp_path_factory.mktemp("whole") / "p.jsonl"
     assert predict_set(TINY, samples, out, 2, progress) == []
     answers = read_predictions(out)
-    assert sum(bool(prediction.asked) for prediction in answers) > len(answers) / 2
+    assert sum(bool(prediction.point_answers) for prediction in answers) > len(answers) / 2
     return out.read_bytes()
 
 
@@ -161,7 +161,7 @@ def test_prompters_without_training_run_with_the_same_commands(command, samples,
         numbers[name] = json.loads(command("score", folder, file, "--profile", "rela", "--json")[1])
     assert all(not prompt.points for name in ("zero-shot box", "oracle box") for prompt in prompts(answers[name]))
     verified = [prediction for prediction in answers["verified points"] if prediction.prompts]
-    assert all(len(prediction.asked) == 9 * len(prediction.prompts) for prediction in verified)
+    assert all(len(prediction.point_answers) == 9 * len(prediction.prompts) for prediction in verified)
     assert all(prompt.points for prompt in prompts(verified))
     boxes = {prediction.id: [prompt.box for prompt in prediction.prompts] for prediction in answers["zero-shot box"]}
     assert {

@@ -35,7 +35,7 @@ def write(
 ) -> list[str]:
     """Append predictions; returns the ids already in the file."""
     with open_predictions(samples, out, shard, settings, retry_failed=retry_failed) as file:
-        existing = sorted(file.there)
+        existing = sorted(file.existing)
         for key in keys:
             file.add(make_prediction(key), {"first": 0.5})
     return existing

@@ -21,7 +21,7 @@ def mllm_with_masks(masks: Mapping[str, Mask]) -> ScriptedMLLM:
 
     def reply(key, image, turns):
         box = bounding_box(masks[key])
-        return format_boxes((box,), "it", ROW, Frame.whole(image.shape[1], image.shape[0])) if box else ROW.none
+        return format_boxes((box,), "it", ROW, Frame.unscaled(image.shape[1], image.shape[0])) if box else ROW.none
 
     def choose(key, image, turns, question, options):
         x, y = (int(number) / 1000 for number in PLACE.findall(question)[0])

@@ -12,7 +12,7 @@ IMAGE = np.zeros((60, 80, 3), dtype=np.uint8)
 
 def test_the_points_of_a_reply_are_dropped():
     cat = Prompt(Box(8.0, 6.0, 40.0, 30.0), (Point(20.5, 12.5),))
-    reply = format_prompts((cat,), "cat", dialect("sam4mllm"), Frame.whole(80, 60))
+    reply = format_prompts((cat,), "cat", dialect("sam4mllm"), Frame.unscaled(80, 60))
     [prompting] = BoxPrompter(ScriptedMLLM(lambda key, image, turns: reply))([Query(IMAGE, "cat")])
     assert np.allclose(prompting.prompts[0].box.xyxy, cat.box.xyxy, atol=0.1)
     assert prompting.prompts[0].points == ()

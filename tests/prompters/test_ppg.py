@@ -21,7 +21,7 @@ def mllm_with_replies(*replies: str, name: str = "sam4mllm") -> ScriptedMLLM:
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 def test_the_boxes_and_points_of_a_reply_become_prompts(name):
-    frame = Frame.whole(80, 60)
+    frame = Frame.unscaled(80, 60)
     reply = format_prompts((CAT, DOG), "pets", dialect(name), frame)
     [prompting] = PPG(mllm_with_replies(reply, name=name))([Query(IMAGE, "pets", "0")])
     assert prompting.readable
@@ -47,7 +47,7 @@ def test_a_reply_without_a_box_gives_no_prompts(reply, readable):
 
 
 def test_a_batch_keeps_its_order():
-    replies = [format_prompts((prompt,), "pet", dialect("sam4mllm"), Frame.whole(80, 60)) for prompt in (CAT, DOG)]
+    replies = [format_prompts((prompt,), "pet", dialect("sam4mllm"), Frame.unscaled(80, 60)) for prompt in (CAT, DOG)]
     promptings = PPG(mllm_with_replies(*replies))([Query(IMAGE, "dog", "1"), Query(IMAGE, "cat", "0")])
     assert [prompting.prompts[0].box.x0 > 42 for prompting in promptings] == [True, False]
 

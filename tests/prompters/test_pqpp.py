@@ -17,7 +17,7 @@ ROW = dialect("sam4mllm")
 
 
 def boxes_reply(*boxes: Box) -> str:
-    return format_boxes(boxes, "pet", ROW, Frame.whole(80, 60)) if boxes else ROW.none
+    return format_boxes(boxes, "pet", ROW, Frame.unscaled(80, 60)) if boxes else ROW.none
 
 
 def left_half_is_on(key, image, turns, question, options):
@@ -30,7 +30,7 @@ def test_points_are_labelled_by_certain_answers():
     mllm = ScriptedMLLM(lambda key, image, turns: boxes_reply(CAT), left_half_is_on)
     [prompting] = PQPP(mllm, points=16)([Query(IMAGE, "cat")])
     points = prompting.prompts[0].points
-    assert len(points) == len(prompting.asked) == 16
+    assert len(points) == len(prompting.point_answers) == 16
     assert all(point.positive == (point.x < 24) for point in points)
 
 
@@ -42,7 +42,7 @@ def test_only_certain_points_are_kept(yes, label):
     mllm = ScriptedMLLM(lambda key, image, turns: boxes_reply(CAT), lambda *_: [yes, 1 - yes])
     [prompting] = PQPP(mllm, points=1)([Query(IMAGE, "cat")])
     assert [point.positive for point in prompting.prompts[0].points] == ([] if label is None else [label])
-    assert prompting.asked[0].yes == pytest.approx(yes)
+    assert prompting.point_answers[0].yes == pytest.approx(yes)
 
 
 def test_without_certain_points_the_prompt_is_the_box():
@@ -57,7 +57,7 @@ def test_no_points_are_classified_if_there_is_no_object():
         raise AssertionError("classified a point without an object")
 
     [prompting] = PQPP(ScriptedMLLM(lambda key, image, turns: boxes_reply(), fail))([Query(IMAGE, "cat")])
-    assert (prompting.prompts, prompting.asked, prompting.readable) == ((), (), True)
+    assert (prompting.prompts, prompting.point_answers, prompting.readable) == ((), (), True)
 
 
 @pytest.mark.parametrize("ask", ["one", "list"])
@@ -69,7 +69,7 @@ def test_each_image_of_a_ragged_batch_is_queried_about_its_own_objects(ask):
 
     mllm = ScriptedMLLM(answer, lambda *_: [1.0, 0.0])
     promptings = PQPP(mllm, points=4, ask=ask)([Query(IMAGE, "pet", key) for key in objects])
-    assert [[answer.object for answer in prompting.asked] for prompting in promptings] == [
+    assert [[answer.object for answer in prompting.point_answers] for prompting in promptings] == [
         [0] * 4 + [1] * 4,
         [],
         [0] * 4,
@@ -86,7 +86,7 @@ def test_questions_about_several_objects_contain_the_box():
         lambda key, image, turns, question, options: questions.append(question) or [1.0, 0.0],
     )
     PQPP(mllm, points=1)([Query(IMAGE, "pet")])
-    boxes = [ROW.write_box(box, Frame.whole(80, 60)) for box in (CAT, DOG)]
+    boxes = [ROW.write_box(box, Frame.unscaled(80, 60)) for box in (CAT, DOG)]
     assert [box in question for box, question in zip(boxes, questions, strict=True)] == [True, True]
 
 
@@ -113,8 +113,8 @@ def test_invalid_options_are_refused(options):
 def test_every_layout_places_its_points_inside_the_box(layout):
     mllm = ScriptedMLLM(lambda key, image, turns: boxes_reply(DOG), lambda *_: [1.0, 0.0])
     [prompting] = PQPP(mllm, layout=layout, points=7)([Query(IMAGE, "dog")])
-    assert len(prompting.asked) == 7
-    assert all(43.9 <= answer.x <= 72.1 and 5.9 <= answer.y <= 54.1 for answer in prompting.asked)
+    assert len(prompting.point_answers) == 7
+    assert all(43.9 <= answer.x <= 72.1 and 5.9 <= answer.y <= 54.1 for answer in prompting.point_answers)
 
 
 @pytest.mark.parametrize(("yes", "label"), [(0.51, True), (0.5, None), (0.49, False)])
@@ -122,5 +122,5 @@ def test_verified_points_have_the_more_probable_label_and_are_in_the_inner_half(
     mllm = ScriptedMLLM(lambda key, image, turns: boxes_reply(CAT), lambda *_: [yes, 1 - yes])
     [prompting] = verified(mllm, points=5)([Query(IMAGE, "cat")])
     assert [point.positive for point in prompting.prompts[0].points] == ([] if label is None else [label] * 5)
-    assert len(prompting.asked) == 5
-    assert all(15.9 < answer.x < 32.1 and 11.9 < answer.y < 24.1 for answer in prompting.asked)
+    assert len(prompting.point_answers) == 5
+    assert all(15.9 < answer.x < 32.1 and 11.9 < answer.y < 24.1 for answer in prompting.point_answers)

@@ -141,10 +141,10 @@ def test_short_and_long_are_parts_of_one_split(run, data):
 
 def test_workers_predict_the_same_files(run, data, tmp_path):
     assert run(GRES, *ORACLE)[0] == 0
-    alone = (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes()
+    lock_folder = (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "out")
     assert run(GRES, *ORACLE, "--workers", 2)[0] == 0
-    assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == alone
+    assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == lock_folder
 
 
 def test_one_command_predicts_and_scores_and_marks_an_oracle(run, data, tmp_path):

@@ -8,7 +8,7 @@ from sam4mllm.geometry.prompts import Box, Point, Prompt, union
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Reply
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.prompters import Asked
+from sam4mllm.prompters import PointAnswer
 from sam4mllm.report.run import Run
 from tests.drawing import HEIGHT, WIDTH, Painter, filled, given, painted, sample
 
@@ -44,7 +44,7 @@ PREDICTIONS = (
     said("talkative", box(0, 0, 5, 5)),
     said("elsewhere", box(10, 0, 18, 10)),
     said("loose", box(0, 0, 10, 10)),
-    said("mislabelled", box(0, 0, 8, 10, Point(1.5, 5, positive=False)), asked=(Asked(0, 1.5, 5, 0.1),)),
+    said("mislabelled", box(0, 0, 8, 10, Point(1.5, 5, positive=False)), point_answers=(PointAnswer(0, 1.5, 5, 0.1),)),
 )
 OTHERS = tuple(said(one.id, box(0, 0, 9, 10)) for one in SAMPLES)
 

@@ -59,10 +59,10 @@ def test_every_subset_has_its_signature(tmp_path):
 
 
 def test_phrases_and_replies_are_escaped(tmp_path):
-    asked = tuple(replace(one, id=f"{one.id}{EVIL}", phrase=EVIL) for one in SAMPLES)
+    point_answers = tuple(replace(one, id=f"{one.id}{EVIL}", phrase=EVIL) for one in SAMPLES)
     said = tuple(replace(one, id=f"{one.id}{EVIL}", replies=(Reply(EVIL, False),)) for one in PREDICTIONS)
-    whole = Run.of(EVIL, asked, said, "rela", DRAWS)
-    text = render_report(replace(samples(tmp_path), samples=asked), whole, title=EVIL, bootstrap=DRAWS)
+    whole = Run.of(EVIL, point_answers, said, "rela", DRAWS)
+    text = render_report(replace(samples(tmp_path), samples=point_answers), whole, title=EVIL, bootstrap=DRAWS)
     assert stands_alone(text)
     assert EVIL in Page(text).text("bdi")
     assert f"{EVIL} … (cut off)" in Page(text).text("blockquote")

@@ -6,7 +6,7 @@ import pytest
 from sam4mllm.data.samples import write_samples
 from sam4mllm.evaluation.attribution import diagnose
 from sam4mllm.geometry.prompts import Box, Point, Prompt
-from sam4mllm.prompters import Asked
+from sam4mllm.prompters import PointAnswer
 from tests.drawing import Painter
 from tests.report.made import OTHERS, PREDICTIONS, samples
 from tests.report.parsed import Page, picture_sizes, plain, stands_alone
@@ -92,7 +92,7 @@ def test_a_user_error_is_one_line_and_writes_no_page(run, words, says):
 
 def test_points_far_outside_the_image_are_valid(run):
     prompts = (Prompt(Box(-1e300, 0, 8, 10), (Point(1e300, -5),)),)
-    said = (replace(PREDICTIONS[0], prompts=prompts, asked=(Asked(0, 1e300, 5, 0.1),)), *PREDICTIONS[1:])
+    said = (replace(PREDICTIONS[0], prompts=prompts, point_answers=(PointAnswer(0, 1e300, 5, 0.1),)), *PREDICTIONS[1:])
     Path("far.jsonl").write_text("".join(f"{one.to_line()}\n" for one in said))
     words = ["far.jsonl", "--profile", "rela", "--draws", 10, "--out", "page.html"]
     assert run("report", "set", *words)[0] == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import alone, atomic_path, check_file, check_folder, write_bytes, write_text
+from sam4mllm.runtime.files import atomic_path, check_file, check_folder, lock_folder, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -118,19 +118,22 @@ def test_a_device_is_no_file_to_write():
 
 
 def test_a_folder_is_one_runs_at_a_time_and_is_not_left_behind_empty(tmp_path):
-    with alone(tmp_path / "new" / "out"):
-        with pytest.raises(UserError, match=r"another run is writing .*out: wait for it"), alone(tmp_path / "new/out"):
+    with lock_folder(tmp_path / "new" / "out"):
+        with (
+            pytest.raises(UserError, match=r"another run is writing .*out: wait for it"),
+            lock_folder(tmp_path / "new/out"),
+        ):
             pass
         assert (tmp_path / "new" / "out").is_dir()
     assert not (tmp_path / "new" / "out").exists()
-    with alone(tmp_path / "new" / "out"):
+    with lock_folder(tmp_path / "new" / "out"):
         write_text(tmp_path / "new" / "out" / "a", "a")
     assert names(tmp_path / "new" / "out") == ["a"]
 
 
 def test_a_folder_that_was_there_stays_and_a_killed_runs_lock_is_taken(tmp_path):
     (tmp_path / ".sam4mllm.lock").touch()
-    with alone(tmp_path):
+    with lock_folder(tmp_path):
         pass
     assert names(tmp_path) == []
 
@@ -162,5 +165,5 @@ def test_runs_that_come_and_go_are_never_within_a_folder_together(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write .*file"), alone(tmp_path / "file"):
+    with pytest.raises(UserError, match=r"cannot write .*file"), lock_folder(tmp_path / "file"):
         pass

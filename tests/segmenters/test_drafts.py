@@ -55,9 +55,11 @@ def test_a_draft_does_not_depend_on_other_prompts(segmenter):
     scene = segmenter.embed(image)
     together = scene.draft(prompts)
     for row, prompt in enumerate(prompts):
-        alone = scene.draft([prompt])
-        assert (alone.masks([0])[0].mask == together.masks([row])[0].mask).mean() > 0.999
-        assert alone.approximate_ious([0], mask) == pytest.approx(together.approximate_ious([row], mask), abs=1e-3)
+        lock_folder = scene.draft([prompt])
+        assert (lock_folder.masks([0])[0].mask == together.masks([row])[0].mask).mean() > 0.999
+        assert lock_folder.approximate_ious([0], mask) == pytest.approx(
+            together.approximate_ious([row], mask), abs=1e-3
+        )
 
 
 def test_rows_can_be_selected_in_any_order(segmenter):

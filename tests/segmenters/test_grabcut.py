@@ -153,6 +153,6 @@ def test_points_chosen_by_the_mask_help_on_real_photos(real_data):
         [(chosen, _)] = best(scene, mask, sets)
         for row, scored in enumerate(scene.segment([Prompt(chosen.box), chosen])):
             sums[row] += (scored.mask & mask).sum(), (scored.mask | mask).sum()
-    alone, clicked = sums[:, 0] / sums[:, 1]
-    assert clicked > alone + 0.05
+    lock_folder, clicked = sums[:, 0] / sums[:, 1]
+    assert clicked > lock_folder + 0.05
     assert clicked > 0.65

@@ -88,14 +88,14 @@ def test_batched_prompts_equal_single_prompts_and_the_image_is_encoded_once(segm
     watch = segmenter.model.mask_decoder.register_forward_hook(lambda module, args, out: logits.append(out[0]))
     scene = segmenter.embed(IMAGE)
     together = scene.segment(PROMPTS)
-    alone = [scene.segment([prompt])[0] for prompt in PROMPTS]
+    lock_folder = [scene.segment([prompt])[0] for prompt in PROMPTS]
     hook.remove()
     watch.remove()
     assert len(runs) == 1
     assert [len(result) for result in logits] == [2, 1, 1, 1, 1]
     batched, single = torch.cat(logits[:2]), torch.cat([logits[2], logits[4], logits[3]])
     torch.testing.assert_close(batched, single, atol=1e-4, rtol=1e-4)
-    assert all(iou(batched.mask, other.mask) > 0.999 for batched, other in zip(together, alone, strict=True))
+    assert all(iou(batched.mask, other.mask) > 0.999 for batched, other in zip(together, lock_folder, strict=True))
 
 
 def test_a_place_gets_the_position_encoding_of_its_image_cell(segmenter, monkeypatch):

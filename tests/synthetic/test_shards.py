@@ -11,7 +11,7 @@ def test_samples_have_the_phrases_and_visible_masks() -> None:
         samples = samples_of(drawing, f"test/{index:06}.png", "test")
         assert [sample.phrase for sample in samples] == [expression.text for expression in drawing.expressions]
         for number, (sample, expression) in enumerate(zip(samples, drawing.expressions, strict=True)):
-            assert (sample.truth.mask == union(drawing.masks(expression), 112, 112)).all()
+            assert (sample.ground_truth.mask == union(drawing.masks(expression), 112, 112)).all()
             assert len(sample.masks) == len(expression.targets)
             assert sample.id.startswith(f"shapes-test-{index:06}-{number}-{expression.kind}")
             assert sample.id.endswith("-ambiguous") == expression.ambiguous

@@ -20,7 +20,7 @@ from sam4mllm.geometry.rle import Rle
 from sam4mllm.runtime.parallel import InProcess, ProcessPool
 from sam4mllm.targets import run as module
 from sam4mllm.targets.record import Target, read_targets, write_targets
-from sam4mllm.targets.run import SearchWork, find_targets, fingerprint, parted
+from sam4mllm.targets.run import SearchWork, find_targets, fingerprint, split_into_parts
 from sam4mllm.targets.search import Search, make_targets
 from tests.paths import ROOT
 from tests.searching import grabcut, pictures
@@ -223,10 +223,10 @@ def test_an_unreadable_image_keeps_finished_parts_and_the_run_resumes_once_it_is
 
 
 def test_every_image_is_in_exactly_one_part(samples):
-    parts = parted(twice(samples))
+    parts = split_into_parts(twice(samples))
     assert [len(part) for part in parts.values()] == [6, 6, 4]
     assert [len({sample.image for sample in part}) for part in parts.values()] == [3, 3, 2]
-    assert parted(replace(samples, samples=())) == {}
+    assert split_into_parts(replace(samples, samples=())) == {}
 
 
 def test_the_fingerprint_covers_what_a_target_depends_on(samples):

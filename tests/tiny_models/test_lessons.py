@@ -7,7 +7,7 @@ from sam4mllm.synthetic import Level, draw_split
 from tiny_models.lessons import QuestionCounts, _deep, boxes_lessons
 from tiny_models.model import ROW
 
-FRAME = Frame.whole(112, 112)
+FRAME = Frame.unscaled(112, 112)
 DRAWINGS = [draw_split("train", index, Level(objects=(1, 3))) for index in range(20)]
 
 

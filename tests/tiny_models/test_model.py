@@ -13,7 +13,7 @@ from tiny_models.loop import Loop
 from tiny_models.mllm import Lessons, MllmTraining
 from tiny_models.model import LATTICE, ROW, build, unmet
 
-FRAME = Frame.whole(112, 112)
+FRAME = Frame.unscaled(112, 112)
 
 
 @pytest.fixture(scope="module")

@@ -39,12 +39,12 @@ def test_without_a_box_a_point_is_on_the_figure():
 
 
 def test_the_best_mask_counts_alone_unless_the_prompt_is_certain():
-    truth = torch.zeros(1, 1, 8, 8)
-    truth[..., :4] = 1
-    logits = torch.stack([truth * 40 - 20, 20 - truth * 40, 20 - truth * 40], dim=2)
+    ground_truth = torch.zeros(1, 1, 8, 8)
+    ground_truth[..., :4] = 1
+    logits = torch.stack([ground_truth * 40 - 20, 20 - ground_truth * 40, 20 - ground_truth * 40], dim=2)
     scores = torch.tensor([[[1.0, 0.0, 0.0]]])
-    assert loss(logits, scores, truth, certain=False) < 0.01
-    assert loss(logits, scores, truth, certain=True) > 10
+    assert loss(logits, scores, ground_truth, certain=False) < 0.01
+    assert loss(logits, scores, ground_truth, certain=True) > 10
 
 
 def test_the_mask_loss_trains_the_encoder(tmp_path):

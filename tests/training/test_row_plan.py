@@ -3,18 +3,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import ConversationSet, Talk
+from sam4mllm.data.conversations import Conversation, ConversationSet
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.language.messages import Turn
-from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.corpus import LoadedSource, corpus
 from sam4mllm.training.dataset.mixture import Mixture, Rows
 from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.plan import RowCount, row_plan
 from tests.teaching import BOX, HEIGHT, MUTE, WIDTH, Words, sample
 
 SAMPLES = [sample(f"s{n}", f"{n % 3}.png", phrase="the " * n + "cup") for n in range(12)]
-LONG = Talk("long", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "word " * 300)))
-SHORT = Talk("short", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "That.")))
+LONG = Conversation("long", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "word " * 300)))
+SHORT = Conversation("short", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "That.")))
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def conversations(tmp_path) -> TrainingRows:
     """Twelve samples and one of two talks, within 250 words; there are no image files."""
     rows = Rows(Mixture(ppg=1, pqpp=1, box=0), tokens=250)
     samples, talks = SampleSet(tuple(SAMPLES), tmp_path), ConversationSet((LONG, SHORT), tmp_path)
-    parts = [Part("samples", samples), Part("talks", talks)]
+    parts = [LoadedSource("samples", samples), LoadedSource("talks", talks)]
     return TrainingRows(corpus(parts, rows), rows, MUTE, Words())
 
 
@@ -47,17 +47,19 @@ def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversati
     assert plan.pictures == (WIDTH // 10,) * len(conversations)
     assert [row.tokens for row in plan.longest] == sorted(plan.tokens, reverse=True)[:3]
     for row in plan.longest:
-        assert (row.tokens, row.picture) == (plan.tokens[row.index], WIDTH // 10)
+        assert (row.tokens, row.read_image) == (plan.tokens[row.index], WIDTH // 10)
         assert row.ids == tuple(item.id for item in conversations.plan(row.index).items)
 
 
 def test_the_longest_row_may_have_a_short_text_and_a_large_image(tmp_path):
     large = replace(sample("large", "large.png", masks=()), width=9000, height=50)
     rows = Rows(BOX, tokens=250, per_image=1)
-    mixed = TrainingRows(corpus([Part("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words())
+    mixed = TrainingRows(
+        corpus([LoadedSource("set", SampleSet((*SAMPLES, large), tmp_path))], rows), rows, MUTE, Words()
+    )
     plan = row_plan(mixed, Words(), longest=2)
     assert [row.ids for row in plan.longest] == [("large",), ("s11",)]
-    assert [row.picture for row in plan.longest] == [900, WIDTH // 10]
+    assert [row.read_image for row in plan.longest] == [900, WIDTH // 10]
     assert sorted(plan.pictures) == [10] * 12 + [900]
 
 

@@ -47,8 +47,8 @@ def test_predictions_are_scored_and_drawn_at_each_step(folder):
     samples, score = score_fn(folder, lambda key, *_: replies[key])
     replies = {}
     for sample in samples:
-        frame = Frame.whole(sample.width, sample.height)
-        replies[sample.id] = format_boxes([sample.truth.box], sample.phrase, DIALECT, frame)
+        frame = Frame.unscaled(sample.width, sample.height)
+        replies[sample.id] = format_boxes([sample.ground_truth.box], sample.phrase, DIALECT, frame)
     scores = score(200)
     assert scores["box"] == 1.0
     assert scores["cIoU"] > 0.5

@@ -35,7 +35,7 @@ def validate(dataset: RawDataset) -> None:
                 )
     for split, samples in dataset.splits.items():
         check_ids((sample.id for sample in samples), f"{split} sample")
-    for split, talks in dataset.talks.items():
+    for split, talks in dataset.conversations.items():
         check_ids((talk.id for talk in talks), f"{split} talk")
     for text in _texts(dataset):
         if not is_valid_text(text):
@@ -56,6 +56,6 @@ def _is_folder_name(split: str) -> bool:
 def _texts(dataset: RawDataset) -> Iterator[str]:
     for sample in chain.from_iterable(dataset.splits.values()):
         yield from (sample.id, sample.image, sample.phrase, sample.raw)
-    for talk in chain.from_iterable(dataset.talks.values()):
+    for talk in chain.from_iterable(dataset.conversations.values()):
         yield from (talk.id, talk.image, *(turn.text for turn in talk.turns))
     yield from chain.from_iterable(dataset.noticed.values())

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import check_below_root
 from sam4mllm.data_prep.formats.safe_io import check_format, check_text, read_json
 from sam4mllm.data_prep.raw_dataset import RawDataset
@@ -62,7 +62,7 @@ def prepare(root: Path, images: Path | None = None) -> RawDataset:
         raise UserError(f"no images of COCO: expected one of these folders: {', '.join(map(str, folders))}")
     noticed: dict[str, list[str]] = {MISSING: [], WITHOUT_IMAGE: [], NOT_ALTERNATING: []}
     size_of = lru_cache(None)(image_size)
-    talks, document = [], read_json(path)
+    conversations, document = [], read_json(path)
     with check_format(path, "LLaVA"):
         for number, item in enumerate(document):
             name, turns = f"{number}-{item['id']}", _turns(item["conversations"])
@@ -73,8 +73,10 @@ def prepare(root: Path, images: Path | None = None) -> RawDataset:
                 noticed[reason].append(name)
             else:
                 size = size_of(folder.parent / image)
-                talks.append(Talk(f"llava_instruct-{name}", image, *size, turns, "llava_instruct", "train"))
-    return RawDataset("llava_instruct", folder.parent, talks={"train": talks}, noticed=noticed)
+                conversations.append(
+                    Conversation(f"llava_instruct-{name}", image, *size, turns, "llava_instruct", "train")
+                )
+    return RawDataset("llava_instruct", folder.parent, conversations={"train": conversations}, noticed=noticed)
 
 
 def _reason_to_leave_out(image: str, turns: tuple[Turn, ...], images: Path) -> str:

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample, check_below_root
 from sam4mllm.data_prep.formats.points import CUT, is_outside, parse_points
 from sam4mllm.data_prep.formats.safe_io import check_format, check_text, read_json
@@ -70,8 +70,8 @@ def prepare(root: Path) -> RawDataset:
     noticed: dict[str, list[str]] = {kind: [] for kind in kinds}
     splits = {split: _read_split(home, split, noticed) for split in SPLITS if (home / split).is_dir()}
     explanations = home / "explanatory" / "train.json"
-    talks = {"train": _read_explanations(explanations, home, noticed)} if explanations.is_file() else {}
-    return RawDataset("reasonseg", home, splits, talks=talks, noticed=noticed)
+    conversations = {"train": _read_explanations(explanations, home, noticed)} if explanations.is_file() else {}
+    return RawDataset("reasonseg", home, splits, conversations=conversations, noticed=noticed)
 
 
 def _read_split(home: Path, split: str, noticed: dict[str, list[str]]) -> list[Sample]:
@@ -167,8 +167,8 @@ def _paint_shape(shape: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"
     return mask
 
 
-def _read_explanations(path: Path, home: Path, noticed: dict[str, list[str]]) -> list[Talk]:
-    talks, document = [], read_json(path)
+def _read_explanations(path: Path, home: Path, noticed: dict[str, list[str]]) -> list[Conversation]:
+    conversations, document = [], read_json(path)
     noticed[UNEXPLAINED] = []
     with check_format(path, "ReasonSeg"):
         for number, item in enumerate(document):
@@ -177,7 +177,9 @@ def _read_explanations(path: Path, home: Path, noticed: dict[str, list[str]]) ->
             turns = (Turn("user", check_text(item["query"])), Turn("assistant", check_text(item["outputs"])))
             if (home / image).is_file():
                 size = image_size(home / image)
-                talks.append(Talk(f"reasonseg-explanatory-{number}", image, *size, turns, "reasonseg", "train"))
+                conversations.append(
+                    Conversation(f"reasonseg-explanatory-{number}", image, *size, turns, "reasonseg", "train")
+                )
             else:
                 noticed[UNEXPLAINED].append(image)
-    return talks
+    return conversations

@@ -51,7 +51,7 @@ class SearchSpace:
     @property
     def settings(self) -> list[Setting]:
         """All settings to try, including the paper's thresholds."""
-        pairs = dict.fromkeys([*product(self.thresholds, self.thresholds), (PAPER.sure.yes, PAPER.sure.no)])
+        pairs = dict.fromkeys([*product(self.thresholds, self.thresholds), (PAPER.thresholds.yes, PAPER.thresholds.no)])
         return [Setting(layout, Thresholds(*pair)) for layout in self.layouts for pair in pairs]
 
 

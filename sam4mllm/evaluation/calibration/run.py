@@ -30,7 +30,7 @@ from sam4mllm.evaluation.signature import fingerprint
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.runtime.files import check_file, check_folder, write_text
 from sam4mllm.runtime.progress import Progress
-from sam4mllm.runtime.provenance import data
+from sam4mllm.runtime.provenance import hash_indices
 
 
 def calibrate(
@@ -69,12 +69,12 @@ def calibrate(
     held_out = _split(test, images, card) if test else None
     warnings = _warnings(validation, held_out, card)
     surveys = SurveyRunner(recipe, choice.profile, batch_size, progress)
-    swept, failed = surveys.swept(validation, choice.settings, out / "asked.jsonl")
+    swept, failed = surveys.run_survey(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
-    compared = {"calibrated": chosen, PAPER_THRESHOLDS: Setting(chosen.layout, PAPER.sure), DEFAULT: PAPER}
+    compared = {"calibrated": chosen, PAPER_THRESHOLDS: Setting(chosen.layout, PAPER.thresholds), DEFAULT: PAPER}
     tested = None
     if held_out:
-        tested, test_failed = surveys.swept(held_out, list(dict.fromkeys(compared.values())), out / "test.jsonl")
+        tested, test_failed = surveys.run_survey(held_out, list(dict.fromkeys(compared.values())), out / "test.jsonl")
         failed += test_failed
     calibrated = Calibration(
         chosen,
@@ -82,7 +82,7 @@ def calibrate(
         _metrics_by_name(swept, compared, choice.metric),
         _metrics_by_name(tested, compared, choice.metric),
         _gains(tested, compared, choice),
-        {"settings": len(swept.pixels), "samples": len(validation), "masks": swept.drawn},
+        {"settings": len(swept.pixels), "samples": len(validation), "masks": swept.n_masks},
         (*warnings, *failed),
     )
     write_text(out / "report.json", json.dumps(calibrated.to_json(), indent=1, allow_nan=False) + "\n")
@@ -101,7 +101,7 @@ def _split(folder: Path, images: Path | None, card: AdapterCard) -> SampleSet:
     """The samples of a split; refuses a split that the adapter was trained on."""
     samples = read_samples(folder, images)
     trained_on = {hashed: place for place, hashed in card.data.items()}
-    for hashed in data([str(folder)]).values():
+    for hashed in hash_indices([str(folder)]).values():
         if hashed in trained_on:
             raise UserError(
                 f"the adapter was trained on {folder} ({trained_on[hashed]} in its {CARD}): pass a validation split"
@@ -153,6 +153,6 @@ def _gains(
     return differences(
         dict.fromkeys((PAPER_THRESHOLDS, DEFAULT), calibrated),
         dict(zip((PAPER_THRESHOLDS, DEFAULT), references, strict=True)),
-        tested.pictures,
+        tested.images,
         choice.bootstrap,
     )

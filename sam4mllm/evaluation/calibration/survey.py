@@ -11,7 +11,7 @@ from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.calibration.sweep import Setting, Survey, SweepResult, sweep
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prediction.batch import Answering, predict_shard
+from sam4mllm.prediction.batch import PredictionWork, predict_shard
 from sam4mllm.prediction.record import Prediction, read_predictions
 from sam4mllm.prediction.run import prediction_settings
 from sam4mllm.prediction.store import Shard
@@ -28,7 +28,9 @@ class SurveyRunner:
     batch_size: int
     progress: Progress
 
-    def swept(self, samples: SampleSet, settings: Sequence[Setting], file: Path) -> tuple[SweepResult, tuple[str, ...]]:
+    def run_survey(
+        self, samples: SampleSet, settings: Sequence[Setting], file: Path
+    ) -> tuple[SweepResult, tuple[str, ...]]:
         """Surveys a split, resuming a stopped run, and counts the pixels of each setting.
 
         Samples that failed in an earlier run are retried. A sample that fails in this run has an empty mask for every
@@ -39,7 +41,7 @@ class SurveyRunner:
         """
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.recipe.build_segmenter()
-        work = Answering(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
+        work = PredictionWork(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
         options = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
         run_settings = prediction_settings(
             replace(self.recipe, prompter="survey", options=options), samples, self.batch_size

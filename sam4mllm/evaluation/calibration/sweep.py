@@ -27,7 +27,7 @@ from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.geometry.rle import Rle, union
 from sam4mllm.mllm import MLLM, Chat
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.prompters import Asked, Prompting, Query
+from sam4mllm.prompters import PointAnswer, Prompting, Query
 from sam4mllm.prompters.points import Layout, Thresholds, ask_boxes_and_points, classify_points
 from sam4mllm.segmenters import Scene, Segmenter
 
@@ -40,7 +40,7 @@ class Setting:
     """A layout of points, and the thresholds for their answers."""
 
     layout: Layout
-    sure: Thresholds
+    thresholds: Thresholds
 
     @property
     def options(self) -> dict[str, str | int | float]:
@@ -48,8 +48,8 @@ class Setting:
         return {
             "layout": self.layout.name,
             "points": self.layout.points,
-            "sure_yes": self.sure.yes,
-            "sure_no": self.sure.no,
+            "sure_yes": self.thresholds.yes,
+            "sure_no": self.thresholds.no,
         }
 
     def prompts(self, prediction: Prediction) -> tuple[Prompt, ...]:
@@ -58,14 +58,14 @@ class Setting:
         Raises:
             UserError: if the survey has no answer for a point of the layout.
         """
-        answers = {(answer.object, answer.x, answer.y): answer for answer in prediction.asked}
-        layout_answers: list[Asked] = []
+        answers = {(answer.object, answer.x, answer.y): answer for answer in prediction.point_answers}
+        layout_answers: list[PointAnswer] = []
         for index, prompt in enumerate(prediction.prompts):
-            for point in self.layout.lay(prompt.box):
+            for point in self.layout.place(prompt.box):
                 if (index, point.x, point.y) not in answers:
                     raise UserError(f"the survey of {prediction.id} lacks a point of {self.layout}")
                 layout_answers.append(answers[index, point.x, point.y])
-        return self.sure.kept(prediction.prompts, layout_answers)
+        return self.thresholds.certain_prompts(prediction.prompts, layout_answers)
 
 
 PAPER = Setting(Layout("grid", 25), Thresholds())
@@ -84,7 +84,7 @@ class Survey:
         self.mllm, self.layouts = mllm, tuple(layouts)
 
     def __call__(self, queries: Sequence[Query]) -> list[Prompting]:
-        """One `Prompting` per query: the prompts are boxes without points, ``asked`` has one answer per point."""
+        """One `Prompting` per query: the prompts are boxes; ``point_answers`` has one answer per point."""
         return ask_boxes_and_points(self.mllm, queries, self._ask)
 
     def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
@@ -98,7 +98,7 @@ class Survey:
                     (index, point)
                     for index, prompt in enumerate(prompting.prompts)
                     for layout in self.layouts
-                    for point in layout.lay(prompt.box)
+                    for point in layout.place(prompt.box)
                 )
             )
             for prompting in boxes
@@ -119,8 +119,8 @@ class SweepResult:
 
     profile: str
     pixels: Mapping[Setting, CountColumns]
-    pictures: Int64[np.ndarray, " n"]
-    drawn: int
+    images: Int64[np.ndarray, " n"]
+    n_masks: int
 
     def ratio(self, setting: Setting, metric: str) -> Ratio:
         """The metric of a setting."""
@@ -138,7 +138,9 @@ class SweepResult:
             raise UserError(f"{metric} of {self.profile} is undefined on these samples: choose another metric")
 
         def rank(setting: Setting) -> tuple[float, int, float]:
-            distance = abs(setting.sure.yes - PAPER.sure.yes) + abs(setting.sure.no - PAPER.sure.no)
+            distance = abs(setting.thresholds.yes - PAPER.thresholds.yes) + abs(
+                setting.thresholds.no - PAPER.thresholds.no
+            )
             return values[setting], -setting.layout.points, -distance
 
         return max(defined, key=rank)
@@ -188,7 +190,7 @@ class _Scenes:
 
     def of(self, sample: Sample) -> Scene:
         if self._last is None or self._last[0] != sample.image:
-            self._last = sample.image, self._segmenter.embed(self._samples.picture(sample))
+            self._last = sample.image, self._segmenter.embed(self._samples.read_image(sample))
         return self._last[1]
 
 

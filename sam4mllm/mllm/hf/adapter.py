@@ -32,7 +32,7 @@ LOAD_SETTINGS = (
 )  # configuration keys with one of these in their name depend on how the model was loaded
 
 
-def fingerprint(model: Any) -> str:
+def base_fingerprint(model: Any) -> str:
     """An identifier of a base model: 64 hexadecimal digits.
 
     It hashes the configuration without entries for paths, versions and loading options, the names and shapes of the
@@ -95,7 +95,7 @@ def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, AdapterCard | No
     card = AdapterCard.read(folder)
     if card is None:
         log.warning("The adapter %s has no %s: cannot check that it was trained on this base.", folder, CARD)
-    elif card.base != fingerprint(model):
+    elif card.base != base_fingerprint(model):
         raise UserError(f"the adapter {str(folder)!r} was trained on another base than this {model.config.model_type}")
     else:
         card.warn_if_wording_differs(folder)

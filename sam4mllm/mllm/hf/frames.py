@@ -68,7 +68,7 @@ class ImagePreprocessor:
 
     def _frame(self, image: Image) -> Frame:
         height, width = image.shape[:2]
-        frame = Frame.padded(width, height) if self._crops or self._pads else Frame.whole(width, height)
+        frame = Frame.padded(width, height) if self._crops or self._pads else Frame.unscaled(width, height)
         if not self._pixels:
             return frame
         resized = self._resized(image)

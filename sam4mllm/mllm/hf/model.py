@@ -23,7 +23,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.language.dialects import dialect as dialect_named
 from sam4mllm.language.dialects import dialect_for
 from sam4mllm.language.notation import Dialect
-from sam4mllm.mllm import Conversation, Images
+from sam4mllm.mllm import Images, ImageTurns
 from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.mllm.hf.adapter import adapted
 from sam4mllm.mllm.hf.chat import ChatModel, HfChat
@@ -190,7 +190,7 @@ class HfMLLM:
         """Start one conversation per image. Images are encoded at their first question; ``keys`` is ignored."""
         return HfChat(self._speaker, [self._sight.prepare(image) for image in images], self._sight.frames(images))
 
-    def rows(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+    def rows(self, conversations: Sequence[ImageTurns]) -> dict[str, Tensor]:
         """A training batch: the model's inputs for images with their conversations, and ``labels``.
 
         Rows are padded on the right and hold exactly the tokens that a chat would produce. Labels are the tokens of the

@@ -87,7 +87,7 @@ class TokenCounts:
         following = tail(self.template, turns)
         return len(self.template.opening(turns[0].text)) + len(following.ids), sum(following.supervised)
 
-    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+    def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """The number of tokens before the user's first text, for an image of each (width, height).
 
         Most processors compute the number of image tokens from the size. For the others a blank image is processed for
@@ -100,14 +100,14 @@ class TokenCounts:
         count_tokens = _token_counter(self.template.processor)
         if count_tokens is None:
             largest = {_aspect_class(*size): size for size in distinct}
-            by_shape = {shape: self.picture(*size) for shape, size in largest.items()}
+            by_shape = {shape: self.count_image_tokens(*size) for shape, size in largest.items()}
             return [by_shape[_aspect_class(*size)] for size in sizes]
         image_tokens = {size: _image_tokens(count_tokens, *self.sight.size(*size)) for size in distinct}
-        other_tokens = self.picture(*distinct[0]) - image_tokens[distinct[0]] if distinct else 0
+        other_tokens = self.count_image_tokens(*distinct[0]) - image_tokens[distinct[0]] if distinct else 0
         return [image_tokens[size] + other_tokens for size in sizes]
 
-    def picture(self, width: int, height: int) -> int:
-        """The same as `pictures` for one size, counted on a blank image, which takes as long as processing an image."""
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """The same as `image_tokens` for one size, counted on a blank image: as slow as processing an image."""
         blank = self.sight.prepare(np.zeros((height, width, 3), dtype=np.uint8))
         opened = self.template.open(["?"], [blank])["input_ids"]
         return int(opened.shape[1]) - len(self.template.opening("?"))

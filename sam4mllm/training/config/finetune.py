@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sam4mllm.prompters.load import PrompterSpec
 from sam4mllm.training.config.ranges import check_ranges
 from sam4mllm.training.config.training import Training
-from sam4mllm.training.dataset.mixture import Rows, Source
+from sam4mllm.training.dataset.mixture import DataSource, Rows
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class PqppOptions:
     ask: str | None = None
 
     def __post_init__(self) -> None:
-        PrompterSpec("pqpp", self.given)
+        PrompterSpec("pqpp", self.set_options)
 
     @property
-    def given(self) -> dict[str, Any]:
+    def set_options(self) -> dict[str, Any]:
         """The options that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -84,7 +84,7 @@ class FinetuneConfig:
 
     out: str
     mllm: str
-    data: tuple[Source, ...]
+    data: tuple[DataSource, ...]
     training: Training
     dialect: str | None = None
     device: str | None = None

@@ -18,12 +18,12 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from sam4mllm.data.conversations import ConversationSet, Talk, read_conversations
+from sam4mllm.data.conversations import Conversation, ConversationSet, read_conversations
 from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shared_image
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.targets.record import Target, read_targets
-from sam4mllm.training.dataset.mixture import KINDS, TALK, Mixture, Rows, Source
+from sam4mllm.training.dataset.mixture import KINDS, TALK, DataSource, Mixture, Rows
 
 log = logging.getLogger(__name__)
 Targets: TypeAlias = Mapping[tuple[str, int], Target]
@@ -31,14 +31,14 @@ NAMED = 3  # ids per reason in a warning
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LoadedSource:
     """The contents of one source.
 
     Attributes:
         name: the source's folder, for counts and errors.
         rows: its samples or conversations.
         targets: for PPG, the prompts that redraw each mask best; if None, PPG uses random clicks in each mask's box.
-        weight: how often an epoch uses the source, as in `Source`.
+        weight: how often an epoch uses the source, as in `DataSource`.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Part:
         """The singular noun for its rows in messages."""
         return "talk" if isinstance(self.rows, ConversationSet) else "sample"
 
-    def picture(self, items: Sequence[Sample | Talk]) -> Image:
+    def read_image(self, items: Sequence[Sample | Conversation]) -> Image:
         """The image that these rows share.
 
         Raises:
@@ -79,19 +79,19 @@ class Corpus:
         parts: the sources.
         items: their samples and conversations.
         source: the index of each item's source in ``parts``.
-        picture: the number of each item's image; images of different sources have different numbers.
+        image: the number of each item's image; images of different sources have different numbers.
         uses: whether each item can be used for each of `KINDS`.
         left_out: the items that cannot be used for some kind, and the reasons.
     """
 
-    parts: tuple[Part, ...]
-    items: tuple[Sample | Talk, ...]
+    parts: tuple[LoadedSource, ...]
+    items: tuple[Sample | Conversation, ...]
     source: Int64[np.ndarray, "items"]
-    picture: Int64[np.ndarray, "items"]
+    image: Int64[np.ndarray, "items"]
     uses: Bool[np.ndarray, "kinds items"]
     left_out: tuple[LeftOut, ...]
 
-    def part(self, item: int) -> Part:
+    def part(self, item: int) -> LoadedSource:
         """The source of an item."""
         return self.parts[int(self.source[item])]
 
@@ -119,10 +119,10 @@ class Corpus:
         uses = self.uses & ~barred
         _check_uses([kind for kind, row in zip(KINDS, self.uses, strict=True) if row.any()], uses, left_out)
         _warn_left_out(more, self.parts)
-        return Corpus(self.parts, self.items, self.source, self.picture, uses, left_out)
+        return Corpus(self.parts, self.items, self.source, self.image, uses, left_out)
 
 
-def read_sources(sources: Sequence[Source]) -> tuple[Part, ...]:
+def read_sources(sources: Sequence[DataSource]) -> tuple[LoadedSource, ...]:
     """Read the sources whose weight is above 0.
 
     Raises:
@@ -134,7 +134,7 @@ def read_sources(sources: Sequence[Source]) -> tuple[Part, ...]:
     return parts
 
 
-def corpus(parts: Sequence[Part], rows: Rows) -> Corpus:
+def corpus(parts: Sequence[LoadedSource], rows: Rows) -> Corpus:
     """The corpus of these sources; items that cannot be used are counted, and a warning names them.
 
     Raises:
@@ -168,14 +168,14 @@ def check_files(corpus: Corpus) -> None:
     Raises:
         UserError: for the first image file that does not exist.
     """
-    for index in np.unique(corpus.picture, return_index=True)[1]:
+    for index in np.unique(corpus.image, return_index=True)[1]:
         item, part = corpus.items[index], corpus.part(int(index))
         path = part.rows.images / item.image
         if not path.exists():
             raise UserError(f"{part.noun} {item.id}: no such file: {path}")
 
 
-def _warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
+def _warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[LoadedSource]) -> None:
     """Log a warning for each source and kind: the number of unused items, the reasons, and the first ids for each."""
     sizes = {part.name: (len(part.rows), part.noun) for part in parts}
     groups: dict[tuple[str, str], list[LeftOut]] = {}
@@ -186,16 +186,16 @@ def _warn_left_out(left_out: Iterable[LeftOut], parts: Sequence[Part]) -> None:
         log.warning("%s: not used for %s, of %d %ss: %s.", source, kind, count, noun, _format_reasons(entries))
 
 
-def _read(source: Source) -> Part:
+def _read(source: DataSource) -> LoadedSource:
     images = Path(source.images) if source.images else None
     if source.talks is not None:
-        return Part(source.talks, read_conversations(Path(source.talks), images), weight=source.weight)
-    assert source.samples is not None  # `Source` has either samples or talks
+        return LoadedSource(source.talks, read_conversations(Path(source.talks), images), weight=source.weight)
+    assert source.samples is not None  # `DataSource` has either samples or talks
     targets = read_targets(Path(source.targets)) if source.targets else None
-    return Part(source.samples, read_samples(Path(source.samples), images), targets, source.weight)
+    return LoadedSource(source.samples, read_samples(Path(source.samples), images), targets, source.weight)
 
 
-def _required_kinds(parts: Sequence[Part], mixture: Mixture) -> list[str]:
+def _required_kinds(parts: Sequence[LoadedSource], mixture: Mixture) -> list[str]:
     """The kinds that need at least one item: those with a weight above 0 for which there is a source."""
     nouns = {part.noun for part in parts}
     return [*(_weighted_kinds(mixture) if "sample" in nouns else ()), *([TALK] if "talk" in nouns else ())]
@@ -205,7 +205,7 @@ def _weighted_kinds(mixture: Mixture) -> list[str]:
     return [kind for kind, weight in asdict(mixture).items() if weight]
 
 
-def _obstacles(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
+def _obstacles(part: LoadedSource, mixture: Mixture) -> list[dict[str, str | None]]:
     """For each item and kind, the reason why the item cannot be used; None if it can."""
     if isinstance(part.rows, ConversationSet):
         return [{TALK: _talk_obstacle(talk)} for talk in part.rows]
@@ -216,7 +216,7 @@ def _obstacles(part: Part, mixture: Mixture) -> list[dict[str, str | None]]:
     return obstacles
 
 
-def _talk_obstacle(talk: Talk) -> str | None:
+def _talk_obstacle(talk: Conversation) -> str | None:
     """The reason why a conversation cannot be used; None if it can."""
     empty = next((turn for turn in talk.turns if not turn.text.strip()), None)
     return None if empty is None else ("a reply is empty" if empty.role == "assistant" else "a question is empty")
@@ -248,7 +248,7 @@ def _check_uses(kinds: Sequence[str], uses: Bool[np.ndarray, "kinds items"], lef
             raise UserError(f"no {'talk' if kind == TALK else 'sample'} can be used for {kind}: {reasons}")
 
 
-def _check_targets(part: Part, targets: Targets, rows: Rows) -> None:
+def _check_targets(part: LoadedSource, targets: Targets, rows: Rows) -> None:
     """Refuse targets of other samples, and targets with more points than the rows ask for."""
     with_masks = {item.id for item in part.rows if isinstance(item, Sample) and item.masks}
     if not targets and with_masks:
@@ -267,9 +267,9 @@ def _check_targets(part: Part, targets: Targets, rows: Rows) -> None:
 
 
 def _format_reasons(left_out: Sequence[LeftOut]) -> str:
-    return ", ".join(f"{len(entry.ids)} ({entry.reason}: {some(entry.ids)})" for entry in left_out)
+    return ", ".join(f"{len(entry.ids)} ({entry.reason}: {first_ids(entry.ids)})" for entry in left_out)
 
 
-def some(ids: Sequence[str]) -> str:
+def first_ids(ids: Sequence[str]) -> str:
     """The first ids, with an ellipsis if there are more."""
     return ", ".join(ids[:NAMED]) + (" ..." if len(ids) > NAMED else "")

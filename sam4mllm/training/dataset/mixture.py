@@ -116,7 +116,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataSource:
     """One source of training data, an entry of `data` in a recipe.
 
     Attributes:

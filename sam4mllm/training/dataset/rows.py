@@ -20,13 +20,13 @@ from operator import attrgetter
 import numpy as np
 from jaxtyping import Bool
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Frame
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.templates import plain
-from sam4mllm.mllm import MLLM, Conversation
-from sam4mllm.training.dataset.corpus import Corpus, Part
+from sam4mllm.mllm import MLLM, ImageTurns
+from sam4mllm.training.dataset.corpus import Corpus, LoadedSource
 from sam4mllm.training.dataset.examples import choose_prompts, make_turns
 from sam4mllm.training.dataset.mixture import KINDS, TALK, Rows
 from sam4mllm.training.dataset.sampler import Epoch, SamplerInput, make_epoch
@@ -48,9 +48,9 @@ class Plan:
         tokens: upper bound on the row's tokens.
     """
 
-    part: Part
+    part: LoadedSource
     kind: str
-    items: tuple[Sample | Talk, ...]
+    items: tuple[Sample | Conversation, ...]
     points: tuple[int, ...]
     tokens: int
 
@@ -85,7 +85,7 @@ class TrainingRows:
         weights = {**asdict(rows.mixture), TALK: 1.0}
         inputs = SamplerInput(
             self.corpus.source,
-            self.corpus.picture,
+            self.corpus.image,
             self.corpus.uses,
             np.array([part.weight for part in corpus.parts]),
             np.array([weights[kind] for kind in KINDS]),
@@ -126,7 +126,7 @@ class TrainingRows:
         plan, rng = self.plan(index), np.random.default_rng([self._rows.seed, PLACES, index])
         turns = list[Turn]()
         for item, points in zip(plan.items, plan.points, strict=True):
-            if isinstance(item, Talk):
+            if isinstance(item, Conversation):
                 turns += item.turns
             else:
                 dialect, frame = self._mllm.dialect, self._frame(item.width, item.height)
@@ -134,7 +134,7 @@ class TrainingRows:
                 turns += make_turns(plan.kind, item.phrase, prompts, self._rows, dialect, frame, rng)
         return turns
 
-    def row(self, index: int) -> Conversation:
+    def row(self, index: int) -> ImageTurns:
         """The image and the turns of row ``index``.
 
         If the row exceeds the token budget in spite of its plan, a warning is logged and the row is recorded in
@@ -145,7 +145,7 @@ class TrainingRows:
                 names the sample and the image.
         """
         plan, turns = self.plan(index), self.turns(index)
-        image = plan.part.picture(plan.items)
+        image = plan.part.read_image(plan.items)
         tokens = self._lengths.conversation(turns)[0]
         if tokens > self._rows.tokens and index not in self.over:
             self.over[index] = tokens
@@ -164,12 +164,12 @@ class TrainingRows:
         Raises:
             UserError: as `row` does.
         """
-        images = dict[tuple[str, str, int, int], tuple[Part, Sample | Talk]]()
+        images = dict[tuple[str, str, int, int], tuple[LoadedSource, Sample | Conversation]]()
         for plan in map(self.plan, range(rows)):
             for item in plan.items:
                 images.setdefault((plan.part.name, item.image, item.width, item.height), (plan.part, item))
         for part, item in list(images.values())[process::processes]:
-            part.picture([item])
+            part.read_image([item])
 
     def _locate(self, index: int) -> tuple[Epoch, int]:
         """The epoch of a row, and the row's position in it."""
@@ -183,7 +183,7 @@ def _items_with_special_tokens(corpus: Corpus, lengths: Lengths) -> dict[str, Bo
     """For each special token, the items whose text contains it, which the tokenizer would read as that token."""
     barred = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
-        texts = [turn.text for turn in item.turns] if isinstance(item, Talk) else [plain(item.phrase)]
+        texts = [turn.text for turn in item.turns] if isinstance(item, Conversation) else [plain(item.phrase)]
         token = next(filter(None, map(lengths.mark_in, texts)), None)
         if token:
             barred.setdefault(token, np.zeros_like(corpus.uses))[:, number] = True

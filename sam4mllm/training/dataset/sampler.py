@@ -47,7 +47,7 @@ class SamplerInput:
 
     Attributes:
         source: the number of each item's source.
-        picture: the number of each item's image.
+        image: the number of each item's image.
         uses: whether each item can be used for each kind.
         passes: how often an epoch uses each source, 0 or more.
         weights: the weights of the kinds.
@@ -58,7 +58,7 @@ class SamplerInput:
     """
 
     source: Int64[np.ndarray, "items"]
-    picture: Int64[np.ndarray, "items"]
+    image: Int64[np.ndarray, "items"]
     uses: Bool[np.ndarray, "kinds items"]
     passes: Float[np.ndarray, "sources"]
     weights: Float[np.ndarray, "kinds"]
@@ -116,13 +116,13 @@ def _draw_items(inputs: SamplerInput, number: int) -> tuple[Integers, Integers]:
     chosen, passes = list[Integers](), list[Integers]()
     for source, weight in enumerate(inputs.passes.tolist()):
         members = np.flatnonzero(usable & (inputs.source == source))
-        is_drawn = _draw_share(inputs.picture[members], weight % 1, rng)
+        is_drawn = _draw_share(inputs.image[members], weight % 1, rng)
         for step, pass_items in enumerate([members] * math.floor(weight) + [members[is_drawn]]):
             chosen.append(pass_items)
             passes.append(np.full(len(pass_items), step))
     items = np.concatenate(chosen)
     pattern = np.packbits(inputs.uses[:, items], axis=0).astype(np.int64)[0]
-    parts = np.stack([inputs.picture[items], np.concatenate(passes), pattern])
+    parts = np.stack([inputs.image[items], np.concatenate(passes), pattern])
     return items, np.unique(parts, axis=1, return_inverse=True)[1].reshape(-1)
 
 

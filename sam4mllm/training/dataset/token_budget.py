@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from sam4mllm.data.conversations import Talk
+from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt
 from sam4mllm.language.messages import Turn
@@ -43,7 +43,7 @@ class Lengths(Protocol):
         """The first special token that the model would read in a text; None if there is none."""
         ...
 
-    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+    def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """The tokens before the first user text, for an image of each (width, height)."""
         ...
 
@@ -79,7 +79,7 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
     kinds = [(row, kind) for row, kind in enumerate(KINDS) if kind != TALK and corpus.uses[row].any()]
     fixed, per_point = (np.zeros(corpus.uses.shape, dtype=np.int64) for _ in range(2))
     for number, item in enumerate(corpus.items):
-        if isinstance(item, Talk):
+        if isinstance(item, Conversation):
             total = sum(tokens[turn.text] for turn in item.turns) + len(item.turns) // 2 * around
             fixed[KINDS.index(TALK), number] = total
             continue
@@ -93,8 +93,8 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
     return Costs(fixed, per_point, rows.tokens + appending)
 
 
-def _texts_of(item: Sample | Talk) -> list[str]:
-    return [turn.text for turn in item.turns] if isinstance(item, Talk) else [_quote(item.phrase)]
+def _texts_of(item: Sample | Conversation) -> list[str]:
+    return [turn.text for turn in item.turns] if isinstance(item, Conversation) else [_quote(item.phrase)]
 
 
 def _quote(phrase: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sam4mllm.data.conversations import Talk, read_conversations
+from sam4mllm.data.conversations import Conversation, read_conversations
 from sam4mllm.data.samples import Sample, read_samples
 from sam4mllm.data_prep.checks.leaks import find_image_ids
 from sam4mllm.data_prep.convert import convert
@@ -125,7 +125,7 @@ def test_conversations_are_guarded_too(tmp_path):
     root = write_all(tmp_path / "raw", ["refcoco"])
     turns = (Turn("user", "?"), Turn("assistant", "!"))
     images = (raw.file(4), "000000000004.jpg", "000000000009.jpg")
-    talks = [Talk(image, image, 6, 4, turns, "said", "train") for image in images]
+    talks = [Conversation(image, image, 6, 4, turns, "said", "train") for image in images]
     reading = refcoco.prepare(root, "refcoco")
     lines = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
     convert(lines, tmp_path / "none", tmp_path / "out" / "said", False, False, str)

@@ -120,7 +120,7 @@ def test_real_masks_are_those_of_the_official_reader(real_root):
         overlapping += int((merged > 1).any())
         for sentence in ref["sentences"]:
             sample = samples.pop(f"grefcoco-unc-{ref['ref_id']}-{sentence['sent_id']}")
-            assert np.array_equal(sample.truth.mask, np.minimum(merged, 1).astype(bool))
+            assert np.array_equal(sample.ground_truth.mask, np.minimum(merged, 1).astype(bool))
             assert len(sample.masks) == len(objects)
             assert (sample.phrase, sample.raw, sample.split) == (sentence["sent"], sentence["raw"], ref["split"])
     assert not samples

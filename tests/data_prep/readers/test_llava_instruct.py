@@ -39,7 +39,7 @@ def write(root: Path, *conversations: list, folder: str = "images/train2017", **
 )
 def test_a_conversation_becomes_turns(tmp_path, conversation, turns):
     reading = prepare(write(tmp_path, conversation))
-    [talk] = reading.talks["train"]
+    [talk] = reading.conversations["train"]
     assert talk.turns == turns
     assert (talk.id, talk.image) == ("llava_instruct-0-000000000000", "train2017/000000000009.jpg")
     assert (talk.width, talk.height) == (9, 6)
@@ -49,7 +49,7 @@ def test_a_conversation_becomes_turns(tmp_path, conversation, turns):
 @pytest.mark.parametrize("conversation", [[], [ASK], [ASK, ASK, SAY], [ASK, SAY, ASK], [SAY]], ids=len)
 def test_turns_that_do_not_alternate_are_counted(tmp_path, conversation):
     reading = prepare(write(tmp_path, conversation, [ASK, SAY]))
-    assert len(reading.talks["train"]) == 1
+    assert len(reading.conversations["train"]) == 1
     assert reading.noticed[NOT_ALTERNATING] == ["0-000000000000"]
 
 
@@ -59,7 +59,7 @@ def test_turns_that_do_not_alternate_are_counted(tmp_path, conversation):
 )
 def test_conversations_without_their_image_are_counted(tmp_path, change, what):
     reading = prepare(write(tmp_path, [ASK, SAY], **change))
-    assert reading.talks == {"train": []}
+    assert reading.conversations == {"train": []}
     assert reading.noticed[what] == ["0-000000000000"]
 
 
@@ -72,7 +72,7 @@ def test_source_and_reader_find_the_same_locations(tmp_path, home, year, place):
     (tmp_path / home).mkdir(exist_ok=True)
     file.rename(tmp_path / home / file.name)
     reading = prepare(tmp_path)
-    [talk] = reading.talks["train"]
+    [talk] = reading.conversations["train"]
     assert talk.image == f"{year}/{'COCO_train2014_' if year == 'train2014' else ''}000000000009.jpg"
     assert (reading.images / talk.image).is_file()
     assert SOURCES["llava_instruct"].missing_needs(tmp_path) == []
@@ -104,7 +104,7 @@ def test_without_the_file_or_the_images_it_is_one_line(tmp_path):
     write(tmp_path, [ASK, SAY], folder="elsewhere/train2017")
     with pytest.raises(UserError, match=r"no images of COCO: expected one of these folders: .*/images/train2014"):
         prepare(tmp_path)
-    assert len(prepare(tmp_path, images=tmp_path / "elsewhere").talks["train"]) == 1
+    assert len(prepare(tmp_path, images=tmp_path / "elsewhere").conversations["train"]) == 1
 
 
 def test_the_command_writes_conversations(tmp_path):
@@ -114,4 +114,4 @@ def test_the_command_writes_conversations(tmp_path):
     assert f"{NOT_ALTERNATING}: 1 (1-000000000001)" in result.output
     talks = read_conversations(tmp_path / "out" / "train")
     assert [talk.turns for talk in talks] == [(ASKED, SAID)]
-    assert talks.path(talks.talks[0]).is_file()
+    assert talks.path(talks.conversations[0]).is_file()

@@ -48,7 +48,7 @@ def test_evaluation_uses_the_first_text_and_training_uses_all(tmp_path, split, s
     assert [sample.raw for sample in samples] == [" The Wet part ", "two"][: len(phrases)]
     assert {sample.kind for sample in samples} == {"sentence" if sentence else "phrase"}
     assert (samples[0].id, samples[0].image) == (f"reasonseg-{split}-a-0", f"{split}/a.jpg")
-    assert samples[0].truth.box == Box(1, 1, 5, 5)  # borders count: 4 is a pixel, not an edge
+    assert samples[0].ground_truth.box == Box(1, 1, 5, 5)  # borders count: 4 is a pixel, not an edge
 
 
 SMALL, LARGE = (2, 2, 3, 3), (1, 1, 5, 4)
@@ -137,7 +137,7 @@ def test_explanations_are_conversations(tmp_path):
     write(tmp_path / "train")
     explain(tmp_path)
     dataset = prepare(tmp_path)
-    [talk] = dataset.talks["train"]
+    [talk] = dataset.conversations["train"]
     assert talk.turns == (Turn("user", "what is wet?"), Turn("assistant", "The towel, for it drips."))
     assert (talk.id, talk.image, talk.width, talk.height) == ("reasonseg-explanatory-0", "train/a.jpg", 9, 6)
     assert dataset.noticed["explanations without a picture, left out"] == ["train/gone.jpg"]
@@ -201,7 +201,7 @@ def test_the_command_writes_samples_and_conversations_in_one_folder(tmp_path):
     assert "train: 1 conversations about 1 images" in result.output
     assert len(read_samples(tmp_path / "out" / "train")) == 2
     talks = read_conversations(tmp_path / "out" / "train")
-    assert talks.path(talks.talks[0]).is_file()
+    assert talks.path(talks.conversations[0]).is_file()
 
 
 def test_masks_are_those_of_the_official_reader_pixel_by_pixel(real_data):
@@ -210,7 +210,7 @@ def test_masks_are_those_of_the_official_reader_pixel_by_pixel(real_data):
     assert len(dataset.splits["val"]) == len(expected) == 10
     for sample in dataset.splits["val"]:
         answer = expected[Path(sample.image).stem]
-        assert np.array_equal(sample.truth.mask, Rle.from_json(answer["target"]).mask)
+        assert np.array_equal(sample.ground_truth.mask, Rle.from_json(answer["target"]).mask)
         ignored = sample.ignore or Rle.empty(sample.height, sample.width)
         assert np.array_equal(ignored.mask, Rle.from_json(answer["ignore"]).mask)
         assert (sample.phrase, sample.kind == "sentence") == (answer["text"], answer["is_sentence"])

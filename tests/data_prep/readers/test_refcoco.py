@@ -44,7 +44,7 @@ def test_every_sentence_becomes_a_sample(tmp_path):
     left, the = prepare(write(tmp_path), "refcoco").splits["val"]
     assert (left.id, left.phrase, left.raw) == ("refcoco-unc-0-0", "left cat", "Left cat!")
     assert (the.id, the.image, the.width, the.height) == ("refcoco-unc-0-1", "train2014/a.jpg", 6, 4)
-    assert left.truth.box == Box(1, 1, 4, 3)
+    assert left.ground_truth.box == Box(1, 1, 4, 3)
     assert (left.source, left.split) == ("refcoco", "val")
 
 
@@ -116,7 +116,7 @@ def test_polygons_are_cut_at_the_edge_and_counted(tmp_path, annotation, noticed)
     reading = prepare(write(tmp_path, annotation=annotation), "refcoco")
     samples = {what: who for what, who in reading.noticed.items() if who}
     assert {what[: len("polygons that leave")]: who for what, who in samples.items()} == noticed
-    assert all(sample.truth.area for sample in reading.splits["val"])
+    assert all(sample.ground_truth.area for sample in reading.splits["val"])
 
 
 def test_a_mask_is_painted_once_for_all_sentences(tmp_path, monkeypatch):
@@ -208,5 +208,5 @@ def test_real_masks_and_sentences_are_those_of_refers_own_reader(real_data, data
         for sentence in ref["sentences"]:
             sample = samples.pop(f"{dataset}-{SPLIT_BY[dataset][0]}-{ref['ref_id']}-{sentence['sent_id']}")
             assert (sample.phrase, sample.raw, sample.split) == (sentence["sent"], sentence["raw"], ref["split"])
-            assert np.array_equal(sample.truth.mask, layers.sum(axis=2) > 0)
+            assert np.array_equal(sample.ground_truth.mask, layers.sum(axis=2) > 0)
     assert not samples

@@ -11,7 +11,7 @@ from sam4mllm.data.samples import SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.calibration.sweep import PAPER
 from sam4mllm.mllm.adapter_card import AdapterCard
-from sam4mllm.runtime.provenance import data
+from sam4mllm.runtime.provenance import hash_indices
 from sam4mllm.training.checkpoints import is_complete, seal
 from tests.evaluation.calibration.test_sweep import Leaning, Nearest, samples  # noqa: F401  a fixture
 
@@ -40,7 +40,7 @@ def adapter(tmp_path, samples) -> Path:  # noqa: F811
     ]
     write_samples(many, tmp_path / "two", samples.images)
     card = AdapterCard("b", "sam4mllm", "a/b", prompters={"ppg": {"positive": 2}, "pqpp": {}})
-    replace(card, data=data([str(tmp_path / "train")])).write(tmp_path / "adapter")
+    replace(card, data=hash_indices([str(tmp_path / "train")])).write(tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_config.json").touch()
     return tmp_path / "adapter"
 
@@ -52,7 +52,7 @@ def test_the_chosen_options_become_the_adapters_defaults(command, adapter, talke
     card = AdapterCard.read(adapter)
     assert card.prompters == {"ppg": {"positive": 2}, "pqpp": report["chosen"]}
     assert PipelineConfig(adapter=str(adapter), prompter="pqpp").resolved().options == report["chosen"]
-    assert report["chosen"]["sure_yes"] < PAPER.sure.yes
+    assert report["chosen"]["sure_yes"] < PAPER.thresholds.yes
     assert report["validation"]["calibrated"] > report["validation"]["the paper's thresholds"]
     assert (report["counts"]["settings"], report["counts"]["samples"], report["gains"]) == (4 * 64, 2, {})
     assert report["counts"]["masks"] < 4 * 64
@@ -83,13 +83,15 @@ def test_a_stopped_run_resumes_without_repeating_questions(command, adapter, tal
     words = ["calibrate", adapter.parent / "two", "--adapter", adapter, *WORDS, "--batch-size", 1]
     assert command(*words)[0] == 0
     file, card = adapter / "calibration" / "asked.jsonl", (adapter / "sam4mllm.json").read_bytes()
-    whole, asked = file.read_bytes(), dict(talker.asked)
+    whole, point_answers = file.read_bytes(), dict(talker.point_answers)
     file.write_bytes(b"".join(line for line in whole.splitlines(keepends=True) if b"-p.png" in line) + b'{"vers')
-    talker.asked.clear()
+    talker.point_answers.clear()
     assert command(*words)[0] == 0
     assert (file.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, card)
-    assert {key for key, _ in asked} - {key for key, _ in talker.asked} == {key for key, _ in asked if "-p.png" in key}
-    assert talker.asked
+    assert {key for key, _ in point_answers} - {key for key, _ in talker.point_answers} == {
+        key for key, _ in point_answers if "-p.png" in key
+    }
+    assert talker.point_answers
     monkeypatch.setattr(PipelineConfig, "build_mllm", lambda self: pytest.fail("loaded"))
     assert command(*words)[0] == 0
 
@@ -151,7 +153,7 @@ def test_a_user_error_is_one_line_and_leaves_the_card_unchanged(command, adapter
     assert (code, err.count("\n")) == (2, 1)
     assert says in err
     assert (adapter / "sam4mllm.json").read_bytes() == before
-    assert not talker.asked
+    assert not talker.point_answers
 
 
 def test_an_undefined_metric_is_an_error(command, adapter, talker):

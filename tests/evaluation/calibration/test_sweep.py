@@ -35,7 +35,7 @@ SIDE = 40
 class Nearest:
     """Labels each pixel of the box like its nearest point; without points it fills the box."""
 
-    takes = Capabilities()
+    capabilities = Capabilities()
 
     def __init__(self) -> None:
         self.embedded, self.drawn = 0, 0
@@ -67,15 +67,15 @@ class Leaning:
     """Predicts one box, two or none by the key, with a P(yes) that falls with x; counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = Counter()
+        self.point_answers = Counter()
         self.mllm = ScriptedMLLM(self.says, self.leans)
 
     def says(self, key, image, turns):
-        self.asked[key, ""] += 1
+        self.point_answers[key, ""] += 1
         return {"a": "[100,100,700,900]", "b": "[50,100,500,600] [400,300,950,975]"}.get(key[0], "none")
 
     def leans(self, key, image, turns, question, options):
-        self.asked[key, question] += 1
+        self.point_answers[key, question] += 1
         yes = 0.98 - int(PLACE.findall(question)[-1][0]) / 1000
         return [max(yes, 0.02), 1 - max(yes, 0.02)]
 
@@ -101,18 +101,18 @@ def surveyed(samples, talker, folder, segmenter=None):
 def test_a_survey_reproduces_the_prompts_of_pqpp_for_any_setting(samples, tmp_path, setting):
     found = surveyed(samples, Leaning(), tmp_path)
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    asked = PQPP(Leaning().mllm, **setting.options)([Query(image, "it", sample.id) for sample in samples])
-    assert [setting.prompts(one) for one in found] == [one.prompts for one in asked]
+    point_answers = PQPP(Leaning().mllm, **setting.options)([Query(image, "it", sample.id) for sample in samples])
+    assert [setting.prompts(one) for one in found] == [one.prompts for one in point_answers]
     assert any(prompt.points for one in found for prompt in setting.prompts(one))
 
 
 def test_no_question_is_repeated_and_prompts_are_boxes_without_points(samples, tmp_path):
     talker = Leaning()
     found = surveyed(samples, talker, tmp_path)
-    assert set(talker.asked.values()) == {1}
+    assert set(talker.point_answers.values()) == {1}
     assert [len(one.prompts) for one in found] == [1, 2, 1]
     assert all(prompt.points == () for one in found for prompt in one.prompts)
-    assert len(found[0].asked) == len({(one.x, one.y) for one in found[0].asked}) < 9 + 7 + 4 + 3
+    assert len(found[0].point_answers) == len({(one.x, one.y) for one in found[0].point_answers}) < 9 + 7 + 4 + 3
 
 
 def test_a_sweep_gives_the_scores_of_pqpp(samples, tmp_path):
@@ -123,9 +123,9 @@ def test_a_sweep_gives_the_scores_of_pqpp(samples, tmp_path):
     for number, setting in enumerate(SETTINGS):
         file = tmp_path / f"{number}.jsonl"
         predict(samples, Pipeline(PQPP(Leaning().mllm, **setting.options), Nearest()), file)
-        alone = evaluate_set(samples.samples, read_predictions(file), "lavt")
-        assert swept.pixels[setting].rows == alone.pixels.rows
-        assert swept.ratio(setting, "cIoU").value == alone.ratios["cIoU"].value
+        lock_folder = evaluate_set(samples.samples, read_predictions(file), "lavt")
+        assert swept.pixels[setting].rows == lock_folder.pixels.rows
+        assert swept.ratio(setting, "cIoU").value == lock_folder.ratios["cIoU"].value
     values = {setting: swept.ratio(setting, "cIoU").value for setting in SETTINGS}
     assert len(set(values.values())) > 3
     assert values[swept.best("cIoU")] == max(values.values())

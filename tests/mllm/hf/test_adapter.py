@@ -15,7 +15,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.language.dialects import dialect
 from sam4mllm.mllm.adapter_card import AdapterCard
-from sam4mllm.mllm.hf.adapter import adapted, fingerprint
+from sam4mllm.mllm.hf.adapter import adapted, base_fingerprint
 from sam4mllm.mllm.hf.model import HfMLLM
 from tests.families import build
 
@@ -34,7 +34,7 @@ def load(folder: Path, dtype: str = "auto") -> torch.nn.Module:
 def adapter(folder_of: FolderOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA with random weights on the family's decoder, and its card."""
     base, folder = load(folder_of(FAMILY)), tmp_path_factory.mktemp("adapter")
-    card = AdapterCard(fingerprint(base), "gemma")
+    card = AdapterCard(base_fingerprint(base), "gemma")
     model = get_peft_model(base, LoraConfig(r=4, target_modules=r".*language_model.*q_proj"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -64,7 +64,7 @@ def test_a_moved_base_is_the_same_base(folder_of: FolderOf, adapter: Path, tmp_p
     HfMLLM.load(moved, device="cpu", adapter=adapter)
     saved = load(moved)
     saved.save_pretrained(tmp_path / "again")
-    assert fingerprint(load(tmp_path / "again")) == fingerprint(saved)
+    assert base_fingerprint(load(tmp_path / "again")) == base_fingerprint(saved)
 
 
 def test_a_base_loaded_in_another_dtype_is_the_same_base(folder_of: FolderOf, adapter: Path) -> None:

@@ -91,13 +91,13 @@ def test_a_cached_second_turn_equals_the_full_forward(family: str, talker: Talke
         )
     for index, reply in enumerate(replies[2:]):  # the reply is the most likely one in the full forward pass
         row = chat._rows[index]
-        reply_ids = row.tail[len(asked(chat, index)) :]
+        reply_ids = row.tail[len(point_answers(chat, index)) :]
         best = full_forward(mllm, images[index], FIRST[index], row.tail)[:-1].argmax(dim=-1)
         assert reply.text == mllm._speaker.template.text(reply_ids)
         assert best[len(best) - len(reply_ids) :].tolist() == reply_ids
 
 
-def asked(chat: HfChat, index: int) -> list[int]:
+def point_answers(chat: HfChat, index: int) -> list[int]:
     """The ids after a row's prefix up to the start of its second reply."""
     row, question = chat._rows[index], chat._speaker.template.between(chat._rows[index].texts)
     starts = [n for n in range(len(row.tail)) if row.tail[n : n + len(question)] == question]
@@ -164,7 +164,7 @@ def test_another_conversation_in_between_changes_nothing(family: str, talker: Ta
 def test_the_order_of_questions_changes_nothing(family: str, talker: Talker, images: list[Image]) -> None:
     chat, _ = talk(talker(family), images)
     forwards = chat.choose(QUESTIONS, OPTIONS[0])
-    backwards = chat.choose([asked[::-1] for asked in QUESTIONS], OPTIONS[0])
+    backwards = chat.choose([point_answers[::-1] for point_answers in QUESTIONS], OPTIONS[0])
     for actual, reversed_actual in zip(forwards, backwards, strict=True):
         np.testing.assert_allclose(np.log(actual), np.log(reversed_actual[::-1]), atol=1e-5)
 
@@ -221,6 +221,8 @@ def test_prompters_run(family: str, talker: Talker, images: list[Image]) -> None
     assert [len(prompting.replies) for prompting in PQPP(mllm)(queries)] == [1, 1]
     for prompting in PQPP(Boxed(mllm), points=9)(queries):
         assert len(prompting.prompts) == 1
-        assert len(prompting.asked) == 9
-        assert len({asked.yes for asked in prompting.asked}) == 9, "each point has its own answer"
+        assert len(prompting.point_answers) == 9
+        assert len({point_answers.yes for point_answers in prompting.point_answers}) == 9, (
+            "each point has its own answer"
+        )
         np.testing.assert_allclose(prompting.prompts[0].box.xyxy, (10, 20, 50, 60), atol=4)

@@ -82,7 +82,7 @@ def test_pixels_are_those_of_the_resized_image(patch: int, size: tuple[int, int]
     found = centre_of_mark(view)
     assert frame.canvas == (columns * patch, rows * patch)
     assert (found[0] * frame.canvas[0], found[1] * frame.canvas[1]) == pytest.approx(frame.seen(x, y), abs=1.5)
-    assert ImagePreprocessor(processor, pixels=False).frames([image]) == [Frame.whole(*size)]
+    assert ImagePreprocessor(processor, pixels=False).frames([image]) == [Frame.unscaled(*size)]
 
 
 def test_pixels_of_a_squashed_image_are_those_of_its_encoder() -> None:

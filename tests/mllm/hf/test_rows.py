@@ -93,7 +93,7 @@ SIZES = [(60, 40), (40, 60), (300, 60), (200, 200), (900, 880), (61, 40), (1200,
 
 def test_image_tokens_are_computed_from_sizes(mllm, monkeypatch):
     lengths = mllm.lengths
-    blanks, image = [], type(lengths).picture
+    blanks, image = [], type(lengths).read_image
     monkeypatch.setattr(type(lengths), "picture", lambda *words: (blanks.append(words[1:]), image(*words))[1])
     counts = lengths.pictures(SIZES * 300)
     assert len(blanks) <= 5, "a few blank images suffice for all sizes"
@@ -104,7 +104,7 @@ def test_image_tokens_are_computed_from_sizes(mllm, monkeypatch):
 def test_image_tokens_are_counted_on_blank_images_if_the_processor_cannot_compute_them():
     """The embedded base is a LLaVA whose image processor does not crop; LLaVA's own function needs a crop size."""
     lengths = HfMLLM.load(EMBEDDED / "mllm", device="cpu").lengths
-    assert lengths.pictures(SIZES) == [lengths.picture(*size) for size in SIZES]
+    assert lengths.pictures(SIZES) == [lengths.read_image(*size) for size in SIZES]
 
 
 def test_a_size_that_the_model_cannot_process_is_refused(talker):

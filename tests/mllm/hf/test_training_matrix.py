@@ -43,15 +43,15 @@ class Taught:
 
     def __init__(self, family: str, place: Path) -> None:
         mllm = load(build(family, place / "base"))
-        self.before, asked = heard(mllm), []
+        self.before, point_answers = heard(mllm), []
 
         def row(index):
-            asked.append(lesson(mllm, index))
-            return asked[-1]
+            point_answers.append(lesson(mllm, index))
+            return point_answers[-1]
 
         finetune(mllm, row, TRAINING, place / "adapter")
         self.after = heard(mllm)
-        self.expected = cross_entropy(load(place / "base"), asked[:2])
+        self.expected = cross_entropy(load(place / "base"), point_answers[:2])
         state = json.loads((place / "adapter" / "checkpoints" / "checkpoint-2" / "trainer_state.json").read_text())
         self.loss = state["log_history"][0]["loss"]
 

@@ -5,7 +5,7 @@ import pytest
 from sam4mllm.errors import UserError
 from sam4mllm.training.config.finetune import Validation
 from sam4mllm.training.config.training import Lora, Training
-from sam4mllm.training.dataset.mixture import Mixture, PointSampling, Rows, Source
+from sam4mllm.training.dataset.mixture import DataSource, Mixture, PointSampling, Rows
 
 NAN = float("nan")
 STEPS, SAMPLES = partial(Training, max_steps=1), partial(Validation, "set", "grabcut")
@@ -28,11 +28,11 @@ STEPS, SAMPLES = partial(Training, max_steps=1), partial(Validation, "set", "gra
         (PointSampling, {"single": 1.1}, "asked.single must be 0 to 1, got 1.1"),
         (PointSampling, {"hard": -0.1}, "asked.hard must be 0 to 1, got -0.1"),
         (PointSampling, {"near": 0}, "asked.near must be above 0, to 1, got 0"),
-        (Source, {}, "needs either samples or talks"),
-        (Source, {"samples": "a", "talks": "b"}, "needs either samples or talks, got samples a and talks b"),
-        (Source, {"talks": "a", "targets": "b"}, "talks have no targets"),
-        (Source, {"talks": "a", "weight": -1}, "weight of a source must be 0 or more, got -1"),
-        (Source, {"talks": "a", "weight": NAN}, "weight of a source must be 0 or more, got nan"),
+        (DataSource, {}, "needs either samples or talks"),
+        (DataSource, {"samples": "a", "talks": "b"}, "needs either samples or talks, got samples a and talks b"),
+        (DataSource, {"talks": "a", "targets": "b"}, "talks have no targets"),
+        (DataSource, {"talks": "a", "weight": -1}, "weight of a source must be 0 or more, got -1"),
+        (DataSource, {"talks": "a", "weight": NAN}, "weight of a source must be 0 or more, got nan"),
         (SAMPLES, {"count": 0}, "validation.count must be 1 or more, got 0"),
         (SAMPLES, {"every": 0}, "validation.every must be 1 or more, got 0"),
         (Lora, {"r": 0}, "training.lora.r must be 1 or more, got 0"),

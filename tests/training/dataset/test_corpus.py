@@ -4,22 +4,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import ConversationSet, Talk, write_conversations
+from sam4mllm.data.conversations import Conversation, ConversationSet, write_conversations
 from sam4mllm.data.samples import SampleSet, write_samples
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Turn
 from sam4mllm.targets.record import write_targets
-from sam4mllm.training.dataset.corpus import LeftOut, Part, check_files, corpus, read_sources
-from sam4mllm.training.dataset.mixture import KINDS, Mixture, Rows, Source
+from sam4mllm.training.dataset.corpus import LeftOut, LoadedSource, check_files, corpus, read_sources
+from sam4mllm.training.dataset.mixture import KINDS, DataSource, Mixture, Rows
 from tests.teaching import BOX, HEIGHT, PPG, PQPP, WIDTH, disc, sample, target
 
 NOWHERE = Path("nowhere")
-TALK = Talk("t", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "That.")))
+TALK = Conversation("t", "0.png", WIDTH, HEIGHT, (Turn("user", "What?"), Turn("assistant", "That.")))
 
 
-def part(*samples, targets=None, name="set") -> Part:
-    return Part(name, SampleSet(samples, NOWHERE), targets)
+def part(*samples, targets=None, name="set") -> LoadedSource:
+    return LoadedSource(name, SampleSet(samples, NOWHERE), targets)
 
 
 MIXED = (
@@ -36,7 +36,9 @@ NO_PROMPT, NO_TARGET = "no prompt redraws a mask well enough", "a mask has no ta
 
 
 def test_items_that_one_kind_cannot_use_are_reported_once_and_used_for_the_other_kinds(caplog):
-    training_data = corpus([part(*MIXED, targets=FOUND), Part("talks", ConversationSet((TALK,), NOWHERE))], Rows())
+    training_data = corpus(
+        [part(*MIXED, targets=FOUND), LoadedSource("talks", ConversationSet((TALK,), NOWHERE))], Rows()
+    )
     assert set(training_data.left_out) == {
         LeftOut("set", "ppg", NO_PROMPT, ("lost", "half")),
         LeftOut("set", "ppg", NO_TARGET, ("not searched",)),
@@ -74,7 +76,7 @@ def test_left_out_items_are_counted_per_source():
 
 def test_images_of_different_sources_have_different_numbers():
     training_data = corpus([part(sample("a"), sample("b"), name="one"), part(sample("a"), name="two")], Rows(BOX))
-    assert training_data.picture.tolist() == [0, 0, 1]
+    assert training_data.read_image.tolist() == [0, 0, 1]
     assert [training_data.part(item).name for item in range(3)] == ["one", "one", "two"]
 
 
@@ -117,8 +119,8 @@ def test_samples_that_use_training_images_are_listed(tmp_path):
     (tmp_path / "link").symlink_to("images")
     training_samples = [sample("a", "0.png"), sample("b", "1.png"), sample("mute", "2.png", phrase="")]
     parts = [
-        Part("set", SampleSet(tuple(training_samples), tmp_path / "images")),
-        Part("talks", ConversationSet((TALK,), NOWHERE)),
+        LoadedSource("set", SampleSet(tuple(training_samples), tmp_path / "images")),
+        LoadedSource("talks", ConversationSet((TALK,), NOWHERE)),
     ]
     held_out = tuple(sample(f"v{n}", f"{n}.png") for n in range(5))
     training_data = corpus(parts, Rows(BOX))
@@ -137,15 +139,15 @@ def test_samples_that_use_training_images_are_listed(tmp_path):
 def test_conversations_with_an_empty_turn_are_left_out(turns, reason, caplog):
     turn_list = tuple(Turn("assistant" if at % 2 else "user", text) for at, text in enumerate(turns))
     talks = ConversationSet((TALK, replace(TALK, id="mute", turns=turn_list)), NOWHERE)
-    training_data = corpus([Part("talks", talks)], Rows(PPG))
+    training_data = corpus([LoadedSource("talks", talks)], Rows(PPG))
     assert training_data.uses[-1].tolist() == [True, False]
     assert caplog.messages == [f"talks: not used for talk, of 2 talks: 1 ({reason}: mute)."]
 
 
 def test_a_corpus_may_have_conversations_only_but_a_source_of_them_must_not_be_empty():
-    assert corpus([Part("talks", ConversationSet((TALK,), NOWHERE))], Rows(PPG)).uses[-1].all()
+    assert corpus([LoadedSource("talks", ConversationSet((TALK,), NOWHERE))], Rows(PPG)).uses[-1].all()
     with pytest.raises(UserError, match="no talk can be used for talk: there is none"):
-        corpus([Part("talks", ConversationSet((), NOWHERE)), part(sample("a"))], Rows(BOX))
+        corpus([LoadedSource("talks", ConversationSet((), NOWHERE)), part(sample("a"))], Rows(BOX))
 
 
 def test_sources_are_read_back_as_written(tmp_path):
@@ -155,23 +157,23 @@ def test_sources_are_read_back_as_written(tmp_path):
     names = {name: str(tmp_path / name) for name in ("set", "targets", "talks")}
     first, second = read_sources(
         [
-            Source(samples=names["set"], targets=names["targets"], weight=2),
-            Source(samples="nowhere", weight=0),
-            Source(talks=names["talks"], images="elsewhere", weight=0.2),
+            DataSource(samples=names["set"], targets=names["targets"], weight=2),
+            DataSource(samples="nowhere", weight=0),
+            DataSource(talks=names["talks"], images="elsewhere", weight=0.2),
         ]
     )
     assert (first.name, first.weight, [*first.rows], first.targets) == (names["set"], 2, [sample("a")], target("a"))
     assert (second.name, second.weight, list(second.rows), second.targets) == (names["talks"], 0.2, [TALK], None)
     assert second.rows.images == Path("elsewhere")
     with pytest.raises(UserError, match="no source whose weight is above 0"):
-        read_sources([Source(samples=names["set"], weight=0)])
+        read_sources([DataSource(samples=names["set"], weight=0)])
 
 
 def test_a_missing_image_file_is_reported_with_its_sample_or_conversation(tmp_path):
     (tmp_path / "0.png").touch()
-    complete = corpus([Part("set", SampleSet((sample("a"),), tmp_path))], Rows(BOX))
+    complete = corpus([LoadedSource("set", SampleSet((sample("a"),), tmp_path))], Rows(BOX))
     check_files(complete)
     for row, message in ((sample("b", "1.png"), "sample b: no such file"), (TALK, "talk t: no such file")):
         kind, folder = (ConversationSet, NOWHERE) if row is TALK else (SampleSet, tmp_path)
         with pytest.raises(UserError, match=message):
-            check_files(corpus([*complete.parts, Part("more", kind((row,), folder))], Rows(BOX)))
+            check_files(corpus([*complete.parts, LoadedSource("more", kind((row,), folder))], Rows(BOX)))

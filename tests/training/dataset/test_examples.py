@@ -7,7 +7,7 @@ from sam4mllm.training.dataset.examples import draw_points
 from sam4mllm.training.dataset.mixture import PointSampling
 from tests.teaching import HEIGHT, WIDTH, disc
 
-MASK, FRAME = disc(10), Frame.whole(WIDTH, HEIGHT)
+MASK, FRAME = disc(10), Frame.unscaled(WIDTH, HEIGHT)
 BOX = MASK.box
 
 

@@ -5,7 +5,7 @@ from operator import attrgetter
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import ConversationSet, Talk
+from sam4mllm.data.conversations import Conversation, ConversationSet
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Box, Prompt, is_on_mask
@@ -13,7 +13,7 @@ from sam4mllm.images.files import write_png
 from sam4mllm.language.messages import Turn
 from sam4mllm.language.templates import parse_boxes, parse_label, parse_labels, parse_prompts
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.corpus import LoadedSource, corpus
 from sam4mllm.training.dataset.mixture import Mixture, PointSampling, Rows
 from sam4mllm.training.dataset.rows import TrainingRows
 from tests.families import build
@@ -37,12 +37,13 @@ def many(pictures) -> SampleSet:
 def talks(pictures, count: int = 4) -> ConversationSet:
     turns = (Turn("user", "What is it?"), Turn("assistant", "A cup."), Turn("user", "Why?"), Turn("assistant", "So."))
     return ConversationSet(
-        tuple(Talk(f"t{n}", f"{n % 2}.png", WIDTH, HEIGHT, turns[: 2 + 2 * (n % 2)]) for n in range(count)), pictures
+        tuple(Conversation(f"t{n}", f"{n % 2}.png", WIDTH, HEIGHT, turns[: 2 + 2 * (n % 2)]) for n in range(count)),
+        pictures,
     )
 
 
 def rows_of(samples, rows: Rows = Rows(), targets=None, lengths=Words(), mllm=MUTE) -> TrainingRows:  # noqa: B008
-    return TrainingRows(corpus([Part("set", samples, targets)], rows), rows, mllm, lengths)
+    return TrainingRows(corpus([LoadedSource("set", samples, targets)], rows), rows, mllm, lengths)
 
 
 def replies(conversations: TrainingRows, index: int = 0) -> list[str]:
@@ -148,7 +149,7 @@ def test_the_reply_for_a_sample_without_masks_is_none(pictures, mixture):
 
 def test_conversations_are_used_unchanged_beside_samples(many, pictures):
     rows = Rows(per_image=2)
-    parts = [Part("set", many), Part("talks", talks(pictures), weight=0.5)]
+    parts = [LoadedSource("set", many), LoadedSource("talks", talks(pictures), weight=0.5)]
     conversations = TrainingRows(corpus(parts, rows), rows, MUTE, Words())
     plans = [conversations.plan(index) for index in range(len(conversations))]
     talk_rows = [index for index, plan in enumerate(plans) if plan.kind == "talk"]
@@ -164,11 +165,11 @@ def test_items_whose_text_contains_a_special_token_are_left_out(many, pictures, 
     poisoned = [sample(f"p{number}", phrase=phrase) for number, phrase in enumerate(phrases)]
     texts = [("<image>\nWhat?", "A cup."), ("What?", "An <image>"), ("What?", "The [END]"), ("What?", "A cup.")]
     turns = [tuple(map(Turn, ("user", "assistant"), pair)) for pair in texts]
-    special = [Talk(f"t{n}", "0.png", WIDTH, HEIGHT, pair) for n, pair in enumerate(turns)]
+    special = [Conversation(f"t{n}", "0.png", WIDTH, HEIGHT, pair) for n, pair in enumerate(turns)]
     rows = Rows(Mixture(ppg=1, pqpp=0, box=0))
     parts = [
-        Part("set", replace(many, samples=(*many.samples, *poisoned))),
-        Part("talks", ConversationSet(tuple(special), pictures)),
+        LoadedSource("set", replace(many, samples=(*many.samples, *poisoned))),
+        LoadedSource("talks", ConversationSet(tuple(special), pictures)),
     ]
     conversations = TrainingRows(corpus(parts, rows), rows, MUTE, Words())
     used_ids = {item.id for index in range(len(conversations)) for item in conversations.plan(index).items}
@@ -234,8 +235,10 @@ def test_only_the_images_of_the_needed_rows_are_checked(pictures, damage, messag
 
 def test_each_process_reads_its_share_of_the_images(pictures, monkeypatch):
     samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
-    conversations, read, picture = rows_of(samples), [], Part.picture
-    monkeypatch.setattr(Part, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1])
+    conversations, read, picture = rows_of(samples), [], LoadedSource.read_image
+    monkeypatch.setattr(
+        LoadedSource, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1]
+    )
     shares = []
     for process in range(2):
         conversations.check_pictures(1000, process, 2)

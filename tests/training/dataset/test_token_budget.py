@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam4mllm.data.conversations import ConversationSet, Talk
+from sam4mllm.data.conversations import Conversation, ConversationSet
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Point, Prompt
@@ -14,7 +14,7 @@ from sam4mllm.images.files import write_png
 from sam4mllm.language.messages import Turn
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.targets.record import Target
-from sam4mllm.training.dataset.corpus import Part, corpus
+from sam4mllm.training.dataset.corpus import LoadedSource, corpus
 from sam4mllm.training.dataset.mixture import Mixture, PointSampling, Rows
 from sam4mllm.training.dataset.rows import TrainingRows
 from tests.families import build
@@ -34,15 +34,20 @@ def mllm(request, tmp_path_factory) -> HfMLLM:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> list[Part]:
+def parts(tmp_path_factory) -> list[LoadedSource]:
     folder = tmp_path_factory.mktemp("pictures")
     write_png(folder / "0.png", np.full((HEIGHT, WIDTH, 3), 80, dtype=np.uint8))
     samples = [sample(f"s{n}", masks=MASKS[n % 4], phrase=PHRASES[n % 6]) for n in range(24)]
     talks = [
-        Talk(f"t{n}", "0.png", WIDTH, HEIGHT, tuple(Turn(role, PHRASES[n]) for role in ("user", "assistant") * (n + 1)))
+        Conversation(
+            f"t{n}", "0.png", WIDTH, HEIGHT, tuple(Turn(role, PHRASES[n]) for role in ("user", "assistant") * (n + 1))
+        )
         for n in range(6)
     ]
-    return [Part("samples", SampleSet(tuple(samples), folder)), Part("talks", ConversationSet(tuple(talks), folder))]
+    return [
+        LoadedSource("samples", SampleSet(tuple(samples), folder)),
+        LoadedSource("talks", ConversationSet(tuple(talks), folder)),
+    ]
 
 
 def made(parts, mllm, **changes) -> TrainingRows:
@@ -85,19 +90,21 @@ def test_rows_fit_the_budget_and_items_that_never_fit_are_left_out(parts, mllm):
 
 def tokens_alone(row, kind: str, mllm) -> int:
     """The tokens of a row with a single item and one point per object."""
-    if isinstance(row, Talk):
+    if isinstance(row, Conversation):
         return mllm.lengths.conversation(row.turns)[0]
     rows = Rows(
         replace(Mixture(0, 0, 0, 1), **{"box": 0.0, kind: 1.0}), asked=PointSampling(mean=1, deviation=0), tokens=10**6
     )
-    only = TrainingRows(corpus([Part("one", SampleSet((row,), Path("nowhere")))], rows), rows, mllm, mllm.lengths)
+    only = TrainingRows(
+        corpus([LoadedSource("one", SampleSet((row,), Path("nowhere")))], rows), rows, mllm, mllm.lengths
+    )
     return mllm.lengths.conversation(only.turns(0))[0]
 
 
 def test_the_number_of_points_is_reduced_to_fit_the_budget():
     samples = SampleSet((sample("a"), sample("b", masks=(disc(60), disc(10)))), Path("nowhere"))
     rows = Rows(PQPP, tokens=100, per_image=1)
-    conversations = TrainingRows(corpus([Part("set", samples)], rows), rows, MUTE, Words())
+    conversations = TrainingRows(corpus([LoadedSource("set", samples)], rows), rows, MUTE, Words())
     plans = [conversations.plan(index) for index in range(200)]
     for name, most in (("a", 5), ("b", 1)):
         points = {plan.points[0] for plan in plans if plan.items[0].id == name}
@@ -109,7 +116,9 @@ def test_the_number_of_points_is_reduced_to_fit_the_budget():
 def test_a_budget_that_nothing_fits_is_refused():
     rows = Rows(BOX, tokens=10)
     with pytest.raises(UserError, match=r"no sample can be used for box: 1 \(longer than 10 tokens: a\)"):
-        TrainingRows(corpus([Part("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words())
+        TrainingRows(
+            corpus([LoadedSource("set", SampleSet((sample("a"),), Path("nowhere")))], rows), rows, MUTE, Words()
+        )
 
 
 def test_ppg_costs_use_the_number_of_points_in_the_targets():
@@ -118,7 +127,7 @@ def test_ppg_costs_use_the_number_of_points_in_the_targets():
     rows = Rows(Mixture(ppg=1, pqpp=0, listed=0, box=0), positive=9, negative=9)
     planned = []
     for targets in (targets_of_a, None):
-        part = Part("set", SampleSet((sample("a"),), Path("nowhere")), targets)
+        part = LoadedSource("set", SampleSet((sample("a"),), Path("nowhere")), targets)
         conversations = TrainingRows(corpus([part], rows), rows, MUTE, Words())
         planned.append(conversations.plan(0).tokens)
         assert Words().conversation(conversations.turns(0))[0] <= planned[-1]

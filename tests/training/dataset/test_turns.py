@@ -5,7 +5,7 @@ from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import parse_boxes, parse_label, parse_labels, parse_prompts
 from sam4mllm.training.dataset.examples import box_turns, listed_turns, ppg_turns, pqpp_turns
 
-ROW, FRAME = dialect("sam4mllm"), Frame.whole(100, 100)
+ROW, FRAME = dialect("sam4mllm"), Frame.unscaled(100, 100)
 RIGHT = Prompt(Box(60, 20, 90, 80), (Point(70.5, 40.5), Point(62.5, 22.5, positive=False)))
 LEFT = Prompt(Box(10, 20, 40, 80), (Point(20.5, 40.5), Point(12.5, 22.5, positive=False)))
 
@@ -42,8 +42,8 @@ def test_a_point_question_names_the_box_if_there_are_several_objects():
     turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(0))
     boxes = [ROW.write_box(prompt.box, FRAME) for prompt in (LEFT, RIGHT)]
     assert all(any(box in turn.text for box in boxes) for turn in turns[2::2])
-    alone = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
-    assert not any(box in turn.text for box in boxes for turn in alone[2::2])
+    lock_folder = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
+    assert not any(box in turn.text for box in boxes for turn in lock_folder[2::2])
 
 
 def test_ppg_points_are_sorted_from_left_to_right_regardless_of_their_label():
