@@ -100,7 +100,7 @@ def test_items_that_do_not_fit_move_to_the_next_conversation_of_their_image_and_
     inputs = make_inputs(
         items=10,
         source=zeros,
-        picture=zeros,
+        image=zeros,
         uses=np.array([[True] * 10, [False] * 10, [False] * 10]),
         passes=np.array([1.0]),
         fixed=same,
