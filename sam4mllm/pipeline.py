@@ -37,7 +37,7 @@ class Answer:
         mask: the union of the parts; all false if there are no prompts.
         replies: the model's raw replies, in order.
         readable: false if a reply held neither a box nor a "none".
-        asked: the points that the model classified one by one, including those dropped as uncertain.
+        point_answers: the points that the model classified one by one, including those dropped as uncertain.
         timings: seconds per stage; a batch's time is divided evenly among its queries.
     """
 

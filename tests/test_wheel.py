@@ -73,7 +73,7 @@ def test_the_wheels_demonstration_runs_to_its_table_and_picture(installed):
         "training.per_device_train_batch_size=1",
         "search.candidates=2",
     ]
-    shown = installed("demo", *words, "asked_by=[ppg]", "longer={ppg: tiny}").stdout
+    shown = installed("demo", *words, "prompters=[ppg]", "longer={ppg: tiny}").stdout
     assert "| longer-ppg |" in shown
     assert {path.name for path in (installed.home / "out" / "demo").iterdir()} >= {"table.md", "sheet.png"}
 

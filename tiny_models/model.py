@@ -26,7 +26,7 @@ SIDE, PATCH = 112, 8
 ROW = dialect("tiny")
 EMBEDDED = 3.0  # scales initial token embeddings to the size of trained ones
 SIDES = ("inside", "outside")
-LATTICE = 9  # the most positive or negative points that the tiny recipes ask PPG for
+LATTICE = 9  # the most positive or negative points of PPG in the tiny recipes
 SPECIAL = ("<pad>", "<image>", "<user>", "<reply>", "<end>")
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<user>{% for c in m['content'] %}"

@@ -156,7 +156,7 @@ class Batch:
         pixels: the preprocessed images.
         prompts: the model's other inputs.
         masks: the target masks at image size.
-        truth: the target masks at the decoder's size.
+        ground_truth: the target masks at the decoder's size.
         points: the colours at the points, starting at 1, 0 for the background; None without points.
         targets: the colours of the target figures.
         certain: whether the prompts are unambiguous: two or more points, or points without a box.

@@ -96,7 +96,7 @@ def write_conversations(conversations: Iterable[Conversation], folder: Path, ima
     """Write talks to ``folder``, replacing the talks in it. Equal talks give identical bytes.
 
     Args:
-        talks: the talks; may be empty.
+        conversations: the talks; may be empty.
         folder: the folder; created if missing. Samples in it are not changed.
         images: the image root. An absolute path is stored unchanged; a relative one is stored relative to ``folder``,
             with links resolved.

@@ -24,7 +24,7 @@ class RawDataset:
         splits: samples by split, in the order of the files. Splits keep the names of the data set.
         split_by: author of the splits, for data sets with several versions of them (``unc``, ``google``).
         refs: number of refs by split, for data sets that have them. A ref is one object with one or more sentences.
-        talks: conversations by split.
+        conversations: conversations by split.
         noticed: names of odd entries by kind, such as "refs without a sentence".
         reads_all_json: whether every JSON file below ``images`` is read as part of this data set.
     """

@@ -7,7 +7,7 @@
                           "official": {"refs": 42404, "sentences": 120624, "pictures": 16994},
                           "kept": {"sentences": 96612, "pictures": 13602}}, ...},
      "talks": {},
-     "noticed": {"pictures that are missing": {"count": 1, "first": ["train2014/COCO_train2014_000000000009.jpg"]}}}
+     "noticed": {"missing images": {"count": 1, "first": ["train2014/COCO_train2014_000000000009.jpg"]}}}
 """
 
 from __future__ import annotations
@@ -135,12 +135,12 @@ def _find_oddities(dataset: RawDataset) -> dict[str, Sequence[str]]:
     empty_masks = {mask for mask in {mask for sample in samples for mask in sample.masks} if not mask.area}
     return {
         **dataset.noticed,
-        "pictures that are missing": missing,
+        "missing images": missing,
         **_check_sizes(samples, dataset.images, set(missing)),
         "sentences of which a mask has no pixel": [
             sample.id for sample in samples if not empty_masks.isdisjoint(sample.masks)
         ],
-        "sentences that come twice, with the same picture and masks": list(_repeated_ids(samples)),
+        "sentences that come twice, with the same image and masks": list(_repeated_ids(samples)),
         "sentences without a word": [sample.id for sample in samples if not sample.phrase.strip()],
     }
 
@@ -156,7 +156,7 @@ def _check_sizes(samples: Iterable[Sample], images: Path, missing: set[str]) -> 
             continue
         if size != (width, height):
             other_size.append(f"{image}: {size[0]} x {size[1]} instead of {width} x {height}")
-    return {"pictures that cannot be read": unreadable, "pictures of another size than the set says": other_size}
+    return {"images that cannot be read": unreadable, "images of another size than recorded": other_size}
 
 
 def _repeated_ids(samples: Iterable[Sample]) -> Iterator[str]:

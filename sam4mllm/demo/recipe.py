@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -44,6 +45,8 @@ class Longer:
 class Demo:
     """The values of a demo; comments in the recipe explain them."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"pictures": "images", "asked_by": "prompters"}
+
     out: str
     training: Training
     mllm: str = "tiny"
@@ -56,17 +59,17 @@ class Demo:
     points: int = 9
     sure_yes: float = 0.75
     sure_no: float = 0.9
-    pictures: int = 8
+    images: int = 8
     seed: int = 0
-    asked_by: tuple[str, ...] = WAYS
+    prompters: tuple[str, ...] = WAYS
     longer: Longer = field(default_factory=Longer)
 
     def __post_init__(self) -> None:
         Level(objects=self.objects)
-        if min(self.train_scenes, self.test_scenes, self.pictures) < 1 or self.seed < 0:
+        if min(self.train_scenes, self.test_scenes, self.images) < 1 or self.seed < 0:
             raise UserError(
-                f"train_scenes, test_scenes and pictures must be 1 or more, and seed 0 or more, got "
-                f"{self.train_scenes}, {self.test_scenes}, {self.pictures} and {self.seed}"
+                f"train_scenes, test_scenes and images must be 1 or more, and seed 0 or more, got "
+                f"{self.train_scenes}, {self.test_scenes}, {self.images} and {self.seed}"
             )
 
     @property
@@ -88,9 +91,9 @@ class Demo:
             raise UserError(
                 f"the embedded adapters belong to tiny and not to {self.mllm}: set longer.ppg=null longer.pqpp=null"
             )
-        for way in self.asked_by:
+        for way in self.prompters:
             if way not in WAYS:
-                raise UserError(f"unknown prompter {way!r} in asked_by: choose from {', '.join(WAYS)}")
+                raise UserError(f"unknown prompter {way!r} in prompters: choose from {', '.join(WAYS)}")
             PipelineConfig(self.segmenter, self.mllm, way, self.options[way]).check()
         for way, adapter in self.longer.folders.items():
             PipelineConfig(self.segmenter, self.mllm, way, adapter=adapter).check()
@@ -140,7 +143,7 @@ class Demo:
         ways = {
             f"{name}{way}": replace(pipeline, prompter=way, options=self.options[way], adapter=folder)
             for name, folder in ((BASE, None), ("", str(adapter)))
-            for way in self.asked_by
+            for way in self.prompters
         }
         for way, folder in self.longer.folders.items():
             ways[f"{LONGER}{way}"] = replace(pipeline, prompter=way, adapter=folder)

@@ -46,7 +46,7 @@ def run(recipe: Demo) -> str:
         log.info("%s: done%s", name, f", {len(errors)} failed, {FAILED}; the first: {errors[0]}" if errors else "")
     tables = summary(list(test), predictions)
     write_text(out / "table.md", tables)
-    write_png(out / "sheet.png", sheet(test, predictions, recipe.pictures))
+    write_png(out / "sheet.png", sheet(test, predictions, recipe.images))
     return tables
 
 

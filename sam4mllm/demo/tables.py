@@ -25,7 +25,7 @@ def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) 
         }
         n_images = len({sample.image for sample in ambiguous})
         parts += [
-            "## Expressions whose target shares its box with another figure (IoU >= .6)",
+            "## Expressions with a target that shares its box with another figure (IoU >= .6)",
             table(ambiguous, subset),
             f"Differences of cIoU, with the 95% interval over the {n_images} test images (one training run each):",
         ]

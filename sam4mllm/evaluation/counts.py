@@ -97,7 +97,7 @@ def count(ground_truth: Rle, prediction: Rle, ignore: Rle | None = None) -> Pixe
     """Counts the pixels of one expression.
 
     Args:
-        truth: union of the ground-truth masks.
+        ground_truth: union of the ground-truth masks.
         prediction: predicted mask of the same size.
         ignore: pixels excluded from both masks, as LISA excludes the pixels labelled 255.
 
@@ -113,7 +113,7 @@ def count_all(ground_truths: Sequence[GroundTruth], predictions: Sequence[Encode
     """Counts the pixels of each expression; a pixel in several ground-truth masks counts once.
 
     Args:
-        truths: ground truths; ignored pixels are excluded from both masks, as LISA excludes the pixels labelled 255.
+        ground_truths: ignored pixels are excluded from both masks, as LISA excludes the pixels labelled 255.
         predictions: one mask per ground truth, of the same size; the run lengths are validated here.
 
     Raises:

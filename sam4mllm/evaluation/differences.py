@@ -21,7 +21,7 @@ def table(samples: Sequence[Sample], predictions: Mapping[str, Sequence[Predicti
     cIoU, gIoU and N_acc follow the profile ``rela``. Pr@0.5 covers the samples with targets, box Acc@0.5 the samples
     with one target. For the columns failed and undeserved see `Scores`.
     """
-    lines = [["asked by", "n", *COLUMNS], ["---", *["---:"] * (len(COLUMNS) + 1)]]
+    lines = [["prompter", "n", *COLUMNS], ["---", *["---:"] * (len(COLUMNS) + 1)]]
     for name, outcomes in predictions.items():
         evaluated = evaluate_set(samples, outcomes, "rela")
         scores = scores_of(evaluated)

@@ -34,7 +34,7 @@ class Locations:
 
     Attributes:
         path: the file or folder with all outcomes.
-        each: what an outcome is in that file: ``line`` or ``entry``.
+        unit: what an outcome is in that file: ``line`` or ``entry``.
         named: the file name for a sample's id, if each outcome has its own file.
     """
 

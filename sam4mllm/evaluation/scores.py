@@ -198,9 +198,9 @@ class ScoreReport:
     """What `sam4mllm score` prints for one file of predictions.
 
     Attributes:
-        whole: scores over all expressions.
+        all: scores over all expressions.
         subsets: the scores by label, for each kind of subset by its name.
-        apart: each metric minus that of the other predictions, with the ends of the interval.
+        differences: each metric minus that of the other predictions, with the ends of the interval.
         warnings: caveats that a reader of the scores needs, one line each.
     """
 

@@ -1,4 +1,4 @@
-"""An `MLLM` whose replies come from a function or a recording, for tests and for running the pipeline without weights.
+"""An `MLLM` that replies from a function or a recording, for tests and for running the pipeline without weights.
 
 A recording is a JSON Lines file of predictions. These fields of a line are read:
 
@@ -30,8 +30,8 @@ class ScriptedMLLM:
     """An MLLM that calls a function for each reply.
 
     Args:
-        says: returns the reply to a conversation, given its key, the image and the turns; the last turn is the user's.
-        leans: returns the weight of each option, given the key, the image, the turns so far, a question and the
+        reply_fn: returns the reply, given the key, the image and the turns, of which the last is the user's.
+        choice_fn: returns the weight of each option, given the key, the image, the turns so far, a question and the
             options. Weights are scaled to sum to 1. By default all options are equally likely.
         dialect: the notation of places; the paper's by default.
     """
@@ -63,7 +63,7 @@ class ScriptedMLLM:
 
 
 class ScriptedChat:
-    """A chat whose replies come from a function. The frame of each image is the image itself."""
+    """A chat that replies from a function. The frame of each image is the image itself."""
 
     def __init__(self, reply_fn: ReplyFn, choice_fn: ChoiceFn, images: Images, keys: Sequence[str]) -> None:
         if len(keys) != len(images):

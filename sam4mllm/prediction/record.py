@@ -66,7 +66,7 @@ class Prediction:
         mask: the union of the objects' masks; empty if there are none, and meaningless if the sample failed.
         replies: everything the model replied, in order.
         readable: false if a reply was neither places nor "none".
-        asked: the points the model was asked to classify, whether they became prompts or not.
+        point_answers: the points that the model classified, whether they became prompts or not.
         error: the reason in one line if the sample failed, else None.
         oracle: whether the prompts were made from ground truth masks without a model.
     """

@@ -51,7 +51,7 @@ def parse_request(
     """The request that the command line describes. Every image is read once to check it.
 
     Args:
-        pictures: image files and folders. With a file of pairs at most one folder, the base of its image paths.
+        paths: image files and folders. With a file of pairs at most one folder, the base of its image paths.
         phrases: each is combined with each image. With boxes at most one, as a caption.
         file: a file of pairs, instead of phrases (see `read_pairs`).
         boxes: boxes for one image (see `parse_user_prompts`).

@@ -77,7 +77,7 @@ class PredictionFile:
     """A file that is being appended to; see `open_predictions`.
 
     Attributes:
-        there: the predictions in the file, by id.
+        existing: the predictions in the file, by id.
     """
 
     def __init__(self, existing: dict[str, Prediction], lines: LockedLines, timings: LockedLines) -> None:

@@ -52,7 +52,7 @@ class Prompting:
             parsed (``readable`` is false).
         replies: the model's raw replies, in order.
         readable: false if a reply held neither a box nor a "none".
-        asked: the points that the model classified one by one, including those dropped as uncertain.
+        point_answers: the points that the model classified one by one, including those dropped as uncertain.
         timings: seconds per stage; a batch's time is divided evenly among its queries.
         oracle: whether the prompts come from ground truth masks and not from a model.
     """

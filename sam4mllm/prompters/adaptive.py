@@ -86,7 +86,7 @@ class AnswerMap:
     Attributes:
         box: the object's box.
         side: current number of grid cells per row and per column.
-        heard: the answers so far, in order.
+        answers: the answers so far, in order.
         yes: P(yes) at each cell centre, answered or interpolated; None before the first refinement.
     """
 

@@ -13,7 +13,7 @@ from sam4mllm.prompters import Prompting, Query
 
 
 def ask_for_boxes(mllm: MLLM, queries: Sequence[Query]) -> tuple[Chat, list[Prompting]]:
-    """A first turn that asks for boxes without points; returns what `first_turn` returns."""
+    """A first turn with boxes and no points; returns what `first_turn` returns."""
     return first_turn(mllm, queries, [ask_boxes(query.phrase, mllm.dialect) for query in queries], parse_boxes)
 
 

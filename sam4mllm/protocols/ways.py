@@ -13,7 +13,7 @@ class Method:
     """A prompting method with its adapter and options.
 
     Attributes:
-        says: description of the method.
+        description: description of the method.
         prompter: name of the prompter.
         adapter: the embedded adapter, ``ppg`` or ``pqpp``; None for the base model.
         options: options of the prompter.

@@ -77,7 +77,7 @@ def _headline(run: Run) -> Tiles:
             *((percent(value), metric) for metric, value in metrics),
             (
                 f"{sum(len(prediction.point_answers) for prediction in run.predictions.values()):,}",
-                "points asked about",
+                "points classified",
             ),
         ]
     )

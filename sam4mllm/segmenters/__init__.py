@@ -71,7 +71,7 @@ class Drafts(Protocol):
 
 @runtime_checkable
 class DraftingScene(Scene, Protocol):
-    """A scene whose masks can be ranked before they are enlarged. Enlarging is most of the work on a large image."""
+    """A scene that can rank masks before they are enlarged. Enlarging is most of the work on a large image."""
 
     def draft(self, prompts: Sequence[Prompt]) -> Drafts:
         """One draft per prompt, in order.

@@ -28,7 +28,7 @@ class BoxScene:
         self.height, self.width = height, width
 
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
-        """The pixels whose centres lie in each box, with score 1.
+        """The pixels with their centres in each box, with score 1.
 
         Raises:
             UserError: if a prompt has points.
@@ -38,7 +38,7 @@ class BoxScene:
 
 
 def fill(box: Box, height: int, width: int) -> Mask:
-    """The pixels of a ``height`` x ``width`` image whose centres lie in a box; none if the box has no extent."""
+    """The pixels of a ``height`` x ``width`` image with their centres in a box; none if the box has no extent."""
     mask = np.zeros((height, width), dtype=bool)
     mask[pixels(box, height, width)] = True
     return mask

@@ -32,7 +32,7 @@ class LogitDrafts:
     Args:
         logits: of the mask with the highest predicted IoU, for each prompt.
         scores: this predicted IoU, 0..1.
-        shown: the fraction of the decoder's (rows, columns) that the image covers; the rest is padding.
+        image_share: the fraction of the decoder's (rows, columns) that the image covers; the rest is padding.
         size: (height, width) of the image.
         enlarge: turns logits into masks of the image, with the model's own code.
     """

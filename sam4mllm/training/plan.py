@@ -23,7 +23,7 @@ from sam4mllm.training.memory import Shape, estimate_shape
 from sam4mllm.training.prepare import read_chat_template, read_corpus
 from sam4mllm.training.validation import choose_samples
 
-COUNTED = 1000  # rows whose tokens are counted, in about a second; more rows change no share by 0.01
+COUNTED = 1000  # rows with counted tokens, in about a second; more rows change no share by 0.01
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class RowPlan:
     Attributes:
         rows: number of rows by source and kind, in the order of the sources and `KINDS`.
         tokens: for each counted row, the tokens from the first user text on, which the budget limits.
-        pictures: for each counted row, the tokens before the first user text, which are mainly those of the image.
+        image_tokens: for each counted row, the tokens before the first user text, which are mainly those of the image.
         supervised: the number of supervised tokens in the counted rows.
         longest: the longest rows including image tokens, the longest first; selected by their planned tokens.
         left_out: items that are not used, and the reasons.
@@ -145,7 +145,7 @@ def row_plan(conversations: TrainingRows, lengths: Lengths, counted: int | None 
     Args:
         conversations: the rows.
         lengths: counts the model's tokens.
-        counted: the number of rows, from the first on, whose tokens are counted; rows are in random order. None counts
+        counted: the number of rows to count tokens of, from the first on; rows are in random order. None counts
             all rows.
         longest: the number of longest rows to report; they are selected by planned tokens and sorted by real ones.
     """

@@ -63,9 +63,7 @@ def test_a_folder_of_another_data_set_is_unchanged(tmp_path):
     [
         pytest.param([1, 1, 4, 1, 4, 1], "sentences of which a mask has no pixel: 6", id="of no area"),
         pytest.param([8, 1, 9, 1, 9, 3], "sentences of which a mask has no pixel: 6", id="outside the image"),
-        pytest.param(
-            [1, 1, 9, 1, 9, 3], "polygons that leave the picture, cut at its edge: 3 (annotation 1,", id="cut"
-        ),
+        pytest.param([1, 1, 9, 1, 9, 3], "polygons beyond the image, cut at its edge: 3 (annotation 1,", id="cut"),
     ],
 )
 def test_masks_that_look_odd_are_kept_and_counted(tmp_path, polygon, message):
@@ -107,9 +105,9 @@ def test_images_of_another_size_and_those_that_cannot_be_read_are_counted(tmp_pa
     noticed = json.loads((tmp_path / "out" / "refcoco" / "report.json").read_text())["noticed"]
     names = {image: f"train2014/{raw.file(image)}" for image in (2, 3, 4)}
     assert noticed == {
-        "pictures that are missing": {"count": 1, "first": [names[4]]},
-        "pictures that cannot be read": {"count": 1, "first": [names[3]]},
-        "pictures of another size than the set says": {"count": 1, "first": [f"{names[2]}: 4 x 6 instead of 6 x 4"]},
+        "missing images": {"count": 1, "first": [names[4]]},
+        "images that cannot be read": {"count": 1, "first": [names[3]]},
+        "images of another size than recorded": {"count": 1, "first": [f"{names[2]}: 4 x 6 instead of 6 x 4"]},
     }
 
 

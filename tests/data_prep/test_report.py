@@ -37,7 +37,7 @@ def noticed(reading: RawDataset) -> dict[str, dict]:
 )
 def test_sentences_that_come_twice_are_counted(others, names):
     oddities = noticed(replace(READING, splits={"val": [CAT, *others]}))
-    twice = oddities.get("sentences that come twice, with the same picture and masks", {"first": []})
+    twice = oddities.get("sentences that come twice, with the same image and masks", {"first": []})
     assert twice["first"] == names
 
 
@@ -64,7 +64,7 @@ def test_missing_images_are_counted_once_each_and_the_first_few_named(tmp_path):
     samples = [replace(CAT, id=str(number), image=f"{number % 9}.jpg") for number in range(18)]
     talks = {"train": [TALK, replace(TALK, id="u", image="said.jpg")]}
     oddities = noticed(replace(READING, images=tmp_path, splits={"val": samples}, talks=talks))
-    assert oddities["pictures that are missing"] == {
+    assert oddities["missing images"] == {
         "count": 9,
         "first": [f"{number}.jpg" for number in (0, 1, 2, 4, 5)],
     }

@@ -66,7 +66,7 @@ def test_the_demo_writes_tables_and_images_and_repeats_no_step(tmp_path):
         ("mllm=nix longer.ppg=null longer.pqpp=null", "unknown MLLM 'nix'"),
         ("mllm=nix", "longer.ppg=null longer.pqpp=null"),
         ("longer.ppg=nix", "no such folder: nix"),
-        ("asked_by=[box,nix]", "unknown prompter 'nix' in asked_by: choose from box, ppg, pqpp"),
+        ("prompters=[box,nix]", "unknown prompter 'nix' in prompters: choose from box, ppg, pqpp"),
         ("segmenter=nix", "unknown segmenter 'nix'"),
         ("training.max_steps=0", "max_steps must be 1 or more"),
         ("seeds=1", "did you mean seed?"),

@@ -22,7 +22,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 
 REPEATED = "images, annotations or categories that come twice, word for word"
-POLYGONS_CUT = "polygons that leave the picture, cut at its edge"
+POLYGONS_CUT = "polygons beyond the image, cut at its edge"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sam4mllm.errors import UserError
 
 MAX_COORDINATE = 2**15  # pixels; cv2's fixed-point coordinates overflow beyond it
 SLACK = 1.0  # pixels; COCO's annotators click that far outside the image
-CUT = "shapes that leave the picture, cut at its edge"
+CUT = "shapes beyond the image, cut at its edge"
 
 
 def parse_points(value: object) -> list[tuple[float, float]]:

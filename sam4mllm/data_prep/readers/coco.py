@@ -31,7 +31,7 @@ from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, chec
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
 
-WITHOUT_OBJECT = "pictures of no object"
+WITHOUT_OBJECT = "images without an object"
 
 
 def prepare(root: Path, split: str = "train", images: Path | None = None) -> RawDataset:

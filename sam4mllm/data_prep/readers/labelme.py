@@ -45,7 +45,7 @@ POINT_COUNTS = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circl
 FIELDS = frozenset({"imagePath", "imageHeight", "imageWidth", "shapes"})
 SPLITS = ("train", "val", "test")
 LEFT_OUT = "shapes without an area, left out"
-WITHOUT_OBJECT = "pictures of no object"
+WITHOUT_OBJECT = "images without an object"
 
 
 def prepare(root: Path, split: str = "train") -> RawDataset:

@@ -38,9 +38,9 @@ from sam4mllm.language.messages import Turn
 
 ROLES: Mapping[str, Literal["user", "assistant"]] = MappingProxyType({"human": "user", "gpt": "assistant"})
 PREFIXES: Mapping[str, str] = MappingProxyType({"train2017": "", "train2014": "COCO_train2014_"})  # of file names
-MISSING = "talks whose picture is missing, left out"
-WITHOUT_IMAGE = "talks about no picture, left out"
-NOT_ALTERNATING = "talks whose turns do not alternate, left out"
+MISSING = "conversations without their image, left out"
+WITHOUT_IMAGE = "conversations without an image name, left out"
+NOT_ALTERNATING = "conversations with turns that do not alternate, left out"
 
 
 def prepare(root: Path, images: Path | None = None) -> RawDataset:

@@ -43,12 +43,12 @@ from sam4mllm.language.messages import Turn
 
 SPLITS = ("train", "val", "test")
 TARGET, IGNORE = 1, 255
-WITHOUT_IMAGE = "annotations without a picture, left out"
-WITHOUT_ANNOTATION = "pictures without an annotation, left out"
+WITHOUT_IMAGE = "annotations without an image, left out"
+WITHOUT_ANNOTATION = "images without an annotation, left out"
 WITHOUT_TEXT = "annotations without a text"
-WITHOUT_TARGET = "pictures without a target"
+WITHOUT_TARGET = "images without a target"
 THIN = "shapes of fewer than 3 corners, painted as lines or points as the official reader does"
-UNEXPLAINED = "explanations without a picture, left out"
+UNEXPLAINED = "explanations without an image, left out"
 
 
 def prepare(root: Path) -> RawDataset:

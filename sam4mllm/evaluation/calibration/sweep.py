@@ -113,8 +113,8 @@ class SweepResult:
     Attributes:
         profile: a key of `metrics.PROFILES`.
         pixels: pixel counts by setting.
-        pictures: the index of each expression's image.
-        drawn: number of segmented masks.
+        images: the index of each expression's image.
+        n_masks: number of segmented masks.
     """
 
     profile: str

@@ -96,7 +96,7 @@ class Corpus:
         return self.parts[int(self.source[item])]
 
     def ids_with_training_images(self, samples: SampleSet) -> tuple[str, ...]:
-        """The ids of the samples whose image is also used for training; images are compared by path."""
+        """The ids of the samples with an image that is also used for training; images are compared by path."""
         used = np.flatnonzero(self.uses.any(axis=0))
         roots = [part.rows.images.resolve() for part in self.parts]
         training_images = {roots[self.source[at]] / self.items[at].image for at in used.tolist()}
@@ -123,14 +123,14 @@ class Corpus:
 
 
 def read_sources(sources: Sequence[DataSource]) -> tuple[LoadedSource, ...]:
-    """Read the sources whose weight is above 0.
+    """Read the sources with a weight above 0.
 
     Raises:
         UserError: if no source has a weight above 0, or a folder cannot be read.
     """
     parts = tuple(_read(source) for source in sources if source.weight)
     if not parts:
-        raise UserError("no training data: data has no source whose weight is above 0")
+        raise UserError("no training data: data has no source with a weight above 0")
     return parts
 
 
@@ -138,8 +138,8 @@ def corpus(parts: Sequence[LoadedSource], rows: Rows) -> Corpus:
     """The corpus of these sources; items that cannot be used are counted, and a warning names them.
 
     Raises:
-        UserError: if targets belong to other samples or have more points than the rows ask for, or if no item can be
-            used for a kind whose weight is above 0.
+        UserError: if targets belong to other samples or have more points than the rows request, or if no item can be
+            used for a kind with a weight above 0.
     """
     for part in parts:
         if part.targets is not None and rows.mixture.ppg:
@@ -249,7 +249,7 @@ def _check_uses(kinds: Sequence[str], uses: Bool[np.ndarray, "kinds items"], lef
 
 
 def _check_targets(part: LoadedSource, targets: Targets, rows: Rows) -> None:
-    """Refuse targets of other samples, and targets with more points than the rows ask for."""
+    """Refuse targets of other samples, and targets with more points than the rows request."""
     with_masks = {item.id for item in part.rows if isinstance(item, Sample) and item.masks}
     if not targets and with_masks:
         raise UserError(f"no targets for {part.name}: the targets folder is empty")

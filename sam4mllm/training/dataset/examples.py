@@ -25,7 +25,7 @@ from sam4mllm.language.templates import (
 from sam4mllm.training.dataset.corpus import Targets
 from sam4mllm.training.dataset.mixture import POINT_QUESTIONS, PointSampling, Rows
 
-CANDIDATES = 60  # Poisson-disk points per box, from which those to ask about are drawn
+CANDIDATES = 60  # Poisson-disk points per box, from which the questions' points are drawn
 
 
 def choose_prompts(
@@ -43,7 +43,7 @@ def choose_prompts(
     Args:
         kind: one of `KINDS`, except `TALK`.
         sample: has no empty mask.
-        points: points per object that PQPP asks about.
+        points: points per object for PQPP's questions.
         targets: for PPG; one prompt is drawn per object. If None, random clicks are used.
         rows: the settings of the rows.
         dialect: the model's notation for places.
@@ -110,7 +110,7 @@ def box_turns(phrase: str, prompts: Sequence[Prompt], dialect: Dialect, frame: F
 def ppg_turns(
     phrase: str, prompts: Sequence[Prompt], positive: int, negative: int, dialect: Dialect, frame: Frame
 ) -> list[Turn]:
-    """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the numbers of points to ask for.
+    """PPG: boxes and points in one reply; ``positive`` and ``negative`` are the requested numbers of points.
 
     Positive and negative points are sorted together from left to right. They are a set, and a fixed order is easier to
     learn; sorting them by label would reveal the label before the coordinates.
@@ -129,7 +129,7 @@ def pqpp_turns(
 
     Args:
         phrase: the referring expression.
-        objects: boxes with the labelled points to ask about.
+        objects: boxes with the labelled points of the questions.
         dialect: the model's notation for places.
         frame: the image's frame for the model.
         rng: shuffles the points, so that any point may be the first after the box.

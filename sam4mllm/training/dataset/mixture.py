@@ -1,4 +1,4 @@
-"""Settings of the training rows: the mixture of kinds, the number of points to ask about, and the token budget.
+"""Settings of the training rows: the mixture of kinds, the number of PQPP's points, and the token budget.
 
 They are `rows` in a recipe:
 
@@ -20,7 +20,7 @@ TALK = "talk"
 KINDS = ("ppg", "pqpp", "listed", "box", TALK)
 """The kinds of training conversations: those of `Mixture`, and ordinary conversations without masks."""
 POINT_QUESTIONS = ("pqpp", "listed")
-"""The kinds that ask about points, as many as the budget has room for."""
+"""The kinds with questions about points, as many as the budget has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ class Rows:
 
     Attributes:
         mixture: the weights of the kinds of conversations.
-        positive: points on each object that PPG asks for.
-        negative: points off each object that PPG asks for.
-        asked: the points that PQPP asks about.
+        positive: points on each object that PPG requests.
+        negative: points off each object that PPG requests.
+        asked: the points of PQPP's questions.
         per_image: most expressions, or conversations, of one image in one row.
         tokens: most tokens of a row from the first user text on; image tokens are not counted.
         seed: seed of all random draws.

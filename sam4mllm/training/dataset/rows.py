@@ -44,7 +44,7 @@ class Plan:
         part: the source.
         kind: one of `KINDS`.
         items: samples or conversations of one image.
-        points: for each item, the number of points per object to ask about.
+        points: for each item, the number of points per object in PQPP's questions.
         tokens: upper bound on the row's tokens.
     """
 
@@ -180,7 +180,7 @@ class TrainingRows:
 
 
 def _items_with_special_tokens(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kinds items"]]:
-    """For each special token, the items whose text contains it, which the tokenizer would read as that token."""
+    """For each special token, the items with a text that contains it, which the tokenizer would read as that token."""
     barred = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
         texts = [turn.text for turn in item.turns] if isinstance(item, Conversation) else [plain(item.phrase)]

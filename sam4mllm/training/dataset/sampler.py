@@ -26,7 +26,7 @@ class Costs:
 
     Attributes:
         fixed: the tokens without those of its points.
-        per_point: the tokens of one more point on each of its objects; 0 for kinds that ask about no points.
+        per_point: the tokens of one more point on each of its objects; 0 for kinds without points.
         capacity: the tokens that fit in one conversation.
     """
 
@@ -53,7 +53,7 @@ class SamplerInput:
         weights: the weights of the kinds.
         costs: the costs of the items, and the largest cost of a conversation.
         per_image: the most items in a conversation.
-        asked: the numbers of points to ask about.
+        asked: the numbers of points in PQPP's questions.
         seed: the seed of all random draws.
     """
 
@@ -80,7 +80,7 @@ class Epoch:
         kind: the kind of each conversation.
         starts: the first member of each conversation, and the end of the last conversation.
         items: the item of each member.
-        points: the number of points per object that each member is asked about.
+        points: the number of points per object in each member's questions.
         cost: the cost of each conversation.
     """
 
@@ -151,7 +151,7 @@ def _draw_kinds(inputs: SamplerInput, items: Integers, group: Integers, number: 
     weights = inputs.weights[:, None] * inputs.uses[:, items[first]]
     below = np.cumsum(weights / weights.sum(axis=0), axis=0)
     draws = inputs.rng(WAYS, number).random(len(first))
-    # the first kind whose cumulated share exceeds the draw; rounding must not select a kind without weight
+    # the first kind with a cumulated share above the draw; rounding must not select a kind without weight
     last = len(weights) - 1 - (weights[::-1] > 0).argmax(axis=0)
     kind: Integers = np.minimum((below <= draws).sum(axis=0), last)[group]
     return kind

@@ -53,7 +53,7 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
 
     Args:
         corpus: the items.
-        rows: what the conversations ask.
+        rows: the settings of the conversations' questions.
         lengths: counts the tokens of the model that is trained.
         dialect: the notation of that model.
         frames: the frames of the widest and the highest image, which may contain the longest coordinates.
@@ -103,7 +103,7 @@ def _quote(phrase: str) -> str:
 
 
 def _most_points(sample: Sample, targets: Targets | None, rows: Rows) -> int:
-    """The most points per object in a PPG reply: those of the sample's targets, or as many as are asked for."""
+    """The most points per object in a PPG reply: those of the sample's targets, or as many as requested."""
     if targets is None:
         return rows.positive + rows.negative
     mask_targets = [targets.get((sample.id, index)) for index in range(len(sample.masks))]

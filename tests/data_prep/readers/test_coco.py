@@ -114,12 +114,12 @@ def test_images_of_no_object_and_polygons_that_leave_are_counted(tmp_path):
     images = [{"id": number, "file_name": f"{number}.jpg", "width": 12, "height": 4} for number in (5, 6)]
     noticed = prepare(write(tmp_path, [thing(1, 10)], images=images)).noticed
     assert noticed == {
-        "pictures of no object": ["6.jpg"],
-        "polygons that leave the picture, cut at its edge": [],  # by one pixel: within the slack
+        "images without an object": ["6.jpg"],
+        "polygons beyond the image, cut at its edge": [],  # by one pixel: within the slack
         REPEATED: [],
     }
     noticed = prepare(write(tmp_path, [thing(1, 11)], images=images)).noticed
-    assert noticed["polygons that leave the picture, cut at its edge"] == ["annotation 1"]
+    assert noticed["polygons beyond the image, cut at its edge"] == ["annotation 1"]
 
 
 def test_repeated_entries_count_once_and_are_reported(tmp_path):
@@ -211,4 +211,4 @@ def test_the_command_writes_real_images_and_masks(real_data, tmp_path):
         objects = expected_objects[sample.image, sample.phrase]
         assert list(sample.masks) == [Rle.from_coco(each["segmentation"], *sizes) for each in objects]
         assert samples.path(sample).is_file()
-    assert "pictures of no object: 2" in result.output
+    assert "images without an object: 2" in result.output

@@ -141,7 +141,7 @@ def test_shapes_without_an_area_are_counted(tmp_path):
     assert dataset.noticed == {
         LEFT_OUT: [*(f"a: {form} 'mug'" for form in forms), "b: point 'mug'"],
         CUT: [],
-        "pictures of no object": ["b"],
+        "images without an object": ["b"],
     }
 
 
@@ -235,7 +235,7 @@ def test_the_command_writes_a_folder_for_each_split(tmp_path):
     write(tmp_path / "raw", [shape("mug", 0)], "val/a")
     result = invoke("data", "labelme", "--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
-    assert "pictures that are missing: 2 (train/a.jpg, val/a.jpg)" in result.output
+    assert "missing images: 2 (train/a.jpg, val/a.jpg)" in result.output
     assert [len(read_samples(tmp_path / "out" / split)) for split in ("train", "val")] == [1, 1]
 
 

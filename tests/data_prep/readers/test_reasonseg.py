@@ -92,7 +92,7 @@ def test_images_without_a_target_are_counted(tmp_path, shapes, masks, ignored):
     dataset = prepare(tmp_path)
     [sample] = dataset.splits["val"]
     assert (len(sample.masks), sample.ignore is not None) == (masks, ignored)
-    assert dataset.noticed["pictures without a target"] == ([] if masks else ["val/a"])
+    assert dataset.noticed["images without a target"] == ([] if masks else ["val/a"])
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_images_and_annotations_without_a_partner_are_counted(tmp_path):
     write(tmp_path / "val", "c")
     dataset = prepare(tmp_path)
     assert [sample.image for sample in dataset.splits["val"]] == ["val/c.jpg"]
-    assert dataset.noticed["annotations without a picture, left out"] == ["val/a"]
-    assert dataset.noticed["pictures without an annotation, left out"] == ["val/b"]
+    assert dataset.noticed["annotations without an image, left out"] == ["val/a"]
+    assert dataset.noticed["images without an annotation, left out"] == ["val/b"]
 
 
 def explain(root: Path, **change) -> None:
@@ -140,7 +140,7 @@ def test_explanations_are_conversations(tmp_path):
     [talk] = dataset.conversations["train"]
     assert talk.turns == (Turn("user", "what is wet?"), Turn("assistant", "The towel, for it drips."))
     assert (talk.id, talk.image, talk.width, talk.height) == ("reasonseg-explanatory-0", "train/a.jpg", 9, 6)
-    assert dataset.noticed["explanations without a picture, left out"] == ["train/gone.jpg"]
+    assert dataset.noticed["explanations without an image, left out"] == ["train/gone.jpg"]
 
 
 @pytest.mark.parametrize(

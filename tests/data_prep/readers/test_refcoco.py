@@ -105,7 +105,7 @@ def test_data_of_another_form_is_one_line(tmp_path, change, message):
     [
         pytest.param({"segmentation": raw.SQUARE}, {}, id="inside"),
         pytest.param(
-            {"segmentation": [[1, 1, 9, 1, 9, 3, 1, 3]]}, {"polygons that leave": ["annotation 7"]}, id="leaves"
+            {"segmentation": [[1, 1, 9, 1, 9, 3, 1, 3]]}, {"polygons beyond the image": ["annotation 7"]}, id="leaves"
         ),
         pytest.param(
             {"segmentation": {"size": [4, 6], "counts": [5, 2, 17]}}, {}, id="a crowd's runs, as REFER decodes them"
@@ -115,7 +115,7 @@ def test_data_of_another_form_is_one_line(tmp_path, change, message):
 def test_polygons_are_cut_at_the_edge_and_counted(tmp_path, annotation, noticed):
     reading = prepare(write(tmp_path, annotation=annotation), "refcoco")
     samples = {what: who for what, who in reading.noticed.items() if who}
-    assert {what[: len("polygons that leave")]: who for what, who in samples.items()} == noticed
+    assert {what[: len("polygons beyond the image")]: who for what, who in samples.items()} == noticed
     assert all(sample.ground_truth.area for sample in reading.splits["val"])
 
 
