@@ -12,6 +12,7 @@ FILES = [path for folder in ("sam4mllm", "tiny_models") for path in sorted((ROOT
 
 def described(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
     """The names in the Args or Attributes section of a docstring."""
+    docstring = ast.get_docstring(node) or ""
     section = re.search(r"^(?:Args|Attributes):\n((?:    .*\n?|\n)+)", docstring, flags=re.MULTILINE)
     return re.findall(r"^    (\w+):", section[1], flags=re.MULTILINE) if section else []
 
@@ -21,8 +22,9 @@ def existing(node: ast.ClassDef | ast.FunctionDef) -> set[str]:
     arguments = {argument.arg for argument in ast.walk(node) if isinstance(argument, ast.arg)}
     if isinstance(node, ast.FunctionDef):
         return arguments
-    stored = (name for name in ast.walk(node) if isinstance(getattr(name, "ctx", None), ast.Store))
-    names = {name.id if isinstance(name, ast.Name) else name.attr for name in stored if not isinstance(name, ast.Tuple)}
+    stored = [name for name in ast.walk(node) if isinstance(getattr(name, "ctx", None), ast.Store)]
+    names = {name.id for name in stored if isinstance(name, ast.Name)}
+    names |= {name.attr for name in stored if isinstance(name, ast.Attribute)}
     return arguments | names | {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
 
 
