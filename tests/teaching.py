@@ -35,7 +35,7 @@ class Words:
     def mark_in(self, text: str) -> str | None:
         return next((mark for mark in ("<image>", "[END]") if mark in text), None)
 
-    def pictures(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+    def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         return [width // 10 for width, _ in sizes]
 
 

@@ -155,4 +155,4 @@ def _import_loader(spec: str, target: str) -> Loader:
         inspect.signature(loaded)
     except (ImportError, AttributeError, SyntaxError, TypeError) as error:
         raise UserError(f"{spec} cannot be imported: {error}") from error
-    return Loader(target, capabilities=vars(loaded).get("takes") if inspect.isclass(loaded) else None)
+    return Loader(target, capabilities=vars(loaded).get("capabilities") if inspect.isclass(loaded) else None)

@@ -243,7 +243,12 @@ def neighbours(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     turns = (Turn("user", "?"), Turn("assistant", "!"))
     talks = {"train": [Conversation(f"{number}", raw.file(number), 6, 4, turns, "toy", "train") for number in (3, 5)]}
     convert(
-        RawDataset("toy", Path("/images"), splits, talks=talks), folder, folder / "start" / "toy", False, False, str
+        RawDataset("toy", Path("/images"), splits, conversations=talks),
+        folder,
+        folder / "start" / "toy",
+        False,
+        False,
+        str,
     )
     raw.write(folder / "raw", "refcoco", {"val": [3, 4]})
     shutil.copytree(folder / "start", folder / "peace" / "data")

@@ -63,7 +63,7 @@ def test_missing_images_are_counted_once_each_and_the_first_few_named(tmp_path):
     (tmp_path / "3.jpg").touch()
     samples = [replace(CAT, id=str(number), image=f"{number % 9}.jpg") for number in range(18)]
     talks = {"train": [TALK, replace(TALK, id="u", image="said.jpg")]}
-    oddities = noticed(replace(READING, images=tmp_path, splits={"val": samples}, talks=talks))
+    oddities = noticed(replace(READING, images=tmp_path, splits={"val": samples}, conversations=talks))
     assert oddities["missing images"] == {
         "count": 9,
         "first": [f"{number}.jpg" for number in (0, 1, 2, 4, 5)],
@@ -173,8 +173,8 @@ def test_a_damaged_report_is_one_line(tmp_path, content):
 
 def test_removed_rows_are_reported():
     samples = [CAT, replace(CAT, id="b", image="2.jpg"), replace(CAT, id="c", image="2.jpg")]
-    reading = replace(READING, splits={"train": samples}, talks={"train": [TALK]})
-    kept = replace(READING, splits={"train": samples[:1]}, talks={"train": []})
+    reading = replace(READING, splits={"train": samples}, conversations={"train": [TALK]})
+    kept = replace(READING, splits={"train": samples[:1]}, conversations={"train": []})
     text = format_report(make_report(reading, kept, True))
     assert "train: removed 2 sentences: their 1 images are in an evaluation split" in text
     assert "train: removed 1 conversations: their 1 images are in an evaluation split" in text

@@ -83,7 +83,11 @@ def test_unknown_boxes_have_an_undefined_box_accuracy(tmp_path, form):
     ours = lines(tmp_path / "ours.jsonl")
     found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
     known = form == "our lines"  # in which no box was said
-    numbers = [found.unscaled.box_accuracy, found.subsets["targets"]["1"].box_accuracy, *found.apart["box Acc@0.5"][:1]]
+    numbers = [
+        found.all.box_accuracy,
+        found.subsets["targets"]["1"].box_accuracy,
+        *found.differences["box Acc@0.5"][:1],
+    ]
     assert numbers == [0, 0, 0] if known else all(map(math.isnan, numbers))
 
 
@@ -124,7 +128,7 @@ def test_polygons_are_rasterised_at_the_size_of_their_sample(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"id": "one", "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}]))
     sample = Sample("one", "p.jpg", 9, 6, "it", (Rle.from_coco([[1, 1, 4, 1, 4, 3, 1, 3]], 6, 9),))
-    assert scored([sample], path, "lavt", Bootstrap(5)).unscaled.metrics["cIoU"] == 1
+    assert scored([sample], path, "lavt", Bootstrap(5)).all.metrics["cIoU"] == 1
 
 
 def but(name, mask=None):

@@ -95,7 +95,7 @@ def test_batched_counts_match_single_counts(many):
     ]
     together = count_all(ground_truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
     lock_folder = [
-        count(ground_truth.unscaled, row[1], ground_truth.ignore)
+        count(ground_truth.union, row[1], ground_truth.ignore)
         for ground_truth, row in zip(ground_truths, rows, strict=True)
     ]
     assert together.rows == lock_folder

@@ -97,17 +97,17 @@ def test_arguments_that_cannot_be_combined_are_refused(folder):
     picture = folder / "a.jpg"
     for how in [
         {},
-        {"pictures": [picture]},
+        {"paths": [picture]},
         {"phrases": ["cup"]},
         {"phrases": ["cup"], "file": folder / "p.csv"},
-        {"pictures": [picture], "file": folder / "p.csv"},
-        {"pictures": [folder, folder], "file": folder / "p.csv"},
-        {"pictures": [folder], "boxes": ["0,0,5,5"]},
-        {"pictures": [picture, picture], "boxes": ["0,0,5,5"]},
-        {"pictures": [picture], "phrases": ["a", "b"], "boxes": ["0,0,5,5"]},
-        {"pictures": [picture], "file": folder / "p.csv", "boxes": ["0,0,5,5"]},
+        {"paths": [picture], "file": folder / "p.csv"},
+        {"paths": [folder, folder], "file": folder / "p.csv"},
+        {"paths": [folder], "boxes": ["0,0,5,5"]},
+        {"paths": [picture, picture], "boxes": ["0,0,5,5"]},
+        {"paths": [picture], "phrases": ["a", "b"], "boxes": ["0,0,5,5"]},
+        {"paths": [picture], "file": folder / "p.csv", "boxes": ["0,0,5,5"]},
         {"boxes": ["0,0,5,5"]},
-        {"pictures": [picture], "clicks": ["1,1,+"]},
+        {"paths": [picture], "clicks": ["1,1,+"]},
     ]:
         with pytest.raises(UserError):
             parse_request(**how)

@@ -142,12 +142,12 @@ HOLD = """
 import os, sys
 from pathlib import Path
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.files import alone
+from sam4mllm.runtime.files import lock_folder
 
 folder, turns = Path(sys.argv[1]), 0
 while turns < 40:
     try:
-        with alone(folder):
+        with lock_folder(folder):
             os.close(os.open(folder / "held", os.O_CREAT | os.O_EXCL))  # fails while another run is within
             os.unlink(folder / "held")
             turns += 1

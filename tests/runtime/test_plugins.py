@@ -45,7 +45,7 @@ class Middle:
 class Ellipse:
     """A segmenter that fills the ellipse of a box."""
 
-    takes = Capabilities(points=False, negative_points=False)
+    capabilities = Capabilities(points=False, negative_points=False)
 
     def embed(self, image):
         return Scene(image.shape[:2])

@@ -79,7 +79,7 @@ def test_planned_rows_have_the_tokens_of_the_training_batches(family, folder):
     conversations = TrainingRows(read_corpus(config), config.rows, mllm, mllm.lengths)
     for index in range(4):
         tokens = mllm.rows([conversations.row(index)])["input_ids"].shape[1]
-        assert plan.rows.tokens[index] + plan.rows.pictures[index] == tokens
+        assert plan.rows.tokens[index] + plan.rows.image_tokens[index] == tokens
     assert outline.dialect == mllm.dialect
     assert outline.model.device == torch.device("meta")
     shapes, expected = (
@@ -127,7 +127,7 @@ def test_the_text_contains_all_values_of_the_plan(folder):
     lines = text_of(plan).splitlines()
     assert f"  steps                   {plan.steps:,}" in lines
     assert any(f"{sum(count.rows for count in plan.rows.rows if count.kind == 'ppg')}" in line for line in lines)
-    totals = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.pictures, strict=True)]
+    totals = [sum(pair) for pair in zip(plan.rows.tokens, plan.rows.image_tokens, strict=True)]
     assert any(line.split() == ["most", f"{max(totals):,}"] for line in lines)
     assert any(", ".join(plan.rows.longest[0].ids[:3]) in line for line in lines)
     assert f"  peak                                {size_of(plan.shape.memory.peak, plan.shape.memory.peak)}" in lines
@@ -136,11 +136,11 @@ def test_the_text_contains_all_values_of_the_plan(folder):
     assert max(len(bar[-2]) for bar in bars) == 40
     for left_out in plan.rows.left_out:
         assert any(left_out.reason in line and left_out.ids[0] in line for line in lines)
-    pictures = plan.rows.pictures
+    pictures = plan.rows.image_tokens
     assert len(set(pictures)) > 1
-    assert f"rows: {min(pictures)} to {max(pictures)} of a row are its picture's" in text_of(plan)
-    equal = replace(plan, rows=replace(plan.rows, pictures=(7,) * len(pictures)))
-    assert "rows: 7 of a row are its picture's" in text_of(equal)
+    assert f"rows: {min(pictures)} to {max(pictures)} image tokens per row" in text_of(plan)
+    equal = replace(plan, rows=replace(plan.rows, image_tokens=(7,) * len(pictures)))
+    assert "rows: 7 image tokens per row" in text_of(equal)
 
 
 @pytest.mark.parametrize(

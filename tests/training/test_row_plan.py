@@ -44,10 +44,10 @@ def test_tokens_are_those_of_the_turns_and_the_longest_rows_are_named(conversati
     assert plan.tokens == tuple(total for total, _ in sizes)
     assert max(plan.tokens) <= 250
     assert plan.supervised == np.sum(sizes, axis=0)[1]
-    assert plan.pictures == (WIDTH // 10,) * len(conversations)
+    assert plan.image_tokens == (WIDTH // 10,) * len(conversations)
     assert [row.tokens for row in plan.longest] == sorted(plan.tokens, reverse=True)[:3]
     for row in plan.longest:
-        assert (row.tokens, row.read_image) == (plan.tokens[row.index], WIDTH // 10)
+        assert (row.tokens, row.image_tokens) == (plan.tokens[row.index], WIDTH // 10)
         assert row.ids == tuple(item.id for item in conversations.plan(row.index).items)
 
 
@@ -59,8 +59,8 @@ def test_the_longest_row_may_have_a_short_text_and_a_large_image(tmp_path):
     )
     plan = row_plan(mixed, Words(), longest=2)
     assert [row.ids for row in plan.longest] == [("large",), ("s11",)]
-    assert [row.read_image for row in plan.longest] == [900, WIDTH // 10]
-    assert sorted(plan.pictures) == [10] * 12 + [900]
+    assert [row.image_tokens for row in plan.longest] == [900, WIDTH // 10]
+    assert sorted(plan.image_tokens) == [10] * 12 + [900]
 
 
 def test_a_limited_number_of_rows_can_be_counted(conversations):

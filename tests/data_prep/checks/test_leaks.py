@@ -127,7 +127,7 @@ def test_conversations_are_guarded_too(tmp_path):
     images = (raw.file(4), "000000000004.jpg", "000000000009.jpg")
     talks = [Conversation(image, image, 6, 4, turns, "said", "train") for image in images]
     reading = refcoco.prepare(root, "refcoco")
-    lines = type(reading)("said", tmp_path / "elsewhere", talks={"train": talks})
+    lines = type(reading)("said", tmp_path / "elsewhere", conversations={"train": talks})
     convert(lines, tmp_path / "none", tmp_path / "out" / "said", False, False, str)
     assert len(read_conversations(tmp_path / "out" / "said" / "train")) == 3
     make("refcoco", root, tmp_path / "out")

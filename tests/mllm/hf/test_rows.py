@@ -93,23 +93,25 @@ SIZES = [(60, 40), (40, 60), (300, 60), (200, 200), (900, 880), (61, 40), (1200,
 
 def test_image_tokens_are_computed_from_sizes(mllm, monkeypatch):
     lengths = mllm.lengths
-    blanks, image = [], type(lengths).read_image
-    monkeypatch.setattr(type(lengths), "picture", lambda *words: (blanks.append(words[1:]), image(*words))[1])
-    counts = lengths.pictures(SIZES * 300)
+    blanks, image = [], type(lengths).count_image_tokens
+    monkeypatch.setattr(
+        type(lengths), "count_image_tokens", lambda *words: (blanks.append(words[1:]), image(*words))[1]
+    )
+    counts = lengths.image_tokens(SIZES * 300)
     assert len(blanks) <= 5, "a few blank images suffice for all sizes"
     assert counts == [image(lengths, *size) for size in SIZES] * 300
-    assert lengths.pictures([]) == []
+    assert lengths.image_tokens([]) == []
 
 
 def test_image_tokens_are_counted_on_blank_images_if_the_processor_cannot_compute_them():
     """The embedded base is a LLaVA whose image processor does not crop; LLaVA's own function needs a crop size."""
     lengths = HfMLLM.load(EMBEDDED / "mllm", device="cpu").lengths
-    assert lengths.pictures(SIZES) == [lengths.read_image(*size) for size in SIZES]
+    assert lengths.image_tokens(SIZES) == [lengths.count_image_tokens(*size) for size in SIZES]
 
 
 def test_a_size_that_the_model_cannot_process_is_refused(talker):
     with pytest.raises(UserError, match="the model cannot process an image of 3000 x 2"):
-        talker("qwen2_5_vl").lengths.pictures([(60, 40), (3000, 2)])
+        talker("qwen2_5_vl").lengths.image_tokens([(60, 40), (3000, 2)])
 
 
 @pytest.mark.parametrize(

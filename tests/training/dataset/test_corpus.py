@@ -76,7 +76,7 @@ def test_left_out_items_are_counted_per_source():
 
 def test_images_of_different_sources_have_different_numbers():
     training_data = corpus([part(sample("a"), sample("b"), name="one"), part(sample("a"), name="two")], Rows(BOX))
-    assert training_data.read_image.tolist() == [0, 0, 1]
+    assert training_data.image.tolist() == [0, 0, 1]
     assert [training_data.part(item).name for item in range(3)] == ["one", "one", "two"]
 
 
@@ -165,7 +165,7 @@ def test_sources_are_read_back_as_written(tmp_path):
     assert (first.name, first.weight, [*first.rows], first.targets) == (names["set"], 2, [sample("a")], target("a"))
     assert (second.name, second.weight, list(second.rows), second.targets) == (names["talks"], 0.2, [TALK], None)
     assert second.rows.images == Path("elsewhere")
-    with pytest.raises(UserError, match="no source whose weight is above 0"):
+    with pytest.raises(UserError, match="no source with a weight above 0"):
         read_sources([DataSource(samples=names["set"], weight=0)])
 
 

@@ -237,7 +237,7 @@ def test_each_process_reads_its_share_of_the_images(pictures, monkeypatch):
     samples = SampleSet(tuple(sample(f"s{n}", f"{n % 3}.png") for n in range(9)), pictures)
     conversations, read, picture = rows_of(samples), [], LoadedSource.read_image
     monkeypatch.setattr(
-        LoadedSource, "picture", lambda part, items: (read.append(items[0].image), picture(part, items))[1]
+        LoadedSource, "read_image", lambda part, items: (read.append(items[0].image), picture(part, items))[1]
     )
     shares = []
     for process in range(2):

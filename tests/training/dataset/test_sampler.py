@@ -53,7 +53,7 @@ def test_an_epoch_holds_each_usable_item_once_within_the_bounds(changes, seed):
         assert sorted(epoch.items.tolist()) == usable
         assert epoch.cost.max() <= inputs.costs.capacity
         for row, (items, kind) in enumerate(zip(rows(epoch), epoch.kind, strict=True)):
-            assert len({inputs.read_image[item] for item in items}) == 1 <= len(items) <= inputs.per_image
+            assert len({inputs.image[item] for item in items}) == 1 <= len(items) <= inputs.per_image
             assert inputs.uses[kind, items].all()
             points = epoch.points[epoch.starts[row] : epoch.starts[row + 1]]
             assert (
@@ -77,9 +77,9 @@ def test_without_a_tight_budget_an_image_is_cut_into_the_fewest_even_groups(most
     inputs = make_inputs(uses=np.ones((3, 300), dtype=bool), per_image=most)
     sizes = defaultdict(list)
     for items in rows(make_epoch(inputs, 0)):
-        sizes[inputs.read_image[items[0]]].append(len(items))
+        sizes[inputs.image[items[0]]].append(len(items))
     for picture, group_sizes in sizes.items():
-        count = int((inputs.read_image == picture).sum())
+        count = int((inputs.image == picture).sum())
         assert sum(group_sizes) == count
         assert len(group_sizes) == -(-count // most)
         assert max(group_sizes) - min(group_sizes) <= 1
@@ -120,7 +120,7 @@ def test_an_epoch_uses_a_source_as_often_as_its_weight_says(weight, least, most)
         second = [counts[item] for item in np.flatnonzero(inputs.source == 1).tolist()]
         assert all(counts[item] == 1 for item in np.flatnonzero(inputs.source == 0).tolist())
         assert {*second} <= {least, most}
-        largest = np.unique(inputs.read_image[inputs.source == 1], return_counts=True)[1].max()
+        largest = np.unique(inputs.image[inputs.source == 1], return_counts=True)[1].max()
         assert weight * 100 <= sum(second) < weight * 100 + largest
         assert all(len(set(items)) == len(items) for items in rows(epoch))
         sets.append(second)
