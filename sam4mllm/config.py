@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
-from sam4mllm.mllm.load import MLLMSpec
+from sam4mllm.mllm.load import MLLMS, MLLMSpec
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prompters.load import ORACLE, Option, PrompterSpec
+from sam4mllm.prompters.load import BOX, FINE_TUNED, ORACLE, Option, PrompterSpec
 from sam4mllm.segmenters import Segmenter
 from sam4mllm.segmenters.load import SegmenterSpec
+
+log = logging.getLogger(__name__)
 
 _MLLM_OPTIONS = ("mllm", "adapter", "dialect", "device_map", "attention", "trust_remote_code")
 
@@ -30,7 +33,8 @@ class PipelineConfig:
         segmenter: as for `SegmenterSpec`.
         mllm: as for `MLLMSpec`. Empty for the adapter's base model, and if prompts come from the user or the ground
             truth.
-        prompter: as for `PrompterSpec`.
+        prompter: as for `PrompterSpec`. Empty for the first prompter that the adapter was trained for, and for ``box``
+            without an adapter.
         options: arguments of the prompter that replace its defaults.
         adapter: folder of a LoRA adapter for the MLLM.
         dialect: how the MLLM writes coordinates. None detects it from the model's configuration, and selects the
@@ -45,7 +49,7 @@ class PipelineConfig:
 
     segmenter: str = ""
     mllm: str = ""
-    prompter: str = "ppg"
+    prompter: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
     adapter: str | None = None
     dialect: str | None = None
@@ -59,7 +63,7 @@ class PipelineConfig:
     def resolved(self) -> PipelineConfig:
         """The configuration with missing values filled in from the card of the adapter or of a fine-tuned model.
 
-        The card gives the base model and the prompter's options.
+        The card gives the base model, the prompter and its options.
 
         Raises:
             UserError: if the card cannot be read, or if the adapter has no card and ``mllm`` is empty.
@@ -68,9 +72,21 @@ class PipelineConfig:
         if card is None and self.adapter and not self.mllm:
             raise UserError(f"the adapter {self.adapter} has no {CARD} with the name of its base model: pass --mllm")
         if card is None:
-            return self
-        name = self.mllm or card.base_name
-        return replace(self, mllm=name, options={**card.options(self.prompter), **self.options})
+            return replace(self, prompter=self.prompter or BOX)
+        prompter = self.prompter or next(iter(card.prompters), BOX)
+        options = {**card.options(prompter), **self.options}
+        return replace(self, mllm=self.mllm or card.base_name, prompter=prompter, options=options)
+
+    def _warn_if_not_trained(self) -> None:
+        """Logs a warning if the prompter needs fine-tuning and the MLLM has neither an adapter nor a card."""
+        is_trained = AdapterCard.read(Path(self.adapter or self.mllm)) is not None
+        if self.prompter in FINE_TUNED and not is_trained and MLLMS.find(self.mllm).is_transformers:
+            log.warning(
+                "no adapter: %s was not fine-tuned for %s, so many replies may be unreadable; --prompter box needs no "
+                "fine-tuning",
+                self.mllm,
+                self.prompter,
+            )
 
     def check(self, has_ground_truth: bool = False) -> None:
         """Checks all values that can be checked without loading a model.
@@ -117,6 +133,8 @@ class PipelineConfig:
         """
         config = self.resolved()
         prompter = config._prompter(has_ground_truth=samples is not None)
+        if config.prompter != ORACLE:
+            config._warn_if_not_trained()
         segmenter = config.build_segmenter()
         mllm = None if config.prompter == ORACLE else config.build_mllm()
         return Pipeline(prompter.load(mllm, samples or ()), segmenter)
@@ -150,7 +168,7 @@ class PipelineConfig:
         Raises:
             UserError: at the first invalid value, or if an option does not apply.
         """
-        if self.prompter != "ppg" or self.options:
+        if self.prompter or self.options:
             raise UserError("--box and --click do not use an MLLM: remove --prompter and its options")
         self._refuse_mllm_options("--box and --click do")
         self._segmenter().check_hardware()

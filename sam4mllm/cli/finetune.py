@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam4mllm.cli.terminal import show, standard_output_kept
+from sam4mllm.cli.terminal import finish, show, standard_output_kept
 from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,13 @@ def finetune(
         return
     from sam4mllm.training.run import run
 
-    typer.echo(f"written to {run(config, resume)}")
+    adapter = run(config, resume)
+    typer.echo(f"written to {adapter}")
+    samples, segmenter = "SAMPLES", "SEGMENTER"
+    if config.validation is not None:
+        samples, segmenter = config.validation.samples, config.validation.segmenter
+    words = ["predict", samples, "--adapter", adapter, "--segmenter", segmenter]
+    finish("", *words, "--out", adapter / "predictions.jsonl")
 
 
 def _print_plan(config: FinetuneConfig, as_json: bool) -> None:

@@ -18,10 +18,10 @@ MLLMS = LoaderTable(
     "MLLM",
     "sam4mllm.mllms",
     {
-        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "mllm",)),
+        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "mllm",), is_transformers=True),
         "replay": Loader("sam4mllm.mllm.scripted:ScriptedMLLM.replay", frozenset({"dialect"}), FILE),
     },
-    Loader(_HF, _HF_OPTIONS),
+    Loader(_HF, _HF_OPTIONS, is_transformers=True),
 )
 
 
@@ -76,7 +76,7 @@ class MLLMSpec:
             UserError: if the name stands for another kind of model.
         """
         loader = MLLMS.find(self.name)
-        if loader.target != _HF:
+        if not loader.is_transformers:
             raise UserError(f"{self.name} is not a transformers model and cannot be trained")
         path: str | Path = loader.arguments[0]
         return path

@@ -15,7 +15,9 @@ from sam4mllm.segmenters import Capabilities
 
 Option = str | int | float
 
-ORACLE = "oracle"
+BOX, ORACLE = "box", "oracle"
+FINE_TUNED = ("ppg", "pqpp", "adaptive")
+"""Prompters that expect an MLLM that was fine-tuned for them."""
 PROMPTERS = LoaderTable(
     "prompter",
     "sam4mllm.prompters",
@@ -24,7 +26,7 @@ PROMPTERS = LoaderTable(
         "pqpp": Loader("sam4mllm.prompters.pqpp:PQPP"),
         "adaptive": Loader("sam4mllm.prompters.adaptive:AdaptivePQPP"),
         "verified": Loader("sam4mllm.prompters.pqpp:verified"),
-        "box": Loader("sam4mllm.prompters.box:BoxPrompter"),
+        BOX: Loader("sam4mllm.prompters.box:BoxPrompter"),
         ORACLE: Loader("sam4mllm.prompters.oracle:Oracle.of"),
     },
 )
