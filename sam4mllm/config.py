@@ -79,7 +79,7 @@ class PipelineConfig:
 
     def _warn_if_not_trained(self) -> None:
         """Logs a warning if the prompter needs fine-tuning and the MLLM has neither an adapter nor a card."""
-        is_trained = AdapterCard.read(Path(self.adapter or self.mllm)) is not None
+        is_trained = self.adapter or AdapterCard.read(Path(self.mllm))
         if self.prompter in FINE_TUNED and not is_trained and MLLMS.find(self.mllm).is_transformers:
             log.warning(
                 "no adapter: %s was not fine-tuned for %s, so many replies may be unreadable; --prompter box needs no "

@@ -19,7 +19,7 @@ from sam4mllm.cli.options import (
     pipeline_config,
     with_options,
 )
-from sam4mllm.cli.terminal import finish
+from sam4mllm.cli.terminal import finish, option
 from sam4mllm.runtime.progress import progress, warn
 
 
@@ -69,12 +69,6 @@ def calibrate(
     result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
     warn(result.warnings)
     typer.echo(result.format_table(), nl=False)
-    words = ["predict", test or samples, "--adapter", model.adapter, "--prompter", "pqpp"]
-    finish(
-        f"the options are in {model.adapter}, which predict and infer read",
-        *words,
-        "--segmenter",
-        segmenter.segmenter,
-        "--out",
-        "predictions.jsonl",
-    )
+    words: list[object] = ["predict", test or samples, *option("--mllm", model.mllm), "--adapter", model.adapter]
+    words += ["--prompter", "pqpp", "--segmenter", segmenter.segmenter, *option("--images", images)]
+    finish(f"the options are in {model.adapter}, which predict and infer read", *words, "--out", "predictions.jsonl")

@@ -55,7 +55,8 @@ def convert_found(
         typer.echo(f"error: {error}", err=True)
     if errors:
         raise typer.Exit(2)
-    finish(f"the converted data sets are in {out}")
+    if out.is_dir():
+        finish(f"the converted data sets are in {out}")
 
 
 def _convert(
@@ -69,7 +70,7 @@ def _convert(
     convert_set(name, root, folder, typer.echo, bar, partial, keep_leaks, **chosen)
     splits = sorted(index.parent for index in folder.glob("*/dataset.json"))
     if splits:
-        finish(f"{len(splits)} splits are in {folder}", "data", "preview", splits[0])
+        finish(f"samples of {', '.join(split.name for split in splits)} are in {folder}", "data", "preview", splits[0])
     else:
         finish(f"written to {folder}")
 
@@ -168,7 +169,11 @@ def download_files(
     source = find_source(name)
     if not yes:
         typer.echo(download.format_plan(source, root))
-        finish("", "data", "download", name, "--root", root, "--yes")
+        missing_files = source.missing_files(root)
+        if not missing_files:
+            finish("", "data", name, "--root", root)
+        elif any(file.url for file in missing_files):
+            finish("", "data", "download", name, "--root", root, "--yes")
     elif missing := download.download(source, root, print_line=typer.echo, bar=byte_progress):
         raise UserError(missing)
     else:

@@ -18,7 +18,7 @@ from sam4mllm.cli.options import (
     SegmenterOptions,
     with_options,
 )
-from sam4mllm.cli.terminal import finish
+from sam4mllm.cli.terminal import finish, option
 from sam4mllm.runtime.progress import progress, warn
 
 
@@ -54,5 +54,5 @@ def diagnose(
     )
     warn(result.warnings)
     typer.echo(result.format_tables(by or ()), nl=False)
-    words = ["report", samples, predictions, "--profile", profile, "--diagnosis", out]
+    words = ["report", samples, predictions, "--profile", profile, "--diagnosis", out, *option("--images", images)]
     finish(f"the lost IoU of {len(result.entries):,} samples is in {out}", *words, "--out", out.with_suffix(".html"))

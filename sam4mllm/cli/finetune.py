@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam4mllm.cli.terminal import finish, show, standard_output_kept
+from sam4mllm.cli.terminal import finish, option, show, standard_output_kept
 from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def finetune(
 
     adapter = run(config, resume)
     typer.echo(f"written to {adapter}")
-    samples, segmenter = "SAMPLES", "SEGMENTER"
-    if config.validation is not None:
-        samples, segmenter = config.validation.samples, config.validation.segmenter
-    words = ["predict", samples, "--adapter", adapter, "--segmenter", segmenter]
+    samples, segmenter, images = "SAMPLES", "SEGMENTER", None
+    if (validation := config.validation) is not None:
+        samples, segmenter, images = validation.samples, validation.segmenter, validation.images
+    words = ["predict", samples, "--adapter", adapter, "--segmenter", segmenter, *option("--images", images)]
     finish("", *words, "--out", adapter / "predictions.jsonl")
 
 

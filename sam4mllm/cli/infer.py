@@ -64,7 +64,9 @@ def infer(
         with progress(len(request.pairs), "predicted") as advance:
             for record in records:
                 advance()
-                outcomes.append(outcome(record["prompts"], record["readable"], record["error"]))
+                outcomes.append(
+                    outcome(bool(record["prompts"]), record["readable"], failed=record["error"] is not None)
+                )
                 if as_json:
                     print_line(json.dumps(record))
     finish(format_outcomes(outcomes) + (f"; overlays, masks and records are in {out}" if out else ""))

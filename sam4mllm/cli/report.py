@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import OUTPUT, BootstrapSeed, By, Draws, Images, Predictions, Profile, Samples
+from sam4mllm.cli.terminal import finish
 from sam4mllm.errors import UserError
 
 
@@ -46,3 +47,4 @@ def report(
     files = [(predictions, diagnosis), *([(against, against_diagnosis)] if against else [])]
     text = write_page(sample_set, samples.name, files, profile, out, Bootstrap(draws, seed), by or (), cards)
     typer.echo(f"{out}: {len(text) / 1e6:.1f} MB")
+    finish(f"the page of {len(sample_set):,} samples is in {out}")

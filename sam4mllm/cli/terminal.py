@@ -24,6 +24,11 @@ def finish(summary: str, *next_words: object) -> None:
         typer.echo(f"next: sam4mllm {shlex.join(map(str, next_words))}", err=True)
 
 
+def option(name: str, value: object | None) -> tuple[object, ...]:
+    """The words of an option for `finish`; none if the user did not set it."""
+    return (name, value) if value else ()
+
+
 def show(sections: Sequence[Section]) -> None:
     """Print a plan to standard output: as tables on a terminal, as plain lines elsewhere."""
     if not sys.stdout.isatty():

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-
-from sam4mllm.geometry.prompts import Prompt
+from collections.abc import Iterable
 
 MASK, NONE, UNREADABLE, FAILED = "with a mask", "without a target", "unreadable", "failed"
 
 
-def outcome(prompts: Sequence[Prompt], readable: bool, error: str | None) -> str:
+def outcome(has_prompts: bool, readable: bool, failed: bool) -> str:
     """``with a mask``, ``without a target`` (the model found no object), ``unreadable`` or ``failed``."""
-    if error is not None:
+    if failed:
         return FAILED
-    return MASK if prompts else NONE if readable else UNREADABLE
+    if has_prompts:
+        return MASK
+    return NONE if readable else UNREADABLE
 
 
 def format_outcomes(outcomes: Iterable[str]) -> str:
