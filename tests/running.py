@@ -1,6 +1,7 @@
 """Runs the console entry inside a test, with its output and exit code."""
 
 import io
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
@@ -14,6 +15,14 @@ class Result:
     @property
     def output(self) -> str:
         return self.stdout + self.stderr
+
+
+_SUMMARY = re.compile(r"next: sam4mllm .*|[\d,]+ predictions?: \d.*")
+
+
+def without_summary(stderr: str) -> str:
+    """Standard error without the last lines of a command: the counts of predictions, and the next command."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if not _SUMMARY.fullmatch(line.rstrip("\n")))
 
 
 def invoke(*words: object) -> Result:

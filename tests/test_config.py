@@ -264,4 +264,5 @@ def test_without_a_card_the_base_is_asked_for(tmp_path):
     recipe = PipelineConfig("grabcut", adapter=str(tmp_path))
     with pytest.raises(UserError, match=r"no sam4mllm\.json with the name of its base model: pass --mllm"):
         recipe.check()
-    assert PipelineConfig("grabcut", mllm="owner/name").resolved() == PipelineConfig("grabcut", mllm="owner/name")
+    resolved = PipelineConfig("grabcut", mllm="owner/name").resolved()
+    assert resolved == PipelineConfig("grabcut", mllm="owner/name", prompter="box")
