@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 from sam4mllm.mllm.load import MLLMS, MLLMSpec
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prompters.load import BOX, FINE_TUNED, ORACLE, Option, PrompterSpec
-from sam4mllm.segmenters import Segmenter
+from sam4mllm.segmenters import Segmenter, check_supported
 from sam4mllm.segmenters.load import SegmenterSpec
 
 log = logging.getLogger(__name__)
@@ -162,8 +163,11 @@ class PipelineConfig:
         """
         return self._mllm().load()
 
-    def check_user_prompts(self) -> None:
-        """Checks a configuration for prompts that the user gives: a valid segmenter, and no options of an MLLM.
+    def check_user_prompts(self, prompts: Sequence[Prompt] = ()) -> None:
+        """Checks a configuration for prompts that the user gives: a segmenter for them, and no options of an MLLM.
+
+        Args:
+            prompts: the prompts, if they are known.
 
         Raises:
             UserError: at the first invalid value, or if an option does not apply.
@@ -171,7 +175,10 @@ class PipelineConfig:
         if self.prompter or self.options:
             raise UserError("--box and --click do not use an MLLM: remove --prompter and its options")
         self._refuse_mllm_options("--box and --click do")
-        self._segmenter().check_hardware()
+        segmenter = self._segmenter()
+        segmenter.check_hardware()
+        if segmenter.capabilities is not None:
+            check_supported(segmenter.capabilities, prompts, self.segmenter)
 
     def build_segmenter(self) -> Segmenter:
         """Loads the segmenter.

@@ -40,7 +40,10 @@ def infer(
     ] = None,
     click: Annotated[
         list[str] | None,
-        typer.Option("--click", help="Point by hand, x,y,+ or x,y,- in pixels; needs --box. Repeatable."),
+        typer.Option(
+            "--click",
+            help="Point by hand, x,y,+ (on the object) or x,y,- (off it), in pixels. Repeatable.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for overlays, masks and records.", rich_help_panel=OUTPUT)

@@ -94,12 +94,12 @@ def test_batched_counts_match_single_counts(many):
         for number, (ground_truth, _, ignore) in enumerate(rows)
     ]
     together = count_all(ground_truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
-    lock_folder = [
+    single = [
         count(ground_truth.union, row[1], ground_truth.ignore)
         for ground_truth, row in zip(ground_truths, rows, strict=True)
     ]
-    assert together.rows == lock_folder
-    assert CountColumns.of(lock_folder).rows == lock_folder
+    assert together.rows == single
+    assert CountColumns.of(single).rows == single
 
 
 def strip(first, last, size=10):
