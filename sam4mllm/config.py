@@ -67,13 +67,20 @@ class PipelineConfig:
         The card gives the base model, the prompter and its options.
 
         Raises:
-            UserError: if the card cannot be read, or if the adapter has no card and ``mllm`` is empty.
+            UserError: if the card cannot be read, or ``mllm`` is empty and the adapter has no card, or its base was
+                moved.
         """
         card = AdapterCard.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
         if card is None and self.adapter and not self.mllm:
             raise UserError(f"the adapter {self.adapter} has no {CARD} with the name of its base model: pass --mllm")
         if card is None:
             return replace(self, prompter=self.prompter or BOX)
+        base = Path(card.base_name)
+        if not self.mllm and base.is_absolute() and not base.is_dir():
+            raise UserError(
+                f"the adapter {self.adapter} was trained on {base}, which does not exist here: pass --mllm with the "
+                "folder or hub name of this model"
+            )
         prompter = self.prompter or next(iter(card.prompters), BOX)
         options = {**card.options(prompter), **self.options}
         return replace(self, mllm=self.mllm or card.base_name, prompter=prompter, options=options)

@@ -266,3 +266,10 @@ def test_without_a_card_the_base_is_asked_for(tmp_path):
         recipe.check()
     resolved = PipelineConfig("grabcut", mllm="owner/name").resolved()
     assert resolved == PipelineConfig("grabcut", mllm="owner/name", prompter="box")
+
+
+def test_an_adapter_of_a_base_that_was_moved_needs_the_name_of_the_base(tmp_path):
+    AdapterCard("5f2c", "sam4mllm", "/moved/base").write(tmp_path)
+    with pytest.raises(UserError, match=r"trained on /moved/base, which does not exist here: pass --mllm"):
+        PipelineConfig("grabcut", adapter=str(tmp_path)).resolved()
+    assert PipelineConfig("grabcut", mllm="owner/name", adapter=str(tmp_path)).resolved().mllm == "owner/name"

@@ -114,7 +114,10 @@ def test_the_same_commands_train_and_run_any_model(samples, command, family):
     assert card["prompters"] == {"ppg": {"positive": 3, "negative": 3}, "pqpp": {}}
     assert set(card["data"]) == {"set/dataset.json", "targets/targets.json"}
     assert card["versions"].keys() == {"sam4mllm", "torch", "transformers", "peft", "trl"}
-    assert "sam4mllm finetune THIS_FOLDER/recipe.yaml" in Path("out/README.md").read_text()
+    model_card = Path("out/README.md").read_text()
+    assert "sam4mllm finetune THIS_FOLDER/recipe.yaml" in model_card
+    assert "Framework versions" not in model_card  # peft's, which breaks the table above it
+    assert str(Path.cwd()) not in model_card
 
     words = ["--phrase", "the disc", "--prompter", "pqpp", "--points", 4, "--segmenter", "grabcut", "--json"]
     code, out, _ = command("infer", "images/0.png", *words, "--adapter", "out")
