@@ -109,13 +109,19 @@ class PipelineConfig:
 
     def _prompter(self, has_ground_truth: bool) -> PrompterSpec:
         """The prompter's spec, after all values are checked. The configuration must be resolved."""
+        mllm = None
         if self.prompter != ORACLE:
-            self._mllm()
+            mllm = self._mllm()
         elif not has_ground_truth:
             raise UserError("--prompter oracle needs samples with ground truth: use it with predict, not with infer")
         else:
             self._refuse_mllm_options("--prompter oracle does")
         segmenter, prompter = self._segmenter(), PrompterSpec(self.prompter, self.options)
+        if mllm and mllm.capabilities and prompter.needs_choose and not mllm.capabilities.choose:
+            raise UserError(
+                f"the MLLM {self.mllm} gives no option probabilities, but the prompter {self.prompter} needs them: "
+                "choose another MLLM or prompter (box and ppg need none)"
+            )
         if segmenter.capabilities is not None and prompter.produces is not None:
             unsupported = segmenter.capabilities.unsupported(prompter.produces)
             if unsupported:

@@ -273,3 +273,18 @@ def test_an_adapter_of_a_base_that_was_moved_needs_the_name_of_the_base(tmp_path
     with pytest.raises(UserError, match=r"trained on /moved/base, which does not exist here: pass --mllm"):
         PipelineConfig("grabcut", adapter=str(tmp_path)).resolved()
     assert PipelineConfig("grabcut", mllm="owner/name", adapter=str(tmp_path)).resolved().mllm == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("option", "table"),
+    [("mllm", MLLMS), ("prompter", PROMPTERS), ("segmenter", SEGMENTERS)],
+    ids=lambda value: str(value)[:9],
+)
+def test_the_help_of_an_option_lists_every_name_of_its_table(option, table):
+    import typer.main
+
+    from sam4mllm.cli import app
+
+    predict = typer.main.get_command(app).commands["predict"]
+    [text] = [parameter.help for parameter in predict.params if parameter.name == option]
+    assert [name for name in table.rows if name not in text] == []

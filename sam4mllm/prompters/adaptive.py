@@ -46,6 +46,7 @@ class AdaptivePQPP:
     """
 
     produces = Capabilities()
+    needs_choose = True
 
     def __init__(
         self, mllm: MLLM, points: int = 9, budget: int = 25, sure_yes: float = 0.75, sure_no: float = 0.9

@@ -64,6 +64,12 @@ class PrompterSpec:
         prompter = self._unconnected()
         return prompter.produces if isinstance(prompter, DeclaringPrompter) else None
 
+    @property
+    def needs_choose(self) -> bool:
+        """Whether the MLLM must give option probabilities; False if the prompter does not declare it."""
+        prompter = self._unconnected()
+        return isinstance(prompter, DeclaringPrompter) and prompter.needs_choose
+
     def _unconnected(self) -> Prompter:
         """The prompter without a model; making it checks the values of the options."""
         from sam4mllm.mllm.scripted import ScriptedMLLM

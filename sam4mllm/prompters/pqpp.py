@@ -50,6 +50,7 @@ class PQPP:
     ) -> None:
         if ask not in ("one", "list"):
             raise UserError(f"unknown value for ask, {ask!r}: choose from one, list")
+        self.needs_choose = ask == "one"
         self.mllm, self.layout, self.thresholds, self.ask = (
             mllm,
             Layout(layout, points),
