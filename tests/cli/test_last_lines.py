@@ -108,6 +108,13 @@ def test_a_command_ends_with_what_it_did_and_the_next_command(run, predicted, wo
     assert [line for line in last_lines(err, len(lines) or 1) if "\x1b" not in line and not line.isspace()] == lines
 
 
+def test_score_suggests_a_segmenter_for_predictions_without_settings(run, predicted):  # noqa: F811
+    Path("p.settings.json").unlink()
+    code, _, err = run("score", "pair", predicted)
+    command = "diagnose pair p.jsonl --profile rela --segmenter SEGMENTER --out p-diagnosis.jsonl"
+    assert (code, err) == (0, f"next: sam4mllm {command}\n")
+
+
 def test_the_next_command_of_each_stage_runs(run, pair, replay):  # noqa: F811
     code, _, err = run("predict", pair, "--mllm", replay, *GRABCUT, "--out", "p.jsonl")
     for command in ("score", "diagnose", "report"):

@@ -112,6 +112,7 @@ def test_each_launcher_runs_its_command(tmp_path, words, name):
     rest = ["--root", root, "--out", tmp_path / "here", *partial(name)]
     done = subprocess.run([sys.executable, *words, *map(str, rest)], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, without_summary(done.stderr)) == (0, "")
+    assert done.stderr.endswith(f"next: sam4mllm data preview {tmp_path / 'here' / 'train'}\n")
     assert read_samples(tmp_path / "here" / "train").samples[0].source == name
 
 
