@@ -69,6 +69,7 @@ def calibrate(
     result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
     warn(result.warnings)
     typer.echo(result.format_table(), nl=False)
-    words: list[object] = ["predict", test or samples, *option("--mllm", model.mllm), "--adapter", model.adapter]
-    words += ["--prompter", "pqpp", "--segmenter", segmenter.segmenter, *option("--images", images)]
-    finish(f"the options are in {model.adapter}, which predict and infer read", *words, "--out", "predictions.jsonl")
+    summary = f"the options are in {model.adapter}, which predict and infer read"
+    base, image_root = option("--mllm", model.mllm), option("--images", images)
+    next_command = ["predict", test or samples, *base, "--adapter", model.adapter, "--prompter", "pqpp"]
+    finish(summary, *next_command, "--segmenter", segmenter.segmenter, *image_root, "--out", "predictions.jsonl")

@@ -54,5 +54,6 @@ def diagnose(
     )
     warn(result.warnings)
     typer.echo(result.format_tables(by or ()), nl=False)
-    words = ["report", samples, predictions, "--profile", profile, "--diagnosis", out, *option("--images", images)]
-    finish(f"the lost IoU of {len(result.entries):,} samples is in {out}", *words, "--out", out.with_suffix(".html"))
+    summary = f"the lost IoU of {len(result.entries):,} samples is in {out}"
+    next_command = ["report", samples, predictions, "--profile", profile, "--diagnosis", out]
+    finish(summary, *next_command, *option("--images", images), "--out", out.with_suffix(".html"))

@@ -81,7 +81,8 @@ def _add_protocol_command(protocol: Protocol) -> None:
         if diagnose:
             for text in diagnosed(protocol, samples, predictions, redraw, bootstrap):
                 typer.echo(f"\n{text}", nl=False, err=form != "markdown")  # other formats are for programs
-        finish(f"{'predictions and pages' if diagnose else 'predictions'} are in {predictions}")
+        written = " and ".join([*(["predictions"] if predict else []), *(["pages"] if diagnose else [])])
+        finish(written and f"{written} are in {predictions}")
 
     evaluation.command(protocol.name, help=protocol.title)(command)
 

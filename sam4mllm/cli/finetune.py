@@ -55,8 +55,8 @@ def finetune(
     samples, segmenter, images = "SAMPLES", "SEGMENTER", None
     if (validation := config.validation) is not None:
         samples, segmenter, images = validation.samples, validation.segmenter, validation.images
-    words = ["predict", samples, "--adapter", adapter, "--segmenter", segmenter, *option("--images", images)]
-    finish("", *words, "--out", adapter / "predictions.jsonl")
+    next_command = ["predict", samples, "--adapter", adapter, "--segmenter", segmenter, *option("--images", images)]
+    finish("", *next_command, "--out", adapter / "predictions.jsonl")
 
 
 def _print_plan(config: FinetuneConfig, as_json: bool) -> None:

@@ -36,6 +36,7 @@ def score(
     from sam4mllm.evaluation.bootstrap import Bootstrap
     from sam4mllm.evaluation.metrics import profile_for
     from sam4mllm.evaluation.scores import scored
+    from sam4mllm.prediction.store import read_settings
 
     sample_set = read_samples(samples)
     profile = profile or profile_for(sample_set)
@@ -44,4 +45,5 @@ def score(
     typer.echo(json.dumps(result.to_json()) if as_json else result.format_tables(samples.name), nl=as_json)
     if predictions.suffix == ".jsonl" and not as_json:
         diagnosis = predictions.with_name(f"{predictions.stem}-diagnosis.jsonl")
-        finish("", "diagnose", samples, predictions, "--profile", profile, "--out", diagnosis)
+        segmenter = () if read_settings(predictions).get("segmenter") else ("--segmenter", "SEGMENTER")
+        finish("", "diagnose", samples, predictions, "--profile", profile, *segmenter, "--out", diagnosis)

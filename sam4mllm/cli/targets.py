@@ -86,5 +86,5 @@ def targets(
     check_folder(out)
     sample_set = read_samples(samples, images)
     typer.echo(search_targets(sample_set, out, search, name, executor, progress, single_mask, dtype))
-    words = ["data", "preview", samples, "--targets", out, "--segmenter", name]
-    finish(f"targets are in {out}", *words, *option("--images", images))
+    next_command = ["data", "preview", samples, "--targets", out, "--segmenter", name]
+    finish(f"targets are in {out}", *next_command, *option("--images", images))

@@ -103,8 +103,10 @@ def test_the_same_commands_train_and_run_any_model(samples, command, family):
     masks = {(sample.id, index) for sample in samples for index in range(len(sample.masks))}
     assert set(read_targets(Path("targets"))) == masks
 
-    code, out, _ = command("finetune", LORA, *SMALL, "data.0.targets=targets")
+    code, out, err = command("finetune", LORA, *SMALL, "data.0.targets=targets")
     assert (code, out.splitlines()[-1]) == (0, "written to out")
+    next_command = "predict SAMPLES --adapter out --segmenter SEGMENTER --out out/predictions.jsonl"
+    assert err.splitlines()[-1] == f"next: sam4mllm {next_command}"
     assert load(Path("out/recipe.yaml"), FinetuneConfig) == recipe("data.0.targets=targets")
     weights = load_file("out/adapter_model.safetensors")
     assert any(weight.any() for name, weight in weights.items() if "lora_B" in name)

@@ -58,6 +58,8 @@ def test_the_chosen_options_become_the_adapters_defaults(command, adapter, talke
     assert report["counts"]["masks"] < 4 * 64
     assert "| calibrated |" in out
     assert "warning" not in err
+    words = f"predict {adapter.parent / 'val'} --adapter {adapter} --prompter pqpp"
+    assert err.splitlines()[-1].startswith(f"next: sam4mllm {words} --segmenter ")
 
 
 def test_a_calibrated_checkpoint_can_still_be_resumed(command, adapter, talker):
