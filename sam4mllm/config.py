@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
+from sam4mllm.geometry.prompts import Prompt
 from sam4mllm.mllm import MLLM
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
-from sam4mllm.mllm.load import MLLMSpec
+from sam4mllm.mllm.load import MLLMS, MLLMSpec
 from sam4mllm.pipeline import Pipeline
-from sam4mllm.prompters.load import ORACLE, Option, PrompterSpec
-from sam4mllm.segmenters import Segmenter
+from sam4mllm.prompters.load import BOX, FINE_TUNED, ORACLE, Option, PrompterSpec
+from sam4mllm.segmenters import Segmenter, check_supported
 from sam4mllm.segmenters.load import SegmenterSpec
+
+log = logging.getLogger(__name__)
 
 _MLLM_OPTIONS = ("mllm", "adapter", "dialect", "device_map", "attention", "trust_remote_code")
 
@@ -30,7 +34,8 @@ class PipelineConfig:
         segmenter: as for `SegmenterSpec`.
         mllm: as for `MLLMSpec`. Empty for the adapter's base model, and if prompts come from the user or the ground
             truth.
-        prompter: as for `PrompterSpec`.
+        prompter: as for `PrompterSpec`. Empty for the first prompter that the adapter was trained for, and for ``box``
+            without an adapter.
         options: arguments of the prompter that replace its defaults.
         adapter: folder of a LoRA adapter for the MLLM.
         dialect: how the MLLM writes coordinates. None detects it from the model's configuration, and selects the
@@ -45,7 +50,7 @@ class PipelineConfig:
 
     segmenter: str = ""
     mllm: str = ""
-    prompter: str = "ppg"
+    prompter: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
     adapter: str | None = None
     dialect: str | None = None
@@ -59,18 +64,37 @@ class PipelineConfig:
     def resolved(self) -> PipelineConfig:
         """The configuration with missing values filled in from the card of the adapter or of a fine-tuned model.
 
-        The card gives the base model and the prompter's options.
+        The card gives the base model, the prompter and its options.
 
         Raises:
-            UserError: if the card cannot be read, or if the adapter has no card and ``mllm`` is empty.
+            UserError: if the card cannot be read, or ``mllm`` is empty and the adapter has no card, or its base was
+                moved.
         """
         card = AdapterCard.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
         if card is None and self.adapter and not self.mllm:
             raise UserError(f"the adapter {self.adapter} has no {CARD} with the name of its base model: pass --mllm")
         if card is None:
-            return self
-        name = self.mllm or card.base_name
-        return replace(self, mllm=name, options={**card.options(self.prompter), **self.options})
+            return replace(self, prompter=self.prompter or BOX)
+        base = Path(card.base_name)
+        if not self.mllm and base.is_absolute() and not base.is_dir():
+            raise UserError(
+                f"the adapter {self.adapter} was trained on {base}, which does not exist here: pass --mllm with the "
+                "folder or hub name of this model"
+            )
+        prompter = self.prompter or next(iter(card.prompters), BOX)
+        options = {**card.options(prompter), **self.options}
+        return replace(self, mllm=self.mllm or card.base_name, prompter=prompter, options=options)
+
+    def _warn_if_not_trained(self) -> None:
+        """Logs a warning if the prompter needs fine-tuning and the MLLM has neither an adapter nor a card."""
+        is_trained = self.adapter or AdapterCard.read(Path(self.mllm))
+        if self.prompter in FINE_TUNED and not is_trained and MLLMS.find(self.mllm).is_transformers:
+            log.warning(
+                "no adapter: %s was not fine-tuned for %s, so many replies may be unreadable; --prompter box needs no "
+                "fine-tuning",
+                self.mllm,
+                self.prompter,
+            )
 
     def check(self, has_ground_truth: bool = False) -> None:
         """Checks all values that can be checked without loading a model.
@@ -85,13 +109,19 @@ class PipelineConfig:
 
     def _prompter(self, has_ground_truth: bool) -> PrompterSpec:
         """The prompter's spec, after all values are checked. The configuration must be resolved."""
+        mllm = None
         if self.prompter != ORACLE:
-            self._mllm()
+            mllm = self._mllm()
         elif not has_ground_truth:
             raise UserError("--prompter oracle needs samples with ground truth: use it with predict, not with infer")
         else:
             self._refuse_mllm_options("--prompter oracle does")
         segmenter, prompter = self._segmenter(), PrompterSpec(self.prompter, self.options)
+        if mllm and mllm.capabilities and prompter.needs_choose and not mllm.capabilities.choose:
+            raise UserError(
+                f"the MLLM {self.mllm} gives no option probabilities, but the prompter {self.prompter} needs them: "
+                "choose another MLLM or prompter (box and ppg need none)"
+            )
         if segmenter.capabilities is not None and prompter.produces is not None:
             unsupported = segmenter.capabilities.unsupported(prompter.produces)
             if unsupported:
@@ -117,6 +147,8 @@ class PipelineConfig:
         """
         config = self.resolved()
         prompter = config._prompter(has_ground_truth=samples is not None)
+        if config.prompter != ORACLE:
+            config._warn_if_not_trained()
         segmenter = config.build_segmenter()
         mllm = None if config.prompter == ORACLE else config.build_mllm()
         return Pipeline(prompter.load(mllm, samples or ()), segmenter)
@@ -144,16 +176,22 @@ class PipelineConfig:
         """
         return self._mllm().load()
 
-    def check_user_prompts(self) -> None:
-        """Checks a configuration for prompts that the user gives: a valid segmenter, and no options of an MLLM.
+    def check_user_prompts(self, prompts: Sequence[Prompt] = ()) -> None:
+        """Checks a configuration for prompts that the user gives: a segmenter for them, and no options of an MLLM.
+
+        Args:
+            prompts: the prompts, if they are known.
 
         Raises:
             UserError: at the first invalid value, or if an option does not apply.
         """
-        if self.prompter != "ppg" or self.options:
+        if self.prompter or self.options:
             raise UserError("--box and --click do not use an MLLM: remove --prompter and its options")
         self._refuse_mllm_options("--box and --click do")
-        self._segmenter().check_hardware()
+        segmenter = self._segmenter()
+        segmenter.check_hardware()
+        if segmenter.capabilities is not None:
+            check_supported(segmenter.capabilities, prompts, self.segmenter)
 
     def build_segmenter(self) -> Segmenter:
         """Loads the segmenter.

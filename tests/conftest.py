@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 
 import tests.typechecked  # noqa: F401  the hook names it as a string
 from tests.paths import ROOT
+from tests.running import check_next_commands
 
 PACKAGE = ROOT / "sam4mllm"
 # the readers of data_prep take files of any form: there a type is what a file should hold, and not yet what it holds
@@ -40,6 +41,8 @@ def command(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["sam4mllm", *map(str, words)])
         with pytest.raises(SystemExit) as done:
             cli.main()
-        return done.value.code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        check_next_commands(err)
+        return done.value.code, out, err
 
     return runs

@@ -264,4 +264,101 @@ def test_without_a_card_the_base_is_asked_for(tmp_path):
     recipe = PipelineConfig("grabcut", adapter=str(tmp_path))
     with pytest.raises(UserError, match=r"no sam4mllm\.json with the name of its base model: pass --mllm"):
         recipe.check()
-    assert PipelineConfig("grabcut", mllm="owner/name").resolved() == PipelineConfig("grabcut", mllm="owner/name")
+    resolved = PipelineConfig("grabcut", mllm="owner/name").resolved()
+    assert resolved == PipelineConfig("grabcut", mllm="owner/name", prompter="box")
+
+
+def test_an_adapter_of_a_base_that_was_moved_needs_the_name_of_the_base(tmp_path):
+    AdapterCard("5f2c", "sam4mllm", "/moved/base").write(tmp_path)
+    with pytest.raises(UserError, match=r"trained on /moved/base, which does not exist here: pass --mllm"):
+        PipelineConfig("grabcut", adapter=str(tmp_path)).resolved()
+    assert PipelineConfig("grabcut", mllm="owner/name", adapter=str(tmp_path)).resolved().mllm == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("option", "table"),
+    [("mllm", MLLMS), ("prompter", PROMPTERS), ("segmenter", SEGMENTERS)],
+    ids=lambda value: str(value)[:9],
+)
+def test_the_help_of_an_option_lists_every_name_of_its_table(option, table):
+    import typer.main
+
+    from sam4mllm.cli import app
+
+    predict = typer.main.get_command(app).commands["predict"]
+    [text] = [parameter.help for parameter in predict.params if parameter.name == option]
+    assert [name for name in table.rows if name not in text] == []
+
+
+PPG_OPTIONS, PQPP_OPTIONS = {"positive": 5}, {"sure_yes": 0.8}
+
+
+def write_card(folder, prompters) -> str:
+    AdapterCard("5f2c", "sam4mllm", "owner/base", prompters=prompters).write(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("given", ["adapter", "mllm"])
+@pytest.mark.parametrize(
+    ("prompters", "expected", "options"),
+    [
+        ({"ppg": PPG_OPTIONS, "pqpp": PQPP_OPTIONS}, "ppg", PPG_OPTIONS),
+        ({"pqpp": PQPP_OPTIONS}, "pqpp", PQPP_OPTIONS),
+        ({}, "box", {}),
+    ],
+)
+def test_the_default_prompter_is_the_first_on_the_card_of_the_adapter_or_the_merged_model(
+    tmp_path, given, prompters, expected, options
+):
+    resolved = PipelineConfig("grabcut", **{given: write_card(tmp_path, prompters)}).resolved()
+    assert (resolved.prompter, resolved.options) == (expected, options)
+    assert resolved.resolved() == resolved
+
+
+def test_without_a_card_the_default_prompter_is_box(tmp_path, replay):
+    for values in ({"mllm": "owner/name"}, {"mllm": replay}, {"mllm": "owner/name", "adapter": str(tmp_path)}):
+        assert PipelineConfig("grabcut", **values).resolved().prompter == "box"
+
+
+def test_a_named_prompter_replaces_the_default(tmp_path):
+    card = write_card(tmp_path, {"pqpp": PQPP_OPTIONS})
+    resolved = PipelineConfig("grabcut", adapter=card, prompter="ppg").resolved()
+    assert (resolved.prompter, resolved.options) == ("ppg", {})
+
+
+def build_without_weights(monkeypatch, *, samples=None, **values) -> None:
+    monkeypatch.setattr(PipelineConfig, "build_mllm", lambda self: MUTE)
+    monkeypatch.setattr(PipelineConfig, "build_segmenter", lambda self: GrabCutSegmenter())
+    PipelineConfig("grabcut", **values).build(samples)
+
+
+@pytest.mark.parametrize("prompter", ["ppg", "pqpp", "adaptive"])
+@pytest.mark.parametrize("mllm", ["owner/name", "tiny"])
+def test_a_prompter_that_needs_fine_tuning_gives_one_warning_without_an_adapter(monkeypatch, caplog, mllm, prompter):
+    build_without_weights(monkeypatch, mllm=mllm, prompter=prompter)
+    [record] = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "sam4mllm.config")
+    assert record.getMessage().startswith(f"no adapter: {mllm} was not fine-tuned for {prompter}, ")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mllm": "owner/name"},
+        {"mllm": "owner/name", "prompter": "box"},
+        {"mllm": "owner/name", "prompter": "verified"},
+        {"mllm": "REPLAY", "prompter": "ppg"},
+        {"adapter": "CARD"},
+        {"mllm": "CARD", "prompter": "pqpp"},
+        {"mllm": "owner/name", "adapter": "NO CARD", "prompter": "ppg"},
+        {"prompter": "oracle", "samples": ()},
+    ],
+    ids=str,
+)
+def test_other_models_and_prompters_give_no_warning(monkeypatch, caplog, tmp_path, replay, values):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/adapter_config.json").touch()
+    (tmp_path / "adapter_config.json").touch()
+    places = {"REPLAY": replay, "CARD": write_card(tmp_path, {"ppg": {}}), "NO CARD": str(tmp_path / "bare")}
+    build_without_weights(monkeypatch, **{name: places.get(value, value) for name, value in values.items()})
+    assert caplog.records == []

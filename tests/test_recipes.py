@@ -132,7 +132,10 @@ def test_a_recipe_trains_a_small_model_of_its_class(name, beside, command):
     learned = load_file("out/adapter_model.safetensors")
     assert any(weights.any() for name, weights in learned.items() if "lora_B" in name)
     card = json.loads(Path("out/sam4mllm.json").read_text())
-    assert card["prompters"]["pqpp"] == load(path(name), FinetuneConfig).pqpp.set_options
+    recipe = load(path(name), FinetuneConfig)
+    weights = recipe.rows.mixture
+    assert list(card["prompters"]) == [prompter for prompter in ("ppg", "pqpp") if getattr(weights, prompter)]
+    assert card["prompters"].get("pqpp", {}) == (recipe.pqpp.set_options if weights.pqpp else {})
 
 
 def test_a_model_without_a_chat_template_is_trained_and_run_with_that_of_the_recipe(beside, command):

@@ -162,7 +162,7 @@ def share_of_boxes_found(mllm: HfMLLM, split: Split, level: Level, count: int) -
     for start in range(0, count, 50):
         promptings = BoxPrompter(mllm)(queries[start : min(start + 50, count)])
         for prompting, box in zip(promptings, boxes[start:], strict=False):
-            hits += len(prompting.prompts) == 1 and box_iou(prompting.prompts[0].box, box) >= 0.5
+            hits += len(prompting.prompts) == 1 and box_iou(prompting.prompts[0].extent, box) >= 0.5
     return hits / count
 
 

@@ -188,7 +188,7 @@ def batch(recipe: SamTraining, step: int) -> Batch:
             chosen.append(rows)
     prompts = {}
     if boxed:
-        boxes = [[[edge - 0.5 for edge in prompt.box.xyxy] for prompt, _ in rows] for rows in chosen]
+        boxes = [[[edge - 0.5 for edge in prompt.extent.xyxy] for prompt, _ in rows] for rows in chosen]
         prompts["input_boxes"] = torch.tensor(boxes)
     if count:
         points = [[[(p.x - 0.5, p.y - 0.5) for p in prompt.points] for prompt, _ in rows] for rows in chosen]

@@ -19,6 +19,7 @@ from sam4mllm.cli.options import (
     pipeline_config,
     with_options,
 )
+from sam4mllm.cli.terminal import finish, option
 from sam4mllm.runtime.progress import progress, warn
 
 
@@ -68,3 +69,7 @@ def calibrate(
     result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
     warn(result.warnings)
     typer.echo(result.format_table(), nl=False)
+    summary = f"the options are in {model.adapter}, which predict and infer read"
+    base, image_root = option("--mllm", model.mllm), option("--images", images)
+    next_command = ["predict", test or samples, *base, "--adapter", model.adapter, "--prompter", "pqpp"]
+    finish(summary, *next_command, "--segmenter", segmenter.segmenter, *image_root, "--out", "predictions.jsonl")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sam4mllm.cli.terminal import finish
 from sam4mllm.runtime.progress import byte_progress, progress
 
 DATA, DOWNLOADS = Path("data"), Path("downloads")
@@ -54,6 +55,8 @@ def convert_found(
         typer.echo(f"error: {error}", err=True)
     if errors:
         raise typer.Exit(2)
+    if out.is_dir():
+        finish(f"the converted data sets are in {out}")
 
 
 def _convert(
@@ -63,7 +66,13 @@ def _convert(
 
     bar = byte_progress if download else None
     chosen = {option: value for option, value in options.items() if value is not None}
-    convert_set(name, root, out or DATA / name, typer.echo, bar, partial, keep_leaks, **chosen)
+    folder = out or DATA / name
+    convert_set(name, root, folder, typer.echo, bar, partial, keep_leaks, **chosen)
+    splits = sorted(index.parent for index in folder.glob("*/dataset.json"))
+    if splits:
+        finish(f"samples of {', '.join(split.name for split in splits)} are in {folder}", "data", "preview", splits[0])
+    else:
+        finish(f"written to {folder}")
 
 
 def _add_refer_command(name: str, title: str) -> None:
@@ -160,8 +169,15 @@ def download_files(
     source = find_source(name)
     if not yes:
         typer.echo(download.format_plan(source, root))
+        missing_files = source.missing_files(root)
+        if not missing_files:
+            finish("", "data", name, "--root", root)
+        elif any(file.url for file in missing_files):
+            finish("", "data", "download", name, "--root", root, "--yes")
     elif missing := download.download(source, root, print_line=typer.echo, bar=byte_progress):
         raise UserError(missing)
+    else:
+        finish(f"{name} is in {root}", "data", name, "--root", root)
 
 
 @data.command("preview")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sam4mllm.cli.terminal import finish
+
 RECIPE = "tiny/demo"
 
 
@@ -30,4 +32,4 @@ def demo(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = load(recipe_file(name), Demo, overrides)
     typer.echo(run(config), nl=False)
-    typer.echo(f"tables: {config.out}/table.md, contact sheet: {config.out}/sheet.png", err=True)
+    finish(f"the tables are in {config.out}/table.md, the contact sheet is in {config.out}/sheet.png")

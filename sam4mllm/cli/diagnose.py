@@ -18,6 +18,7 @@ from sam4mllm.cli.options import (
     SegmenterOptions,
     with_options,
 )
+from sam4mllm.cli.terminal import finish, option
 from sam4mllm.runtime.progress import progress, warn
 
 
@@ -25,12 +26,12 @@ from sam4mllm.runtime.progress import progress, warn
 def diagnose(
     samples: Samples,
     predictions: Predictions,
-    profile: Profile,
     out: Annotated[
         Path,
         typer.Option("--out", help="JSON Lines file to write: the lost IoU of each sample.", rich_help_panel=OUTPUT),
     ],
     segmenter: SegmenterOptions,
+    profile: Profile = None,
     by: By = None,
     images: Images = None,
     device: Annotated[
@@ -44,10 +45,15 @@ def diagnose(
     """
     from sam4mllm.data.samples import read_samples
     from sam4mllm.evaluation.diagnose import diagnose_set
+    from sam4mllm.evaluation.metrics import profile_for
 
     sample_set, single_mask = read_samples(samples, images), segmenter.single_mask
+    profile = profile or profile_for(sample_set)
     result = diagnose_set(
         sample_set, predictions, segmenter.segmenter, profile, out, progress, by or (), single_mask, device
     )
     warn(result.warnings)
     typer.echo(result.format_tables(by or ()), nl=False)
+    summary = f"the lost IoU of {len(result.entries):,} samples is in {out}"
+    next_command = ["report", samples, predictions, "--profile", profile, "--diagnosis", out]
+    finish(summary, *next_command, *option("--images", images), "--out", out.with_suffix(".html"))

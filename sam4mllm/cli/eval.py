@@ -19,6 +19,7 @@ from sam4mllm.cli.options import (
     pipeline_config,
     with_options,
 )
+from sam4mllm.cli.terminal import finish
 from sam4mllm.errors import UserError
 from sam4mllm.protocols.gres import GRES
 from sam4mllm.protocols.protocol import Protocol
@@ -80,6 +81,8 @@ def _add_protocol_command(protocol: Protocol) -> None:
         if diagnose:
             for text in diagnosed(protocol, samples, predictions, redraw, bootstrap):
                 typer.echo(f"\n{text}", nl=False, err=form != "markdown")  # other formats are for programs
+        written = " and ".join([*(["predictions"] if predict else []), *(["pages"] if diagnose else [])])
+        finish(written and f"{written} are in {predictions}")
 
     evaluation.command(protocol.name, help=protocol.title)(command)
 
@@ -126,4 +129,4 @@ def synthetic(
 
     home = out / f"shapes-{scenes}{AMBIGUOUS if ambiguous else ''}"
     typer.echo(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws), ambiguous), nl=False)
-    typer.echo(f"results are in {home}", err=True)
+    finish(f"scenes, predictions and tables are in {home}")

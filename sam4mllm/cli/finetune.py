@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam4mllm.cli.terminal import show, standard_output_kept
+from sam4mllm.cli.terminal import finish, option, show, standard_output_kept
 from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,13 @@ def finetune(
         return
     from sam4mllm.training.run import run
 
-    typer.echo(f"written to {run(config, resume)}")
+    adapter = run(config, resume)
+    typer.echo(f"written to {adapter}")
+    samples, segmenter, images = "SAMPLES", "SEGMENTER", None
+    if (validation := config.validation) is not None:
+        samples, segmenter, images = validation.samples, validation.segmenter, validation.images
+    next_command = ["predict", samples, "--adapter", adapter, "--segmenter", segmenter, *option("--images", images)]
+    finish("", *next_command, "--out", adapter / "predictions.jsonl")
 
 
 def _print_plan(config: FinetuneConfig, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from sam4mllm.cli.options import (
     pipeline_config,
     with_options,
 )
-from sam4mllm.cli.terminal import standard_output_kept
+from sam4mllm.cli.terminal import finish, standard_output_kept
 from sam4mllm.errors import UserError
 from sam4mllm.runtime.progress import progress
 
@@ -40,7 +40,10 @@ def infer(
     ] = None,
     click: Annotated[
         list[str] | None,
-        typer.Option("--click", help="Point by hand, x,y,+ or x,y,- in pixels; needs --box. Repeatable."),
+        typer.Option(
+            "--click",
+            help="Point by hand, x,y,+ (on the object) or x,y,- (off it), in pixels. Repeatable.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for overlays, masks and records.", rich_help_panel=OUTPUT)
@@ -51,6 +54,7 @@ def infer(
 ) -> None:
     """Segment what phrases refer to in images."""
     from sam4mllm.prediction.infer import infer as predict_records
+    from sam4mllm.prediction.outcomes import format_outcomes, outcome
     from sam4mllm.prediction.requests import parse_request
 
     if out is None and not as_json:
@@ -59,8 +63,13 @@ def infer(
     with standard_output_kept() as print_line:
         request = parse_request(images or [], phrase or [], pairs, box or [], click or [])
         records = predict_records(config, request, out, hardware.batch_size)
+        outcomes = []
         with progress(len(request.pairs), "predicted") as advance:
             for record in records:
                 advance()
+                outcomes.append(
+                    outcome(bool(record["prompts"]), record["readable"], failed=record["error"] is not None)
+                )
                 if as_json:
                     print_line(json.dumps(record))
+    finish(format_outcomes(outcomes) + (f"; overlays, masks and records are in {out}" if out else ""))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sam4mllm.cli.options import HARDWARE, MODEL, OUTPUT
+from sam4mllm.cli.terminal import finish
 
 
 def merge(
@@ -35,3 +36,4 @@ def merge(
     from sam4mllm.training.merge import merge as merged
 
     typer.echo(f"written to {merged(adapter, out, mllm=mllm, dtype=dtype, trust_remote_code=trust_remote_code)}")
+    finish("", "infer", "IMAGE", "--phrase", "PHRASE", "--mllm", out, "--segmenter", "SEGMENTER", "--out", "out")

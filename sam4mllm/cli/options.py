@@ -25,10 +25,11 @@ Samples = Annotated[Path, typer.Argument(help="Folder of samples.", show_default
 Predictions = Annotated[Path, typer.Argument(help="Predictions of these samples, NAME.jsonl.", show_default=False)]
 Images = Annotated[Path | None, typer.Option("--images", help="Image root, if the images were moved.")]
 Profile = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--profile",
-        help="Rules of the metrics: lavt (RES), rela (GRES), lisa (ReasonSeg); gsva or bool-ignore (other papers).",
+        help="Rules of the metrics: lavt (RES), rela (GRES), lisa (ReasonSeg); gsva or bool-ignore (other papers). "
+        "Default: by the samples.",
         show_default=False,
     ),
 ]
@@ -76,10 +77,11 @@ class PromptingOptions:
             "--prompter",
             "Strategy: ppg (box and points in one reply), pqpp (box, then yes or no per point), adaptive (pqpp with "
             "more points where answers are uncertain), verified (pqpp without fine-tuning), box (no points), or "
-            "oracle (prompts from the ground truth).",
+            "oracle (prompts from the ground truth). Default: the adapter's; box without an adapter.",
             PROMPTING,
+            show_default=False,
         ),
-    ] = "ppg"
+    ] = ""
     positive: Annotated[
         int | None, _option("--positive", "ppg, oracle: positive points per object. Default: 3.", PROMPTING)
     ] = None

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sam4mllm.cli.terminal import finish
+
 
 def recipe(
     name: Annotated[str | None, typer.Argument(help="Recipe to print. Default: list all.")] = None,
@@ -15,5 +17,6 @@ def recipe(
 
     if name is None:
         typer.echo("\n".join(recipe_names()))
+        finish("", "finetune", "lora", "--plan")
     else:
         typer.echo(shipped_recipe(name).read_text(encoding="utf-8"), nl=False)

@@ -16,6 +16,7 @@ from sam4mllm.cli.options import (
     WorkerOptions,
     with_options,
 )
+from sam4mllm.cli.terminal import finish, option
 from sam4mllm.runtime.progress import progress
 
 SEARCH = "Search"
@@ -85,3 +86,5 @@ def targets(
     check_folder(out)
     sample_set = read_samples(samples, images)
     typer.echo(search_targets(sample_set, out, search, name, executor, progress, single_mask, dtype))
+    next_command = ["data", "preview", samples, "--targets", out, "--segmenter", name]
+    finish(f"targets are in {out}", *next_command, *option("--images", images))

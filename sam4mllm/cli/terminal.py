@@ -1,8 +1,9 @@
-"""Prints plans as tables, and keeps standard output free for machine-readable lines."""
+"""Prints plans as tables and what a command did, and keeps standard output free for machine-readable lines."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,19 @@ from sam4mllm.errors import UserError
 
 if TYPE_CHECKING:
     from sam4mllm.cli.plan_table import Section
+
+
+def finish(summary: str, *next_words: object) -> None:
+    """Print to standard error what a command did, and the `sam4mllm` command that usually follows, by its words."""
+    if summary:
+        typer.echo(summary, err=True)
+    if next_words:
+        typer.echo(f"next: sam4mllm {shlex.join(map(str, next_words))}", err=True)
+
+
+def option(name: str, value: object | None) -> tuple[object, ...]:
+    """The words of an option for `finish`; none if the user did not set it."""
+    return (name, value) if value else ()
 
 
 def show(sections: Sequence[Section]) -> None:

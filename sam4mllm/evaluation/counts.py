@@ -1,7 +1,7 @@
 """Counts the pixels that all metrics are computed from, on run lengths, without decoding a mask.
 
     >>> count(ground_truth, prediction)
-    PixelCounts(intersection=30, union=60, truth=40, prediction=50)
+    PixelCounts(intersection=30, union=60, ground_truth=40, prediction=50)
 
 Counts are exact integers.
 """

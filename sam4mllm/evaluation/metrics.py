@@ -8,13 +8,13 @@ the images do not change a digit.
 cIoU is the sum of intersections over the sum of unions (also called oIoU, "overall"). mIoU and gIoU are both the mean
 IoU of the expressions, under the name that the protocol's papers use. This gIoU is not the generalised box IoU.
 
-    >>> rela([PixelCounts(intersection=30, union=60, truth=40, prediction=50)])["cIoU"]
+    >>> rela([PixelCounts(intersection=30, union=60, ground_truth=40, prediction=50)])["cIoU"]
     0.5
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -192,6 +192,20 @@ bool_ignore = replace(
 """gIoU and cIoU as in evaluations that cast ReasonSeg's label mask to bool (`data/dataset.py` of GSVA)."""
 
 PROFILES: Mapping[str, Profile] = {"lavt": lavt, "rela": rela, "lisa": lisa, "gsva": gsva, "bool-ignore": bool_ignore}
+
+
+def profile_for(samples: Iterable[Sample]) -> str:
+    """The profile that the field uses for these samples.
+
+    It is ``lisa`` for ReasonSeg, ``rela`` if an expression has several targets or none, and otherwise ``lavt``.
+    """
+    sources, target_counts = set(), set()
+    for sample in samples:
+        sources.add(sample.source)
+        target_counts.add(len(sample.masks))
+    if sources == {"reasonseg"}:
+        return "lisa"
+    return "lavt" if target_counts <= {1} else "rela"
 
 
 def profile_named(name: str) -> Profile:

@@ -59,7 +59,7 @@ def oracle_states(sample: Sample, prediction: Prediction) -> list[tuple[Prompt, 
     readable = predicted if predicted or prediction.readable else true
     not_false_none = readable or true
     present = not_false_none if true else ()
-    partners = match_boxes([prompt.box for prompt in present], [target.box for target in objects])
+    partners = match_boxes([prompt.extent for prompt in present], [target.box for target in objects])
     # from here on there is one prompt per object, in the order of the objects
     instances = tuple(present[partners[index]] if index in partners else prompt for index, prompt in enumerate(true))
     boxed = tuple(replace(prompt, box=target.box) for prompt, target in zip(instances, objects, strict=True))

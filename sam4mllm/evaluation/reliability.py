@@ -112,7 +112,7 @@ def _answers(sample: Sample, prediction: Prediction) -> list[PointLabel]:
         return []
     objects, union = ground_truth_objects(sample), sample.ground_truth.mask
     ignored = sample.ignore.mask if sample.ignore else None
-    partners = match_boxes([prompt.box for prompt in prediction.prompts], [target.box for target in objects])
+    partners = match_boxes([prompt.extent for prompt in prediction.prompts], [target.box for target in objects])
     several = len(prediction.prompts) > 1
     masks = {predicted: objects[true].mask.mask for true, predicted in partners.items()} if several else {}
     return [

@@ -82,10 +82,26 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One object's prompt: a box, and positive and negative points."""
+    """One object's prompt: a box, or points, or both.
 
-    box: Box
+    Raises:
+        ValueError: without a box, if no point is positive.
+    """
+
+    box: Box | None
     points: tuple[Point, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.box is None and not any(point.positive for point in self.points):
+            raise ValueError("a prompt needs a box or a positive point")
+
+    @property
+    def extent(self) -> Box:
+        """The box; without a box, the bounding box of the positive points, which may be empty."""
+        if self.box is not None:
+            return self.box
+        xs, ys = zip(*((point.x, point.y) for point in self.points if point.positive), strict=True)
+        return Box(min(xs), min(ys), max(xs), max(ys))
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def overlay(image: Image, prompts: Sequence[Prompt], masks: Sequence[Mask] = (),
     for index, mask in enumerate(masks):
         _draw_mask(canvas, _enlarged(mask.astype(np.uint8), factor), COLOURS[index % len(COLOURS)], pen)
     for index, prompt in enumerate(prompts):
-        _draw_box(canvas, prompt.box, factor, COLOURS[index % len(COLOURS)], pen)
+        if prompt.box is not None:
+            _draw_box(canvas, prompt.box, factor, COLOURS[index % len(COLOURS)], pen)
     for prompt in prompts:
         for point in prompt.points:
             _draw_point(canvas, point, factor, pen)

@@ -191,7 +191,7 @@ def _points(count: int) -> str:
 
 
 def _line(prompt: Prompt, phrase: str, dialect: Dialect, frame: Frame) -> str:
-    parts = [dialect.write_box(prompt.box, frame, plain(phrase))]
+    parts = [dialect.write_box(prompt.extent, frame, plain(phrase))]
     for point in prompt.points:
         parts += [f"{dialect.write_point(point, frame)}:", "inside" if point.positive else "outside"]
     return " ".join(parts)

@@ -12,6 +12,7 @@ Backends: `sam4mllm.mllm.scripted` (a function, or recorded replies) and `sam4ml
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -26,6 +27,17 @@ Images: TypeAlias = Sequence[AnyImage]
 
 
 ImageTurns: TypeAlias = tuple[AnyImage, Sequence[Turn]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCapabilities:
+    """What the chats of an MLLM support in addition to replies.
+
+    Attributes:
+        choose: whether `Chat.choose` gives the probabilities of options.
+    """
+
+    choose: bool = True
 
 
 @runtime_checkable

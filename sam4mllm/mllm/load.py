@@ -7,21 +7,22 @@ from pathlib import Path
 
 from sam4mllm.errors import UserError
 from sam4mllm.language.dialects import dialect as dialect_named
-from sam4mllm.mllm import MLLM
+from sam4mllm.mllm import MLLM, ChatCapabilities
 from sam4mllm.runtime.loaders import FILE, Loader, LoaderTable, options_of
 from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_dtype
 
-_HF = "sam4mllm.mllm.hf.model:HfMLLM.load"
-_HF_OPTIONS = frozenset({"adapter", "dialect", "device", "dtype", "device_map", "attention"})
-_HF_OPTIONS |= {"four_bits", "trust_remote_code", "chat_template"}
+_HF = Loader(
+    "sam4mllm.mllm.hf.model:HfMLLM.load",
+    frozenset({"adapter", "dialect", "device", "dtype", "device_map", "attention", "four_bits"})
+    | {"trust_remote_code", "chat_template"},
+    capabilities=ChatCapabilities(),
+    is_transformers=True,
+)
+_REPLAY = Loader(
+    "sam4mllm.mllm.scripted:ScriptedMLLM.replay", frozenset({"dialect"}), FILE, capabilities=ChatCapabilities()
+)
 MLLMS = LoaderTable(
-    "MLLM",
-    "sam4mllm.mllms",
-    {
-        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "mllm",)),
-        "replay": Loader("sam4mllm.mllm.scripted:ScriptedMLLM.replay", frozenset({"dialect"}), FILE),
-    },
-    Loader(_HF, _HF_OPTIONS),
+    "MLLM", "sam4mllm.mllms", {TINY: _HF.with_argument(EMBEDDED / "mllm"), "replay": _REPLAY}, transformers=_HF
 )
 
 
@@ -69,6 +70,12 @@ class MLLMSpec:
             _check_adapter(Path(self.adapter))
 
     @property
+    def capabilities(self) -> ChatCapabilities | None:
+        """What the MLLM supports; None if it is known only once it is loaded."""
+        capabilities = MLLMS.find(self.name).capabilities
+        return capabilities if isinstance(capabilities, ChatCapabilities) else None
+
+    @property
     def path(self) -> str | Path:
         """The folder or hub name of a transformers model.
 
@@ -76,7 +83,7 @@ class MLLMSpec:
             UserError: if the name stands for another kind of model.
         """
         loader = MLLMS.find(self.name)
-        if loader.target != _HF:
+        if not loader.is_transformers:
             raise UserError(f"{self.name} is not a transformers model and cannot be trained")
         path: str | Path = loader.arguments[0]
         return path

@@ -48,7 +48,7 @@ def infer(recipe: PipelineConfig, request: Request, out: Path | None, batch_size
             files of earlier pairs remain.
     """
     if request.by_hand:
-        recipe.check_user_prompts()
+        recipe.check_user_prompts(request.by_hand)
     else:
         recipe.check()
     if out is not None:

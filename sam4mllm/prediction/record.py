@@ -88,7 +88,8 @@ class Prediction:
     @property
     def outcome(self) -> Outcome:
         """The fields that scoring needs."""
-        box = self.prompts[0].box.xyxy if self.prompts else None
+        first_box = self.prompts[0].box if self.prompts else None
+        box = None if first_box is None else first_box.xyxy
         mask = (self.counted.size, self.counted.counts)
         return Outcome(self.id, mask, box, self.readable, self.error is not None, self.oracle, boxed=True)
 
@@ -102,7 +103,7 @@ class Prediction:
             "id": self.id,
             "prompts": [
                 {
-                    "box": [float(edge) for edge in prompt.box.xyxy],
+                    "box": None if prompt.box is None else [float(edge) for edge in prompt.box.xyxy],
                     "points": [[float(point.x), float(point.y), int(point.positive)] for point in prompt.points],
                 }
                 for prompt in self.prompts
@@ -218,7 +219,8 @@ def _parse_outcome(line: str) -> Outcome:
     record = _parse_record(line)
     try:
         prompts, mask = record["prompts"], size_and_counts(record["rle"])
-        box = Box(*map(float, prompts[0]["box"])).xyxy if prompts else None
+        first_box = prompts[0]["box"] if prompts else None
+        box = None if first_box is None else Box(*map(float, first_box)).xyxy
         readable, oracle = (
             _parse_bool("readable", record["readable"]),
             _parse_bool("oracle", record.get("oracle", False)),
@@ -238,8 +240,10 @@ def _invalid_record(error: Exception) -> UserError:
 
 
 def _parse_prompt(record: dict[str, Any]) -> Prompt:
-    x0, y0, x1, y1 = map(float, record["box"])
     points = tuple(Point(float(x), float(y), bool(positive)) for x, y, positive in record["points"])
+    if record["box"] is None:
+        return Prompt(None, points)
+    x0, y0, x1, y1 = map(float, record["box"])
     return Prompt(Box(x0, y0, x1, y1), points)
 
 

@@ -130,7 +130,8 @@ def read_pairs(file: Path, root: Path | None = None) -> list[Pair]:
 def parse_user_prompts(boxes: Sequence[str], clicks: Sequence[str], width: int, height: int) -> tuple[Prompt, ...]:
     """Prompts from boxes and clicks as text, in pixels of an image of width x height.
 
-    With one box all clicks belong to it. With several, a click belongs to the smallest box that contains it.
+    Without a box all clicks belong to one object; with one box all belong to it. With several, a click belongs to the
+    smallest box that contains it.
 
     Args:
         boxes: ``x0,y0,x1,y1``; clipped to the image.
@@ -139,10 +140,14 @@ def parse_user_prompts(boxes: Sequence[str], clicks: Sequence[str], width: int, 
         height: of the image.
 
     Raises:
-        UserError: if a text is invalid, a place is outside the image, or a click has no box.
+        UserError: if a text is invalid, a place is outside the image, a click is in none of several boxes, or clicks
+            without a box are all off the object.
     """
     if clicks and not boxes:
-        raise UserError("--click needs a --box")
+        clicked = tuple(_click(text, width, height) for text in clicks)
+        if not any(point.positive for point in clicked):
+            raise UserError("--click x,y,- needs a --box, or a --click x,y,+ on the object")
+        return (Prompt(None, clicked),)
     parsed_boxes = [_box(text, width, height) for text in boxes]
     points: list[list[Point]] = [[] for _ in parsed_boxes]
     for text in clicks:

@@ -76,7 +76,12 @@ class Prompter(Protocol):
 
 @runtime_checkable
 class DeclaringPrompter(Prompter, Protocol):
-    """A prompter that declares its prompts, so that a segmenter that does not support them is refused beforehand."""
+    """A prompter that declares its prompts and its needs, so that models that do not fit are refused beforehand."""
+
+    @property
+    def needs_choose(self) -> bool:
+        """Whether it calls `Chat.choose`."""
+        ...
 
     @property
     def produces(self) -> Capabilities:

@@ -46,6 +46,7 @@ class AdaptivePQPP:
     """
 
     produces = Capabilities()
+    needs_choose = True
 
     def __init__(
         self, mllm: MLLM, points: int = 9, budget: int = 25, sure_yes: float = 0.75, sure_no: float = 0.9
@@ -64,7 +65,7 @@ class AdaptivePQPP:
     def _ask(self, chat: Chat, phrases: Sequence[str], boxes: Sequence[Prompting]) -> list[Prompting]:
         """Classify points in rounds. Each round covers all boxes that have uncertain points and budget left."""
         side = math.isqrt(self.layout.points)
-        maps = [[AnswerMap(prompt.box, side) for prompt in prompting.prompts] for prompting in boxes]
+        maps = [[AnswerMap(prompt.extent, side) for prompt in prompting.prompts] for prompting in boxes]
         promptings = list(boxes)
         points = [_number_by_object([answers.begin() for answers in row]) for row in maps]
         while any(points):

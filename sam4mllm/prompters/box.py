@@ -18,6 +18,7 @@ class BoxPrompter:
     """
 
     produces = Capabilities(points=False, negative_points=False)
+    needs_choose = False
 
     def __init__(self, mllm: MLLM) -> None:
         self.mllm = mllm

@@ -15,7 +15,9 @@ from sam4mllm.segmenters import Capabilities
 
 Option = str | int | float
 
-ORACLE = "oracle"
+BOX, ORACLE = "box", "oracle"
+FINE_TUNED = ("ppg", "pqpp", "adaptive")
+"""Prompters that expect an MLLM that was fine-tuned for them."""
 PROMPTERS = LoaderTable(
     "prompter",
     "sam4mllm.prompters",
@@ -24,7 +26,7 @@ PROMPTERS = LoaderTable(
         "pqpp": Loader("sam4mllm.prompters.pqpp:PQPP"),
         "adaptive": Loader("sam4mllm.prompters.adaptive:AdaptivePQPP"),
         "verified": Loader("sam4mllm.prompters.pqpp:verified"),
-        "box": Loader("sam4mllm.prompters.box:BoxPrompter"),
+        BOX: Loader("sam4mllm.prompters.box:BoxPrompter"),
         ORACLE: Loader("sam4mllm.prompters.oracle:Oracle.of"),
     },
 )
@@ -61,6 +63,12 @@ class PrompterSpec:
         """The kinds of prompts that it generates; None if it does not declare them."""
         prompter = self._unconnected()
         return prompter.produces if isinstance(prompter, DeclaringPrompter) else None
+
+    @property
+    def needs_choose(self) -> bool:
+        """Whether the MLLM must give option probabilities; False if the prompter does not declare it."""
+        prompter = self._unconnected()
+        return isinstance(prompter, DeclaringPrompter) and prompter.needs_choose
 
     def _unconnected(self) -> Prompter:
         """The prompter without a model; making it checks the values of the options."""

@@ -22,6 +22,8 @@ class Oracle:
         produces: the kinds of prompts among them.
     """
 
+    needs_choose = False
+
     def __init__(
         self,
         prompts: Mapping[str, tuple[Prompt, ...]],

@@ -97,7 +97,7 @@ class Thresholds:
             label = self.of(answer.yes)
             if label is not None:
                 points[answer.object].append(Point(answer.x, answer.y, positive=label))
-        return tuple(Prompt(prompt.box, tuple(labelled)) for prompt, labelled in zip(prompts, points, strict=True))
+        return tuple(Prompt(prompt.extent, tuple(labelled)) for prompt, labelled in zip(prompts, points, strict=True))
 
 
 def ask_boxes_and_points(
@@ -174,4 +174,4 @@ def _check_probability(yes: float) -> float:
 
 def shared(prompts: Sequence[Prompt], index: int) -> Box | None:
     """The object's box if the phrase refers to several objects, so that a question can name one of them; else None."""
-    return prompts[index].box if len(prompts) > 1 else None
+    return prompts[index].extent if len(prompts) > 1 else None

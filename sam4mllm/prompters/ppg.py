@@ -24,6 +24,8 @@ class PPG:
         UserError: if a number of points is negative.
     """
 
+    needs_choose = False
+
     def __init__(self, mllm: MLLM, positive: int = 3, negative: int = 3) -> None:
         if positive < 0 or negative < 0:
             raise UserError(f"PPG needs 0 or more points, got positive={positive} and negative={negative}")

@@ -50,6 +50,7 @@ class PQPP:
     ) -> None:
         if ask not in ("one", "list"):
             raise UserError(f"unknown value for ask, {ask!r}: choose from one, list")
+        self.needs_choose = ask == "one"
         self.mllm, self.layout, self.thresholds, self.ask = (
             mllm,
             Layout(layout, points),
@@ -67,7 +68,7 @@ class PQPP:
             [
                 (index, point)
                 for index, prompt in enumerate(prompting.prompts)
-                for point in self.layout.place(prompt.box)
+                for point in self.layout.place(prompt.extent)
             ]
             for prompting in boxes
         ]
@@ -78,7 +79,7 @@ class PQPP:
         promptings = list(boxes)
         for index in range(max(len(prompting.prompts) for prompting in promptings)):
             points_per_query = [
-                self.layout.place(prompting.prompts[index].box) if index < len(prompting.prompts) else ()
+                self.layout.place(prompting.prompts[index].extent) if index < len(prompting.prompts) else ()
                 for prompting in promptings
             ]
             texts = [

@@ -42,6 +42,7 @@ class Loader:
         arguments: positional arguments that are the same in every call.
         fixed: keyword arguments that are the same in every call.
         capabilities: what the loaded object supports, if that is known before it is loaded.
+        is_transformers: whether the first argument is the folder or hub name of a transformers model.
     """
 
     target: str
@@ -50,6 +51,7 @@ class Loader:
     arguments: tuple[Any, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     capabilities: Any = None
+    is_transformers: bool = False
 
     def with_argument(self, argument: Any) -> Loader:
         return replace(self, argument="", arguments=(*self.arguments, argument))

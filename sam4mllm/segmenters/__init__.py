@@ -31,12 +31,15 @@ class Capabilities:
 
     points: bool = True
     negative_points: bool = True
+    points_without_box: bool = False
 
     def unsupported(self, prompts: Capabilities) -> str:
         """The kind of prompts that is not supported, for messages; empty if all are."""
         if prompts.points and not self.points:
             return "points"
-        return "negative points" if prompts.negative_points and not self.negative_points else ""
+        if prompts.negative_points and not self.negative_points:
+            return "negative points"
+        return "points without a box" if prompts.points_without_box and not self.points_without_box else ""
 
 
 @runtime_checkable
@@ -105,6 +108,9 @@ def check_supported(capabilities: Capabilities, prompts: Sequence[Prompt], name:
         UserError: if not; the message names the segmenter and what it does not support.
     """
     points = [point for prompt in prompts for point in prompt.points]
-    unsupported = capabilities.unsupported(Capabilities(bool(points), not all(point.positive for point in points)))
+    has_negative = not all(point.positive for point in points)
+    lacks_box = any(prompt.box is None for prompt in prompts)
+    unsupported = capabilities.unsupported(Capabilities(bool(points), has_negative, lacks_box))
     if unsupported:
-        raise UserError(f"the segmenter {name} takes no {unsupported}: remove them")
+        remedy = "add a box" if unsupported.endswith("without a box") else "remove them"
+        raise UserError(f"the segmenter {name} takes no {unsupported}: {remedy}")

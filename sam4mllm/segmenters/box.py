@@ -34,7 +34,7 @@ class BoxScene:
             UserError: if a prompt has points.
         """
         check_supported(BoxSegmenter.capabilities, prompts, "box")
-        return [ScoredMask(fill(prompt.box, self.height, self.width), 1.0) for prompt in prompts]
+        return [ScoredMask(fill(prompt.extent, self.height, self.width), 1.0) for prompt in prompts]
 
 
 def fill(box: Box, height: int, width: int) -> Mask:

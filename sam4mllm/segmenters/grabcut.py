@@ -80,7 +80,7 @@ class GrabCutScene:
 
     def _cut(self, prompt: Prompt) -> ScoredMask:
         height, width = self.image.shape[:2]
-        box = _widen_to_a_pixel(prompt.box, height, width)
+        box = _widen_to_a_pixel(prompt.extent, height, width)
         view = _View.around(box, prompt.points, height, width, self.size)
         labels = view.label(box, prompt.points)
         small = cv2.resize(self.image[view.rows, view.columns], labels.shape[::-1], interpolation=cv2.INTER_AREA)

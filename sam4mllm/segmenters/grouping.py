@@ -18,17 +18,17 @@ from sam4mllm.geometry.prompts import Prompt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptGroup:
-    """Prompts with the same number of points.
+    """Prompts with the same number of points, all with a box or all without.
 
     Attributes:
         rows: the index of each prompt among all prompts. Further rows of the arrays are padding.
-        boxes: x0, y0, x1, y1 as pixel indices of the model's input.
+        boxes: x0, y0, x1, y1 as pixel indices of the model's input; None without boxes.
         points: x, y as pixel indices of the model's input.
         labels: 1 on the object, 0 off it.
     """
 
     rows: tuple[int, ...]
-    boxes: Float32[np.ndarray, "n 4"]
+    boxes: Float32[np.ndarray, "n 4"] | None
     points: Float32[np.ndarray, "n p 2"]
     labels: Int64[np.ndarray, "n p"]
 
@@ -36,7 +36,7 @@ class PromptGroup:
 def groups(
     prompts: Sequence[Prompt], scale: tuple[float, float], most: int, multiple: int = 1
 ) -> Iterator[PromptGroup]:
-    """Split the prompts into groups with the same number of points. Each prompt is in exactly one group.
+    """Split the prompts into groups of the same kind (see `PromptGroup`). Each prompt is in exactly one group.
 
     Args:
         prompts: in pixels of the original image.
@@ -44,10 +44,10 @@ def groups(
         most: the maximum size of a group, which bounds the memory of a call.
         multiple: the number of rows in the arrays is padded to a multiple of this, with copies of the last prompt.
     """
-    rows_by_count: dict[int, list[int]] = {}
+    rows_by_kind: dict[tuple[int, bool], list[int]] = {}
     for row, prompt in enumerate(prompts):
-        rows_by_count.setdefault(len(prompt.points), []).append(row)
-    for count, rows in rows_by_count.items():
+        rows_by_kind.setdefault((len(prompt.points), prompt.box is None), []).append(row)
+    for (count, _), rows in rows_by_kind.items():
         for start in range(0, len(rows), most):
             chunk = rows[start : start + most]
             padded = [*chunk, *chunk[-1:] * (-len(chunk) % multiple)]
@@ -55,12 +55,13 @@ def groups(
 
 
 def _group(prompts: Sequence[Prompt], rows: tuple[int, ...], count: int, scale: Float[np.ndarray, "2"]) -> PromptGroup:
-    corners = np.array([prompt.box.xyxy for prompt in prompts]).reshape(-1, 2, 2)
+    boxes = [prompt.box.xyxy for prompt in prompts if prompt.box is not None]
+    corners = np.array(boxes).reshape(-1, 2, 2)
     points = np.array([[(point.x, point.y) for point in prompt.points] for prompt in prompts])
     labels = np.array([[point.positive for point in prompt.points] for prompt in prompts])
     return PromptGroup(
         rows,
-        (corners * scale - 0.5).reshape(-1, 4).astype(np.float32),
+        (corners * scale - 0.5).reshape(-1, 4).astype(np.float32) if boxes else None,
         (points.reshape(len(prompts), count, 2) * scale - 0.5).astype(np.float32),
         labels.reshape(len(prompts), count).astype(np.int64),
     )

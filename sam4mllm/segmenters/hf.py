@@ -37,7 +37,7 @@ class HfSegmenter:
         most: the maximum number of prompts in one call of the decoder.
     """
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(points_without_box=True)
 
     def __init__(self, model: Any, processor: Any, multimask: bool = True, most: int = 32) -> None:
         self.model, self.processor, self.multimask, self.most = model.eval(), processor, multimask, most
@@ -150,7 +150,7 @@ class HfScene:
 
     def _decode(self, group: PromptGroup) -> Any:
         model = self._segmenter.model
-        prompts = {"input_boxes": group.boxes}
+        prompts = {} if group.boxes is None else {"input_boxes": group.boxes}
         if group.points.size:
             prompts |= {"input_points": group.points, "input_labels": group.labels}
         tensors = {key: torch.from_numpy(value)[None].to(model.device) for key, value in prompts.items()}

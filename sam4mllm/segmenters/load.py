@@ -10,6 +10,7 @@ from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_dtype
 from sam4mllm.segmenters import Capabilities, Segmenter
 
 _HF = "sam4mllm.segmenters.hf:HfSegmenter.load"
+_ALL = Capabilities(points_without_box=True)
 _HF_OPTIONS = frozenset({"device", "dtype", "single_mask"})
 SEGMENTERS = LoaderTable(
     "segmenter",
@@ -17,19 +18,19 @@ SEGMENTERS = LoaderTable(
     {
         "box": Loader("sam4mllm.segmenters.box:BoxSegmenter", frozenset(), capabilities=Capabilities(False, False)),
         "grabcut": Loader("sam4mllm.segmenters.grabcut:GrabCutSegmenter", frozenset(), capabilities=Capabilities()),
-        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "sam",), capabilities=Capabilities()),
+        TINY: Loader(_HF, _HF_OPTIONS, arguments=(EMBEDDED / "sam",), capabilities=_ALL),
         **{
             model: Loader(
                 "sam4mllm.segmenters.sam:SamSegmenter.load",
                 frozenset({"device", "single_mask"}),
                 FILE,
                 fixed={"model": model},
-                capabilities=Capabilities(),
+                capabilities=_ALL,
             )
             for model in ("vit_b", "vit_l", "vit_h")
         },
     },
-    Loader(_HF, _HF_OPTIONS, capabilities=Capabilities()),
+    Loader(_HF, _HF_OPTIONS, capabilities=_ALL),
 )
 
 

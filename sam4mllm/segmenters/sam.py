@@ -31,7 +31,7 @@ class SamSegmenter:
         most: the maximum number of prompts in one call of the decoder.
     """
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(points_without_box=True)
 
     def __init__(self, model: Any, multimask: bool = True, most: int = 32) -> None:
         self.model, self.multimask, self.most = model.eval(), multimask, most
@@ -113,9 +113,8 @@ class SamScene:
     def _decode(self, group: PromptGroup) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, "n m"]]:
         """The logits of each prompt's masks at the decoder's size, and their predicted IoUs."""
         sam = self._segmenter.model
-        boxes, points, labels = (
-            torch.from_numpy(array).to(sam.device) for array in (group.boxes, group.points, group.labels)
-        )
+        points, labels = (torch.from_numpy(array).to(sam.device) for array in (group.points, group.labels))
+        boxes = None if group.boxes is None else torch.from_numpy(group.boxes).to(sam.device)
         sparse, dense = sam.prompt_encoder(
             points=(points, labels) if group.points.size else None, boxes=boxes, masks=None
         )

@@ -118,7 +118,7 @@ def read_targets(folder: Path) -> dict[tuple[str, int], Target]:
 def target_to_json(target: Target) -> dict[str, Any]:
     """A target as the row of a shard, or as JSON."""
     prompts = [
-        {**asdict(prompt.box), "points": [asdict(point) for point in prompt.points], "iou": score}
+        {**asdict(prompt.extent), "points": [asdict(point) for point in prompt.points], "iou": score}
         for prompt, score in zip(target.prompts, target.ious, strict=True)
     ]
     return {"sample_id": target.sample_id, "index": target.index, "prompts": prompts, "ceiling": target.ceiling}

@@ -50,10 +50,16 @@ def model_card(card: AdapterCard, history: Sequence[Mapping[str, Any]], adapter:
         f"{option} THIS_FOLDER --segmenter facebook/sam-vit-huge --out out\n```",
         "## Training\n\n```bash\nsam4mllm finetune THIS_FOLDER/recipe.yaml out=ANOTHER_FOLDER\n```" if recipe else "",
         _table("Training log", _figures(history)),
-        _table("Training data (SHA-256)", card.data),
+        _table("Training data (SHA-256)", {_short_path(path): digest for path, digest in card.data.items()}),
         _table("Libraries", card.versions),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _short_path(path: str) -> str:
+    """The last three parts of an absolute path: the rest means nothing to others."""
+    parts = Path(path).parts
+    return "/".join(parts[-3:]) if Path(path).is_absolute() else path
 
 
 def _figures(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
@@ -30,14 +31,22 @@ def make_card(recipe: FinetuneConfig) -> AdapterCard:
         base="",
         dialect="",
         base_name=str(Path(recipe.mllm).resolve()) if local else recipe.mllm,
-        prompters={
-            "ppg": {"positive": recipe.rows.positive, "negative": recipe.rows.negative},
-            "pqpp": recipe.pqpp.set_options,
-        },
+        prompters=_prompters(recipe),
         data=hash_indices(folders),
         versions=versions("torch", "transformers", "peft", "trl"),
         chat_template=read_chat_template(recipe),
     )
+
+
+def _prompters(recipe: FinetuneConfig) -> dict[str, dict[str, Any]]:
+    """The options of each prompter that the rows train."""
+    weights = recipe.rows.mixture
+    options: dict[str, dict[str, Any]] = {}
+    if weights.ppg:
+        options["ppg"] = {"positive": recipe.rows.positive, "negative": recipe.rows.negative}
+    if weights.pqpp or weights.listed:
+        options["pqpp"] = recipe.pqpp.set_options
+    return options
 
 
 def read_chat_template(recipe: FinetuneConfig) -> str | None:

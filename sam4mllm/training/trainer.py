@@ -203,16 +203,16 @@ def _write(trainer: SFTTrainer, mllm: HfMLLM, out: Path, card: AdapterCard, adap
     """Write the adapter or the complete model, with its card; the model is in evaluation mode afterwards."""
     model = trainer.model.eval()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered from all devices if sharded
-    if PartialState().is_main_process:
-        write_model_card(out, card, trainer.state.log_history, adapter)
     if PartialState().is_main_process and is_finished(out):
         log.warning("%s already contains these weights: its %s is not changed.", out, CARD)
+        write_model_card(out, card, trainer.state.log_history, adapter)
     elif PartialState().is_main_process:
         _remove_card(out, card)
         if not adapter:
             model.config.sam4mllm_dialect = card.dialect
             mllm.processor.save_pretrained(out)
         model.save_pretrained(out, state_dict=weights)
+        write_model_card(out, card, trainer.state.log_history, adapter)  # after peft's, which it replaces
         card.write(out)  # last, so that a card is never next to the weights of another run
     PartialState().wait_for_everyone()
     if adapter:

@@ -9,27 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from sam4mllm.config import PipelineConfig
-from sam4mllm.data.samples import Sample, SampleSet, read_samples, read_shared_image
+from sam4mllm.data.samples import SampleSet, read_samples, read_shared_image
 from sam4mllm.errors import UserError
-from sam4mllm.evaluation.counts import count
 from sam4mllm.evaluation.scores import score
 from sam4mllm.evaluation.signature import fingerprint
-from sam4mllm.geometry.prompts import Image
 from sam4mllm.images.files import write_png
-from sam4mllm.images.overlay import AnySize, contact_sheet, overlay
 from sam4mllm.mllm import MLLM
 from sam4mllm.pipeline import Pipeline
 from sam4mllm.prediction.batch import predict
-from sam4mllm.prediction.record import Prediction, read_predictions
+from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prompters.load import ORACLE, PROMPTERS, Option, PrompterSpec
 from sam4mllm.training.callbacks import Scoring
 from sam4mllm.training.config.finetune import Validation
-
-SHOWN = 16
-COLUMNS = 4
+from sam4mllm.training.validation_sheet import make_sheet
 
 
 def choose_samples(validation: Validation) -> SampleSet:
@@ -101,26 +94,3 @@ def make_scoring(
 
     names = {"segmenter": validation.segmenter, "prompter": validation.prompter, "options": dict(options)}
     return Scoring(score_step, validation.every, {"samples": fingerprint(samples.samples), **names})
-
-
-def make_sheet(samples: SampleSet, predictions: list[Prediction]) -> AnySize:
-    """A contact sheet of the first samples with their predictions."""
-    tiles = []
-    for sample, prediction in list(zip(samples, predictions, strict=True))[:SHOWN]:
-        caption = prediction.error or f"IoU {_iou(sample, prediction):.2f}"
-        masks = [prediction.mask.mask]
-        tiles.append(overlay(_read_image(samples, sample), prediction.prompts, masks, f"{sample.phrase} ({caption})"))
-    return contact_sheet(tiles, COLUMNS, (336, 380))
-
-
-def _read_image(samples: SampleSet, sample: Sample) -> Image:
-    """A sample's image; blank if the file was damaged after the training started, which must not stop it."""
-    try:
-        return samples.read_image(sample)
-    except UserError:
-        return np.full((sample.height, sample.width, 3), 255, dtype=np.uint8)
-
-
-def _iou(sample: Sample, prediction: Prediction) -> float:
-    overlap = count(sample.ground_truth, prediction.mask, sample.ignore)
-    return overlap.iou if overlap.union else 1.0

@@ -141,11 +141,13 @@ def test_nothing_is_downloaded_without_yes(tmp_path, monkeypatch):
             f"set.zip, refs, unknown size: {server.address}/set.zip",
             f"images/train2014.zip, pictures, {len(IMAGES)} bytes: {server.address}/train2014.zip",
         ]
+        assert plan.stderr == f"next: sam4mllm data download set --root {tmp_path / 'raw'} --yes\n"
         assert server.requests == []
         assert not (tmp_path / "raw").exists()
         result = invoke("data", "download", "set", "--root", tmp_path / "raw", "--yes")
     assert result.exit_code == 0, result.output
     assert "2 files unpacked; the archive may be removed" in result.stdout
+    assert result.stderr.splitlines()[-1] == f"next: sam4mllm data set --root {tmp_path / 'raw'}"
     assert len(server.requests) == 2
 
 

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sam4mllm.data.samples import Sample
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.counts import CountColumns, GroundTruth, PixelCounts, count, count_all
-from sam4mllm.evaluation.metrics import PROFILES, gsva, lavt, lisa, profile_named, rela
+from sam4mllm.evaluation.metrics import PROFILES, gsva, lavt, lisa, profile_for, profile_named, rela
 from sam4mllm.geometry.rle import Rle, union
 
 triples = st.tuples(*[hnp.arrays(bool, (6, 7))] * 3)
@@ -94,12 +95,12 @@ def test_batched_counts_match_single_counts(many):
         for number, (ground_truth, _, ignore) in enumerate(rows)
     ]
     together = count_all(ground_truths, [(prediction.size, prediction.counts) for _, prediction, _ in rows])
-    lock_folder = [
+    single = [
         count(ground_truth.union, row[1], ground_truth.ignore)
         for ground_truth, row in zip(ground_truths, rows, strict=True)
     ]
-    assert together.rows == lock_folder
-    assert CountColumns.of(lock_folder).rows == lock_folder
+    assert together.rows == single
+    assert CountColumns.of(single).rows == single
 
 
 def strip(first, last, size=10):
@@ -170,3 +171,31 @@ def test_an_unknown_profile_names_the_choices():
 def test_no_samples_is_an_error(profile):
     with pytest.raises(UserError, match="no samples to score"):
         PROFILES[profile]([])
+
+
+@pytest.mark.parametrize(
+    ("source", "target_counts", "profile"),
+    [
+        ("refcoco", [1, 1, 1], "lavt"),
+        ("", [1], "lavt"),
+        ("grefcoco", [1, 0], "rela"),
+        ("grefcoco", [1, 2], "rela"),
+        ("grefcoco", [0], "rela"),
+        ("reasonseg", [1, 1], "lisa"),
+        ("reasonseg", [0, 2], "lisa"),
+        ("refcoco", [], "lavt"),
+    ],
+)
+def test_the_default_profile_follows_from_the_sources_and_the_numbers_of_targets(source, target_counts, profile):
+    mask = Rle.from_mask(np.ones((4, 5), bool))
+    samples = [
+        Sample(str(row), "a.png", 5, 4, "cup", (mask,) * number, source=source)
+        for row, number in enumerate(target_counts)
+    ]
+    assert profile_for(samples) == profile
+
+
+def test_reasonseg_mixed_with_another_data_set_is_not_scored_as_reasonseg():
+    mask = Rle.from_mask(np.ones((4, 5), bool))
+    samples = [Sample(name, "a.png", 5, 4, "cup", (mask,), source=name) for name in ("reasonseg", "refcoco")]
+    assert profile_for(samples) == "lavt"

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam4mllm.geometry.prompts import Box, Frame, bounding_box, box_iou, iou, is_on_mask, union
+from sam4mllm.geometry.prompts import Box, Frame, Point, Prompt, bounding_box, box_iou, iou, is_on_mask, union
 
 
 def test_the_box_of_a_one_pixel_mask_has_one_pixel():
@@ -66,3 +66,15 @@ def test_every_frame_converts_a_position_there_and_back(width, height, fx, fy):
     ):
         assert frame.original(*frame.seen(x, y)) == pytest.approx((x, y), abs=1e-6)
         assert 0 <= frame.seen(x, y)[0] <= frame.canvas[0] + 1e-6
+
+
+def test_a_prompt_without_a_box_has_the_extent_of_its_positive_points():
+    prompt = Prompt(None, (Point(3, 4), Point(9, 1), Point(50, 50, positive=False)))
+    assert prompt.extent == Box(3, 1, 9, 4)
+    assert Prompt(Box(0, 0, 2, 2), prompt.points).extent == Box(0, 0, 2, 2)
+
+
+@pytest.mark.parametrize("points", [(), (Point(1, 1, positive=False),)], ids=["no points", "negative points only"])
+def test_a_prompt_without_a_box_needs_a_positive_point(points):
+    with pytest.raises(ValueError, match="a box or a positive point"):
+        Prompt(None, points)

@@ -107,7 +107,7 @@ def test_arguments_that_cannot_be_combined_are_refused(folder):
         {"paths": [picture], "phrases": ["a", "b"], "boxes": ["0,0,5,5"]},
         {"paths": [picture], "file": folder / "p.csv", "boxes": ["0,0,5,5"]},
         {"boxes": ["0,0,5,5"]},
-        {"paths": [picture], "clicks": ["1,1,+"]},
+        {"paths": [picture], "clicks": ["1,1,-"]},
     ]:
         with pytest.raises(UserError):
             parse_request(**how)
@@ -162,6 +162,11 @@ def test_one_box_gets_all_clicks_and_is_clipped_to_the_image():
     assert prompts == (Prompt(Box(0, 1, 15.5, 10), (Point(3.5, 4.5), Point(18, 9, positive=False))),)
 
 
+def test_without_a_box_all_clicks_belong_to_one_object():
+    points = (Point(3.5, 4.5), Point(18, 9, positive=False))
+    assert parse_user_prompts([], ["3.5,4.5,+", "18,9,-"], 20, 10) == (Prompt(None, points),)
+
+
 def test_a_click_belongs_to_the_smallest_box_that_contains_it():
     prompts = parse_user_prompts(["0,0,20,10", "2,2,6,6", "6,2,9,9"], ["3,3,+", "6,3,-", "1,1,+"], 20, 10)
     assert [len(prompt.points) for prompt in prompts] == [1, 1, 1]
@@ -178,7 +183,7 @@ def test_a_click_belongs_to_the_smallest_box_that_contains_it():
         (["5,5,1,1"], [], "x0 <= x1"),
         (["30,0,40,10"], [], "does not overlap the image of 20 x 10"),
         (["5,5,5,9"], [], "does not overlap"),
-        ([], ["1,1,+"], "--click needs a --box"),
+        ([], ["1,1,-"], "--click x,y,- needs a --box"),
         (["0,0,5,5"], ["1,1"], "--click must be"),
         (["0,0,5,5"], ["1,1,1"], "--click must be"),
         (["0,0,5,5"], ["1,inf,+"], "--click must be"),

@@ -151,6 +151,7 @@ def test_one_command_predicts_and_scores_and_marks_an_oracle(run, data, tmp_path
     code, shown, err = run(GRES, *ORACLE, "--positive", 2, "--seed", 5)
     assert code == 0
     assert "grefcoco/testA: 4 samples" in err
+    assert err.splitlines()[-1] == f"predictions are in {tmp_path / 'out'}"
     assert all(prediction.oracle for prediction in read_predictions(tmp_path / "out" / "grefcoco" / "testA.jsonl"))
     settings = json.loads((tmp_path / "out" / "grefcoco" / "testA.settings.json").read_text())
     assert settings["prompter"] == "oracle"
@@ -160,7 +161,7 @@ def test_one_command_predicts_and_scores_and_marks_an_oracle(run, data, tmp_path
     before = (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes()
     assert run(GRES, *ORACLE, "--positive", 2, "--seed", 5)[1] == shown
     assert (tmp_path / "out" / "grefcoco" / "testA.jsonl").read_bytes() == before
-    assert run(GRES)[1] == shown
+    assert run(GRES)[1:] == (shown, "")
     assert not [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.diagnosis.jsonl")]  # only with --diagnose
 
 
@@ -174,6 +175,7 @@ def test_predictions_without_a_stored_segmenter_need_one(run, data):
 def test_diagnose_writes_a_breakdown_and_a_page_per_split(run, tmp_path):
     code, shown, err = run(REASONSEG, *ORACLE, "--diagnose")
     assert code == 0, err
+    assert err.splitlines()[-1] == f"predictions and pages are in {tmp_path / 'out'}"
     for split in ("val", "test"):
         file = tmp_path / "out" / "reasonseg" / f"{split}.jsonl"
         entries = read_breakdowns(file.with_suffix(".diagnosis.jsonl"))

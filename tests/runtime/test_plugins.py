@@ -15,6 +15,7 @@ MODULE = '''
 import numpy as np
 
 from sam4mllm import Box, Prompt, ScriptedMLLM
+from sam4mllm.mllm import ChatCapabilities
 from sam4mllm.prompters import Prompting
 from sam4mllm.segmenters import Capabilities, ScoredMask
 
@@ -24,6 +25,16 @@ class Silent:
 
     def __new__(cls, reply="none"):
         return ScriptedMLLM(lambda *_: reply)
+
+
+class Mute:
+    """An MLLM without option probabilities."""
+
+    capabilities = ChatCapabilities(choose=False)
+    dialect = ScriptedMLLM(lambda *_: "none").dialect
+
+    def open(self, images, keys=()):
+        return ScriptedMLLM(lambda *_: "none").open(images, keys)
 
 
 class Middle:
@@ -132,6 +143,7 @@ def test_a_module_in_the_working_folder_is_found(samples):
     ("names", "options", "message"),
     [
         (("silent", "ppg", "ellipse"), (), "ellipse takes no points, but the prompter ppg generates them"),
+        (("my_plugin:Mute", "pqpp", "tiny"), (), "my_plugin:Mute gives no option probabilities, but the prompter pqpp"),
         (("silent", "broken", "ellipse"), (), "broken cannot be imported: module 'my_plugin' has no attribute"),
         (("silent", "my_plugin:Missing", "ellipse"), (), "my_plugin:Missing cannot be imported"),
         (("silent", "nowhere:Missing", "ellipse"), (), "unknown prompter 'nowhere:Missing'"),

@@ -37,6 +37,14 @@ def test_places_become_pixel_indices_of_the_model():
     assert group.boxes.dtype == group.points.dtype == np.float32
 
 
+def test_prompts_with_and_without_a_box_are_in_different_groups():
+    points = (Point(0.5, 19.5), Point(2.0, 3.0, positive=False))
+    first, second = groups([Prompt(Box(0, 0, 10, 20), points), Prompt(None, points)], (4.0, 1.0), 8)
+    assert (first.rows, second.rows) == ((0,), (1,))
+    assert second.boxes is None
+    assert second.points.tolist() == first.points.tolist()
+
+
 def test_a_box_alone_has_no_points():
     [group] = groups([Prompt(Box(0, 0, 1, 1))] * 2, (1.0, 1.0), 8)
     assert group.points.shape == (2, 0, 2)

@@ -54,7 +54,9 @@ def scale_of(segmenter, image=IMAGE):
 def as_processed(segmenter, prompt):
     """A prompt through the class's own processor, as the pixel indices that the model expects."""
     back = 0.5 / scale_of(segmenter)
-    model_inputs = {"input_boxes": [[(np.array(prompt.box.xyxy) - np.tile(back, 2)).tolist()]]}
+    model_inputs = {}
+    if prompt.box:
+        model_inputs["input_boxes"] = [[(np.array(prompt.box.xyxy) - np.tile(back, 2)).tolist()]]
     if prompt.points:
         model_inputs["input_points"] = [
             [[[point.x - float(back[0]), point.y - float(back[1])] for point in prompt.points]]
@@ -70,8 +72,10 @@ def test_the_segmenter_satisfies_the_protocol(segmenter):
 
 @pytest.mark.parametrize("multimask", [True, False])
 def test_masks_equal_those_of_the_documented_usage_of_the_class(segmenter, multimask):
-    results = HfSegmenter(segmenter.model, segmenter.processor, multimask).embed(IMAGE).segment(PROMPTS)
-    for prompt, scored in zip(PROMPTS, results, strict=True):
+    without_box = Prompt(None, (Point(30.5, 20.25), Point(12.5, 40.5), Point(61.5, 12.5, positive=False)))
+    prompts = [*PROMPTS, without_box]
+    results = HfSegmenter(segmenter.model, segmenter.processor, multimask).embed(IMAGE).segment(prompts)
+    for prompt, scored in zip(prompts, results, strict=True):
         inputs = as_processed(segmenter, prompt)
         with torch.no_grad():
             model_inputs = {key: inputs[key] for key in inputs if key.startswith(("input", "pixel"))}

@@ -22,6 +22,7 @@ PROMPTS = [
     Prompt(Box(10.0, 10.0, 70.0, 44.0), (Point(30.5, 30.25), Point(61.5, 12.5, positive=False))),
     Prompt(Box(0.0, 0.0, 80.0, 48.0)),
 ]
+WITHOUT_BOX = Prompt(None, (Point(30.5, 20.25), Point(12.5, 40.5), Point(61.5, 12.5, positive=False)))
 small_sam = partial(_build_sam, 32, 2, 4, [1])
 
 
@@ -64,11 +65,12 @@ def test_the_segmenter_satisfies_the_protocol(segmenter, scene):
 def test_masks_equal_those_of_the_original_predictor(segmenter, scene, predictor, multimask, monkeypatch):
     monkeypatch.setattr(segmenter, "multimask", multimask)
     back = 0.5 / (1024 / WIDTH)  # the predictor expects pixel indices, which are half an input pixel smaller
-    for prompt, scored in zip(PROMPTS, scene.segment(PROMPTS), strict=True):
+    prompts = [*PROMPTS, WITHOUT_BOX]
+    for prompt, scored in zip(prompts, scene.segment(prompts), strict=True):
         masks, scores, _ = predictor.predict(
             point_coords=np.array([(p.x - back, p.y - back) for p in prompt.points]) if prompt.points else None,
             point_labels=np.array([int(p.positive) for p in prompt.points]) if prompt.points else None,
-            box=np.array(prompt.box.xyxy) - back,
+            box=np.array(prompt.box.xyxy) - back if prompt.box else None,
             multimask_output=multimask,
         )
         assert iou(scored.mask, masks[scores.argmax()]) > 0.999
@@ -88,14 +90,14 @@ def test_batched_prompts_equal_single_prompts_and_the_image_is_encoded_once(segm
     watch = segmenter.model.mask_decoder.register_forward_hook(lambda module, args, out: logits.append(out[0]))
     scene = segmenter.embed(IMAGE)
     together = scene.segment(PROMPTS)
-    lock_folder = [scene.segment([prompt])[0] for prompt in PROMPTS]
+    single_masks = [scene.segment([prompt])[0] for prompt in PROMPTS]
     hook.remove()
     watch.remove()
     assert len(runs) == 1
     assert [len(result) for result in logits] == [2, 1, 1, 1, 1]
     batched, single = torch.cat(logits[:2]), torch.cat([logits[2], logits[4], logits[3]])
     torch.testing.assert_close(batched, single, atol=1e-4, rtol=1e-4)
-    assert all(iou(batched.mask, other.mask) > 0.999 for batched, other in zip(together, lock_folder, strict=True))
+    assert all(iou(batched.mask, other.mask) > 0.999 for batched, other in zip(together, single_masks, strict=True))
 
 
 def test_a_place_gets_the_position_encoding_of_its_image_cell(segmenter, monkeypatch):

@@ -188,8 +188,8 @@ def test_a_target_does_not_depend_on_other_samples(samples, targets):
         assert {(target.sample_id, target.index): target for target in results} == targets
         assert len(results) == len(targets)
     for sample in samples:
-        lock_folder = search(replace(samples, samples=(sample,)))
-        assert lock_folder == [target for target in targets.values() if target.sample_id == sample.id]
+        single = search(replace(samples, samples=(sample,)))
+        assert single == [target for target in targets.values() if target.sample_id == sample.id]
 
 
 def test_each_mask_has_its_own_points(samples, targets):
@@ -309,8 +309,8 @@ def test_an_empty_mask_has_no_prompts_and_no_ceiling(targets):
 
 def test_equal_candidates_are_kept_once(samples):
     pixel = Rle.from_mask(fill(Box(7, 7, 8, 8), 40, 50))
-    lock_folder = replace(samples, samples=(replace(samples.samples[0], masks=(pixel,)),))
-    [target] = make_targets(lock_folder, Nearest(), Search(keep=9))
+    single = replace(samples, samples=(replace(samples.samples[0], masks=(pixel,)),))
+    [target] = make_targets(single, Nearest(), Search(keep=9))
     assert target == Target("a", 0, (Prompt(Box(7, 7, 8, 8), (Point(7.5, 7.5),)),), (1.0,), 1.0)
 
 

@@ -39,7 +39,9 @@ def logits(mllm: HfMLLM) -> torch.Tensor:
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3"])
 def test_the_merged_model_gives_the_replies_of_the_adapter(family, tmp_path, command):
     adapter = train(family, tmp_path)
-    code, out, _ = command("merge", adapter, "--out", tmp_path / "merged")
+    code, out, err = command("merge", adapter, "--out", tmp_path / "merged")
+    next_command = f"infer IMAGE --phrase PHRASE --mllm {tmp_path / 'merged'} --segmenter SEGMENTER --out out"
+    assert err.splitlines()[-1] == f"next: sam4mllm {next_command}"
     assert (code, out) == (0, f"written to {tmp_path / 'merged'}\n")
     base, merged = (HfMLLM.load(tmp_path / name, device="cpu") for name in ("base", "merged"))
     adapted = HfMLLM.load(tmp_path / "base", adapter=adapter, device="cpu")

@@ -63,3 +63,10 @@ def test_a_local_base_appears_by_its_folder_name(base, name):
 def test_unknown_values_are_left_out():
     text = model_card(AdapterCard("5f2c", "sam4mllm"), [], adapter=True, recipe=False)
     assert not re.search("base_model|Training log|Training data|recipe.yaml", text)
+
+
+def test_an_absolute_path_of_the_data_is_shortened():
+    card = AdapterCard("5f2c", "sam4mllm", "owner/name", data={"/home/me/data/refcoco/train/dataset.json": "9a41"})
+    text = model_card(card, [], adapter=True, recipe=True)
+    assert "| refcoco/train/dataset.json | 9a41 |" in text
+    assert "/home" not in text

@@ -61,7 +61,7 @@ class Setting:
         answers = {(answer.object, answer.x, answer.y): answer for answer in prediction.point_answers}
         layout_answers: list[PointAnswer] = []
         for index, prompt in enumerate(prediction.prompts):
-            for point in self.layout.place(prompt.box):
+            for point in self.layout.place(prompt.extent):
                 if (index, point.x, point.y) not in answers:
                     raise UserError(f"the survey of {prediction.id} lacks a point of {self.layout}")
                 layout_answers.append(answers[index, point.x, point.y])
@@ -89,7 +89,7 @@ class Survey:
 
     def _ask(self, chat: Chat, phrases: Sequence[str], promptings: Sequence[Prompting]) -> list[Prompting]:
         boxes = [
-            replace(prompting, prompts=tuple(Prompt(prompt.box) for prompt in prompting.prompts))
+            replace(prompting, prompts=tuple(Prompt(prompt.extent) for prompt in prompting.prompts))
             for prompting in promptings
         ]
         points = [
@@ -98,7 +98,7 @@ class Survey:
                     (index, point)
                     for index, prompt in enumerate(prompting.prompts)
                     for layout in self.layouts
-                    for point in layout.place(prompt.box)
+                    for point in layout.place(prompt.extent)
                 )
             )
             for prompting in boxes

@@ -103,7 +103,7 @@ def _round_place(x: float, y: float, dialect: Dialect, frame: Frame) -> tuple[fl
 
 def box_turns(phrase: str, prompts: Sequence[Prompt], dialect: Dialect, frame: Frame) -> list[Turn]:
     """The question about the boxes and its answer, which is "none" if there are no prompts."""
-    boxes = [prompt.box for prompt in _in_order(prompts)]
+    boxes = [prompt.extent for prompt in _in_order(prompts)]
     return _turns(ask_boxes(phrase, dialect), format_boxes(boxes, phrase, dialect, frame))
 
 
@@ -116,7 +116,7 @@ def ppg_turns(
     learn; sorting them by label would reveal the label before the coordinates.
     """
     ordered = [
-        Prompt(prompt.box, tuple(sorted(prompt.points, key=attrgetter("x", "y")))) for prompt in _in_order(prompts)
+        Prompt(prompt.extent, tuple(sorted(prompt.points, key=attrgetter("x", "y")))) for prompt in _in_order(prompts)
     ]
     reply = format_prompts(ordered, phrase, dialect, frame)
     return _turns(ask_prompts(phrase, positive, negative, dialect), reply)
@@ -135,7 +135,7 @@ def pqpp_turns(
         rng: shuffles the points, so that any point may be the first after the box.
     """
     questions: list[tuple[Point, Box | None]] = [
-        (point, prompt.box if len(objects) > 1 else None) for prompt in objects for point in prompt.points
+        (point, prompt.extent if len(objects) > 1 else None) for prompt in objects for point in prompt.points
     ]
     turns = box_turns(phrase, objects, dialect, frame)
     for index in rng.permutation(len(questions)):
@@ -152,7 +152,7 @@ def listed_turns(phrase: str, objects: Sequence[Prompt], dialect: Dialect, frame
     turns = box_turns(phrase, objects, dialect, frame)
     for prompt in _in_order(objects):
         if prompt.points:
-            question = ask_points(prompt.points, phrase, dialect, frame, prompt.box if len(objects) > 1 else None)
+            question = ask_points(prompt.points, phrase, dialect, frame, prompt.extent if len(objects) > 1 else None)
             turns += _turns(question, format_labels([point.positive for point in prompt.points]))
     return turns
 
@@ -162,4 +162,4 @@ def _turns(question: str, reply: str) -> list[Turn]:
 
 
 def _in_order(prompts: Sequence[Prompt]) -> list[Prompt]:
-    return sorted(prompts, key=lambda prompt: prompt.box.xyxy)
+    return sorted(prompts, key=lambda prompt: prompt.extent.xyxy)

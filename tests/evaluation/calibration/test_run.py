@@ -58,6 +58,8 @@ def test_the_chosen_options_become_the_adapters_defaults(command, adapter, talke
     assert report["counts"]["masks"] < 4 * 64
     assert "| calibrated |" in out
     assert "warning" not in err
+    words = f"predict {adapter.parent / 'val'} --adapter {adapter} --prompter pqpp"
+    assert err.splitlines()[-1].startswith(f"next: sam4mllm {words} --segmenter ")
 
 
 def test_a_calibrated_checkpoint_can_still_be_resumed(command, adapter, talker):
@@ -117,7 +119,7 @@ def test_failed_samples_are_reported_and_retried(command, adapter, talker, sampl
     assert "warning: 4 of 8 samples failed; run the same command again to retry them; first: " in err
     (samples.images / "_q.png").rename(samples.images / "q.png")
     code, _, err = command(*words)
-    assert (code, "failed" in err) == (0, False)
+    assert (code, "samples failed" in err) == (0, False)
     assert (report.read_bytes(), (adapter / "sam4mllm.json").read_bytes()) == (whole, chosen)
 
 

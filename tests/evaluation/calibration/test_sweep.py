@@ -123,9 +123,9 @@ def test_a_sweep_gives_the_scores_of_pqpp(samples, tmp_path):
     for number, setting in enumerate(SETTINGS):
         file = tmp_path / f"{number}.jsonl"
         predict(samples, Pipeline(PQPP(Leaning().mllm, **setting.options), Nearest()), file)
-        lock_folder = evaluate_set(samples.samples, read_predictions(file), "lavt")
-        assert swept.pixels[setting].rows == lock_folder.pixels.rows
-        assert swept.ratio(setting, "cIoU").value == lock_folder.ratios["cIoU"].value
+        single = evaluate_set(samples.samples, read_predictions(file), "lavt")
+        assert swept.pixels[setting].rows == single.pixels.rows
+        assert swept.ratio(setting, "cIoU").value == single.ratios["cIoU"].value
     values = {setting: swept.ratio(setting, "cIoU").value for setting in SETTINGS}
     assert len(set(values.values())) > 3
     assert values[swept.best("cIoU")] == max(values.values())

@@ -42,8 +42,8 @@ def test_a_point_question_names_the_box_if_there_are_several_objects():
     turns = pqpp_turns("pets", [LEFT, RIGHT], ROW, FRAME, np.random.default_rng(0))
     boxes = [ROW.write_box(prompt.box, FRAME) for prompt in (LEFT, RIGHT)]
     assert all(any(box in turn.text for box in boxes) for turn in turns[2::2])
-    lock_folder = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
-    assert not any(box in turn.text for box in boxes for turn in lock_folder[2::2])
+    single = pqpp_turns("cat", [LEFT], ROW, FRAME, np.random.default_rng(0))
+    assert not any(box in turn.text for box in boxes for turn in single[2::2])
 
 
 def test_ppg_points_are_sorted_from_left_to_right_regardless_of_their_label():
