@@ -20,7 +20,7 @@ from chart import curves
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.pairing import EvaluatedSet, evaluate_set
-from sam4mllm.evaluation.scores import compared
+from sam4mllm.evaluation.scores import score_differences
 from sam4mllm.geometry.prompts import Frame, Image, is_on_mask
 from sam4mllm.language.dialects import dialect
 from sam4mllm.language.templates import format_boxes
@@ -127,7 +127,9 @@ def line(
     value, difference_cells = 100 * evaluated.ratios["cIoU"].value, "- | -"
     if plain:
         fair = min((points for points in plain if points >= questions - 0.5), default=max(plain))
-        difference, low, high = (100 * share for share in compared(evaluated, plain[fair], Bootstrap())["cIoU"])
+        difference, low, high = (
+            100 * share for share in score_differences(evaluated, plain[fair], Bootstrap())["cIoU"]
+        )
         difference_cells = f"{difference:+.1f} (grid {fair}) | {low:+.1f} to {high:+.1f}"
     print(f"| {name} | {questions:.1f} | {value:.1f} | {difference_cells} |", flush=True)
     return questions, value

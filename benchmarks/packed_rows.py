@@ -77,7 +77,7 @@ def built(side: int) -> HfMLLM:
     return HfMLLM(model.eval(), processor, ROW)
 
 
-def compared(mllm: HfMLLM, part: LoadedSource, rows: Rows, repeats: int, batch: int) -> str:
+def score_differences(mllm: HfMLLM, part: LoadedSource, rows: Rows, repeats: int, batch: int) -> str:
     """A table row: both rates, their ratio, and the goal for the ratio."""
     sides = [conversations(mllm, part, replace(rows, per_image=most)) for most in (1, rows.per_image)]
     passes = [[learn(mllm, side, batch) for side in sides] for _ in range(repeats)]
@@ -117,7 +117,7 @@ def main() -> None:
             for name, mixture in (("PPG", Mixture(1, 0)), ("PQPP", Mixture(0, 1))):
                 most = lesson.rows.positive  # maximum number of points with each label
                 rows = Rows(mixture, positive=most, negative=most, per_image=options.per_image)
-                line = compared(mllm, part, rows, options.repeats, options.batch)
+                line = score_differences(mllm, part, rows, options.repeats, options.batch)
                 print(f"| {name} | {(side // PATCH) ** 2} | {line} |", flush=True)
 
 

@@ -201,7 +201,7 @@ class QuestionCase:
         return np.array(result)
 
 
-def compared(case: QuestionCase, exact: Any, rounds: int, clock: Callable[[], float]) -> PointTiming:
+def score_differences(case: QuestionCase, exact: Any, rounds: int, clock: Callable[[], float]) -> PointTiming:
     """Times the methods in turn after one warm-up each; ``exact`` is a float32 copy of a 16-bit model, or None."""
     points = len(case.texts)
     ours, separate = case.ours(), case.separate()
@@ -259,7 +259,7 @@ def main() -> None:
             heading(mllm, options)
         for points in options.points:
             case = QuestionCase(mllm, image, points)
-            result = compared(case, exact, options.rounds, clock)
+            result = score_differences(case, exact, options.rounds, clock)
             show(points, result)
             for name, gain in zip(("separate", "a list *"), result.gains, strict=True):
                 lines.setdefault(f"{result.prefix}, {name}", []).append((points, gain))

@@ -27,7 +27,7 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.geometry.prompts import Image, Mask, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.segmenters import Capabilities, ScoredMask, Segmenter
-from sam4mllm.segmenters.grouping import groups
+from sam4mllm.segmenters.grouping import group_prompts
 from sam4mllm.segmenters.hf import HfScene, HfSegmenter
 from sam4mllm.segmenters.load import SegmenterSpec
 from sam4mllm.synthetic import draw_split
@@ -67,7 +67,7 @@ def segment(scene: HfScene, prompt: Prompt) -> ScoredMask:
 
 @torch.inference_mode()
 def predict(scene: HfScene, prompt: Prompt) -> ScoredMask:
-    [group] = groups([prompt], scene._scale, 1)
+    [group] = group_prompts([prompt], scene._scale, 1)
     out = scene._decode(group)
     [masks] = scene._segmenter.processor.post_process_masks(out.pred_masks, **scene._sizes)
     scores = out.iou_scores[0, 0]

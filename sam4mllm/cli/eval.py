@@ -61,7 +61,7 @@ def _add_protocol_command(protocol: Protocol) -> None:
         ] = False,
     ) -> None:
         from sam4mllm.evaluation.bootstrap import Bootstrap
-        from sam4mllm.protocols.diagnosis import diagnosed
+        from sam4mllm.protocols.diagnosis import diagnose_protocol
         from sam4mllm.protocols.measure import predict_missing
         from sam4mllm.protocols.tables import format_named, protocol_table
         from sam4mllm.runtime.parallel import make_executor
@@ -79,7 +79,7 @@ def _add_protocol_command(protocol: Protocol) -> None:
         bootstrap = Bootstrap(draws)
         typer.echo(protocol_table(protocol, samples, predictions, form, name, bootstrap), nl=False)
         if diagnose:
-            for text in diagnosed(protocol, samples, predictions, redraw, bootstrap):
+            for text in diagnose_protocol(protocol, samples, predictions, redraw, bootstrap):
                 typer.echo(f"\n{text}", nl=False, err=form != "markdown")  # other formats are for programs
         written = " and ".join([*(["predictions"] if predict else []), *(["pages"] if diagnose else [])])
         finish(written and f"{written} are in {predictions}")

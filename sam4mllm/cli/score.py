@@ -35,12 +35,12 @@ def score(
     from sam4mllm.data.samples import read_samples
     from sam4mllm.evaluation.bootstrap import Bootstrap
     from sam4mllm.evaluation.metrics import profile_for
-    from sam4mllm.evaluation.scores import scored
+    from sam4mllm.evaluation.scores import score_files
     from sam4mllm.prediction.store import read_settings
 
     sample_set = read_samples(samples)
     profile = profile or profile_for(sample_set)
-    result = scored(sample_set.samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
+    result = score_files(sample_set.samples, predictions, profile, Bootstrap(draws, seed), by or (), against)
     warn(result.warnings)
     typer.echo(json.dumps(result.to_json()) if as_json else result.format_tables(samples.name), nl=as_json)
     if predictions.suffix == ".jsonl" and not as_json:

@@ -99,7 +99,7 @@ class Demo:
             PipelineConfig(self.segmenter, self.mllm, way, adapter=adapter).check()
         check_folder(Path(self.out))
 
-    def note(self, file: Path) -> None:
+    def record_in(self, file: Path) -> None:
         """Record the recipe and the weights in a file of the output folder.
 
         Raises:
@@ -120,7 +120,7 @@ class Demo:
         """The settings of the target search, with the demo's seed."""
         return replace(self.search, seed=self.seed)
 
-    def finetuning(self, samples: Path, targets: Path, adapter: Path) -> FinetuneConfig:
+    def finetune_config(self, samples: Path, targets: Path, adapter: Path) -> FinetuneConfig:
         """The recipe to train a LoRA on the base.
 
         Args:
@@ -137,7 +137,7 @@ class Demo:
             rows=replace(self.rows, seed=self.seed),
         )
 
-    def ways(self, adapter: Path) -> dict[str, PipelineConfig]:
+    def pipeline_configs(self, adapter: Path) -> dict[str, PipelineConfig]:
         """The pipelines by name: base and adapter with each prompter, the longer trained adapters, and the oracle."""
         pipeline = PipelineConfig(self.segmenter, self.mllm, device="cpu")
         ways = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sam4mllm.data.samples import SampleSet
 from sam4mllm.demo.recipe import Demo
-from sam4mllm.demo.tables import sheet, summary
+from sam4mllm.demo.tables import format_tables, make_sheet
 from sam4mllm.images.files import write_png
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.run import FAILED, predict_set
@@ -34,19 +34,19 @@ def run(recipe: Demo) -> str:
     """
     recipe.check()
     out, level = Path(recipe.out), Level(objects=recipe.objects)
-    recipe.note(out / "demo.yaml")
+    recipe.record_in(out / "demo.yaml")
     train = write_scenes(out / "shapes", "train", recipe.train_scenes, level)
     test = write_scenes(out / "shapes", "test", recipe.test_scenes, level)
     adapter = _train_adapter(recipe, train, out)
     predictions = {}
-    for name, way in recipe.ways(adapter).items():
+    for name, way in recipe.pipeline_configs(adapter).items():
         file = out / f"{name}.jsonl"
         errors = predict_set(way, test, file, BATCH, progress)
         predictions[name] = read_predictions(file)
         log.info("%s: done%s", name, f", {len(errors)} failed, {FAILED}; the first: {errors[0]}" if errors else "")
-    tables = summary(list(test), predictions)
+    tables = format_tables(list(test), predictions)
     write_text(out / "table.md", tables)
-    write_png(out / "sheet.png", sheet(test, predictions, recipe.images))
+    write_png(out / "sheet.png", make_sheet(test, predictions, recipe.images))
     return tables
 
 
@@ -58,5 +58,5 @@ def _train_adapter(recipe: Demo, samples: SampleSet, out: Path) -> Path:
     log.info("targets: %s", summary_line)
     adapter = out / "adapter"
     if not (adapter / "sam4mllm.json").exists():
-        finetune(recipe.finetuning(out / "shapes" / "train", out / "targets", adapter))
+        finetune(recipe.finetune_config(out / "shapes" / "train", out / "targets", adapter))
     return adapter

@@ -13,7 +13,7 @@ from sam4mllm.prediction.record import Prediction
 from sam4mllm.synthetic.shards import AMBIGUOUS
 
 
-def summary(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) -> str:
+def format_tables(samples: list[Sample], predictions: Mapping[str, list[Prediction]]) -> str:
     """The tables of all expressions and of ambiguous ones, with the differences that points make on the latter."""
     parts = ["## All expressions", table(samples, predictions)]
     ambiguous = [sample for sample in samples if sample.id.endswith(AMBIGUOUS)]
@@ -42,7 +42,7 @@ def pairs(available: Iterable[str]) -> list[tuple[str, str]]:
     return [pair for pair in candidates if set(pair) <= set(available)]
 
 
-def sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], images: int) -> AnySize:
+def make_sheet(samples: SampleSet, predictions: Mapping[str, list[Prediction]], images: int) -> AnySize:
     """A contact sheet with a row per image and a column per prompter; images of ambiguous samples come first.
 
     A longer trained adapter replaces the demo's adapter if it has predictions. Samples without masks are not shown.

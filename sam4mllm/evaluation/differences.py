@@ -9,7 +9,7 @@ from sam4mllm.data.samples import Sample
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import lavt
 from sam4mllm.evaluation.pairing import evaluate_set
-from sam4mllm.evaluation.scores import compared, markdown, scores_of
+from sam4mllm.evaluation.scores import markdown, score_differences, scores_of
 from sam4mllm.prediction.record import Prediction
 
 COLUMNS = ("cIoU", "gIoU", "N_acc", "Pr@0.5", "box Acc@0.5", "unreadable", "failed", "undeserved")
@@ -39,11 +39,11 @@ def difference(
 ) -> tuple[float, float, float]:
     """cIoU of the first predictions minus cIoU of the second, in points, with a 95% interval.
 
-    The interval comes from a paired bootstrap over images (see `scores.compared`).
+    The interval comes from a paired bootstrap over images (see `scores.score_differences`).
 
     Returns:
         The difference, and the lower and upper end of its interval.
     """
     evaluated, other = (evaluate_set(samples, predictions, "rela") for predictions in (first, second))
-    gain, low, high = compared(evaluated, other, Bootstrap(seed=seed))["cIoU"]
+    gain, low, high = score_differences(evaluated, other, Bootstrap(seed=seed))["cIoU"]
     return 100 * gain, 100 * low, 100 * high

@@ -68,7 +68,7 @@ def oracle_states(sample: Sample, prediction: Prediction) -> list[tuple[Prompt, 
     return [predicted, readable, not_false_none, present, instances, boxed, labelled]
 
 
-def changed(sample: Sample, prediction: Prediction) -> list[str]:
+def changed_stages(sample: Sample, prediction: Prediction) -> list[str]:
     """The stages at which the prompts change, in order; whether the IoU changes too depends on the segmenter."""
     if prediction.error is not None:
         return [FAILED]

@@ -119,7 +119,9 @@ def scores_of(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Sc
     )
 
 
-def compared(first: EvaluatedSet, second: EvaluatedSet, bootstrap: Bootstrap) -> dict[str, tuple[float, float, float]]:
+def score_differences(
+    first: EvaluatedSet, second: EvaluatedSet, bootstrap: Bootstrap
+) -> dict[str, tuple[float, float, float]]:
     """First minus second for each metric, with the 95% interval of a paired bootstrap over images.
 
     Raises:
@@ -227,7 +229,7 @@ class ScoreReport:
         return {**self.all.to_json(), "strata": strata, "against": differences, "warnings": list(self.warnings)}
 
 
-def scored(
+def score_files(
     samples: Sequence[Sample],
     predictions: Path,
     profile: str,
@@ -259,7 +261,7 @@ def scored(
             name: {label: scores_of(part, bootstrap) for label, part in by_label(evaluated, labels).items()}
             for name, labels in subsets.items()
         },
-        compared(evaluated, other, bootstrap) if other else {},
+        score_differences(evaluated, other, bootstrap) if other else {},
         (*warnings(scores), *([f"{against}: {oracle_warning(oracle, len(samples))}"] if oracle else [])),
     )
 

@@ -138,11 +138,11 @@ class Frame:
         offset = float((side - width) // 2), float((side - height) // 2)
         return cls((width, height), (float(side), float(side)), offset=offset)
 
-    def seen(self, x: float, y: float) -> tuple[float, float]:
+    def to_model(self, x: float, y: float) -> tuple[float, float]:
         """Convert a position from pixels of the original image to the model's pixels."""
         return x * self.scale[0] + self.offset[0], y * self.scale[1] + self.offset[1]
 
-    def original(self, u: float, v: float) -> tuple[float, float]:
+    def to_image(self, u: float, v: float) -> tuple[float, float]:
         """Convert a position from the model's pixels to the original image; positions on padding end up outside it."""
         return (u - self.offset[0]) / self.scale[0], (v - self.offset[1]) / self.scale[1]
 

@@ -17,7 +17,7 @@ _ROWS = (
         "sam4mllm",
         box="[$x0,$y0,$x1,$y1]",
         point="($x,$y)",
-        last=999,
+        max_index=999,
         digits=3,
         model_types=("idefics3", "smolvlm"),  # not pre-trained to write coordinates: they learn the paper's notation
     ),
@@ -25,7 +25,7 @@ _ROWS = (
         "qwen2-vl",
         box="<|box_start|>($x0,$y0),($x1,$y1)<|box_end|>",
         point="<|box_start|>($x,$y)<|box_end|>",
-        last=999,
+        max_index=999,
         model_types=("qwen2_vl",),
     ),
     Dialect(
@@ -48,7 +48,7 @@ _ROWS = (
         box="[$x0,$y0,$x1,$y1]",
         point="[$x,$y]",
         cells=100,
-        last=100,
+        max_index=100,
         decimals=2,
         model_types=("llava", "llava_next", "llava_next_video", "llava_onevision"),
     ),
@@ -65,7 +65,7 @@ _ROWS = (
         point="<loc$y><loc$x>",
         label=" $text",
         cells=1024,
-        last=1023,
+        max_index=1023,
         digits=4,
         model_types=("paligemma",),
     ),
@@ -74,8 +74,8 @@ _ROWS = (
         box="$label<loc_$x0><loc_$y0><loc_$x1><loc_$y1>",
         point="<loc_$x><loc_$y>",
         label="$text",
-        last=999,
-        centre=True,
+        max_index=999,
+        cell_centres=True,
         model_types=("florence2",),
     ),
     Dialect(
@@ -84,8 +84,8 @@ _ROWS = (
         point="<object><patch_index_$i></object>",
         label="<phrase>$text</phrase>",
         cells=32,
-        last=31,
-        centre=True,
+        max_index=31,
+        cell_centres=True,
         digits=4,
         model_types=("kosmos-2",),
     ),
@@ -96,7 +96,10 @@ _ROWS = (
         label="$text",
         digits=3,
         none="There are none.",
-        also=('coords="1 1 $x0 $y0 $x1 $y1"', "$n $x $y"),  # boxes of a derived model; further points in one tag
+        extra_templates=(
+            'coords="1 1 $x0 $y0 $x1 $y1"',
+            "$n $x $y",
+        ),  # boxes of models derived from Molmo; second and later points
         model_types=("molmo2",),
     ),
     Dialect(
@@ -117,8 +120,8 @@ _ROWS = (
         box="<box><p$x0><p$y0><p$x1><p$y1>",
         point="<p$x><p$y>",
         cells=112,
-        last=112,
-        centred=True,  # rounding to a pixel edge would move points near an outline across it
+        max_index=112,
+        point_centres=True,  # rounding to pixel edges could move a point near an outline to the other side
         digits=3,
     ),
 )

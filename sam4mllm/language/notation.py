@@ -7,7 +7,7 @@ group of four or two numbers, which it reads in the dialect's own scale and axis
 In a template (see `patterns`), ``$x0 $y0 $x1 $y1`` are the edges of a box, ``$x $y`` the position of a point,
 ``$i0 $i1 $i`` corners or points as row-major indices of grid cells, and ``$label`` is the object's name.
 
-    >>> percent = Dialect("percent", box="<$x0,$y0,$x1,$y1>", point="<$x,$y>", cells=100, last=100)
+    >>> percent = Dialect("percent", box="<$x0,$y0,$x1,$y1>", point="<$x,$y>", cells=100, max_index=100)
     >>> percent.write_box(Box(64, 48, 320, 240), Frame.whole(640, 480))
     '<10,10,50,50>'
     >>> percent.places("It is <10,10,50,50>.", Frame.whole(640, 480))
@@ -49,14 +49,14 @@ class Dialect:
         label: the template that ``$label`` stands for, with ``$text`` as the object's name; empty if the notation has
             no label.
         cells: number of cells that the canvas is divided into, along x and along y.
-        last: the largest index: ``cells``, or ``cells - 1`` if the notation cannot express the far edge.
-        centre: whether an index denotes the centre of its cell instead of the cell's lower edge.
-        centred: the same for points only; the indices of boxes remain edges.
+        max_index: the largest index: ``cells``, or ``cells - 1`` if the notation cannot express the far edge.
+        cell_centres: whether an index denotes the centre of its cell instead of the cell's lower edge.
+        point_centres: the same for points only; the indices of boxes remain edges.
         digits: minimum number of digits of an index, padded with zeros.
         decimals: if positive, an index is written as a fraction of ``10 ** decimals`` with this many decimals.
-        pixels: whether a cell is one pixel of the frame's canvas; ``cells`` and ``last`` are then ignored.
+        pixels: whether a cell is one pixel of the frame's canvas; ``cells`` and ``max_index`` are then ignored.
         none: the reply that means "no object".
-        also: further templates that are parsed but never written.
+        extra_templates: further templates that are parsed but never written.
         model_types: the ``model_type`` values of transformers configurations that use this dialect.
     """
 
@@ -65,14 +65,14 @@ class Dialect:
     point: str
     label: str = ""
     cells: int = 1000
-    last: int = 1000
-    centre: bool = False
-    centred: bool = False
+    max_index: int = 1000
+    cell_centres: bool = False
+    point_centres: bool = False
     digits: int = 1
     decimals: int = 0
     pixels: bool = False
     none: str = "none"
-    also: tuple[str, ...] = ()
+    extra_templates: tuple[str, ...] = ()
     model_types: tuple[str, ...] = ()
 
     @property
@@ -98,7 +98,7 @@ class Dialect:
 
     def write_point(self, point: Point, frame: Frame, label: str = "") -> str:
         """A point of the original image as text, without its point label; ``label`` as in `write_box`."""
-        across, down = self._axes(frame, self.centred)
+        across, down = self._axes(frame, self.point_centres)
         x, y = across.index(point.x), down.index(point.y)
         return self._fill(self.point, {"x": x, "y": y, "i": y * self.cells + x}, label)
 
@@ -115,14 +115,14 @@ class Dialect:
         ]
         return [Place(start, end, self._value(slots, numbers, frame)) for start, end, slots, numbers in matches]
 
-    def _axes(self, frame: Frame, centred: bool = False) -> tuple[_Axis, _Axis]:
+    def _axes(self, frame: Frame, point_centres: bool = False) -> tuple[_Axis, _Axis]:
         axes = []
         for axis in (0, 1):
             canvas = frame.canvas[axis]
-            cells, last = (canvas, round(canvas)) if self.pixels else (self.cells, self.last)
+            cells, max_index = (canvas, round(canvas)) if self.pixels else (self.cells, self.max_index)
             cell = canvas / cells / frame.scale[axis]
             origin = -frame.offset[axis] / frame.scale[axis]
-            axes.append(_Axis(cells, last, self.centre or centred, cell, origin, frame.image[axis]))
+            axes.append(_Axis(cells, max_index, self.cell_centres or point_centres, cell, origin, frame.image[axis]))
         return axes[0], axes[1]
 
     def _fill(self, template: str, indices: Mapping[str, int], label: str) -> str:
@@ -157,7 +157,7 @@ class Dialect:
             across, down = self._axes(frame)
             (x0, x1), (y0, y1) = across.span(xs), down.span(ys)
             return Box(x0, y0, x1, y1)
-        across, down = self._axes(frame, self.centred)
+        across, down = self._axes(frame, self.point_centres)
         return Point(across.place(xs[0]), down.place(ys[0]))
 
 
@@ -166,8 +166,8 @@ class _Axis:
     """One axis of the grid: cells of ``cell`` pixels, starting at pixel ``origin`` of an image of ``size`` pixels."""
 
     cells: float
-    last: int
-    centre: bool
+    max_index: int
+    cell_centres: bool
     cell: float
     origin: float
     size: int
@@ -175,22 +175,22 @@ class _Axis:
     def index(self, pixel: float) -> int:
         """The index of a coordinate in pixels."""
         cells = (pixel - self.origin) / self.cell
-        return min(max(math.floor(cells) if self.centre else round(cells), 0), self.last)
+        return min(max(math.floor(cells) if self.cell_centres else round(cells), 0), self.max_index)
 
     def edges(self, low: float, high: float) -> tuple[int, int]:
         """The indices of two edges; if they would round to the same index, they are rounded outwards."""
         first, second = self.index(low), self.index(high)
-        if first < second or self.centre:
+        if first < second or self.cell_centres:
             return first, second
         low, high = (low - self.origin) / self.cell, (high - self.origin) / self.cell
-        return min(max(math.floor(low), 0), self.last), min(max(math.ceil(high), 0), self.last)
+        return min(max(math.floor(low), 0), self.max_index), min(max(math.ceil(high), 0), self.max_index)
 
     def span(self, indices: Sequence[float]) -> tuple[float, float]:
         """Two parsed edges in pixels: in order, inside the image, and one cell apart if they coincide."""
         low, high = min(indices), max(indices)
-        if self.centre:
+        if self.cell_centres:
             low, high = low + 0.5, high + 0.5
-        elif high - low < EMPTY and low >= self.last:
+        elif high - low < EMPTY and low >= self.max_index:
             low = high = self.cells - 0.5  # both indices are the last one: the box is the last cell
         start = min(max(low * self.cell + self.origin, 0.0), float(self.size))
         end = min(max(high * self.cell + self.origin, 0.0), float(self.size))
@@ -202,7 +202,7 @@ class _Axis:
 
     def place(self, index: float) -> float:
         """A parsed coordinate in pixels, clipped to the image: at least 0 and less than its size."""
-        pixel = (index + 0.5 * self.centre) * self.cell + self.origin
+        pixel = (index + 0.5 * self.cell_centres) * self.cell + self.origin
         return min(max(pixel, 0.0), math.nextafter(self.size, 0))
 
 
@@ -210,6 +210,6 @@ class _Axis:
 def _search(row: Dialect) -> PlaceSearch:
     """Everything that `Dialect.places` recognises in brackets or tags."""
     # Many decoders drop special tokens, and the tags of a box with them.
-    templates = dict.fromkeys((row.box, row.point, *row.also, re.sub(r"<[^<>$]*>", "", row.box)))
+    templates = dict.fromkeys((row.box, row.point, *row.extra_templates, re.sub(r"<[^<>$]*>", "", row.box)))
     forms = [place_pattern(template, row.digits) for template in templates]
     return PlaceSearch.from_patterns([*forms, *bracket_patterns(row._slots(4)), *bracket_patterns(row._slots(2))])

@@ -20,7 +20,7 @@ NUMBER = r"([-+]?+(?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++))"
 COMMA = r"(?:\s*+[,;，、]\s*+|\s++)"
 COMMA_ON_LINE = r"(?:[ \t]*+[,;，、][ \t]*+|[ \t]++)"
 OPEN, CLOSE = r"[\[(（【{]\s*+", r"\s*+[\])）】}]"
-BARE = re.compile(rf"(?<![\w.]){NUMBER}(?:{COMMA_ON_LINE}{NUMBER})++")
+BARE_GROUP = re.compile(rf"(?<![\w.]){NUMBER}(?:{COMMA_ON_LINE}{NUMBER})++")
 
 
 class PlacePattern(NamedTuple):
@@ -41,16 +41,18 @@ class PlaceMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PlaceSearch:
-    """Searches for several forms at once. If several match at the same position, the first of them wins."""
+    """Searches for several patterns at once. If several match at the same position, the first of them wins."""
 
     pattern: re.Pattern[str]
-    slots_by_group: Mapping[int, tuple[str, ...]]  # slots of a form, by the number of its last group
+    slots_by_group: Mapping[
+        int, tuple[str, ...]
+    ]  # the number of a pattern's last group in the joined regex -> the pattern's slots
 
     @classmethod
-    def from_patterns(cls, forms: Iterable[PlacePattern]) -> PlaceSearch:
+    def from_patterns(cls, patterns: Iterable[PlacePattern]) -> PlaceSearch:
         slots_by_group: dict[int, tuple[str, ...]] = {}
         sources = []
-        for source, slots in forms:
+        for source, slots in patterns:
             sources.append(source)
             slots_by_group[max(slots_by_group, default=0) + len(slots)] = slots
         return cls(re.compile("|".join(sources)), slots_by_group)
@@ -66,7 +68,7 @@ class PlaceSearch:
 
 
 def place_pattern(template: str, digits: int) -> PlacePattern:
-    """The template as a form that also matches with spaces around brackets, colons and commas.
+    """The template as a pattern that also matches with spaces around brackets, colons and commas.
 
     Args:
         template: text with slots.
@@ -86,25 +88,28 @@ def place_pattern(template: str, digits: int) -> PlacePattern:
     source = source.removeprefix(r"\s*+").removesuffix(r"\s*+")
     if core.startswith("$"):
         source = r"(?<![\w.])" + source
-    return PlacePattern(_guarded(source, core), tuple(slot for slot in re.findall(r"\$(\w+)", core) if slot != "n"))
+    return PlacePattern(
+        _add_run_guard(source, core), tuple(slot for slot in re.findall(r"\$(\w+)", core) if slot != "n")
+    )
 
 
 def bracket_patterns(slots: tuple[str, ...]) -> list[PlacePattern]:
-    """Forms for a group of exactly as many numbers as there are slots, in any kind of brackets."""
+    """Patterns for a group of exactly as many numbers as there are slots, in any kind of brackets."""
     group = rf"{OPEN}{COMMA.join([NUMBER] * len(slots))}{CLOSE}"
     if len(slots) == 4:
         return [PlacePattern(group, slots)]
-    # A pair after a tag counts only if a tag follows too: otherwise it may be one half of a box of two pairs.
+    # A pair after a tag counts only if a tag follows too: otherwise it may be the first corner of a box that is
+    # written as two pairs.
     return [PlacePattern(rf"(?<!>){group}", slots), PlacePattern(rf"(?<=>){group}(?=\s*+<)", slots)]
 
 
 def find_bare_groups(text: str) -> list[tuple[int, int, list[str]]]:
     """Groups of four or two numbers on a line without brackets, as (start, end, numbers).
 
-    Groups of another length are skipped, and so are groups after an unclosed bracket or quote: they were cut off.
+    Groups of another length are skipped, and so are groups after an unclosed bracket or quote: the reply was truncated.
     """
     groups = []
-    for match in BARE.finditer(text):
+    for match in BARE_GROUP.finditer(text):
         before = text[max(match.start() - 20, 0) : match.start()].rstrip()
         if match.end() - match.start() > 200 or before.endswith(tuple("[(（【{<\"'=")):
             continue
@@ -114,9 +119,9 @@ def find_bare_groups(text: str) -> list[tuple[int, int, list[str]]]:
     return groups
 
 
-def _guarded(source: str, core: str) -> str:
-    """Keeps a point of number tokens from matching inside a longer run of such tokens, which is a broken box."""
-    lead, *glue, trail = re.split(r"\$\w+", core)
-    if len(glue) == 1 and glue[0] == trail + lead and "$x" in core:
-        return rf"(?<![0-9]{re.escape(trail)}){source}(?!{re.escape(lead)})"
+def _add_run_guard(source: str, core: str) -> str:
+    """Adds lookarounds, so that two coordinate tokens of a longer run (a malformed box) do not match as a point."""
+    prefix, *separators, suffix = re.split(r"\$\w+", core)
+    if len(separators) == 1 and separators[0] == suffix + prefix and "$x" in core:
+        return rf"(?<![0-9]{re.escape(suffix)}){source}(?!{re.escape(prefix)})"
     return source

@@ -32,13 +32,13 @@ Record = dict[str, Any]
 PredictionWork = Callable[[Sequence[Query]], Sequence[Answer]]
 
 
-def infer(recipe: PipelineConfig, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
+def infer(config: PipelineConfig, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
     """Answer a request, write the files of each pair, and yield its record as soon as they are written.
 
     Names, the folder and the request are checked before a model is loaded. Models are loaded before this returns.
 
     Args:
-        recipe: the pipeline's configuration.
+        config: the pipeline's configuration.
         request: the pairs to answer.
         out: the folder for the files, created if necessary; None to write no files.
         batch_size: pairs per batch, 1 or more. An image that several pairs of a batch share is embedded once.
@@ -48,16 +48,16 @@ def infer(recipe: PipelineConfig, request: Request, out: Path | None, batch_size
             files of earlier pairs remain.
     """
     if request.by_hand:
-        recipe.check_user_prompts(request.by_hand)
+        config.check_user_prompts(request.by_hand)
     else:
-        recipe.check()
+        config.check()
     if out is not None:
         check_folder(out)
     if request.by_hand:
         prompting = Prompting(request.by_hand)
-        answer: PredictionWork = partial(segment_prompts, recipe.build_segmenter(), promptings=[prompting])
+        answer: PredictionWork = partial(segment_prompts, config.build_segmenter(), promptings=[prompting])
     else:
-        answer = recipe.build().many
+        answer = config.build().many
     return _answer_pairs(answer, request.pairs, out, batch_size)
 
 

@@ -28,7 +28,7 @@ FAILED = "and count as empty until --retry-failed predicts them again"
 
 
 def predict_set(
-    recipe: PipelineConfig,
+    config: PipelineConfig,
     samples: SampleSet,
     out: Path,
     batch_size: int,
@@ -44,12 +44,12 @@ def predict_set(
     Names and the file are checked before a model is loaded. No model is loaded if every sample has a prediction.
 
     Args:
-        recipe: the pipeline's configuration.
+        config: the pipeline's configuration.
         samples: the samples to predict.
         out: a JSON Lines file, NAME.jsonl, created if necessary. Settings and timings next to it start with NAME.
         batch_size: samples per call of the model, 1 or more.
         progress: creates a progress bar with a given number of steps.
-        pipeline: the pipeline of ``recipe``, if it was built already.
+        pipeline: the pipeline of ``config``, if it was built already.
         executor: runs the parts; by default this process, on the recipe's device.
         shard: the shard of the samples to predict; all samples by default.
         retry_failed: whether to predict samples again that failed in an earlier run.
@@ -61,12 +61,12 @@ def predict_set(
         UserError: if the pipeline cannot be built, or the file has another suffix, cannot be written or holds something
             else; after writing, if every sample failed.
     """
-    recipe, shard = recipe.resolved(), shard or Shard()
-    recipe.check(has_ground_truth=True)
+    config, shard = config.resolved(), shard or Shard()
+    config.check(has_ground_truth=True)
     if out.suffix != ".jsonl":
         raise UserError(f"the file of predictions must end with .jsonl, got {out}")
     check_file(shard.file(out))
-    build = _BuildPipeline(recipe, samples if recipe.prompter == ORACLE else None)
+    build = _PipelineFactory(config, samples if config.prompter == ORACLE else None)
     work = PredictionWork(build if pipeline is None else lambda _: pipeline, batch_size)
     outcomes: list[str | None] = []
     with progress(len(samples), "answered") as advance:
@@ -75,8 +75,8 @@ def predict_set(
             advance()
             outcomes.append(None if prediction.error is None else f"{prediction.id}: {prediction.error}")
 
-        settings = prediction_settings(recipe, samples, batch_size)
-        executor = executor or InProcess(recipe.device)
+        settings = prediction_settings(config, samples, batch_size)
+        executor = executor or InProcess(config.device)
         predict_shard(
             samples, work, executor, out, shard, settings=settings, progress=record_outcome, retry_failed=retry_failed
         )
@@ -86,18 +86,18 @@ def predict_set(
     return errors
 
 
-def prediction_settings(recipe: PipelineConfig, samples: SampleSet, batch_size: int) -> dict[str, Any]:
+def prediction_settings(config: PipelineConfig, samples: SampleSet, batch_size: int) -> dict[str, Any]:
     """The settings that determine predictions. Of the devices only the kind is included.
 
     For an adapter they include a fingerprint of its files, because adapters are often retrained in place.
     """
-    device_kind = recipe.device.split(",")[0].split(":")[0] if recipe.device else None
+    device_kind = config.device.split(",")[0].split(":")[0] if config.device else None
     pipeline_settings = {
-        **asdict(replace(recipe, device=device_kind)),
+        **asdict(replace(config, device=device_kind)),
         "batch_size": batch_size,
         "images": str(samples.images),
     }
-    adapter_files = hash_weights_in(Path(recipe.adapter)) if recipe.adapter else []
+    adapter_files = hash_weights_in(Path(config.adapter)) if config.adapter else []
     return {
         **pipeline_settings,
         "learned": adapter_files,
@@ -107,11 +107,11 @@ def prediction_settings(recipe: PipelineConfig, samples: SampleSet, batch_size: 
 
 
 @dataclass(frozen=True, slots=True)
-class _BuildPipeline:
+class _PipelineFactory:
     """Builds the pipeline on a worker's device. The samples are passed only to the oracle."""
 
-    recipe: PipelineConfig
+    config: PipelineConfig
     samples: SampleSet | None
 
     def __call__(self, device: str | None) -> Pipeline:
-        return replace(self.recipe, device=device).build(self.samples)
+        return replace(self.config, device=device).build(self.samples)

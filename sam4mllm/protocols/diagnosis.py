@@ -22,8 +22,8 @@ from sam4mllm.report.page import write_page
 from sam4mllm.runtime.progress import progress, warn
 
 
-def diagnosed(
-    protocol: Protocol, samples: Path, predictions: Path, drawer: PipelineConfig, bootstrap: Bootstrap
+def diagnose_protocol(
+    protocol: Protocol, samples: Path, predictions: Path, segmenter_config: PipelineConfig, bootstrap: Bootstrap
 ) -> Iterator[str]:
     """Yields the error breakdown of each split as Markdown, after writing its files.
 
@@ -31,7 +31,7 @@ def diagnosed(
         protocol: gives the splits and the profile that defines the IoU.
         samples: root folder of the datasets.
         predictions: root folder of the prediction files, which must match their samples.
-        drawer: configuration of the segmenter; empty fields are taken from the settings of the predictions.
+        segmenter_config: configuration of the segmenter; empty fields are taken from the settings of the predictions.
         bootstrap: settings of the pages' intervals.
 
     Raises:
@@ -39,16 +39,24 @@ def diagnosed(
     """
     by = ["kind"] if any(part.kind for part in protocol.parts) else []
     # of several devices, which are meant for workers, use the first
-    device = drawer.device.split(",")[0] if drawer.device else None
-    for place in protocol.places:
-        file = predictions_file(predictions, place)
+    device = segmenter_config.device.split(",")[0] if segmenter_config.device else None
+    for split in protocol.splits:
+        file = predictions_file(predictions, split)
         if not file.exists():
             continue
-        split_samples, profile = read_samples(samples / place), protocol.profile
+        split_samples, profile = read_samples(samples / split), protocol.profile
         entries, page = file.with_suffix(".diagnosis.jsonl"), file.with_suffix(".html")
         diagnosis = diagnose_set(
-            split_samples, file, drawer.segmenter, profile, entries, progress, by, drawer.single_mask, device
+            split_samples,
+            file,
+            segmenter_config.segmenter,
+            profile,
+            entries,
+            progress,
+            by,
+            segmenter_config.single_mask,
+            device,
         )
-        warn(f"{place}: {warning}" for warning in diagnosis.warnings)
-        write_page(split_samples, place.split("/")[0], [(file, entries)], profile, page, bootstrap, by)
-        yield f"{place}, with images in {page}:\n\n{diagnosis.format_tables(by)}"
+        warn(f"{split}: {warning}" for warning in diagnosis.warnings)
+        write_page(split_samples, split.split("/")[0], [(file, entries)], profile, page, bootstrap, by)
+        yield f"{split}, with images in {page}:\n\n{diagnosis.format_tables(by)}"

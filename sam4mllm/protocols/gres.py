@@ -5,12 +5,12 @@ sam4mllm eval gres --samples data --predictions out/eval [--predict --mllm … -
 
 from __future__ import annotations
 
-from sam4mllm.protocols.protocol import Protocol, ProtocolPart
+from sam4mllm.protocols.protocol import Protocol, ProtocolColumn
 
 GRES = Protocol(
     "gres",
     "Generalised referring expression segmentation: gRefCOCO; in percent, scored as by ReLA",
     "rela",
     ("gIoU", "cIoU", "N_acc"),
-    tuple(ProtocolPart(split, f"grefcoco/{split}") for split in ("val", "testA", "testB")),
+    tuple(ProtocolColumn(split, f"grefcoco/{split}") for split in ("val", "testA", "testB")),
 )

@@ -37,7 +37,7 @@ class ProtocolScores:
     missing: Mapping[str, str]
 
 
-def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bootstrap) -> ProtocolScores:
+def score_protocol(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bootstrap) -> ProtocolScores:
     """Scores every part of a protocol that has predictions.
 
     Args:
@@ -52,7 +52,7 @@ def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bo
     evaluated_splits = dict(_evaluate_splits(protocol, samples, predictions))
     scores, missing = {}, {}
     for part in protocol.parts:
-        evaluated = evaluated_splits[part.place]
+        evaluated = evaluated_splits[part.split]
         if not isinstance(evaluated, str):
             evaluated = _select_kind(evaluated, part.kind)
         if isinstance(evaluated, str):
@@ -62,24 +62,24 @@ def measured(protocol: Protocol, samples: Path, predictions: Path, bootstrap: Bo
     return ProtocolScores(scores, missing)
 
 
-def predictions_file(predictions: Path, place: str) -> Path:
+def predictions_file(predictions: Path, split: str) -> Path:
     """The prediction file of a split, which may not exist."""
-    return predictions / f"{place}.jsonl"
+    return predictions / f"{split}.jsonl"
 
 
 def _evaluate_splits(protocol: Protocol, samples: Path, predictions: Path) -> Iterator[tuple[str, EvaluatedSet | str]]:
     """Yields each split with its evaluated samples, or with the reason why there are none."""
-    for place in protocol.places:
-        folder, file = samples / place, predictions_file(predictions, place)
+    for split in protocol.splits:
+        folder, file = samples / split, predictions_file(predictions, split)
         if not file.exists():
-            yield place, f"no predictions at {file}"
+            yield split, f"no predictions at {file}"
         elif not folder.is_dir():
             raise UserError(f"there are predictions at {file}, but no samples at {folder}")
         else:
             try:
-                yield place, evaluate_file(read_samples(folder).samples, file, protocol.profile)
+                yield split, evaluate_file(read_samples(folder).samples, file, protocol.profile)
             except UserError as error:
-                raise UserError(f"{place}: {error}") from error
+                raise UserError(f"{split}: {error}") from error
 
 
 def _select_kind(evaluated: EvaluatedSet, kind: str | None) -> EvaluatedSet | str:
@@ -101,18 +101,18 @@ def predict_missing(
     Raises:
         UserError: if there are no samples of the protocol; as `predict_set` does.
     """
-    places = [place for place in protocol.places if (samples / place).is_dir()]
-    if not places:
-        raise UserError(f"no samples of {protocol.name} in {samples}: prepare one of {', '.join(protocol.places)}")
+    splits = [split for split in protocol.splits if (samples / split).is_dir()]
+    if not splits:
+        raise UserError(f"no samples of {protocol.name} in {samples}: prepare one of {', '.join(protocol.splits)}")
     recipe.check(has_ground_truth=True)
     check_folder(predictions)
     # the oracle needs the samples of its split and loads no MLLM; workers load their own models
     shared = recipe.build() if isinstance(executor, InProcess) and recipe.prompter != ORACLE else None
-    for place in places:
-        split_samples, file = read_samples(samples / place), predictions_file(predictions, place)
-        typer.echo(f"{place}: {len(split_samples)} samples", err=True)
+    for split in splits:
+        split_samples, file = read_samples(samples / split), predictions_file(predictions, split)
+        typer.echo(f"{split}: {len(split_samples)} samples", err=True)
         errors = predict_set(
             recipe, split_samples, file, batch_size, progress, shared, executor, retry_failed=retry_failed
         )
         if errors:
-            typer.echo(f"{place}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)
+            typer.echo(f"{split}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class ProtocolPart:
+class ProtocolColumn:
     """A column of a protocol's table.
 
     Attributes:
         name: the column's name, as papers print it.
-        place: dataset and split, such as ``refcoco/val``; the path of the samples and of the prediction file.
+        split: dataset and split, such as ``refcoco/val``; the path of the samples and of the prediction file.
         kind: only samples of this kind, ``phrase`` or ``sentence``; None for all.
     """
 
     name: str
-    place: str
+    split: str
     kind: str | None = None
 
 
@@ -36,9 +36,9 @@ class Protocol:
     title: str
     profile: str
     metrics: tuple[str, ...]
-    parts: tuple[ProtocolPart, ...]
+    parts: tuple[ProtocolColumn, ...]
 
     @property
-    def places(self) -> list[str]:
+    def splits(self) -> list[str]:
         """The distinct splits, in order."""
-        return list(dict.fromkeys(part.place for part in self.parts))
+        return list(dict.fromkeys(part.split for part in self.parts))

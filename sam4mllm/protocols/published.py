@@ -38,7 +38,7 @@ class PublishedScores:
     contested: str = ""
 
 
-def published(protocol: Protocol, file: Path = FILE) -> list[PublishedScores]:
+def read_published(protocol: Protocol, file: Path = FILE) -> list[PublishedScores]:
     """The lines of a protocol that may be printed, in the order of the file.
 
     Raises:

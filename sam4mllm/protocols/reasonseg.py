@@ -5,7 +5,7 @@ sam4mllm eval reasonseg --samples data --predictions out/eval [--predict --mllm 
 
 from __future__ import annotations
 
-from sam4mllm.protocols.protocol import Protocol, ProtocolPart
+from sam4mllm.protocols.protocol import Protocol, ProtocolColumn
 
 REASONSEG = Protocol(
     "reasonseg",
@@ -13,9 +13,9 @@ REASONSEG = Protocol(
     "lisa",
     ("gIoU", "cIoU"),
     (
-        ProtocolPart("val", "reasonseg/val"),
-        ProtocolPart("test", "reasonseg/test"),
-        ProtocolPart("test short", "reasonseg/test", "phrase"),
-        ProtocolPart("test long", "reasonseg/test", "sentence"),
+        ProtocolColumn("val", "reasonseg/val"),
+        ProtocolColumn("test", "reasonseg/test"),
+        ProtocolColumn("test short", "reasonseg/test", "phrase"),
+        ProtocolColumn("test long", "reasonseg/test", "sentence"),
     ),
 )

@@ -5,7 +5,7 @@ sam4mllm eval res --samples data --predictions out/eval [--predict --mllm … --
 
 from __future__ import annotations
 
-from sam4mllm.protocols.protocol import Protocol, ProtocolPart
+from sam4mllm.protocols.protocol import Protocol, ProtocolColumn
 
 RES = Protocol(
     "res",
@@ -13,13 +13,13 @@ RES = Protocol(
     "lavt",
     ("cIoU",),
     (
-        ProtocolPart("RefCOCO val", "refcoco/val"),
-        ProtocolPart("RefCOCO testA", "refcoco/testA"),
-        ProtocolPart("RefCOCO testB", "refcoco/testB"),
-        ProtocolPart("RefCOCO+ val", "refcoco+/val"),
-        ProtocolPart("RefCOCO+ testA", "refcoco+/testA"),
-        ProtocolPart("RefCOCO+ testB", "refcoco+/testB"),
-        ProtocolPart("RefCOCOg val", "refcocog/val"),
-        ProtocolPart("RefCOCOg test", "refcocog/test"),
+        ProtocolColumn("RefCOCO val", "refcoco/val"),
+        ProtocolColumn("RefCOCO testA", "refcoco/testA"),
+        ProtocolColumn("RefCOCO testB", "refcoco/testB"),
+        ProtocolColumn("RefCOCO+ val", "refcoco+/val"),
+        ProtocolColumn("RefCOCO+ testA", "refcoco+/testA"),
+        ProtocolColumn("RefCOCO+ testB", "refcoco+/testB"),
+        ProtocolColumn("RefCOCOg val", "refcocog/val"),
+        ProtocolColumn("RefCOCOg test", "refcocog/test"),
     ),
 )

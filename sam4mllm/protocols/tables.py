@@ -15,9 +15,9 @@ from typing import Any
 from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.scores import ORACLE, Scores, markdown, table
-from sam4mllm.protocols.measure import ProtocolScores, measured
+from sam4mllm.protocols.measure import ProtocolScores, score_protocol
 from sam4mllm.protocols.protocol import Protocol
-from sam4mllm.protocols.published import MARKS, PublishedScores, published
+from sam4mllm.protocols.published import MARKS, PublishedScores, read_published
 
 NONE = "–"
 CONTESTED = "‡"
@@ -90,10 +90,10 @@ def protocol_table(
     """The table of published scores and of ours, in a row called ``name``.
 
     Raises:
-        UserError: as `measured` and `format_named` do.
+        UserError: as `score_protocol` and `format_named` do.
     """
-    ours = measured(protocol, samples, predictions, bootstrap)
-    return format_named(form)(protocol, published(protocol), ours, name)
+    ours = score_protocol(protocol, samples, predictions, bootstrap)
+    return format_named(form)(protocol, read_published(protocol), ours, name)
 
 
 def _columns(protocol: Protocol) -> list[str]:
@@ -102,12 +102,12 @@ def _columns(protocol: Protocol) -> list[str]:
 
 def _cells(protocol: Protocol, lines: Sequence[PublishedScores], ours: ProtocolScores, name: str) -> list[list[str]]:
     """One row per published method, then ours."""
-    places = [(part.name, metric) for part in protocol.parts for metric in protocol.metrics]
+    splits = [(part.name, metric) for part in protocol.parts for metric in protocol.metrics]
     rows = []
     for line in lines:
         signs = SIGNS[line.mark] + (CONTESTED if line.contested else "")
-        rows.append([f"{line.method} {signs}", *(_format_score(line.numbers.get(place)) for place in places)])
-    shares = [_share(ours.scores.get(part), metric) for part, metric in places]
+        rows.append([f"{line.method} {signs}", *(_format_score(line.numbers.get(split)) for split in splits)])
+    shares = [_share(ours.scores.get(part), metric) for part, metric in splits]
     oracle = any(scores.oracle for scores in ours.scores.values())
     return [*rows, [f"{name} {ORACLE}" if oracle else name, *(_format_score(share) for share in shares)]]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sam4mllm.data.samples import Sample, SampleSet
 from sam4mllm.evaluation.attribution import format_signed
-from sam4mllm.evaluation.oracle_swaps import STAGES, changed
+from sam4mllm.evaluation.oracle_swaps import STAGES, changed_stages
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.images.overlay import overlay
 from sam4mllm.prediction.record import Prediction
@@ -86,7 +86,7 @@ def _select_failures(run: Run, stage: str, limit: int) -> list[Sample]:
         losers = [sample for sample in samples if ledger[sample.id].lost.get(stage, 0) > 0]
         return _lowest(losers, lambda sample: -ledger[sample.id].lost[stage], limit)
     imperfect = [sample for sample in samples if ious[sample.id] < 1]
-    losers = [sample for sample in imperfect if changed(sample, run.predictions[sample.id])[:1] == [stage]]
+    losers = [sample for sample in imperfect if changed_stages(sample, run.predictions[sample.id])[:1] == [stage]]
     return _lowest(losers, lambda sample: ious[sample.id], limit)
 
 

@@ -11,7 +11,7 @@ from sam4mllm.evaluation import attribution
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import profile_named
 from sam4mllm.evaluation.pairing import Locations, by_label
-from sam4mllm.evaluation.scores import compared, percent, scores_of, warnings
+from sam4mllm.evaluation.scores import percent, score_differences, scores_of, warnings
 from sam4mllm.evaluation.subsets import subsets_named
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.store import prediction_paths
@@ -49,7 +49,7 @@ def render_report(
         UserError: if the runs cannot be compared, or a stratum is unknown.
     """
     runs = [run, baseline] if baseline else [run]
-    differences = compared(run.tally, baseline.tally, bootstrap) if baseline else {}
+    differences = score_differences(run.tally, baseline.tally, bootstrap) if baseline else {}
     signatures = [
         f"Profile {run.scores.profile}; scores in percent. {run.name}: {run.scores.signature}" for run in runs
     ]

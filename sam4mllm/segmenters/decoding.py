@@ -32,7 +32,7 @@ class LogitDrafts:
     Args:
         logits: of the mask with the highest predicted IoU, for each prompt.
         scores: this predicted IoU, 0..1.
-        image_share: the fraction of the decoder's (rows, columns) that the image covers; the rest is padding.
+        image_fraction: the fraction of the decoder's (rows, columns) that the image covers; the rest is padding.
         size: (height, width) of the image.
         enlarge: turns logits into masks of the image, with the model's own code.
     """
@@ -41,12 +41,14 @@ class LogitDrafts:
         self,
         logits: Float[Tensor, "n h w"],
         scores: Sequence[float],
-        image_share: tuple[float, float],
+        image_fraction: tuple[float, float],
         size: tuple[int, int],
         enlarge: Callable[[Float[Tensor, "n h w"]], Bool[Tensor, "n height width"]],
     ) -> None:
         self._logits, self._scores, self._enlarge = logits, scores, enlarge
-        self._cells = [max(1, round(cells * share)) for cells, share in zip(logits.shape[1:], image_share, strict=True)]
+        self._cells = [
+            max(1, round(cells * share)) for cells, share in zip(logits.shape[1:], image_fraction, strict=True)
+        ]
         self._at_once = max(1, _PIXELS // (size[0] * size[1]))
 
     @torch.inference_mode()

@@ -33,23 +33,23 @@ class PromptGroup:
     labels: Int64[np.ndarray, "n p"]
 
 
-def groups(
-    prompts: Sequence[Prompt], scale: tuple[float, float], most: int, multiple: int = 1
+def group_prompts(
+    prompts: Sequence[Prompt], scale: tuple[float, float], max_prompts: int, multiple: int = 1
 ) -> Iterator[PromptGroup]:
     """Split the prompts into groups of the same kind (see `PromptGroup`). Each prompt is in exactly one group.
 
     Args:
         prompts: in pixels of the original image.
         scale: pixels of the model's input per original pixel, along x and y.
-        most: the maximum size of a group, which bounds the memory of a call.
+        max_prompts: the maximum size of a group, which bounds the memory of a call.
         multiple: the number of rows in the arrays is padded to a multiple of this, with copies of the last prompt.
     """
     rows_by_kind: dict[tuple[int, bool], list[int]] = {}
     for row, prompt in enumerate(prompts):
         rows_by_kind.setdefault((len(prompt.points), prompt.box is None), []).append(row)
     for (count, _), rows in rows_by_kind.items():
-        for start in range(0, len(rows), most):
-            chunk = rows[start : start + most]
+        for start in range(0, len(rows), max_prompts):
+            chunk = rows[start : start + max_prompts]
             padded = [*chunk, *chunk[-1:] * (-len(chunk) % multiple)]
             yield _group([prompts[row] for row in padded], tuple(chunk), count, np.array(scale))
 

@@ -24,7 +24,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Prompt
 from sam4mllm.segmenters import Capabilities, ScoredMask
 from sam4mllm.segmenters.decoding import GROUP_MULTIPLE, LogitDrafts, merge_groups, move_to_device, pick_best
-from sam4mllm.segmenters.grouping import PromptGroup, groups
+from sam4mllm.segmenters.grouping import PromptGroup, group_prompts
 
 
 class HfSegmenter:
@@ -32,15 +32,15 @@ class HfSegmenter:
 
     Args:
         model: takes ``input_boxes``, ``input_points`` and ``input_labels`` with an image's embedding.
-        processor: the model's own.
+        processor: the model's processor.
         multimask: whether to predict several masks and use the one with the highest predicted IoU, instead of one mask.
-        most: the maximum number of prompts in one call of the decoder.
+        max_prompts: the maximum number of prompts in one call of the decoder.
     """
 
     capabilities = Capabilities(points_without_box=True)
 
-    def __init__(self, model: Any, processor: Any, multimask: bool = True, most: int = 32) -> None:
-        self.model, self.processor, self.multimask, self.most = model.eval(), processor, multimask, most
+    def __init__(self, model: Any, processor: Any, multimask: bool = True, max_prompts: int = 32) -> None:
+        self.model, self.processor, self.multimask, self.max_prompts = model.eval(), processor, multimask, max_prompts
 
     @classmethod
     def load(
@@ -74,8 +74,8 @@ class HfSegmenter:
             )
         # RuntimeError: weights with other shapes
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"the segmenter {str(name)!r} does not load: {_first_line(error)}") from error
-        if info["missing_keys"]:  # they would be random, and every mask with them
+            raise UserError(f"cannot load the segmenter {str(name)!r}: {_first_line(error)}") from error
+        if info["missing_keys"]:  # they would be initialised at random, and masks meaningless
             raise UserError(f"the segmenter {str(name)!r} lacks weights, such as {min(info['missing_keys'])}")
         return cls(move_to_device(model, device), processor, not single_mask)
 
@@ -130,23 +130,23 @@ class HfScene:
         return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
-        """One draft per prompt, independent of the other prompts; at least one prompt."""
+        """One low-resolution logit mask per prompt, a draft, independent of the other prompts; at least one prompt."""
         return self._drafts(prompts, GROUP_MULTIPLE)
 
     @torch.inference_mode()
     def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
         outputs = []
-        for group in groups(prompts, self._scale, self._segmenter.most, multiple):
+        for group in group_prompts(prompts, self._scale, self._segmenter.max_prompts, multiple):
             output = self._decode(group)
             outputs.append((group.rows, pick_best(output.pred_masks[0].float(), output.iou_scores[0].float())))
         logits, scores = merge_groups(outputs)
         height, width = self._sizes["original_sizes"][0].tolist()
-        # a processor that does not pad resizes the image to the whole input
+        # a processor that does not pad resizes the image to fill the model's input
         image_size = (
             self._sizes["reshaped_input_sizes"][0].tolist() if "reshaped_input_sizes" in self._sizes else self._canvas
         )
-        image_share = (image_size[0] / self._canvas[0], image_size[1] / self._canvas[1])
-        return LogitDrafts(logits, scores, image_share, (height, width), self._enlarge)
+        image_fraction = (image_size[0] / self._canvas[0], image_size[1] / self._canvas[1])
+        return LogitDrafts(logits, scores, image_fraction, (height, width), self._enlarge)
 
     def _decode(self, group: PromptGroup) -> Any:
         model = self._segmenter.model
@@ -178,7 +178,7 @@ def _config(name: str | Path, trust: bool) -> Any:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
     except (OSError, ValueError) as error:
-        message = f"no segmenter {str(name)!r}: give a folder or a name on the hub ({_first_line(error)})"
+        message = f"segmenter {str(name)!r} not found: pass a folder or a name on the hub ({_first_line(error)})"
         raise UserError(message) from error
     remote = trust and "AutoModelForMaskGeneration" in getattr(config, "auto_map", {})
     if type(config) not in MODEL_FOR_MASK_GENERATION_MAPPING and not remote:

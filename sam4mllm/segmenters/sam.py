@@ -17,7 +17,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image, Prompt
 from sam4mllm.segmenters import Capabilities, ScoredMask
 from sam4mllm.segmenters.decoding import GROUP_MULTIPLE, LogitDrafts, merge_groups, move_to_device, pick_best
-from sam4mllm.segmenters.grouping import PromptGroup, groups
+from sam4mllm.segmenters.grouping import PromptGroup, group_prompts
 
 MODELS = ("vit_b", "vit_l", "vit_h")
 
@@ -28,13 +28,13 @@ class SamSegmenter:
     Args:
         model: a built ``segment_anything.modeling.Sam``.
         multimask: whether to predict three masks and use the one with the highest predicted IoU, instead of one mask.
-        most: the maximum number of prompts in one call of the decoder.
+        max_prompts: the maximum number of prompts in one call of the decoder.
     """
 
     capabilities = Capabilities(points_without_box=True)
 
-    def __init__(self, model: Any, multimask: bool = True, most: int = 32) -> None:
-        self.model, self.multimask, self.most = model.eval(), multimask, most
+    def __init__(self, model: Any, multimask: bool = True, max_prompts: int = 32) -> None:
+        self.model, self.multimask, self.max_prompts = model.eval(), multimask, max_prompts
 
     @classmethod
     def load(
@@ -99,13 +99,13 @@ class SamScene:
         return self._drafts(prompts, 1).masks(range(len(prompts))) if prompts else []
 
     def draft(self, prompts: Sequence[Prompt]) -> LogitDrafts:
-        """One draft per prompt, independent of the other prompts; at least one prompt."""
+        """One low-resolution logit mask per prompt, a draft, independent of the other prompts; at least one prompt."""
         return self._drafts(prompts, GROUP_MULTIPLE)
 
     @torch.inference_mode()
     def _drafts(self, prompts: Sequence[Prompt], multiple: int) -> LogitDrafts:
         scale = (self._seen[1] / self._size[1], self._seen[0] / self._size[0])
-        batches = groups(prompts, scale, self._segmenter.most, multiple)
+        batches = group_prompts(prompts, scale, self._segmenter.max_prompts, multiple)
         logits, scores = merge_groups((group.rows, pick_best(*self._decode(group))) for group in batches)
         side = self._segmenter.model.image_encoder.img_size
         return LogitDrafts(logits, scores, (self._seen[0] / side, self._seen[1] / side), self._size, self._enlarge)

@@ -122,7 +122,7 @@ def inside_hole(shape: str, u: Coordinates, v: Coordinates, bore: float) -> Mask
     return hole
 
 
-def local(pose: Pose, window: tuple[slice, slice]) -> tuple[Coordinates, Coordinates]:
+def figure_coordinates(pose: Pose, window: tuple[slice, slice]) -> tuple[Coordinates, Coordinates]:
     """The pixel centres of a window (rows, columns) in the figure's coordinates: not rotated, radius 1."""
     rows, columns = window
     x = (np.arange(columns.start, columns.stop, dtype=np.float32) + np.float32(0.5 - pose.x)) / np.float32(pose.radius)
@@ -141,7 +141,7 @@ def pixel_window(pose: Pose, side: int) -> tuple[slice, slice]:
 def rasterise(pose: Pose, side: int) -> tuple[Mask, Mask | None]:
     """The masks of a figure and of its hole in an image of ``side`` x ``side`` pixels; the hole can be None."""
     window = pixel_window(pose, side)
-    u, v = local(pose, window)
+    u, v = figure_coordinates(pose, window)
     full = np.zeros((side, side), dtype=bool)
     full[window] = inside_outline(pose.shape, u, v, pose.bore)
     if pose.shape not in HOLLOW:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 
 from sam4mllm.geometry.prompts import Image, Mask
-from sam4mllm.synthetic.figures import Pose, local, pixel_window
+from sam4mllm.synthetic.figures import Pose, figure_coordinates, pixel_window
 
 PALETTE = {
     "red": (214, 48, 44),
@@ -29,7 +29,7 @@ TEXTURES = 48
 NOISE = 9.0  # standard deviation, in grey levels
 
 
-def _clouds(side: int, rng: np.random.Generator) -> Float32[np.ndarray, "s s"]:
+def _smooth_noise(side: int, rng: np.random.Generator) -> Float32[np.ndarray, "s s"]:
     """Smooth noise of several octaves."""
     clouds = np.zeros((side, side), dtype=np.float32)
     for cells, weight in ((3, 1.0), (6, 0.6), (13, 0.4)):
@@ -45,7 +45,7 @@ def _pattern(side: int, rng: np.random.Generator, kind: int) -> Float32[np.ndarr
     a = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / period)
     b = np.sin((y * math.cos(angle) - x * math.sin(angle)) * 2 * math.pi / period)
     lines = (a, np.sign(a * b), np.maximum(a + b - 0.6, -0.6), np.zeros_like(a))[kind % 4]
-    pattern: Float32[np.ndarray, "s s"] = (lines + _clouds(side, rng)).astype(np.float32)
+    pattern: Float32[np.ndarray, "s s"] = (lines + _smooth_noise(side, rng)).astype(np.float32)
     return pattern
 
 
@@ -71,19 +71,22 @@ def _ramp(dark: Float32[np.ndarray, "3"], light: Float32[np.ndarray, "3"]) -> UI
     return ramp
 
 
-def _ground(side: int, rng: np.random.Generator) -> Image:
-    """A textured background between two muted colours with hues of the palette."""
+def _background(side: int, rng: np.random.Generator) -> Image:
+    """A textured background that varies between two desaturated palette colours."""
     tile = _textures(side)[rng.integers(TEXTURES)]
     row, column = rng.integers(side, size=2)
     hues = np.asarray(list(PALETTE.values()), dtype=np.float32)[rng.integers(len(PALETTE), size=2)]
-    mute, bright = rng.uniform(0.2, 0.8, (2, 1)).astype(np.float32), rng.uniform(0.35, 1.0, (2, 1)).astype(np.float32)
+    desaturation, bright = (
+        rng.uniform(0.2, 0.8, (2, 1)).astype(np.float32),
+        rng.uniform(0.35, 1.0, (2, 1)).astype(np.float32),
+    )
     grey = hues.mean(axis=1, keepdims=True)
-    first, second = (hues + (grey - hues) * mute) * bright
+    first, second = (hues + (grey - hues) * desaturation) * bright
     ground: Image = _ramp(first, second)[tile[row : row + side, column : column + side]]
     return ground
 
 
-def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Generator) -> None:
+def _paint_figure(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Generator) -> None:
     """Paint a figure's visible pixels in place: its colour with jitter, texture and a gradient of light."""
     side = image.shape[0]
     window = pixel_window(pose, side)
@@ -92,7 +95,7 @@ def _coat(image: Image, pose: Pose, mask: Mask, colour: str, rng: np.random.Gene
     tile = _textures(side)[rng.integers(TEXTURES)][row : row + height, column : column + width]
     base = np.asarray(PALETTE[colour], dtype=np.float32) + rng.uniform(-18, 18, 3).astype(np.float32)
     grain, slope_u, slope_v = rng.uniform((0.2, -40, -40), (0.8, 40, 40)).astype(np.float32)
-    u, v = local(pose, window)
+    u, v = figure_coordinates(pose, window)
     level = np.float32(128) + grain * (tile - np.float32(128)) + slope_u * u + slope_v * v
     colours = _ramp(base * np.float32(0.55), np.minimum(base * np.float32(1.3) + np.float32(20), np.float32(255)))
     visible = mask[window]
@@ -104,9 +107,9 @@ def paint(layers: Sequence[tuple[Pose, Mask, str]], side: int, rng: np.random.Ge
 
     The image is slightly blurred, as by a lens; the masks remain exact.
     """
-    image = _ground(side, rng)
+    image = _background(side, rng)
     for pose, mask, colour in layers:
-        _coat(image, pose, mask, colour, rng)
+        _paint_figure(image, pose, mask, colour, rng)
     image = cv2.GaussianBlur(image, (3, 3), 0.6)
     row, column = rng.integers(side, size=2)
     noisy: Image = cv2.add(image, _noise(side)[row : row + side, column : column + side], dtype=cv2.CV_8U)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.adapter_card import CARD, AdapterCard
-from sam4mllm.mllm.hf.adapter import merged
+from sam4mllm.mllm.hf.adapter import merge_adapter
 from sam4mllm.mllm.hf.model import HfMLLM
 from sam4mllm.mllm.load import MLLMSpec
 from sam4mllm.runtime.files import check_folder, os_errors_as_user_errors
@@ -53,7 +53,7 @@ def merge(adapter: Path, out: Path, *, mllm: str = "", dtype: str = "auto", trus
     base = replace(spec, adapter=None).load()
     if not isinstance(base, HfMLLM):
         raise UserError(f"{mllm or card.base_name} is not a transformers model: an adapter cannot be merged into it")
-    model, card = merged(base.model, adapter)
+    model, card = merge_adapter(base.model, adapter)
     model.config.sam4mllm_dialect = card.dialect
     part = out.with_name(f".{out.name}.part")
     with os_errors_as_user_errors(out):

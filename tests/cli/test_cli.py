@@ -163,7 +163,9 @@ BAD = [
     pytest.param(["photo.png", *BY_HAND[:2]], "no segmenter is set", id="no segmenter"),
     pytest.param(["photo.png", *BY_HAND, "--mllm", "a/b"], "do not use an MLLM", id="box and model"),
     pytest.param(["photo.png", *BY_HAND, "--click", "20,20,+"], "takes no points", id="clicks for box"),
-    pytest.param(["photo.png", "--click", "20,20,+", "--segmenter", "grabcut"], "needs a --box", id="click alone"),
+    pytest.param(
+        ["photo.png", "--click", "20,20,+", "--segmenter", "grabcut"], "takes no points without a box", id="click alone"
+    ),
     pytest.param(["photo.png", "--box", "1,2,3", "--segmenter", "box"], "--box must be x0,y0,x1,y1", id="box of three"),
     pytest.param(["--pairs", "missing.csv"], "cannot read missing.csv", id="missing pairs"),
     pytest.param([], "give images and a --phrase", id="nothing"),

@@ -11,7 +11,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.external import file_name, read_any
 from sam4mllm.evaluation.pairing import evaluate_set
-from sam4mllm.evaluation.scores import evaluate_file, scored
+from sam4mllm.evaluation.scores import evaluate_file, score_files
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction
 
@@ -81,7 +81,7 @@ def test_masks_of_any_format_give_the_same_counts(tmp_path, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_unknown_boxes_have_an_undefined_box_accuracy(tmp_path, form):
     ours = lines(tmp_path / "ours.jsonl")
-    found = scored(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
+    found = score_files(SAMPLES, FORMS[form](tmp_path), "lavt", Bootstrap(5), ["targets"], against=ours)
     known = form == "our lines"  # in which no box was said
     numbers = [
         found.all.box_accuracy,
@@ -128,7 +128,7 @@ def test_polygons_are_rasterised_at_the_size_of_their_sample(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"id": "one", "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}]))
     sample = Sample("one", "p.jpg", 9, 6, "it", (Rle.from_coco([[1, 1, 4, 1, 4, 3, 1, 3]], 6, 9),))
-    assert scored([sample], path, "lavt", Bootstrap(5)).all.metrics["cIoU"] == 1
+    assert score_files([sample], path, "lavt", Bootstrap(5)).all.metrics["cIoU"] == 1
 
 
 def but(name, mask=None):

@@ -108,7 +108,7 @@ def strip(first, last, size=10):
     return Rle.from_runs([first * size, (last - first) * size, (size - last) * size], size, size)
 
 
-def scored(profile, ground_truth, prediction):
+def score_files(profile, ground_truth, prediction):
     found = PROFILES[profile]
     return found(found.count([ground_truth], [(prediction.size, prediction.counts)]).rows)
 
@@ -131,7 +131,7 @@ IGNORING = GroundTruth((strip(0, 5),), 10, 10, strip(5, 8))
 )
 @pytest.mark.parametrize("name", ["gIoU", "cIoU"])
 def test_comparison_profiles_differ_in_the_documented_direction(name, ground_truth, prediction, wrong, right, expected):
-    numbers = scored(wrong, ground_truth, prediction)[name], scored(right, ground_truth, prediction)[name]
+    numbers = score_files(wrong, ground_truth, prediction)[name], score_files(right, ground_truth, prediction)[name]
     assert numbers == pytest.approx(expected, abs=1e-6)
 
 
@@ -139,16 +139,16 @@ def test_comparison_profiles_differ_in_the_documented_direction(name, ground_tru
 def test_a_perfect_mask_never_scores_higher_under_a_comparison_profile(arrays):
     rles = tuple(Rle.from_mask(mask) for mask in arrays)
     whole = union(rles, 5, 6)
-    assert scored("gsva", GroundTruth(rles, 5, 6), whole)["gIoU"] <= 1
+    assert score_files("gsva", GroundTruth(rles, 5, 6), whole)["gIoU"] <= 1
     ignoring = GroundTruth(rles[:1], 5, 6, rles[-1])
     assert (
-        scored("bool-ignore", ignoring, rles[0])["gIoU"] <= scored("lisa", ignoring, rles[0])["gIoU"] + 1e-4
+        score_files("bool-ignore", ignoring, rles[0])["gIoU"] <= score_files("lisa", ignoring, rles[0])["gIoU"] + 1e-4
     )  # its epsilon
 
 
 def test_identical_targets_are_still_targets():
     twice = GroundTruth((strip(0, 5), strip(0, 5)), 10, 10)
-    assert scored("gsva", twice, strip(0, 0)) == {
+    assert score_files("gsva", twice, strip(0, 0)) == {
         "gIoU": 0,
         "cIoU": 0,
         "N_acc": pytest.approx(math.nan, nan_ok=True),

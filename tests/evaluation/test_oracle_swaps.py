@@ -1,6 +1,6 @@
 import pytest
 
-from sam4mllm.evaluation.oracle_swaps import STATES, changed, ground_truth_objects, match_boxes, oracle_states
+from sam4mllm.evaluation.oracle_swaps import STATES, changed_stages, ground_truth_objects, match_boxes, oracle_states
 from sam4mllm.geometry.prompts import Box, Point, Prompt
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.language.messages import Reply
@@ -54,7 +54,7 @@ ELSEWHERE = Prompt(Box(12, 0, 20, 10), (ON,))
     ],
 )
 def test_each_stage_corrects_one_error_and_the_last_state_is_the_ground_truth(ground_truth, prediction, stages, last):
-    assert changed(ground_truth, prediction) == stages
+    assert changed_stages(ground_truth, prediction) == stages
     if last is not None:
         states = oracle_states(ground_truth, prediction)
         assert len(states) == len(STATES)
@@ -92,4 +92,4 @@ def test_boxes_are_matched_one_to_one_by_descending_iou(first, true, expected):
 
 def test_an_empty_mask_is_not_an_object():
     assert [one.box for one in ground_truth_objects(sample("x", Rle.empty(HEIGHT, WIDTH), LEFT))] == [Box(0, 0, 8, 10)]
-    assert changed(sample("x", Rle.empty(HEIGHT, WIDTH)), said()) == []
+    assert changed_stages(sample("x", Rle.empty(HEIGHT, WIDTH)), said()) == []

@@ -10,7 +10,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.metrics import PROFILES
 from sam4mllm.evaluation.pairing import by_label, evaluate_set
-from sam4mllm.evaluation.scores import compared, score, table
+from sam4mllm.evaluation.scores import score, score_differences, table
 from sam4mllm.evaluation.subsets import SUBSETS
 from sam4mllm.geometry.prompts import Box, Prompt
 from sam4mllm.geometry.rle import Rle
@@ -166,10 +166,10 @@ def test_intervals_contain_the_metric_and_depend_only_on_the_seed():
 def test_two_runs_are_compared_by_sample_in_any_order():
     samples, good, worse = many(30)
     first, second = evaluate_set(samples, good, "rela"), evaluate_set(samples[::-1], worse, "rela")
-    apart, low, high = compared(first, second, Bootstrap(300))["cIoU"]
+    apart, low, high = score_differences(first, second, Bootstrap(300))["cIoU"]
     assert 0 < low < apart < high
     assert apart == pytest.approx(first.ratios["cIoU"].value - second.ratios["cIoU"].value)
-    assert compared(first, first, Bootstrap(100))["gIoU"] == (0, 0, 0)
+    assert score_differences(first, first, Bootstrap(100))["gIoU"] == (0, 0, 0)
 
 
 def test_runs_with_other_samples_or_profiles_are_not_compared():
@@ -177,7 +177,7 @@ def test_runs_with_other_samples_or_profiles_are_not_compared():
     first = evaluate_set(samples, good, "rela")
     for second in (evaluate_set(samples, good, "lavt"), evaluate_set(samples[:-1], good[:-1], "rela")):
         with pytest.raises(UserError, match="not comparable: profile:rela"):
-            compared(first, second, Bootstrap(10))
+            score_differences(first, second, Bootstrap(10))
 
 
 def test_oracle_scores_are_marked():

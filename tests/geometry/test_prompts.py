@@ -64,8 +64,8 @@ def test_every_frame_converts_a_position_there_and_back(width, height, fx, fy):
         Frame.padded(width, height),
         Frame.resized(width, height, (28.0 * 11, 28.0 * 7)),
     ):
-        assert frame.original(*frame.seen(x, y)) == pytest.approx((x, y), abs=1e-6)
-        assert 0 <= frame.seen(x, y)[0] <= frame.canvas[0] + 1e-6
+        assert frame.to_image(*frame.to_model(x, y)) == pytest.approx((x, y), abs=1e-6)
+        assert 0 <= frame.to_model(x, y)[0] <= frame.canvas[0] + 1e-6
 
 
 def test_a_prompt_without_a_box_has_the_extent_of_its_positive_points():

@@ -33,7 +33,7 @@ def data(tmp_path) -> Path:
     pixels[4:20, 4:16] = 250
     (tmp_path / "data" / "images").mkdir(parents=True)
     PIL.Image.fromarray(pixels).save(tmp_path / "data" / "images" / "p.png")
-    for place in (
+    for split in (
         "refcoco/val",
         "refcoco+/testB",
         "refcocog/test",
@@ -41,7 +41,7 @@ def data(tmp_path) -> Path:
         "reasonseg/val",
         "reasonseg/test",
     ):
-        name, split = place.split("/")
+        name, split = split.split("/")
         samples = [
             Sample(
                 f"{name}-{split}-{number}",
@@ -54,7 +54,7 @@ def data(tmp_path) -> Path:
             )
             for number in range(4)
         ]
-        write_samples(samples, tmp_path / "data" / place, tmp_path / "data" / "images")
+        write_samples(samples, tmp_path / "data" / split, tmp_path / "data" / "images")
     return tmp_path / "data"
 
 
@@ -65,13 +65,13 @@ def run(data, tmp_path, command):
     return lambda protocol, *words: command("eval", protocol.name, *options, *words)
 
 
-def say(data, place, columns=12):
+def say(data, split, columns=12):
     """Writes predictions like `predict`: the first columns of the block, or an empty mask without a target."""
-    file = data.parent / "out" / f"{place}.jsonl"
+    file = data.parent / "out" / f"{split}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         Prediction(sample.id, (), mask(columns) if sample.masks else mask(0)).to_line()
-        for sample in read_samples(data / place)
+        for sample in read_samples(data / split)
     ]
     file.write_text("\n".join(lines) + "\n")
     return file
@@ -266,4 +266,4 @@ def test_predictions_without_samples_are_an_error(run, data):
 )
 def test_a_protocol_has_the_parts_of_its_papers(protocol, parts):
     assert len({part.name for part in protocol.parts}) == len(protocol.parts) == parts
-    assert all(len(place.split("/")) == 2 for place in protocol.places)
+    assert all(len(split.split("/")) == 2 for split in protocol.splits)

@@ -1,12 +1,12 @@
 from sam4mllm.evaluation.attribution import ErrorBreakdown
-from sam4mllm.evaluation.scores import compared
+from sam4mllm.evaluation.scores import score_differences
 from sam4mllm.report.tables import draw_charts, tabulate_losses, tabulate_scores
 from tests.report.made import DRAWS, OTHERS, run
 
 
 def test_scores_of_two_runs_are_tabulated_with_their_difference(tmp_path):
     first, baseline = run(tmp_path), run(tmp_path, predictions=OTHERS, name="other")
-    table = tabulate_scores(first, baseline, compared(first.tally, baseline.tally, DRAWS))
+    table = tabulate_scores(first, baseline, score_differences(first.tally, baseline.tally, DRAWS))
     assert all(len(row) == len(table.head) == 6 for row in table.rows)
     rows = {row[0]: row[1:] for row in table.rows}
     giou, baseline_giou, difference = (float(rows["gIoU"][column]) for column in (0, 2, 3))

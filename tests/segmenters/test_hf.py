@@ -136,7 +136,7 @@ def test_there_is_one_call_for_each_number_of_points(segmenter, calls):
 
 
 def test_a_large_group_is_split_at_the_bound(segmenter, calls):
-    results = HfSegmenter(segmenter.model, segmenter.processor, most=2).embed(IMAGE).segment([PROMPTS[0]] * 5)
+    results = HfSegmenter(segmenter.model, segmenter.processor, max_prompts=2).embed(IMAGE).segment([PROMPTS[0]] * 5)
     assert [model_inputs["input_boxes"].shape[1] for model_inputs, _ in calls] == [2, 2, 1]
     assert all(iou(scored.mask, results[0].mask) > 0.999 for scored in results)
 

@@ -21,7 +21,7 @@ from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, chec
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 
-REPEATED = "images, annotations or categories that come twice, word for word"
+REPEATED = "exact duplicates of images, annotations or categories"
 POLYGONS_CUT = "polygons beyond the image, cut at its edge"
 
 
@@ -33,19 +33,19 @@ class Instances:
         images: the images.
         annotations: the objects.
         categories: names of the categories; empty if the file has none.
-        repeated: entries that occur more than once, word for word; each counts once.
-        cut: names of the objects so far with a polygon that leaves the image and is cut at its edge.
+        duplicates: entries that occur more than once, with the same content; each counts once.
+        clipped: the annotations encoded so far that have a polygon clipped to the image.
     """
 
     images: Mapping[int, Any]
     annotations: Mapping[int, Any]
     categories: Mapping[int, str]
-    repeated: Sequence[str] = ()
-    cut: list[str] = field(default_factory=list)
+    duplicates: Sequence[str] = ()
+    clipped: list[str] = field(default_factory=list)
     _masks: dict[int, Rle] = field(default_factory=dict)
 
     def mask(self, annotation_id: int) -> Rle:
-        """The mask of an object, in the size of its image; the same value each time.
+        """The mask of an object, at its image's size; cached.
 
         Raises:
             UserError: if the object or its image does not exist, or lacks a valid field.
@@ -59,7 +59,7 @@ class Instances:
                 self._masks[annotation_id] = Rle.from_coco(segmentation, *size)
                 polygons = segmentation if isinstance(segmentation, list) else []
                 if any(is_outside(polygon[::2], polygon[1::2], *size) for polygon in polygons):
-                    self.cut.append(f"annotation {annotation_id}")
+                    self.clipped.append(f"annotation {annotation_id}")
         return self._masks[annotation_id]
 
 
@@ -67,26 +67,27 @@ def read_instances(path: Path) -> Instances:
     """The instances of a file.
 
     Raises:
-        UserError: if the file is missing, damaged or of another form, or two different entries have the same id.
+        UserError: if the file is missing, damaged or not COCO instances JSON, or if two different entries have the
+            same id.
     """
     document = read_json(path)
-    repeated: list[str] = []
+    duplicates: list[str] = []
     with check_format(path, "COCO"):
-        categories = _by_id(document.get("categories", []), "category", repeated)
+        categories = _by_id(document.get("categories", []), "category", duplicates)
         return Instances(
-            images=_by_id(document["images"], "image", repeated),
-            annotations=_by_id(document["annotations"], "annotation", repeated),
+            images=_by_id(document["images"], "image", duplicates),
+            annotations=_by_id(document["annotations"], "annotation", duplicates),
             categories={category_id: check_text(category["name"]) for category_id, category in categories.items()},
-            repeated=repeated,
+            duplicates=duplicates,
         )
 
 
-def _by_id(rows: Any, kind: str, repeated: list[str]) -> dict[int, Any]:
+def _by_id(rows: Any, kind: str, duplicates: list[str]) -> dict[int, Any]:
     by_id: dict[int, Any] = {}
     for row in rows:
         if by_id.setdefault(row["id"], row) is row:
             continue
         if by_id[row["id"]] != row:
-            raise UserError(f"two different entries have the id of {kind} {short_repr(row['id'])}")
-        repeated.append(f"{kind} {short_repr(row['id'])}")
+            raise UserError(f"{kind} id {short_repr(row['id'])} is used by two different entries")
+        duplicates.append(f"{kind} {short_repr(row['id'])}")
     return by_id

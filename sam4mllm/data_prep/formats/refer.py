@@ -53,8 +53,8 @@ def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> Raw
         "refs of which a crowd or a repeated object is left out": [
             _name(ref) for ref in refs if len(_objects(ref, instances)) < len(_annotation_ids(ref))
         ],
-        POLYGONS_CUT: instances.cut,
-        REPEATED: instances.repeated,
+        POLYGONS_CUT: instances.clipped,
+        REPEATED: instances.duplicates,
     }
     return RawDataset(source, images, splits, split_by, dict(counts), noticed=noticed)
 

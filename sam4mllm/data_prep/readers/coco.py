@@ -98,8 +98,8 @@ def _read_split(path: Path, split: str, folder: str, noticed: dict[str, list[str
             for image_id, image in instances.images.items()
             if image_id not in with_object
         ]
-    noticed[POLYGONS_CUT] += instances.cut
-    noticed[REPEATED] += instances.repeated
+    noticed[POLYGONS_CUT] += instances.clipped
+    noticed[REPEATED] += instances.duplicates
     return samples
 
 

@@ -34,7 +34,7 @@ from sam4mllm.runtime.provenance import hash_indices
 
 
 def calibrate(
-    recipe: PipelineConfig,
+    config: PipelineConfig,
     choice: SearchSpace,
     samples: Path,
     out: Path | None,
@@ -46,7 +46,7 @@ def calibrate(
     """Chooses PQPP's options on a validation split and writes them into the adapter's card.
 
     Args:
-        recipe: configuration with the adapter and the segmenter.
+        config: configuration with the adapter and the segmenter.
         choice: the settings to choose from, and the metric.
         samples: folder of the validation split.
         out: the output folder; None for ``calibration`` in the adapter's folder.
@@ -59,16 +59,16 @@ def calibrate(
         UserError: if the adapter has no card or was trained on a split, both splits are the same or one is empty, or
             a model or file cannot be used.
     """
-    card, folder = _card(recipe), Path(recipe.adapter or "")
-    recipe = replace(recipe, prompter="pqpp").resolved()
-    recipe.check()
+    card, folder = _card(config), Path(config.adapter or "")
+    config = replace(config, prompter="pqpp").resolved()
+    config.check()
     out = out or folder / "calibration"
     check_folder(out)
     check_file(folder / CARD)
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
     warnings = _warnings(validation, held_out, card)
-    surveys = SurveyRunner(recipe, choice.profile, batch_size, progress)
+    surveys = SurveyRunner(config, choice.profile, batch_size, progress)
     swept, failed = surveys.run_survey(validation, choice.settings, out / "asked.jsonl")
     chosen = swept.best(choice.metric)
     compared = {"calibrated": chosen, PAPER_THRESHOLDS: Setting(chosen.layout, PAPER.thresholds), DEFAULT: PAPER}
@@ -90,8 +90,8 @@ def calibrate(
     return calibrated
 
 
-def _card(recipe: PipelineConfig) -> AdapterCard:
-    card = AdapterCard.read(Path(recipe.adapter)) if recipe.adapter else None
+def _card(config: PipelineConfig) -> AdapterCard:
+    card = AdapterCard.read(Path(config.adapter)) if config.adapter else None
     if card is None:
         raise UserError(f"calibrate writes to the adapter's {CARD}: pass --adapter with a folder that has this file")
     return card

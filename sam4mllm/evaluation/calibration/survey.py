@@ -23,7 +23,7 @@ from sam4mllm.runtime.progress import Progress
 class SurveyRunner:
     """Surveys splits with one configuration; loads the MLLM only if answers are missing."""
 
-    recipe: PipelineConfig
+    config: PipelineConfig
     profile: str
     batch_size: int
     progress: Progress
@@ -40,11 +40,11 @@ class SurveyRunner:
             UserError: if every sample failed; and as `predict_shard` and `sweep` do.
         """
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
-        segmenter = self.recipe.build_segmenter()
-        work = PredictionWork(lambda _: Pipeline(Survey(self.recipe.build_mllm(), layouts), segmenter), self.batch_size)
+        segmenter = self.config.build_segmenter()
+        work = PredictionWork(lambda _: Pipeline(Survey(self.config.build_mllm(), layouts), segmenter), self.batch_size)
         options = {"layouts": " ".join(f"{layout.name}:{layout.points}" for layout in layouts)}
         run_settings = prediction_settings(
-            replace(self.recipe, prompter="survey", options=options), samples, self.batch_size
+            replace(self.config, prompter="survey", options=options), samples, self.batch_size
         )
         with self.progress(len(samples), "asked") as advance:
             predict_shard(

@@ -23,21 +23,16 @@ from sam4mllm.mllm.adapter_card import CARD, AdapterCard
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-LOAD_SETTINGS = (
-    "path",
-    "version",
-    "dtype",
-    "implementation",
-    "quantization",
-)  # configuration keys with one of these in their name depend on how the model was loaded
+# configuration keys that contain one of these depend on how the model was loaded
+LOAD_KEY_PARTS = ("path", "version", "dtype", "implementation", "quantization")
 
 
 def base_fingerprint(model: Any) -> str:
     """An identifier of a base model: 64 hexadecimal digits.
 
     It hashes the configuration without entries for paths, versions and loading options, the names and shapes of the
-    parameters, and the decoder's last matrix rounded to bfloat16. So it does not depend on the folder. It is the same
-    if float32 or bfloat16 weights are loaded as float32, as bfloat16 or in 4 bits, which leave the last matrix as it is
+    parameters, and the decoder's last matrix rounded to bfloat16. So it does not depend on the folder. Loading
+    float32 or bfloat16 weights as float32, bfloat16 or 4-bit does not change it: the last matrix is never quantized
     (`quantized`). float16 weights loaded as bfloat16, or the reverse, may differ if they have values below 6e-5.
     """
     digest = hashlib.sha256(
@@ -57,11 +52,11 @@ def last_matrix(model: Any) -> tuple[str, torch.Tensor]:
     return next(name for name, parameter in model.named_parameters() if parameter is last), last
 
 
-def merged(model: Any, folder: Path) -> tuple[Any, AdapterCard]:
-    """The model with an adapter merged into its weights, and the adapter's card.
+def merge_adapter(model: Any, folder: Path) -> tuple[Any, AdapterCard]:
+    """Merge an adapter into a model's weights, in place; return the model and the adapter's card.
 
     Raises:
-        UserError: as `adapted` does; also if the adapter has no card or its weights are NaN or Inf.
+        UserError: as `insert_adapter` does; also if the adapter has no card or its weights are NaN or Inf.
     """
     adapter, card = _load_adapter(model, folder)
     if card is None:
@@ -72,8 +67,8 @@ def merged(model: Any, folder: Path) -> tuple[Any, AdapterCard]:
         raise UserError(f"the adapter {str(folder)!r} cannot be merged: {error}") from error
 
 
-def adapted(model: Any, folder: Path) -> tuple[Any, AdapterCard | None]:
-    """The model with the adapter's layers inserted, and the adapter's card or None.
+def insert_adapter(model: Any, folder: Path) -> tuple[Any, AdapterCard | None]:
+    """Insert an adapter's layers into a model, in place; return the model and the adapter's card or None.
 
     Raises:
         UserError: if the folder holds no adapter, or the adapter was trained on another base.
@@ -96,7 +91,9 @@ def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, AdapterCard | No
     if card is None:
         log.warning("The adapter %s has no %s: cannot check that it was trained on this base.", folder, CARD)
     elif card.base != base_fingerprint(model):
-        raise UserError(f"the adapter {str(folder)!r} was trained on another base than this {model.config.model_type}")
+        raise UserError(
+            f"the adapter {str(folder)!r} was trained on a different base model (loaded: {model.config.model_type})"
+        )
     else:
         card.warn_if_wording_differs(folder)
     try:
@@ -105,7 +102,9 @@ def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, AdapterCard | No
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)), card
     except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
-        raise UserError(f"the adapter {str(folder)!r} does not fit: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(
+            f"the adapter {str(folder)!r} does not fit the base model: {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def _shapes(model: Any) -> list[tuple[str, tuple[int, ...]]]:
@@ -123,6 +122,6 @@ def _without_load_settings(value: Any) -> Any:
         return {
             key: _without_load_settings(v)
             for key, v in value.items()
-            if not any(part in str(key) for part in LOAD_SETTINGS)
+            if not any(part in str(key) for part in LOAD_KEY_PARTS)
         }
     return [_without_load_settings(item) for item in value] if isinstance(value, list | tuple) else value

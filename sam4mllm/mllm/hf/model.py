@@ -25,7 +25,7 @@ from sam4mllm.language.dialects import dialect_for
 from sam4mllm.language.notation import Dialect
 from sam4mllm.mllm import Images, ImageTurns
 from sam4mllm.mllm.adapter_card import AdapterCard
-from sam4mllm.mllm.hf.adapter import adapted
+from sam4mllm.mllm.hf.adapter import insert_adapter
 from sam4mllm.mllm.hf.chat import ChatModel, HfChat
 from sam4mllm.mllm.hf.frames import ImagePreprocessor
 from sam4mllm.mllm.hf.quantized import check_four_bits, four_bit_config
@@ -130,7 +130,7 @@ class HfMLLM:
         if distribution is None:
             model.to(target_device)
         if adapter is not None:
-            model, card = adapted(model, Path(adapter))
+            model, card = insert_adapter(model, Path(adapter))
             parsed_dialect = parsed_dialect or (dialect_named(card.dialect) if card else None)
         elif card is not None:
             card.warn_if_wording_differs(Path(name))

@@ -15,7 +15,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.language.dialects import dialect
 from sam4mllm.mllm.adapter_card import AdapterCard
-from sam4mllm.mllm.hf.adapter import adapted, base_fingerprint
+from sam4mllm.mllm.hf.adapter import base_fingerprint, insert_adapter
 from sam4mllm.mllm.hf.model import HfMLLM
 from tests.families import build
 
@@ -111,5 +111,5 @@ def test_an_adapter_with_missing_or_damaged_weights_is_refused(
     if kind == "cut short":
         file.write_bytes(data[:100])
     with pytest.raises(UserError) as error:
-        adapted(load(folder_of(FAMILY)), folder)
+        insert_adapter(load(folder_of(FAMILY)), folder)
     assert "\n" not in str(error.value)

@@ -62,7 +62,7 @@ def test_the_mark_is_where_the_frame_says(pixels: bool, name: str, size: tuple[i
     values = processor(images=[sight.prepare(image)], return_tensors="pt")["pixel_values"]
     position = centre_of_mark(values.reshape(-1, 3, *values.shape[-2:])[0])
     frame = sight.frames([image])[0]
-    expected = frame.seen(x, y)
+    expected = frame.to_model(x, y)
     assert not pixels or frame.canvas == (values.shape[-1], values.shape[-2])
     step = 1.5 / min(values.shape[-2:])
     assert position == pytest.approx((expected[0] / frame.canvas[0], expected[1] / frame.canvas[1]), abs=step)
@@ -81,7 +81,7 @@ def test_pixels_are_those_of_the_resized_image(patch: int, size: tuple[int, int]
     view = blocks.permute(4, 5, 0, 2, 6, 1, 3, 7).reshape(3, 2, rows * patch, columns * patch)[:, 0]
     found = centre_of_mark(view)
     assert frame.canvas == (columns * patch, rows * patch)
-    assert (found[0] * frame.canvas[0], found[1] * frame.canvas[1]) == pytest.approx(frame.seen(x, y), abs=1.5)
+    assert (found[0] * frame.canvas[0], found[1] * frame.canvas[1]) == pytest.approx(frame.to_model(x, y), abs=1.5)
     assert ImagePreprocessor(processor, pixels=False).frames([image]) == [Frame.unscaled(*size)]
 
 
