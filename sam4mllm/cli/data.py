@@ -185,7 +185,7 @@ def preview(
     split: Annotated[Path, typer.Argument(help="Folder of samples.", show_default=False)],
     targets: Annotated[Path | None, typer.Option("--targets", help="Folder of the samples' targets.")] = None,
     segmenter: Annotated[
-        str, typer.Option("--segmenter", help="Segmenter that redraws masks from the targets, named as for `targets`.")
+        str, typer.Option("--segmenter", help="Segmenter that predicts masks from the targets, named as for `targets`.")
     ] = "",
     out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("sheet.html"),
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of cards.")] = 60,

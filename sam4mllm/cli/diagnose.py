@@ -36,7 +36,7 @@ def diagnose(
     images: Images = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="Device, as torch names it. Default: the best.", rich_help_panel=HARDWARE),
+        typer.Option("--device", help="Torch device. Default: CUDA if available.", rich_help_panel=HARDWARE),
     ] = None,
 ) -> None:
     """Attribute lost IoU to stages, by replacing one part of a prediction after another with the ground truth.

@@ -22,20 +22,22 @@ def finetune(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Values that override the recipe's; dots reach nested keys: training.max_steps=500.",
+            help="Values that override the recipe's, with dots for nested keys: training.max_steps=500.",
         ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Require an existing run to resume. By default one is resumed if found."),
+        typer.Option("--resume", help="Fail if there is no run to resume. By default one is resumed if found."),
     ] = False,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Print rows, tokens and memory of the training, without weights; write nothing."),
+        typer.Option(
+            "--plan", help="Print rows, tokens and memory of the training, without loading weights, and exit."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print JSON.")] = False,
 ) -> None:
-    """Fine-tune an MLLM with a LoRA by TRL. An interrupted run resumes."""
+    """Fine-tune an MLLM with LoRA, through TRL. An interrupted run resumes."""
     if as_json and not plan:
         raise UserError("--json prints a plan: add --plan")
     if plan and resume:

@@ -140,7 +140,9 @@ class DeviceOptions:
     device: Annotated[
         str | None,
         _option(
-            "--device", "Device, as torch names it; several for --workers: cuda:0,cuda:1. Default: the best.", HARDWARE
+            "--device",
+            "Torch device; with --workers a list: cuda:0,cuda:1. Default: CUDA if available.",
+            HARDWARE,
         ),
     ] = None
     dtype: Annotated[

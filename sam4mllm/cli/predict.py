@@ -40,7 +40,7 @@ def predict(
         str | None,
         typer.Option(
             "--shard",
-            help="Share to predict, NUMBER/COUNT; a run without --shard joins all shares.",
+            help="Shard to predict, NUMBER/COUNT; a run without --shard joins all shards.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -72,7 +72,7 @@ def predict(
         retry_failed=retry_failed,
     )
     if errors:
-        typer.echo(f"{len(errors)} of {len(sample_set)} samples failed, {FAILED}; the first: {errors[0]}", err=True)
+        typer.echo(f"{len(errors)} of {len(sample_set)} samples failed: {FAILED}; the first: {errors[0]}", err=True)
     file = share.file(out) if share else out
     rows = read_outcomes(file)
     outcomes = (outcome(row.box is not None, row.readable, row.failed) for row in rows)

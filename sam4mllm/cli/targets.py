@@ -1,4 +1,4 @@
-"""`sam4mllm targets`: searches the prompts that redraw each mask best."""
+"""`sam4mllm targets`: searches the prompts from which a segmenter reproduces each mask best."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def targets(
         ),
     ] = 0,
 ) -> None:
-    """Find the prompts that redraw each mask best, to train PPG on."""
+    """Find the prompts from which the segmenter reproduces each mask best, to train PPG on."""
     from sam4mllm.config import PipelineConfig
     from sam4mllm.data.samples import read_samples
     from sam4mllm.runtime.files import check_folder

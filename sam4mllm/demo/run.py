@@ -43,7 +43,7 @@ def run(recipe: Demo) -> str:
         file = out / f"{name}.jsonl"
         errors = predict_set(way, test, file, BATCH, progress)
         predictions[name] = read_predictions(file)
-        log.info("%s: done%s", name, f", {len(errors)} failed, {FAILED}; the first: {errors[0]}" if errors else "")
+        log.info("%s: done%s", name, f", {len(errors)} failed: {FAILED}; the first: {errors[0]}" if errors else "")
     tables = format_tables(list(test), predictions)
     write_text(out / "table.md", tables)
     write_png(out / "sheet.png", make_sheet(test, predictions, recipe.images))

@@ -96,10 +96,8 @@ _ROWS = (
         label="$text",
         digits=3,
         none="There are none.",
-        extra_templates=(
-            'coords="1 1 $x0 $y0 $x1 $y1"',
-            "$n $x $y",
-        ),  # boxes of models derived from Molmo; second and later points
+        # boxes of models derived from Molmo; the second and later points of a multi-point tag
+        extra_templates=('coords="1 1 $x0 $y0 $x1 $y1"', "$n $x $y"),
         model_types=("molmo2",),
     ),
     Dialect(

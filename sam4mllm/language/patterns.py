@@ -44,9 +44,8 @@ class PlaceSearch:
     """Searches for several patterns at once. If several match at the same position, the first of them wins."""
 
     pattern: re.Pattern[str]
-    slots_by_group: Mapping[
-        int, tuple[str, ...]
-    ]  # the number of a pattern's last group in the joined regex -> the pattern's slots
+    # the number of a pattern's last group in the joined regex -> the pattern's slots
+    slots_by_group: Mapping[int, tuple[str, ...]]
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[PlacePattern]) -> PlaceSearch:

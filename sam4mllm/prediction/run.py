@@ -23,7 +23,7 @@ from sam4mllm.runtime.parallel import Executor, InProcess
 from sam4mllm.runtime.progress import Progress
 from sam4mllm.runtime.provenance import hash_weights_in, versions
 
-FAILED = "and count as empty until --retry-failed predicts them again"
+FAILED = "they count as empty masks until --retry-failed predicts them again"
 """What happens to failed samples."""
 
 
@@ -58,8 +58,8 @@ def predict_set(
         One ``id: reason`` for each failed sample.
 
     Raises:
-        UserError: if the pipeline cannot be built, or the file has another suffix, cannot be written or holds something
-            else; after writing, if every sample failed.
+        UserError: if the pipeline cannot be built, or the file does not end with .jsonl, cannot be written, or has
+            other predictions; after writing, if every sample failed.
     """
     config, shard = config.resolved(), shard or Shard()
     config.check(has_ground_truth=True)
@@ -69,7 +69,7 @@ def predict_set(
     build = _PipelineFactory(config, samples if config.prompter == ORACLE else None)
     work = PredictionWork(build if pipeline is None else lambda _: pipeline, batch_size)
     outcomes: list[str | None] = []
-    with progress(len(samples), "answered") as advance:
+    with progress(len(samples), "predicted") as advance:
 
         def record_outcome(prediction: Prediction) -> None:
             advance()
@@ -82,12 +82,12 @@ def predict_set(
         )
     errors = [outcome for outcome in outcomes if outcome is not None]
     if errors and len(errors) == len(outcomes):
-        raise UserError(f"all {len(errors)} samples failed, {FAILED}; the first: {errors[0]}")
+        raise UserError(f"all {len(errors)} samples failed: {FAILED}; the first: {errors[0]}")
     return errors
 
 
 def prediction_settings(config: PipelineConfig, samples: SampleSet, batch_size: int) -> dict[str, Any]:
-    """The settings that determine predictions. Of the devices only the kind is included.
+    """The settings that determine predictions. The device is reduced to its kind: cuda, cpu.
 
     For an adapter they include a fingerprint of its files, because adapters are often retrained in place.
     """

@@ -115,4 +115,4 @@ def predict_missing(
             recipe, split_samples, file, batch_size, progress, shared, executor, retry_failed=retry_failed
         )
         if errors:
-            typer.echo(f"{split}: {len(errors)} failed, {FAILED}; the first: {errors[0]}", err=True)
+            typer.echo(f"{split}: {len(errors)} failed: {FAILED}; the first: {errors[0]}", err=True)

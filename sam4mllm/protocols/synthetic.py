@@ -92,6 +92,6 @@ def point_labels(name: str, recipe: PipelineConfig, samples: SampleSet, home: Pa
     typer.echo(f"{name}: {len(samples)} samples", err=True)
     errors = predict_set(recipe, samples, file, BATCH, progress)
     if errors:
-        typer.echo(f"{name}: {len(errors)} failed and count as empty; the first: {errors[0]}", err=True)
+        typer.echo(f"{name}: {len(errors)} failed, and count as empty masks; the first: {errors[0]}", err=True)
     diagnosis = diagnose_set(samples, file, "", PROFILE, file.with_suffix(".diagnosis.jsonl"), progress, device="cpu")
     return Found(read_predictions(file), diagnosis.entries)

@@ -34,7 +34,9 @@ def choose_samples(validation: Validation) -> SampleSet:
     if validation.prompter == ORACLE:
         choices = ", ".join(name for name in PROMPTERS.rows if name != ORACLE)
         raise UserError(f"validation.prompter is oracle, which uses no model: choose from {choices}")
-    PipelineConfig(validation.segmenter, "tiny", validation.prompter).check()  # the model in training replaces tiny
+    PipelineConfig(
+        validation.segmenter, "tiny", validation.prompter
+    ).check()  # tiny stands in for the model in training
     all_samples = read_samples(Path(validation.samples), Path(validation.images) if validation.images else None)
     if not len(all_samples):
         raise UserError(f"validation.samples {validation.samples} contains no samples")
@@ -61,7 +63,7 @@ def check_images(samples: SampleSet) -> None:
 def make_scoring(
     validation: Validation, samples: SampleSet, mllm: MLLM, options: Mapping[str, Option], out: Path, device: str | None
 ) -> Scoring:
-    """The scoring of a training: predicts the samples at a step, writes files to ``out`` and returns the scores.
+    """The scoring of a training; its function predicts the samples at a step, writes files and returns the scores.
 
     The scores are cIoU and gIoU (as in gRefCOCO's evaluator), the share of first boxes with an IoU of 0.5 or more, and
     the shares of unreadable replies and failed samples.

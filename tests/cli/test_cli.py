@@ -387,7 +387,9 @@ def test_pictures_that_were_moved_are_found(run, samples, replay, photo):
     words = ["--mllm", replay, "--segmenter", "grabcut", "--out", "p.jsonl", "--images", "moved"]
     code, _, err = run("predict", samples, *words)
     assert code == 0
-    assert "1 of 3 samples failed, and count as empty until --retry-failed predicts them again; the first:" in err
+    assert (
+        "1 of 3 samples failed: they count as empty masks until --retry-failed predicts them again; the first:" in err
+    )
     assert [found.error is None for found in read_predictions(Path("p.jsonl"))] == [True, True, False]
 
 

@@ -113,7 +113,8 @@ def test_failed_samples_are_predicted_again_with_retry_failed(command, tmp_path,
     ends = [command(*arguments, "--out", tmp_path / "p.jsonl", *way) for way in ways]
     assert [code for code, *_ in ends] == [0 if gone != "all" else 2] * len(ways)
     assert (
-        "and count as empty until --retry-failed predicts them again" in without_summary(ends[-1][2]).splitlines()[-1]
+        "they count as empty masks until --retry-failed predicts them again"
+        in without_summary(ends[-1][2]).splitlines()[-1]
     )
     assert ("error: all " in ends[-1][2]) == (gone == "all")
     (tmp_path / "away").rename(moved)
