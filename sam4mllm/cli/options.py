@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MODEL, PROMPTING, SEGMENTER, OUTPUT, HARDWARE = "Model", "Prompting", "Segmenter", "Output", "Hardware"
 
 
-def _option(name: str, help_text: str, panel: str, **settings: Any) -> Any:
+def declare(name: str, help_text: str, panel: str, **settings: Any) -> Any:
+    """An option with its help text, in a help panel."""
     return typer.Option(name, help=help_text, rich_help_panel=panel, **settings)
 
 
@@ -47,23 +48,23 @@ class ModelOptions:
 
     mllm: Annotated[
         str,
-        _option(
+        declare(
             "--mllm",
             "MLLM: folder or hub name of a transformers model, tiny, or replay:FILE. Default: the adapter's base.",
             MODEL,
             show_default=False,
         ),
     ] = ""
-    adapter: Annotated[str | None, _option("--adapter", "Folder of a LoRA adapter trained for the MLLM.", MODEL)] = None
+    adapter: Annotated[str | None, declare("--adapter", "Folder of a LoRA adapter trained for the MLLM.", MODEL)] = None
     dialect: Annotated[
         str | None,
-        _option("--dialect", "Notation of the MLLM for boxes and points. Default: from its configuration.", MODEL),
+        declare("--dialect", "Notation of the MLLM for boxes and points. Default: from its configuration.", MODEL),
     ] = None
     attention: Annotated[
-        str | None, _option("--attention", "Attention implementation of the MLLM, as transformers names it.", MODEL)
+        str | None, declare("--attention", "Attention implementation of the MLLM, as transformers names it.", MODEL)
     ] = None
     trust_remote_code: Annotated[
-        bool, _option("--trust-remote-code", "Run Python code that comes with the MLLM.", MODEL)
+        bool, declare("--trust-remote-code", "Run Python code that comes with the MLLM.", MODEL)
     ] = False
 
 
@@ -73,7 +74,7 @@ class PromptingOptions:
 
     prompter: Annotated[
         str,
-        _option(
+        declare(
             "--prompter",
             "Strategy: ppg (box and points in one reply), pqpp (box, then yes or no per point), adaptive (pqpp with "
             "more points where answers are uncertain), verified (pqpp without fine-tuning), box (no points), or "
@@ -83,35 +84,35 @@ class PromptingOptions:
         ),
     ] = ""
     positive: Annotated[
-        int | None, _option("--positive", "ppg, oracle: positive points per object. Default: 3.", PROMPTING)
+        int | None, declare("--positive", "ppg, oracle: positive points per object. Default: 3.", PROMPTING)
     ] = None
     negative: Annotated[
-        int | None, _option("--negative", "ppg, oracle: negative points per object. Default: 3.", PROMPTING)
+        int | None, declare("--negative", "ppg, oracle: negative points per object. Default: 3.", PROMPTING)
     ] = None
     layout: Annotated[
         str | None,
-        _option("--layout", "pqpp: layout of points: grid, low-discrepancy or interior. Default: grid.", PROMPTING),
+        declare("--layout", "pqpp: layout of points: grid, low-discrepancy or interior. Default: grid.", PROMPTING),
     ] = None
     points: Annotated[
         int | None,
-        _option("--points", "Points per box. Default: 25 (pqpp), 9 (adaptive: first round; verified).", PROMPTING),
+        declare("--points", "Points per box. Default: 25 (pqpp), 9 (adaptive: first round; verified).", PROMPTING),
     ] = None
     budget: Annotated[
-        int | None, _option("--budget", "adaptive: maximum number of points per box. Default: 25.", PROMPTING)
+        int | None, declare("--budget", "adaptive: maximum number of points per box. Default: 25.", PROMPTING)
     ] = None
     sure_yes: Annotated[
         float | None,
-        _option("--sure-yes", "pqpp, adaptive: P(yes) above which a point is positive. Default: 0.75.", PROMPTING),
+        declare("--sure-yes", "pqpp, adaptive: P(yes) above which a point is positive. Default: 0.75.", PROMPTING),
     ] = None
     sure_no: Annotated[
         float | None,
-        _option("--sure-no", "pqpp, adaptive: P(no) above which a point is negative. Default: 0.9.", PROMPTING),
+        declare("--sure-no", "pqpp, adaptive: P(no) above which a point is negative. Default: 0.9.", PROMPTING),
     ] = None
     ask: Annotated[
         str | None,
-        _option("--ask", "pqpp: one point per question (one), or all in one (list). Default: one.", PROMPTING),
+        declare("--ask", "pqpp: one point per question (one), or all in one (list). Default: one.", PROMPTING),
     ] = None
-    seed: Annotated[int | None, _option("--seed", "oracle: random seed of the points. Default: 0.", PROMPTING)] = None
+    seed: Annotated[int | None, declare("--seed", "oracle: random seed of the points. Default: 0.", PROMPTING)] = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class SegmenterOptions:
 
     segmenter: Annotated[
         str,
-        _option(
+        declare(
             "--segmenter",
             "Segmenter: folder or hub name of a transformers model, vit_b:FILE, vit_l:FILE or vit_h:FILE "
             "(segment_anything), tiny, grabcut, or box.",
@@ -129,7 +130,7 @@ class SegmenterOptions:
         ),
     ] = ""
     single_mask: Annotated[
-        bool, _option("--single-mask", "Use SAM's single-mask output instead of the best of three.", SEGMENTER)
+        bool, declare("--single-mask", "Use SAM's single-mask output instead of the best of three.", SEGMENTER)
     ] = False
 
 
@@ -139,14 +140,14 @@ class DeviceOptions:
 
     device: Annotated[
         str | None,
-        _option(
+        declare(
             "--device",
             "Torch device; with --workers a list: cuda:0,cuda:1. Default: CUDA if available.",
             HARDWARE,
         ),
     ] = None
     dtype: Annotated[
-        str, _option("--dtype", "Dtype of the weights, as torch names it; auto: the checkpoint's dtype.", HARDWARE)
+        str, declare("--dtype", "Dtype of the weights, as torch names it; auto: the checkpoint's dtype.", HARDWARE)
     ] = "auto"
 
 
@@ -156,20 +157,20 @@ class HardwareOptions(DeviceOptions):
 
     device_map: Annotated[
         str | None,
-        _option(
+        declare(
             "--device-map", "Device map of the MLLM, as transformers names it (auto); replaces --device.", HARDWARE
         ),
     ] = None
-    batch_size: Annotated[int, _option("--batch-size", "Expressions per batch.", HARDWARE, min=1)] = 4
+    batch_size: Annotated[int, declare("--batch-size", "Expressions per batch.", HARDWARE, min=1)] = 4
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
     """The number of processes, and a Ray cluster for them."""
 
-    workers: Annotated[int, _option("--workers", "Processes, each with its own models.", HARDWARE, min=1)] = 1
+    workers: Annotated[int, declare("--workers", "Processes, each with its own models.", HARDWARE, min=1)] = 1
     ray: Annotated[
-        str | None, _option("--ray", "Run the workers on a Ray cluster: local, auto, or HOST:PORT.", HARDWARE)
+        str | None, declare("--ray", "Run the workers on a Ray cluster: local, auto, or HOST:PORT.", HARDWARE)
     ] = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from sam4mllm.cli.options import (
     Samples,
     SegmenterOptions,
     WorkerOptions,
+    declare,
     with_options,
 )
 from sam4mllm.cli.terminal import finish, option
@@ -22,54 +24,37 @@ from sam4mllm.runtime.progress import progress
 SEARCH = "Search"
 
 
+@dataclass(frozen=True)
+class SearchOptions:
+    """How the prompts of a mask are searched."""
+
+    candidates: Annotated[int, declare("--candidates", "Prompts to try per mask.", SEARCH)] = 16
+    positive: Annotated[int, declare("--positive", "Positive points per prompt.", SEARCH)] = 3
+    negative: Annotated[int, declare("--negative", "Negative points per prompt, inside the box.", SEARCH)] = 3
+    jitter: Annotated[float, declare("--jitter", "Largest shift of box edges, as a share of the box.", SEARCH)] = 0.0
+    keep: Annotated[int, declare("--keep", "Maximum number of prompts to keep per mask.", SEARCH)] = 4
+    least: Annotated[float, declare("--least", "Minimum IoU of kept prompts.", SEARCH)] = 0.5
+    seed: Annotated[int, declare("--seed", "Random seed.", SEARCH)] = 0
+    fewer: Annotated[
+        int, declare("--fewer", "Maximum number of points that a prompt may lack, for each label.", SEARCH)
+    ] = 0
+    deep: Annotated[
+        float, declare("--deep", "Strength of the preference for points far from edges; 0: none.", SEARCH)
+    ] = 0.0
+    lattice: Annotated[
+        int, declare("--lattice", "Place points at the centres of N x N cells of the box; 0: anywhere.", SEARCH)
+    ] = 0
+
+
 @with_options
 def targets(
     samples: Samples,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for the targets; an interrupted run resumes.", rich_help_panel=OUTPUT)
-    ],
+    out: Annotated[Path, declare("--out", "Folder for the targets; an interrupted run resumes.", OUTPUT)],
     segmenter: SegmenterOptions,
     hardware: DeviceOptions,
     workers: WorkerOptions,
+    search: SearchOptions,
     images: Images = None,
-    candidates: Annotated[
-        int, typer.Option("--candidates", help="Prompts to try per mask.", rich_help_panel=SEARCH)
-    ] = 16,
-    positive: Annotated[
-        int, typer.Option("--positive", help="Positive points per prompt.", rich_help_panel=SEARCH)
-    ] = 3,
-    negative: Annotated[
-        int, typer.Option("--negative", help="Negative points per prompt, inside the box.", rich_help_panel=SEARCH)
-    ] = 3,
-    jitter: Annotated[
-        float,
-        typer.Option("--jitter", help="Largest shift of box edges, as a share of the box.", rich_help_panel=SEARCH),
-    ] = 0.0,
-    keep: Annotated[
-        int, typer.Option("--keep", help="Maximum number of prompts to keep per mask.", rich_help_panel=SEARCH)
-    ] = 4,
-    least: Annotated[float, typer.Option("--least", help="Minimum IoU of kept prompts.", rich_help_panel=SEARCH)] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=SEARCH)] = 0,
-    fewer: Annotated[
-        int,
-        typer.Option(
-            "--fewer", help="Maximum number of points that a prompt may lack, for each label.", rich_help_panel=SEARCH
-        ),
-    ] = 0,
-    deep: Annotated[
-        float,
-        typer.Option(
-            "--deep", help="Strength of the preference for points far from edges; 0: none.", rich_help_panel=SEARCH
-        ),
-    ] = 0.0,
-    lattice: Annotated[
-        int,
-        typer.Option(
-            "--lattice",
-            help="Place points at the centres of N x N cells of the box; 0: anywhere.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = 0,
 ) -> None:
     """Find the prompts from which the segmenter reproduces each mask best, to train PPG on."""
     from sam4mllm.config import PipelineConfig
@@ -80,11 +65,11 @@ def targets(
     from sam4mllm.targets.search import Search
 
     name, single_mask, dtype = segmenter.segmenter, segmenter.single_mask, hardware.dtype
-    search = Search(candidates, positive, negative, jitter, keep, least, seed, fewer, deep, lattice)
+    settings = Search(**asdict(search))
     PipelineConfig(segmenter=name, single_mask=single_mask, device=hardware.device, dtype=dtype).check_user_prompts()
     executor = make_executor(workers.workers, hardware.device, workers.ray)
     check_folder(out)
     sample_set = read_samples(samples, images)
-    typer.echo(search_targets(sample_set, out, search, name, executor, progress, single_mask, dtype))
+    typer.echo(search_targets(sample_set, out, settings, name, executor, progress, single_mask, dtype))
     next_command = ["data", "preview", samples, "--targets", out, "--segmenter", name]
     finish(f"targets are in {out}", *next_command, *option("--images", images))
