@@ -85,8 +85,11 @@ class PipelineConfig:
         options = {**card.options(prompter), **self.options}
         return replace(self, mllm=self.mllm or card.base_name, prompter=prompter, options=options)
 
-    def _warn_if_not_trained(self) -> None:
-        """Logs a warning if the prompter needs fine-tuning and the MLLM has neither an adapter nor a card."""
+    def warn_if_not_trained(self) -> None:
+        """Logs a warning if the prompter needs fine-tuning and the MLLM has neither an adapter nor a card.
+
+        The configuration must be resolved.
+        """
         is_trained = self.adapter or AdapterCard.read(Path(self.mllm))
         if self.prompter in FINE_TUNED and not is_trained and MLLMS.find(self.mllm).is_transformers:
             log.warning(
@@ -147,8 +150,6 @@ class PipelineConfig:
         """
         config = self.resolved()
         prompter = config._prompter(has_ground_truth=samples is not None)
-        if config.prompter != ORACLE:
-            config._warn_if_not_trained()
         segmenter = config.build_segmenter()
         mllm = None if config.prompter == ORACLE else config.build_mllm()
         return Pipeline(prompter.load(mllm, samples or ()), segmenter)

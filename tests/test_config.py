@@ -326,16 +326,10 @@ def test_a_named_prompter_replaces_the_default(tmp_path):
     assert (resolved.prompter, resolved.options) == ("ppg", {})
 
 
-def build_without_weights(monkeypatch, *, samples=None, **values) -> None:
-    monkeypatch.setattr(PipelineConfig, "build_mllm", lambda self: MUTE)
-    monkeypatch.setattr(PipelineConfig, "build_segmenter", lambda self: GrabCutSegmenter())
-    PipelineConfig("grabcut", **values).build(samples)
-
-
 @pytest.mark.parametrize("prompter", ["ppg", "pqpp", "adaptive"])
 @pytest.mark.parametrize("mllm", ["owner/name", "tiny"])
-def test_a_prompter_that_needs_fine_tuning_gives_one_warning_without_an_adapter(monkeypatch, caplog, mllm, prompter):
-    build_without_weights(monkeypatch, mllm=mllm, prompter=prompter)
+def test_a_prompter_that_needs_fine_tuning_gives_a_warning_without_an_adapter(caplog, mllm, prompter):
+    PipelineConfig("grabcut", mllm=mllm, prompter=prompter).resolved().warn_if_not_trained()
     [record] = caplog.records
     assert (record.levelname, record.name) == ("WARNING", "sam4mllm.config")
     assert record.getMessage().startswith(f"no adapter: {mllm} was not fine-tuned for {prompter}, ")
@@ -351,14 +345,15 @@ def test_a_prompter_that_needs_fine_tuning_gives_one_warning_without_an_adapter(
         {"adapter": "CARD"},
         {"mllm": "CARD", "prompter": "pqpp"},
         {"mllm": "owner/name", "adapter": "NO CARD", "prompter": "ppg"},
-        {"prompter": "oracle", "samples": ()},
+        {"prompter": "oracle"},
     ],
     ids=str,
 )
-def test_other_models_and_prompters_give_no_warning(monkeypatch, caplog, tmp_path, replay, values):
+def test_other_models_and_prompters_give_no_warning(caplog, tmp_path, replay, values):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/adapter_config.json").touch()
     (tmp_path / "adapter_config.json").touch()
     places = {"REPLAY": replay, "CARD": write_card(tmp_path, {"ppg": {}}), "NO CARD": str(tmp_path / "bare")}
-    build_without_weights(monkeypatch, **{name: places.get(value, value) for name, value in values.items()})
+    config = PipelineConfig("grabcut", **{name: places.get(value, value) for name, value in values.items()})
+    config.resolved().warn_if_not_trained()
     assert caplog.records == []

@@ -29,7 +29,7 @@ from sam4mllm.prompters import Prompting, Query
 from sam4mllm.runtime.files import check_folder, write_text
 
 Record = dict[str, Any]
-PredictionWork = Callable[[Sequence[Query]], Sequence[Answer]]
+AnswerFn = Callable[[Sequence[Query]], Sequence[Answer]]
 
 
 def infer(config: PipelineConfig, request: Request, out: Path | None, batch_size: int) -> Iterator[Record]:
@@ -50,18 +50,20 @@ def infer(config: PipelineConfig, request: Request, out: Path | None, batch_size
     if request.by_hand:
         config.check_user_prompts(request.by_hand)
     else:
+        config = config.resolved()
         config.check()
+        config.warn_if_not_trained()
     if out is not None:
         check_folder(out)
     if request.by_hand:
         prompting = Prompting(request.by_hand)
-        answer: PredictionWork = partial(segment_prompts, config.build_segmenter(), promptings=[prompting])
+        answer: AnswerFn = partial(segment_prompts, config.build_segmenter(), promptings=[prompting])
     else:
         answer = config.build().many
     return _answer_pairs(answer, request.pairs, out, batch_size)
 
 
-def _answer_pairs(answer: PredictionWork, pairs: Sequence[Pair], out: Path | None, batch_size: int) -> Iterator[Record]:
+def _answer_pairs(answer: AnswerFn, pairs: Sequence[Pair], out: Path | None, batch_size: int) -> Iterator[Record]:
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
         images = {path: read_image(path) for path in dict.fromkeys(pair.image for pair in batch)}

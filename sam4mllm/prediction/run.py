@@ -63,6 +63,7 @@ def predict_set(
     """
     config, shard = config.resolved(), shard or Shard()
     config.check(has_ground_truth=True)
+    config.warn_if_not_trained()
     if out.suffix != ".jsonl":
         raise UserError(f"the file of predictions must end with .jsonl, got {out}")
     check_file(shard.file(out))

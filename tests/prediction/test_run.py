@@ -207,3 +207,10 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     assert killed
     subprocess.run([*arguments, out], check=True, capture_output=True, cwd=ROOT)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_workers_give_one_warning_about_a_model_that_was_not_fine_tuned(samples, tmp_path, caplog, capfd):
+    config = PipelineConfig(mllm="tiny", segmenter="tiny", prompter="ppg", device="cpu")
+    predict_set(config, samples, tmp_path / "p.jsonl", 2, progress, executor=ProcessPool(2, ("cpu",)))
+    assert [record.name for record in caplog.records] == ["sam4mllm.config"]
+    assert "not fine-tuned" not in capfd.readouterr().err
