@@ -182,11 +182,13 @@ def test_a_worker_that_dies_while_it_sends_a_result_is_one_line(parts, time_limi
 
 
 RUN = """
+import signal
 from pathlib import Path
 from sam4mllm.errors import exit_on_user_error
 from sam4mllm.runtime.parallel import ProcessPool
 from tests.runtime.test_parallel import SEARCH, SearchWork
 from tests.searching import endless, pictures
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background of a shell
 with exit_on_user_error():
     parts = dict(enumerate(pictures(Path({folder!r}), 4).by_image()))
     list(ProcessPool(2).run(SearchWork(endless, SEARCH), parts))
