@@ -33,7 +33,7 @@ def data(tmp_path) -> Path:
     pixels[4:20, 4:16] = 250
     (tmp_path / "data" / "images").mkdir(parents=True)
     PIL.Image.fromarray(pixels).save(tmp_path / "data" / "images" / "p.png")
-    for split in (
+    for place in (
         "refcoco/val",
         "refcoco+/testB",
         "refcocog/test",
@@ -41,7 +41,7 @@ def data(tmp_path) -> Path:
         "reasonseg/val",
         "reasonseg/test",
     ):
-        name, split = split.split("/")
+        name, split = place.split("/")
         samples = [
             Sample(
                 f"{name}-{split}-{number}",
@@ -54,7 +54,7 @@ def data(tmp_path) -> Path:
             )
             for number in range(4)
         ]
-        write_samples(samples, tmp_path / "data" / split, tmp_path / "data" / "images")
+        write_samples(samples, tmp_path / "data" / place, tmp_path / "data" / "images")
     return tmp_path / "data"
 
 

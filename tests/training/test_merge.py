@@ -65,7 +65,7 @@ def poison(folder: Path) -> None:
         pytest.param(lambda folder: (folder / "adapter" / CARD).unlink(), f"has no {CARD}", id="no card"),
         pytest.param(lambda folder: (folder / "merged" / "a").mkdir(parents=True), "is not empty", id="out"),
         pytest.param(lambda folder: (folder / "base").rename(folder / "moved"), "unknown MLLM", id="no base"),
-        pytest.param(lambda folder: build("llava", folder / "base", seed=1), "trained on another base", id="base"),
+        pytest.param(lambda folder: build("llava", folder / "base", seed=1), "trained on a different base", id="base"),
         pytest.param(poison, "cannot be merged", id="nan"),
     ],
 )
