@@ -69,6 +69,11 @@ def test_predictions_of_earlier_versions_follow_it_too(file):
         schemas.check("prediction", json.loads(line))
 
 
+def test_points_without_a_box_have_a_place_in_it():
+    line = (ROOT / "tests" / "written_before" / "pqpp.jsonl").read_text().splitlines()[0]
+    schemas.check("prediction", {**json.loads(line), "prompts": [{"box": None, "points": [[3.5, 4.0, 1]]}]})
+
+
 def test_records_of_infer_follow_their_schema(samples, tmp_path):
     photo = samples.images / "photo.png"
     assert read_image(photo).shape == (*SIZE, 3)
