@@ -3,7 +3,7 @@ BIN := .venv/bin
 # a model on a CPU spends up to half of its time in page faults without these (glibc only; harmless elsewhere)
 CPU := MALLOC_TOP_PAD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_MAX_=0
 
-.PHONY: setup demo test check data targets eval bench
+.PHONY: setup demo test check docs data targets eval bench
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
@@ -17,6 +17,10 @@ test: setup ## the whole suite: no network, no GPU
 
 check: setup ## format, lint and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy benchmarks/*.py
+
+docs: setup ## the documentation site in site/: strict, no network
+	$(BIN)/python -m typer sam4mllm.cli utils docs --name sam4mllm --title "Command line" --output docs/reference/cli.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 data: setup ## what is found and missing, and all of it converted; make data NAME=refcoco ROOT=downloads [OUT=data/refcoco] one set
 	$(BIN)/sam4mllm data "$(or $(NAME),all)" --root "$(or $(ROOT),downloads)" $(if $(OUT),--out "$(OUT)") $(ARGS)

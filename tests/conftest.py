@@ -13,7 +13,11 @@ from tests.running import check_next_commands
 
 PACKAGE = ROOT / "sam4mllm"
 # the readers of data_prep take files of any form: there a type is what a file should hold, and not yet what it holds
-ROOMS = sorted(path.stem for path in PACKAGE.iterdir() if path.stem not in ("__init__", "__pycache__", "data_prep"))
+ROOMS = sorted(
+    path.stem
+    for path in PACKAGE.iterdir()
+    if path.suffix in ("", ".py") and not path.name.startswith("__") and path.stem != "data_prep"
+)
 install_import_hook([*(f"sam4mllm.{room}" for room in ROOMS), "tiny_models"], "tests.typechecked.check")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails at once

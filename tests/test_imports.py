@@ -15,6 +15,7 @@ HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "num
 
 # a file imports only from the rows below its own room's, and from its own room
 LAYERS = [
+    ["__main__"],
     ["cli"],
     ["demo", "protocols", "data_prep"],
     ["tiny", "training", "report"],
@@ -134,6 +135,24 @@ def test_the_check_above_can_fail():
 def test_every_public_name_is_there(name):
     assert getattr(sam4mllm, name).__name__ == name
     assert name in dir(sam4mllm)
+
+
+def test_a_public_name_is_where_its_module_defines_it():
+    for name, home in sam4mllm._HOMES.items():
+        assert getattr(sam4mllm, name).__module__ == f"sam4mllm.{home}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Prompter", "Prompting", "Query", "PointAnswer", "Prompt", "Box", "Point", "Oracle", "PrompterSpec"),
+        *("MLLM", "Chat", "Frame", "Turn", "Reply", "Dialect", "MLLMSpec"),
+        *("Segmenter", "Scene", "ScoredMask", "Capabilities", "SegmenterSpec"),
+        *("Pipeline", "PipelineConfig", "Answer", "Rle", "read_samples", "read_predictions", "UserError"),
+    ],
+)
+def test_what_a_plug_in_or_a_notebook_needs_is_public(name):
+    assert name in sam4mllm.__all__
 
 
 def test_a_name_that_is_not_there_says_so():

@@ -50,6 +50,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     templates = {file.relative_to(ROOT).as_posix() for file in (ROOT / "sam4mllm" / "report" / "templates").iterdir()}
     assert "sam4mllm/report/templates/page.html" in templates
     assert {"sam4mllm/protocols/published.yaml", *templates, *weights, *adapters} <= names
+    assert {"sam4mllm/py.typed", "sam4mllm/__main__.py"} <= names
     assert "sam4mllm/data/samples.py" in names  # which a careless line in .gitignore swallows
 
 

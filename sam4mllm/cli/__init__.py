@@ -7,9 +7,11 @@ wrong option; an interrupt gives exit code 130.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from sam4mllm import __version__
 from sam4mllm.cli import calibrate, demo, diagnose, finetune, infer, merge, predict, recipe, report, score, targets
 from sam4mllm.cli.data import data
 from sam4mllm.cli.eval import evaluation
@@ -23,8 +25,19 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"sam4mllm {__version__}")
+        raise typer.Exit
+    return wanted
+
+
 @app.callback()
-def _sam4mllm() -> None:
+def _sam4mllm(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Referring-expression segmentation with any multimodal LLM, by box and points as text."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import sam4mllm
 from sam4mllm import cli
 from sam4mllm.config import PipelineConfig
 from sam4mllm.data.samples import Sample, write_samples
@@ -438,3 +439,12 @@ def test_help_is_there_in_half_a_second():
         seconds.append(sum(after[2:4]) - sum(before[2:4]))
         assert "infer" in done.stdout
     assert 0 < min(seconds) < 0.5
+
+
+def test_the_version_is_the_packages(run):
+    assert run("--version") == (0, f"sam4mllm {sam4mllm.__version__}\n", "")
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "sam4mllm", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"sam4mllm {sam4mllm.__version__}\n"

@@ -25,7 +25,7 @@ from sam4mllm.training.checkpoints import last_complete_checkpoint
 from sam4mllm.training.config.finetune import FinetuneConfig
 from sam4mllm.training.dataset.rows import TrainingRows
 from sam4mllm.training.run import run
-from tests import families
+from tests import families, schemas
 from tests.paths import ROOT
 
 RECIPES = ROOT / "recipes"
@@ -112,6 +112,7 @@ def test_the_same_commands_train_and_run_any_model(samples, command, family):
     assert any(weight.any() for name, weight in weights.items() if "lora_B" in name)
 
     card = json.loads(Path("out/sam4mllm.json").read_text())
+    schemas.check("adapter-card", card)
     assert card["base_name"] == str(Path("model").resolve())
     assert card["prompters"] == {"ppg": {"positive": 3, "negative": 3}, "pqpp": {}}
     assert set(card["data"]) == {"set/dataset.json", "targets/targets.json"}
@@ -125,6 +126,7 @@ def test_the_same_commands_train_and_run_any_model(samples, command, family):
     code, out, _ = command("infer", "images/0.png", *words, "--adapter", "out")
     assert code == 0
     assert json.loads(out)["replies"]
+    schemas.check("infer-record", json.loads(out))
     assert command("infer", "images/0.png", *words, "--mllm", "model", "--adapter", "out")[:2] == (0, out)
 
     assert command("predict", "set", "--adapter", "out", "--segmenter", "grabcut", "--out", "set.jsonl")[0] == 0
