@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sam4mllm
+from tests.paths import ROOT
 
 PACKAGE = Path(sam4mllm.__file__).parent
 HEAVY = ("torch", "torchvision", "transformers", "peft", "trl", "datasets", "numpy", "cv2", "PIL", "pyarrow")
@@ -158,3 +159,11 @@ def test_what_a_plug_in_or_a_notebook_needs_is_public(name):
 def test_a_name_that_is_not_there_says_so():
     with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
         _ = sam4mllm.Nonsense
+
+
+def test_the_stub_types_the_public_names():
+    """The names are imported on first use, which a type checker does not see."""
+    stub = ast.parse((ROOT / "sam4mllm" / "__init__.pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: str(node.module) for node in imports for alias in node.names}
+    assert homes == {name: f"sam4mllm.{home}" for name, home in sam4mllm._HOMES.items()}

@@ -244,7 +244,7 @@ def test_an_unknown_option_is_refused(tmp_path, options, message):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match="segmenter .* not found"):
+    with pytest.raises(UserError, match=r"segmenter .* not found"):
         HfSegmenter.load(tmp_path)
 
 
