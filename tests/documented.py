@@ -11,7 +11,7 @@ from sam4mllm.cli import app
 from tests.paths import ROOT
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-_LINK = re.compile(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,19 @@ def commands(page: Path, program: str) -> list[list[str]]:
 
 
 def missing_links(page: Path) -> list[str]:
-    """The relative links of a page that lead to no file."""
-    return [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).is_file()]
+    """The relative links of a page that lead to no file, or to no heading of a page."""
+    links = _LINK.findall(page.read_text(encoding="utf-8"))
+    return [f"{file}#{anchor}" for file, anchor in links if not _exists(page.parent / file if file else page, anchor)]
+
+
+def _exists(target: Path, anchor: str) -> bool:
+    return target.is_file() and (not anchor or anchor in anchors(target))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def unknown_options(words: list[str]) -> set[str]:
