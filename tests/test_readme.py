@@ -1,65 +1,44 @@
 """The README is true: its code runs, its commands and options exist. So is the structure in CONTRIBUTING."""
 
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from sam4mllm.cli import app
 from sam4mllm.images.files import read_image
-from tests import families
+from tests import documented, families
 from tests.paths import ROOT
 from tests.segmenters import small
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def commands() -> list[list[str]]:
-    return [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines() if line.strip()]
 
 
 def test_the_first_code_draws_a_mask(tmp_path, monkeypatch):
     """The names of the README's models are folders of small random models here, as `from_pretrained` allows."""
     monkeypatch.chdir(tmp_path)
-    mllm, segmenter = re.findall(r'load\("([^"]+)"\)', blocks("python")[0])
+    mllm, segmenter = re.findall(r'load\("([^"]+)"\)', documented.code(README, "python")[0])
     families.build("qwen2_5_vl", tmp_path / mllm)
     small.build("sam", tmp_path / segmenter)
     PIL.Image.fromarray(np.zeros((48, 64, 3), dtype=np.uint8)).save("kitchen.jpg")
     names: dict[str, object] = {}
-    exec(blocks("python")[0], names)
+    exec(documented.code(README, "python")[0], names)
     assert names["answer"].mask.shape == (48, 64)
     assert read_image(Path("mug.png")).shape[1] >= 64
 
 
-def command_of(words: list[str]):
-    """The command that words name, which may be one of a group's, and their remaining words."""
-    command, rest = typer.main.get_command(app), words[1:]
-    while rest and rest[0] in getattr(command, "commands", {}):
-        command, rest = command.commands[rest[0]], rest[1:]
-    return command, rest
-
-
-@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "sam4mllm"], ids=" ".join)
+@pytest.mark.parametrize("words", documented.commands(README, "sam4mllm"), ids=" ".join)
 def test_every_option_of_a_command_exists(words):
-    command, rest = command_of(words)
-    assert not hasattr(command, "commands"), "a group alone does nothing"
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    assert {word for word in rest if word.startswith("--")} <= known
+    assert documented.unknown_options(words) == set()
 
 
-@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "make"], ids=" ".join)
+@pytest.mark.parametrize("words", documented.commands(README, "make"), ids=" ".join)
 def test_every_make_target_exists(words):
-    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert words[1] in documented.make_targets()
 
 
 def test_every_launcher_that_is_named_exists():
@@ -78,11 +57,9 @@ def test_the_structure_lists_every_folder_and_file_of_the_package():
 
 
 def test_every_linked_file_exists():
-    links = re.findall(r"\]\(((?!http)[^)]+)\)", README)
-    assert links
-    assert all((ROOT / link).is_file() for link in links)
+    assert documented.missing_links(README) == []
 
 
 def test_the_command_line_names_its_commands():
     shown = CliRunner().invoke(app, ["--help"]).output
-    assert all(words[1] in shown for words in commands() if words[0] == "sam4mllm")
+    assert all(words[1] in shown for words in documented.commands(README, "sam4mllm"))

@@ -1,6 +1,6 @@
 """The table of dialects: how each MLLM family writes boxes and points. A new family is a new row, without code.
 
->>> dialect("qwen2-vl").write_box(Box(64, 48, 320, 240), Frame.whole(640, 480))
+>>> dialect("qwen2-vl").write_box(Box(64, 48, 320, 240), Frame.unscaled(640, 480))
 '<|box_start|>(100,100),(500,500)<|box_end|>'
 """
 

@@ -8,9 +8,9 @@ In a template (see `patterns`), ``$x0 $y0 $x1 $y1`` are the edges of a box, ``$x
 ``$i0 $i1 $i`` corners or points as row-major indices of grid cells, and ``$label`` is the object's name.
 
     >>> percent = Dialect("percent", box="<$x0,$y0,$x1,$y1>", point="<$x,$y>", cells=100, max_index=100)
-    >>> percent.write_box(Box(64, 48, 320, 240), Frame.whole(640, 480))
+    >>> percent.write_box(Box(64, 48, 320, 240), Frame.unscaled(640, 480))
     '<10,10,50,50>'
-    >>> percent.places("It is <10,10,50,50>.", Frame.whole(640, 480))
+    >>> percent.places("It is <10,10,50,50>.", Frame.unscaled(640, 480))
     [Place(start=6, end=19, value=Box(x0=64.0, y0=48.0, x1=320.0, y1=240.0))]
 """
 

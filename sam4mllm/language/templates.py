@@ -8,7 +8,7 @@ boxes and points.
     'Where is "the cat" in this picture? For each object meant, write one line: its box as [x0,y0,x1,y1], then 2 '
     'points on it and 1 point next to it, each as (x,y): inside or (x,y): outside. If there is no such object, write: '
     'none'
-    >>> parse_prompts("[100,200,300,400] (150,250): inside (310,210): outside", row, Frame.whole(1000, 1000))
+    >>> parse_prompts("[100,200,300,400] (150,250): inside (310,210): outside", row, Frame.unscaled(1000, 1000))
     Reading(prompts=(Prompt(box=Box(...), points=(Point(150.0, 250.0), ...)),), readable=True)
 
 A phrase is text from a user. In questions its white space becomes single spaces, double quotes become single quotes,
