@@ -184,7 +184,7 @@ def _items_with_special_tokens(corpus: Corpus, lengths: Lengths) -> dict[str, Bo
     barred = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
         texts = [turn.text for turn in item.turns] if isinstance(item, Conversation) else [plain(item.phrase)]
-        token = next(filter(None, map(lengths.mark_in, texts)), None)
+        token = next(filter(None, map(lengths.find_special_token, texts)), None)
         if token:
             barred.setdefault(token, np.zeros_like(corpus.uses))[:, number] = True
     return barred

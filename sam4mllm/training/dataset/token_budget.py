@@ -39,7 +39,7 @@ class Lengths(Protocol):
         """The tokens of a conversation from the start of the first user text on, and how many are supervised."""
         ...
 
-    def mark_in(self, text: str) -> str | None:
+    def find_special_token(self, text: str) -> str | None:
         """The first special token that the model would read in a text; None if there is none."""
         ...
 
