@@ -55,7 +55,9 @@ def calibrate(
     ] = "lavt",
     metric: Annotated[
         str,
-        typer.Option("--metric", help="Metric of the profile to maximise: cIoU, mIoU (lavt), gIoU (rela, lisa) ..."),
+        typer.Option(
+            "--metric", help="Metric to maximise: cIoU, mIoU (lavt), gIoU (rela, lisa) or another of the profile."
+        ),
     ] = "cIoU",
     draws: Draws = 2000,
     images: Images = None,

@@ -43,7 +43,10 @@ def progress(total: int, label: str) -> Iterator[Callable[..., None]]:
 
 @contextlib.contextmanager
 def byte_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A download's progress bar on standard error; yields ``update(bytes_done, bytes_total)``, whose total may be None."""
+    """A download's progress bar on standard error.
+
+    It yields ``update(bytes_done, bytes_total)``; the total may be None.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -50,7 +50,10 @@ def hash_weights_in(folder: Path) -> list[str]:
 
 
 def hash_indices(folders: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each folder's index files, by path. An index has its shards' digests, so it stands for all the data."""
+    """The SHA-256 of each folder's index files, by path.
+
+    An index contains the digests of its shards, so it stands for all the data.
+    """
     files = [Path(folder) / index for folder in folders for index in INDICES]
     return {str(file): _digest(file) for file in files if file.is_file()}
 

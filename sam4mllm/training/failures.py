@@ -29,7 +29,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def checkpoint_on_error(trainer: Any) -> Iterator[None]:
     """Save a checkpoint if the block raises a `UserError`, such as for a row that cannot be made.
 
-    Rows are made between steps, so the weights are then consistent. Nothing is saved if memory runs out, since that can
+    Rows are made between steps, so the weights are consistent then. Nothing is saved if memory runs out, since that can
     happen in the middle of a step, or if there are several processes, since a save waits for all of them.
     """
     try:

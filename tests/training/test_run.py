@@ -400,7 +400,7 @@ def test_changed_validation_settings_give_a_warning(finetune, at_row, caplog):
     assert finetune(*words, "validation.count=1", "validation.prompter=pqpp")[0] == 0
     assert (
         "Validation settings changed (options, prompter, samples): "
-        "scores before the last checkpoint do not count for the best step." in caplog.text
+        "earlier scores are ignored for the best step." in caplog.text
     )
 
 
