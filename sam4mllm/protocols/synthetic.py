@@ -2,7 +2,7 @@
 
     sam4mllm eval synthetic --out out/eval [--scenes 230] [--way ppg --way pqpp] [--ambiguous]
 
-Each method (``way``) predicts the test split once, and the tables are computed from its subsets. Existing predictions
+Each method (``--way``) predicts the test split once, and the tables are computed from its subsets. Existing predictions
 are kept. Files in the ``--out`` folder:
 
     shapes-230/test, images            samples of 230 scenes
@@ -35,7 +35,7 @@ from sam4mllm.synthetic.shards import write_scenes
 
 BATCH = 32
 LEVEL = Level(objects=(1, 3))
-PROFILE = "rela"  # of breakdowns and page: the only one of the three profiles that scores a correct "none" as 1
+PROFILE = "rela"  # of breakdowns and page, because lavt counts a correct "none" as 0
 PAGE = ("calibrated", "ppg")
 
 

@@ -133,7 +133,7 @@ def _annotation_ids(ref: Mapping[str, Any]) -> list[int]:
 
 
 def _objects(ref: Mapping[str, Any], instances: Instances) -> list[int]:
-    """The annotations of a ref, each once. Among several, crowds are left out, as in gRefCOCO's reader."""
+    """The annotations of a ref, without duplicates. Of several, crowds are left out, as by gRefCOCO's reader."""
     ids = list(dict.fromkeys(_annotation_ids(ref)))
     return [object_id for object_id in ids if not instances.annotations[object_id].get("iscrowd")] or ids
 
@@ -146,12 +146,12 @@ def _check_same_dataset(refs: Sequence[Mapping[str, Any]], instances: Instances)
     """Checks that the instances have the images and annotations of all refs, and that they belong together.
 
     Raises:
-        UserError: with the number of refs for which they do not.
+        UserError: if they do not; the message counts the refs without them.
     """
     unknown = [ref for ref in refs if not _is_known(ref, instances)]
     if unknown:
         raise UserError(
-            f"instances.json is of another data set or a part of it: {len(unknown)} of {len(refs)} refs have images or "
+            f"instances.json is of another data set or incomplete: {len(unknown)} of {len(refs)} refs have images or "
             f"annotations that it lacks, the first is {_name(unknown[0])}: image {short_repr(unknown[0]['image_id'])}, "
             f"annotation {short_repr(unknown[0]['ann_id'])}"
         )

@@ -46,7 +46,7 @@ class ChatModel:
 
 @dataclass
 class Row:
-    """One conversation: the user's texts, the ids after its cached prefix, the prefix, and its row in the prefix."""
+    """One conversation: image, user texts, ids after the cached prefix, the prefix, and its row in the prefix."""
 
     image: PilImage.Image
     texts: list[str] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Training rows: the token sequences that chats produce, with labels on the replies and their end tokens only.
 
-A row is the opened prompt as the processor renders it, then reply, end of turn, next question and so on. It is cut from
-the chat template by the same code as in a chat (`template`), so training and inference see the same tokens.
+A row is the opened prompt as the processor renders it, then reply, end of turn, next question and so on. The same code
+(`template`) cuts rows and chats from the chat template, so training and inference see the same tokens.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class TokenCounts:
         return [image_tokens[size] + other_tokens for size in sizes]
 
     def count_image_tokens(self, width: int, height: int) -> int:
-        """The same as `image_tokens` for one size, counted on a blank image: as slow as processing an image."""
+        """The same as `image_tokens` for one size, counted by processing a blank image, which is slow."""
         blank = self.sight.prepare(np.zeros((height, width, 3), dtype=np.uint8))
         opened = self.template.open(["?"], [blank])["input_ids"]
         return int(opened.shape[1]) - len(self.template.opening_ids("?"))

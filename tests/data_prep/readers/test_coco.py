@@ -160,18 +160,18 @@ def test_a_split_cannot_leave_the_output(tmp_path, split):
         ),
         pytest.param([thing(1, 0)], {"images": 5}, "is not in the format of COCO: TypeError", id="another form"),
         pytest.param(
-            [thing(1, 0), thing(1, 3)], {}, "different entries have the id of annotation 1", id="objects of one id"
+            [thing(1, 0), thing(1, 3)], {}, "annotation id 1 is used by two different entries", id="objects of one id"
         ),
         pytest.param(
             [thing(1, 0)],
             {"images": [{"id": 5, "file_name": f"{name}.jpg", "width": 12, "height": 4} for name in "ab"]},
-            "different entries have the id of image 5",
+            "image id 5 is used by two different entries",
             id="images of one id",
         ),
         pytest.param(
             [thing(1, 0)],
             {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
-            "different entries have the id of category 1",
+            "category id 1 is used by two different entries",
             id="categories of one id",
         ),
         pytest.param(
