@@ -38,9 +38,11 @@ def main() -> None:
             write_scenes(folder / split, split, options.scenes, level)
         shutil.copytree(EMBEDDED / "pqpp", folder / "adapter")
         recipe = PipelineConfig(mllm="tiny", adapter=str(folder / "adapter"), segmenter="tiny", device="cpu")
-        choice = SearchSpace(tuple(Layout(layout, points) for layout in options.layouts for points in options.points))
+        search_space = SearchSpace(
+            tuple(Layout(layout, points) for layout in options.layouts for points in options.points)
+        )
         val, test = folder / "val" / "val", folder / "test" / "test"
-        calibrated = calibrate(recipe, choice, val, None, 16, timed, test)
+        calibrated = calibrate(recipe, search_space, val, None, 16, timed, test)
     print(calibrated.format_table(), end="")
     print(
         f"{calibrated.counts['samples']} validation expressions, {calibrated.counts['masks']} masks segmented for them"

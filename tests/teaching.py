@@ -32,7 +32,7 @@ class Words:
         sizes = [len(turn.text.split()) + 1 for turn in turns]
         return sum(sizes), sum(sizes[1::2])
 
-    def mark_in(self, text: str) -> str | None:
+    def find_special_token(self, text: str) -> str | None:
         return next((mark for mark in ("<image>", "[END]") if mark in text), None)
 
     def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:

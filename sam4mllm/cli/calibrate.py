@@ -53,7 +53,12 @@ def calibrate(
     profile: Annotated[
         str, typer.Option("--profile", help="Rules of the metric: lavt for RES, rela for GRES, lisa for ReasonSeg.")
     ] = "lavt",
-    metric: Annotated[str, typer.Option("--metric", help="Metric to maximise.")] = "cIoU",
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric", help="Metric to maximise: cIoU, mIoU (lavt), gIoU (rela, lisa) or another of the profile."
+        ),
+    ] = "cIoU",
     draws: Draws = 2000,
     images: Images = None,
 ) -> None:
@@ -64,9 +69,9 @@ def calibrate(
     from sam4mllm.prompters.points import LAYOUTS, Layout
 
     candidates = tuple(Layout(name, count) for name in layouts or LAYOUTS for count in points or (9, 16, 25))
-    choice = SearchSpace(candidates, profile, metric, bootstrap=Bootstrap(draws))
+    search_space = SearchSpace(candidates, profile, metric, bootstrap=Bootstrap(draws))
     config = pipeline_config(model, None, segmenter, hardware)
-    result = choose_options(config, choice, samples, out, hardware.batch_size, progress, test, images)
+    result = choose_options(config, search_space, samples, out, hardware.batch_size, progress, test, images)
     warn(result.warnings)
     typer.echo(result.format_table(), nl=False)
     summary = f"the options are in {model.adapter}, which predict and infer read"

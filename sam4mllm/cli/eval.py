@@ -22,10 +22,10 @@ from sam4mllm.cli.options import (
 from sam4mllm.cli.terminal import finish
 from sam4mllm.errors import UserError
 from sam4mllm.protocols.gres import GRES
+from sam4mllm.protocols.methods import METHODS
 from sam4mllm.protocols.protocol import Protocol
 from sam4mllm.protocols.reasonseg import REASONSEG
 from sam4mllm.protocols.res import RES
-from sam4mllm.protocols.ways import WAYS
 
 evaluation = typer.Typer(no_args_is_help=True, help="Print the tables of a benchmark with published scores.")
 
@@ -114,7 +114,7 @@ def synthetic(
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Number of test scenes.")] = 230,
     way: Annotated[
         list[str] | None,
-        typer.Option("--way", help=f"Methods to compare: {', '.join(WAYS)}. Repeatable. Default: all."),
+        typer.Option("--way", help=f"Methods to compare: {', '.join(METHODS)}. Repeatable. Default: all."),
     ] = None,
     ambiguous: Annotated[
         bool,
@@ -124,9 +124,9 @@ def synthetic(
 ) -> None:
     """RES, GRES and reasoning segmentation on synthetic scenes with the embedded models."""
     from sam4mllm.evaluation.bootstrap import Bootstrap
-    from sam4mllm.protocols.synthetic import evaluate, ways_named
+    from sam4mllm.protocols.synthetic import evaluate, methods_named
     from sam4mllm.synthetic.shards import AMBIGUOUS
 
     home = out / f"shapes-{scenes}{AMBIGUOUS if ambiguous else ''}"
-    typer.echo(evaluate(home, scenes, ways_named(way or list(WAYS)), Bootstrap(draws), ambiguous), nl=False)
+    typer.echo(evaluate(home, scenes, methods_named(way or list(METHODS)), Bootstrap(draws), ambiguous), nl=False)
     finish(f"scenes, predictions and tables are in {home}")

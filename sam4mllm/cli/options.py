@@ -58,7 +58,9 @@ class ModelOptions:
     adapter: Annotated[str | None, declare("--adapter", "Folder of a LoRA adapter trained for the MLLM.", MODEL)] = None
     dialect: Annotated[
         str | None,
-        declare("--dialect", "Notation of the MLLM for boxes and points. Default: from its configuration.", MODEL),
+        declare(
+            "--dialect", "Notation of the MLLM for boxes and points. Default: from the MLLM's configuration.", MODEL
+        ),
     ] = None
     attention: Annotated[
         str | None, declare("--attention", "Attention implementation of the MLLM, as transformers names it.", MODEL)
@@ -95,7 +97,9 @@ class PromptingOptions:
     ] = None
     points: Annotated[
         int | None,
-        declare("--points", "Points per box. Default: 25 (pqpp), 9 (adaptive: first round; verified).", PROMPTING),
+        declare(
+            "--points", "Points per box. Default: 25 for pqpp, 9 for verified, 9 in adaptive's first round.", PROMPTING
+        ),
     ] = None
     budget: Annotated[
         int | None, declare("--budget", "adaptive: maximum number of points per box. Default: 25.", PROMPTING)
@@ -124,7 +128,7 @@ class SegmenterOptions:
         declare(
             "--segmenter",
             "Segmenter: folder or hub name of a transformers model, vit_b:FILE, vit_l:FILE or vit_h:FILE "
-            "(segment_anything), tiny, grabcut, or box.",
+            "(segment_anything), tiny, grabcut, or box (the filled box).",
             SEGMENTER,
             show_default=False,
         ),
@@ -142,7 +146,7 @@ class DeviceOptions:
         str | None,
         declare(
             "--device",
-            "Torch device; with --workers a list: cuda:0,cuda:1. Default: CUDA if available.",
+            "Torch device, or a comma-separated list with several workers. Default: CUDA if available.",
             HARDWARE,
         ),
     ] = None

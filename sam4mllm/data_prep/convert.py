@@ -118,8 +118,8 @@ def _write(dataset: RawDataset, out: Path) -> None:
 def _prune(folder: Path, held_out: set[str]) -> list[str]:
     """Removes held-out images from the training splits of a converted data set; one line per split that changed.
 
-    The report is written before the split: after a kill in between, the next run finds the same images again and writes
-    the same files.
+    The report is written before the split. If a run is killed between the two, the next run finds the same images and
+    writes the same files.
     """
     report = read_report(folder)
     messages: list[str] = []
@@ -144,7 +144,7 @@ def _prune(folder: Path, held_out: set[str]) -> list[str]:
 
 
 def _remove_stale_files(folder: Path, index: str, stem: str) -> None:
-    """Removes files of a killed rewrite: those that the index does not name and that are older than the index.
+    """Removes the files that a killed rewrite left: files older than the index that the index does not name.
 
     A newer file may belong to another run, which is about to add it to the index.
     """

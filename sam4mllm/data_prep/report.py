@@ -38,7 +38,7 @@ def make_report(dataset: RawDataset, written: RawDataset, guard: bool) -> dict[s
 
     Args:
         dataset: the data set as read from its files.
-        written: the same without leaked images.
+        written: the data set without leaked images.
         guard: whether leaked images were removed.
     """
     official = _official_counts(dataset.source, dataset.split_by)

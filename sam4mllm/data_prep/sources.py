@@ -76,7 +76,7 @@ class Source:
     files: tuple[File, ...] = ()
 
     def missing_needs(self, root: Path) -> list[str]:
-        """The first path of each group in `needs` of which no path exists below ``root``."""
+        """The first path of each group in `needs` that has no existing path below ``root``."""
         return [paths[0] for paths in self.needs if not any(_exists(root, path) for path in paths)]
 
     def has_images(self, root: Path) -> bool:
@@ -86,8 +86,8 @@ class Source:
     def missing_files(self, root: Path) -> list[File]:
         """The files that are not downloaded or not unpacked yet, including those without a URL.
 
-        An archive is not missing if its content is there, unless the archive is there too and was not unpacked
-        completely.
+        If an archive was removed, it is not missing while its contents are there. If it is still there, it must have
+        been unpacked completely.
         """
         return [file for file in self.files if self._is_missing(file, root)]
 

@@ -32,7 +32,7 @@ def check_free_space(name: str, size: int, folder: Path) -> None:
 
 
 def is_unpacked(archive: Path) -> bool:
-    """Whether an archive was unpacked completely, also if it was removed since. Another size means a new archive."""
+    """Whether an archive was unpacked completely, even if it was removed since. Another size means a new archive."""
     mark = _mark_path(archive)
     return mark.is_file() and (not archive.exists() or mark.read_text() == f"{archive.stat().st_size}\n")
 

@@ -139,7 +139,7 @@ def by_label(
 def format_table(columns: Mapping[str, Sequence[ErrorBreakdown]], heading: str = "lost to") -> str:
     """A Markdown table of what each stage lost, one column per group, in points of mean IoU.
 
-    The rows of the stages add up to the last row. The number in brackets is how many expressions a stage changed.
+    The rows of the stages add up to the last row. The number in brackets counts the expressions that the stage changed.
 
     Args:
         columns: one or more breakdowns, by the name of the group.

@@ -1,4 +1,4 @@
-"""Counts the pixels that all metrics are computed from, on run lengths, without decoding a mask.
+"""Counts pixels, from which all metrics are computed, in run-length-encoded masks without decoding them.
 
     >>> count(ground_truth, prediction)
     PixelCounts(intersection=30, union=60, ground_truth=40, prediction=50)

@@ -55,8 +55,8 @@ class Diagnosis:
         messages = [oracle_warning(self.oracle, len(self.entries))] if self.oracle else []
         if changed := [entry.id for entry in self.entries if abs(entry.lost.get(REDRAWN, 0.0)) > SAME_SEGMENTER]:
             messages.append(
-                f"{len(changed)} masks change when redrawn, first {changed[0]}: the predictions were made by another "
-                f"segmenter, and how it would segment the ground-truth prompts is unknown"
+                f"{len(changed)} masks change when redrawn, first {changed[0]}: another segmenter made the "
+                f"predictions, so its masks for the ground-truth prompts are unknown"
             )
         pairs = zip(self.samples, self.entries, strict=True)
         if no_target := [entry.id for sample, entry in pairs if not sample.masks and entry.lost.get(SEGMENTER) == 1]:

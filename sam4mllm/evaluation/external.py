@@ -1,4 +1,4 @@
-"""Reads masks of any tool to score them: our JSON lines, a folder of PNGs, or a JSON list of COCO RLE.
+"""Reads masks of any tool to score them: JSON Lines from `predict`, a folder of PNGs, or a JSON list of COCO RLE.
 
 A PNG is named after the sample's id, percent-encoded except ASCII letters, digits, ``_-~`` and inner dots. Every pixel
 that is not 0 is foreground; palette images count by index, and alpha is ignored. A list of COCO RLE is JSON:
@@ -44,7 +44,7 @@ def read_any(path: Path, samples: Sequence[Sample]) -> ExternalMasks:
     """Opens the masks at a path, in any of the three formats.
 
     Args:
-        path: a folder of PNGs, a JSON list of COCO RLE, or our JSON lines.
+        path: a folder of PNGs, a JSON list of COCO RLE, or JSON Lines from `predict`.
         samples: the samples of the masks; polygons are rasterised at the size of their sample.
 
     Raises:

@@ -10,7 +10,7 @@ Each state keeps the corrections of the previous state and adds one, in this ord
    once. An unpaired true box becomes a prompt without points. An unpaired predicted box is dropped with its points:
    they were placed for another object, so correcting their labels would not help.
 6. ``loose box``: each paired box is replaced by the true box; its points do not move.
-7. ``point labels``: each point gets its label from the object's true mask; a point on an ignored pixel keeps its label.
+7. ``point labels``: each point gets its label from the object's true mask, except points on ignored pixels.
 
 The segmenter accounts for the loss that remains after the last state. Runs no segmenter.
 """

@@ -1,6 +1,6 @@
 """Pairs samples with predictions and counts pixels: the `EvaluatedSet` from which all scores are computed.
 
-Every sample needs exactly one prediction of its own size; otherwise an error names the first that does not fit.
+Every sample needs exactly one prediction, of the size of its image. Otherwise an error names the first violation.
 
     >>> evaluate_set(samples, predictions, "rela").ratios["gIoU"].value
     0.71
@@ -34,8 +34,8 @@ class Locations:
 
     Attributes:
         path: the file or folder with all outcomes.
-        unit: what an outcome is in that file: ``line`` or ``entry``.
-        named: the file name for a sample's id, if each outcome has its own file.
+        unit: what holds an outcome in that file: ``line`` or ``entry``.
+        named: returns the file name for a sample's id; None if one file holds all outcomes.
     """
 
     path: Path

@@ -1,8 +1,8 @@
 """The reliability curve of the model's answers about points: the share of points on the object, by P(yes).
 
-Only points with a separate question have a probability (`Prediction.point_answers`). If several boxes were predicted,
-a point is compared with the object paired with its box, otherwise with the union of all targets. Points on ignored
-pixels are left out. Runs no model and reads no predicted masks.
+Only points with a separate question have a probability (`Prediction.point_answers`). A point is compared with the
+union of all targets or, if several boxes were predicted, with the object that is paired with its box, if there is one.
+Points on ignored pixels are left out. Runs no model and reads no predicted masks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scores predictions on run lengths, without decoding a mask. Runs no model.
+"""Scores predictions from run-length-encoded masks, without decoding them. Runs no model.
 
 A failed sample counts as an empty mask.
 
@@ -49,8 +49,8 @@ class Scores:
             one target; nan if there are none, or no boxes are known.
         unreadable: number of expressions with a reply that was neither boxes nor "none".
         failed: number of samples with an error instead of an answer.
-        undeserved: number of expressions without a target that have an empty mask only because the reply was unreadable
-            or the sample failed. Their IoU is 1 under every profile except ``lavt``, which gives 0.
+        undeserved: number of no-target expressions whose mask is empty because of an unreadable reply or a failed
+            sample, not because of an answer. Every profile except ``lavt`` still scores them 1.
         signature: records how the scores were computed.
         intervals: 95% intervals of the metrics and of the box accuracy by name; empty without a bootstrap.
         oracle: number of predictions made from the ground truth; if it is not 0, these are not a model's scores.
@@ -113,7 +113,7 @@ def scores_of(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Sc
         unreadable=int(evaluated.unreadable.sum()),
         failed=int(evaluated.failed.sum()),
         undeserved=int((no_answer & (evaluated.pixels.union == 0)).sum()),
-        signature=_sign(evaluated, bootstrap),
+        signature=_make_signature(evaluated, bootstrap),
         intervals=intervals(ratios, evaluated.images, bootstrap) if bootstrap else {},
         oracle=int(evaluated.oracle.sum()),
     )
@@ -127,7 +127,7 @@ def score_differences(
     Raises:
         UserError: if the two have different profiles or samples.
     """
-    signatures = [_sign(evaluated) for evaluated in (first, second)]
+    signatures = [_make_signature(evaluated) for evaluated in (first, second)]
     if not comparable(*signatures):
         raise UserError(f"these scores are not comparable: {signatures[0]} and {signatures[1]}")
     rows = {sample.id: row for row, sample in enumerate(second.samples)}
@@ -135,7 +135,7 @@ def score_differences(
     return differences(first.ratios, aligned.ratios, first.images, bootstrap)
 
 
-def _sign(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Signature:
+def _make_signature(evaluated: EvaluatedSet, bootstrap: Bootstrap | None = None) -> Signature:
     return Signature(evaluated.profile, len(evaluated), fingerprint(evaluated.samples), bootstrap)
 
 
@@ -168,7 +168,7 @@ def table(rows: Mapping[str, Scores], what: str = "set") -> str:
 
 def format_differences(differences: Mapping[str, tuple[float, float, float]]) -> str:
     """Formats differences as a Markdown table, in percentage points with their sign."""
-    lines = [["first less second", "points", "95% interval"], ["---", "---:", "---:"]]
+    lines = [["first minus second", "points", "95% interval"], ["---", "---:", "---:"]]
     for name, numbers in differences.items():
         value, low, high = ("-" if math.isnan(number) else f"{100 * number:+.2f}" for number in numbers)
         lines.append([name, value, f"{low} to {high}" if low != "-" else "-"])
@@ -201,7 +201,7 @@ class ScoreReport:
 
     Attributes:
         all: scores over all expressions.
-        subsets: the scores by label, for each kind of subset by its name.
+        subsets: subset name -> label -> scores.
         differences: each metric minus that of the other predictions, with the ends of the interval.
         warnings: caveats that a reader of the scores needs, one line each.
     """
@@ -241,7 +241,7 @@ def score_files(
 
     Args:
         samples: samples with ground truth.
-        predictions: our JSON lines, a folder of PNGs, or a list of COCO RLE (see `external`).
+        predictions: JSON Lines from `predict`, a folder of PNGs, or a list of COCO RLE (see `external`).
         profile: a key of `metrics.PROFILES`.
         bootstrap: settings of the intervals.
         by: names of subsets; each adds a table.

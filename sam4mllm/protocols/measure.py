@@ -31,7 +31,7 @@ from sam4mllm.runtime.progress import progress
 
 @dataclass(frozen=True, slots=True)
 class ProtocolScores:
-    """Our scores by part, and the reason for each part without scores."""
+    """Our scores by part, and the reason why a part has no scores."""
 
     scores: Mapping[str, Scores]
     missing: Mapping[str, str]

@@ -2,7 +2,7 @@
 
     sam4mllm eval synthetic --out out/eval [--scenes 230] [--way ppg --way pqpp] [--ambiguous]
 
-Each method (``way``) predicts the test split once, and the tables are computed from its subsets. Existing predictions
+Each method (``--way``) predicts the test split once, and the tables are computed from its subsets. Existing predictions
 are kept. Files in the ``--out`` folder:
 
     shapes-230/test, images            samples of 230 scenes
@@ -24,8 +24,8 @@ from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.diagnose import diagnose_set
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.prediction.run import predict_set
+from sam4mllm.protocols.methods import METHODS, Method
 from sam4mllm.protocols.synthetic_tables import Found, format_methods, has_ambiguous_box, tables
-from sam4mllm.protocols.ways import WAYS, Method
 from sam4mllm.report.page import write_page
 from sam4mllm.runtime.files import check_folder, write_text
 from sam4mllm.runtime.progress import progress
@@ -35,36 +35,38 @@ from sam4mllm.synthetic.shards import write_scenes
 
 BATCH = 32
 LEVEL = Level(objects=(1, 3))
-PROFILE = "rela"  # of breakdowns and page: the only one of the three profiles that scores a correct "none" as 1
+PROFILE = "rela"  # of breakdowns and page, because lavt counts a correct "none" as 0
 PAGE = ("calibrated", "ppg")
 
 
-def recipe_of(way: Method) -> PipelineConfig:
+def recipe_of(method: Method) -> PipelineConfig:
     """The configuration that runs a method with the embedded models."""
-    mllm = "" if way.prompter == "oracle" else TINY
-    adapter = str(EMBEDDED / way.adapter) if way.adapter else None
-    return PipelineConfig(TINY, mllm, way.prompter, way.options, adapter, device="cpu")
+    mllm = "" if method.prompter == "oracle" else TINY
+    adapter = str(EMBEDDED / method.adapter) if method.adapter else None
+    return PipelineConfig(TINY, mllm, method.prompter, method.options, adapter, device="cpu")
 
 
-def ways_named(names: Sequence[str]) -> dict[str, Method]:
-    """The methods with these names, in the order of `WAYS`.
+def methods_named(names: Sequence[str]) -> dict[str, Method]:
+    """The methods with these names, in the order of `METHODS`.
 
     Raises:
         UserError: if a name is unknown; lists the choices.
     """
     for name in names:
-        if name not in WAYS:
-            raise UserError(f"unknown way {name!r}: choose from {', '.join(WAYS)}")
-    return {name: way for name, way in WAYS.items() if name in names}
+        if name not in METHODS:
+            raise UserError(f"unknown way {name!r}: choose from {', '.join(METHODS)}")
+    return {name: method for name, method in METHODS.items() if name in names}
 
 
-def evaluate(home: Path, scenes: int, ways: Mapping[str, Method], bootstrap: Bootstrap, ambiguous: bool = False) -> str:
+def evaluate(
+    home: Path, scenes: int, methods: Mapping[str, Method], bootstrap: Bootstrap, ambiguous: bool = False
+) -> str:
     """Writes samples, predictions, breakdowns and tables to ``home``, and returns the tables.
 
     Args:
         home: the output folder.
         scenes: number of scenes.
-        ways: methods by name.
+        methods: methods by name.
         bootstrap: settings of the intervals.
         ambiguous: use only the ambiguous expressions.
 
@@ -75,10 +77,10 @@ def evaluate(home: Path, scenes: int, ways: Mapping[str, Method], bootstrap: Boo
     samples = write_scenes(home, "test", scenes, LEVEL)
     if ambiguous:
         samples = SampleSet(tuple(filter(has_ambiguous_box, samples)), samples.images)
-    results = {name: point_labels(name, recipe_of(way), samples, home) for name, way in ways.items()}
-    text = tables(samples.samples, results, bootstrap) + format_methods(ways, results)
+    results = {name: point_labels(name, recipe_of(method), samples, home) for name, method in methods.items()}
+    text = tables(samples.samples, results, bootstrap) + format_methods(methods, results)
     write_text(home / "tables.md", text)
-    if ways.keys() >= set(PAGE):
+    if methods.keys() >= set(PAGE):
         files = [(home / f"{name}.jsonl", home / f"{name}.diagnosis.jsonl") for name in PAGE]
         write_page(samples, "shapes", files, PROFILE, home / "pqpp.html", bootstrap, ["targets", "kind"])
     else:

@@ -12,7 +12,7 @@ from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.evaluation.differences import difference
 from sam4mllm.evaluation.scores import score, table
 from sam4mllm.prediction.record import Prediction
-from sam4mllm.protocols.ways import Method
+from sam4mllm.protocols.methods import Method
 from sam4mllm.synthetic.shards import AMBIGUOUS
 
 AGAINST = (("ppg", "box"), ("pqpp", "box"), ("pqpp", "ppg"), ("calibrated", "ppg"), ("calibrated", "pqpp"))
@@ -89,13 +89,13 @@ def format_differences(samples: Sequence[Sample], predictions: Mapping[str, Sequ
     return "\n".join([title, *lines]) if lines else ""
 
 
-def format_methods(ways: Mapping[str, Method], results: Mapping[str, Found]) -> str:
+def format_methods(methods: Mapping[str, Method], results: Mapping[str, Found]) -> str:
     """A list of the methods with descriptions, and the number of questions per box if there are any."""
     lines = []
-    for name, way in ways.items():
+    for name, method in methods.items():
         predictions = results[name].predictions
         n_boxes = sum(len(prediction.prompts) for prediction in predictions)
         n_questions = sum(len(prediction.point_answers) for prediction in predictions)
         questions = f"; {n_questions / n_boxes:.1f} questions per box" if n_questions else ""
-        lines.append(f"- `{name}`: {way.description}{questions}")
+        lines.append(f"- `{name}`: {method.description}{questions}")
     return "\n".join(["", "## The ways", "", *lines, ""])

@@ -62,7 +62,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be written into a folder, which need not exist yet. Creates nothing.
+    """Check that a folder, which need not exist yet, can be written to. Creates nothing.
 
     Raises:
         UserError: if they cannot.
@@ -76,11 +76,11 @@ def check_folder(folder: Path) -> None:
 
 
 def check_file(file: Path, read: Sequence[Path] = ()) -> None:
-    """Check that a file can be written, which need not exist yet. Creates nothing.
+    """Check that a file, which need not exist yet, can be written. Creates nothing.
 
     Args:
         file: the output file.
-        read: the input files, existing or optional, which the output must not replace.
+        read: the input files, which the output must not replace; they may be missing.
 
     Raises:
         UserError: if it cannot be written.
@@ -143,7 +143,7 @@ def release_lock(lock: BaseFileLock) -> None:
 
     The file is removed first, so that a run that has just opened it notices this and creates a new one.
     """
-    with suppress(OSError):  # Windows cannot remove an open file; there the release removes it
+    with suppress(OSError):  # Windows cannot remove an open file; there, releasing the lock removes it
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
 

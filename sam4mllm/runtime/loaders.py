@@ -102,7 +102,7 @@ class LoaderTable:
         """The loader of a name, with the argument that the name contains.
 
         Raises:
-            UserError: if nothing has this name, the message lists the choices; if a file is missing; if the module of
+            UserError: if the name is unknown (the message lists the choices), a file is missing, or the module of
                 another package cannot be imported.
         """
         name, colon, argument = spec.partition(":")

@@ -53,10 +53,10 @@ class Executor(Protocol):
     def run(self, work: Work[P, R], parts: Mapping[int, P]) -> Iterator[tuple[int, R]]:
         """Yields the number and the result of each part, in any order.
 
-        No process is left behind, also if the iteration ends early or is interrupted.
+        No process is left behind, even if the iteration ends early or is interrupted.
 
         Raises:
-            UserError: if the work raises it, in whatever process, or if a worker dies.
+            UserError: if the work raises it in any process, or if a worker dies.
         """
         ...
 
@@ -82,9 +82,9 @@ class InProcess:
 class ProcessPool:
     """Runs the parts in processes on this machine. A worker gets its next part when it has finished one.
 
-    Not a `ProcessPoolExecutor`, which waits forever if a worker is killed while it sends a result that is longer than
-    a pipe holds (64 KiB), and leaves its workers behind if this process is killed. Here each worker has a pipe of its
-    own, which breaks as soon as either end dies.
+    `ProcessPoolExecutor` is not used. It waits forever if a worker is killed while sending a result that is larger than
+    a pipe's buffer (64 KiB), and it leaves its workers behind if this process is killed. Here each worker has its own
+    pipe, which breaks as soon as either end dies.
 
     Attributes:
         count: number of workers, at least 1 and at least the number of devices. No more are started than there are
@@ -114,7 +114,8 @@ class ProcessPool:
                 process.start()
                 workers[connection] = process
                 their_end.close()  # the worker has the only copy, so the pipe breaks when it dies
-            for connection, process in workers.items():  # in `args` above, a long job would block `start` for ever
+            # the job is not in `args` above, where a long one would block `start` for ever
+            for connection, process in workers.items():
                 with _death_as_user_error(process):
                     connection.send(work)
                     connection.send(next(waiting))
@@ -131,7 +132,7 @@ class ProcessPool:
                 else:
                     with _death_as_user_error(workers[connection]):
                         connection.send(part)
-        except BaseException:  # Ctrl-C and an early end too: do not wait for the parts in progress
+        except BaseException:  # after Ctrl-C or an early end, do not wait for the parts in progress
             for process in workers.values():
                 process.kill()
             raise
@@ -161,7 +162,7 @@ class Ray:
         """Yields each result as soon as a worker has it.
 
         Raises:
-            UserError: if Ray is not installed or the cluster does not answer, too.
+            UserError: as `Executor.run` does, and if Ray is not installed or the cluster does not answer.
         """
         with _connect_ray(self.address, self.count) as ray:
             from ray.util import ActorPool
@@ -228,7 +229,7 @@ def _serve(connection: Connection, device: str | None) -> None:
 
 @contextmanager
 def _death_as_user_error(process: SpawnProcess) -> Iterator[None]:
-    """Turns a pipe that breaks in the block into a `UserError` with the worker's exit code."""
+    """Turns a broken pipe in the block into a `UserError` with the worker's exit code."""
     try:
         yield
     except (EOFError, OSError):  # at the end of a message, or within one
@@ -280,7 +281,7 @@ def _check_listening(address: str) -> None:
     """Checks that HOST:PORT accepts connections. Ray itself retries for minutes, and then ends the process.
 
     Raises:
-        UserError: if it does not within `RAY_TIMEOUT`.
+        UserError: if it accepts none within `RAY_TIMEOUT`.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():  # local, auto, or a word that Ray refuses at once

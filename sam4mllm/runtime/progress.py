@@ -11,12 +11,12 @@ from typing import TypeAlias
 import typer
 
 Progress: TypeAlias = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
-"""A context manager of a total and a label; it yields a function that advances the bar by 1, or by its argument."""
+"""``progress(total, label)``: a context manager that yields ``advance(n=1)``."""
 
 
 @contextlib.contextmanager
 def progress(total: int, label: str) -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error; no bar for fewer than two steps.
+    """A progress bar on standard error, which yields ``advance(n=1)``; no bar for fewer than two steps.
 
     Args:
         total: number of steps.
@@ -43,7 +43,10 @@ def progress(total: int, label: str) -> Iterator[Callable[..., None]]:
 
 @contextlib.contextmanager
 def byte_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on standard error for a download; yields a function of the bytes so far and the total or None."""
+    """A download's progress bar on standard error.
+
+    It yields ``update(bytes_done, bytes_total)``; the total may be None.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -19,8 +19,8 @@ from sam4mllm.runtime.specs import EMBEDDED, TINY
 INDICES = ("dataset.json", "targets.json", "talks.json")
 """The index files of sample, target and conversation folders."""
 _WEIGHTS = ("*.safetensors", "*.bin")
-_SHOWN = 3  # differences in an error message
-_LONGEST = 40  # characters of a value in an error message
+_MAX_DIFFERENCES = 3  # in an error message
+_MAX_VALUE_CHARS = 40  # in an error message
 
 
 def versions(*libraries: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ def hash_weights(spec: str, embedded: str) -> list[str]:
     """The SHA-256 of each weights file of a model.
 
     Args:
-        spec: the name of an MLLM or a segmenter; ``vit_h:FILE`` is that file.
+        spec: the name of an MLLM or a segmenter; for ``vit_h:FILE``, FILE is hashed.
         embedded: the embedded model that ``tiny`` stands for: ``mllm`` or ``sam``.
 
     Returns:
@@ -50,7 +50,10 @@ def hash_weights_in(folder: Path) -> list[str]:
 
 
 def hash_indices(folders: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each folder's index files, by path. An index contains the digests of its shards."""
+    """The SHA-256 of each folder's index files, by path.
+
+    An index contains the digests of its shards, so it stands for all the data.
+    """
     files = [Path(folder) / index for folder in folders for index in INDICES]
     return {str(file): _digest(file) for file in files if file.is_file()}
 
@@ -74,8 +77,8 @@ def check_same(stored: Mapping[str, Any], current: Mapping[str, Any], subject: s
         if before.get(key) != now.get(key)
     ]
     if changes:
-        more = "; ..." if len(changes) > _SHOWN else ""
-        raise UserError(f"{subject} was started with {'; '.join(changes[:_SHOWN])}{more}: {remedy}")
+        more = "; ..." if len(changes) > _MAX_DIFFERENCES else ""
+        raise UserError(f"{subject} was started with {'; '.join(changes[:_MAX_DIFFERENCES])}{more}: {remedy}")
 
 
 def flatten(values: Any, path: str = "") -> dict[str, Any]:
@@ -89,7 +92,7 @@ def flatten(values: Any, path: str = "") -> dict[str, Any]:
 
 def _format(value: Any) -> str:
     text = str(value)
-    return "nothing" if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return "nothing" if value is None else text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}..."
 
 
 def _digest(file: Path) -> str:

@@ -55,7 +55,7 @@ class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not t
     """Shows the Trainer's progress bar on a terminal, and writes each loss and validation to standard error.
 
     Args:
-        hidden: hide the bar on a terminal too.
+        hidden: hide the bar even on a terminal.
     """
 
     def __init__(self, hidden: bool = False) -> None:
@@ -103,8 +103,8 @@ class Progress(ProgressCallback):  # type: ignore[misc]  # transformers is not t
 class ValidationRounds(TrainerCallback):  # type: ignore[misc]
     """Scores the validation samples at intervals and after the last step, and saves a checkpoint of each new best.
 
-    The Trainer's own evaluation needs a data set and a loss; its `metric_for_best_model` also compares scores that
-    were measured with different samples or prompters.
+    The Trainer's own evaluation is not used. It needs a data set and a loss, and its `metric_for_best_model` compares
+    scores even if they were measured with different samples or prompters.
 
     Args:
         scoring: the score function, its interval and its settings.
@@ -115,13 +115,13 @@ class ValidationRounds(TrainerCallback):  # type: ignore[misc]
         self.scoring, self.log = scoring, log
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Warn if a resumed run used other validation samples, or another prompter or segmenter, before."""
+        """Warn if earlier validations of a resumed run used other samples, or another prompter or segmenter."""
         previous = [entry.get(MEASURED_BY) for entry in state.log_history if BEST_BY in entry]
         if state.is_world_process_zero and previous and previous[-1] != self.scoring.measured_by:
             old, new = previous[-1] or {}, self.scoring.measured_by or {}
             changed = ", ".join(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
             log.warning(
-                "Validation settings changed (%s): scores before the last checkpoint do not count for the best step.",
+                "Validation settings changed (%s): earlier scores are ignored for the best step.",
                 changed,
             )
 
@@ -138,9 +138,9 @@ class ValidationRounds(TrainerCallback):  # type: ignore[misc]
         figures = {VALIDATION + name: value for name, value in scores[0].items() if not math.isnan(value)}
         should_log = control.should_log
         self.log(dict(figures))  # a copy, because the trainer adds entries
-        # set here, because reporting integrations accept numbers only
+        # not passed to `log`, because reporting integrations accept only numbers
         state.log_history[-1][MEASURED_BY] = self.scoring.measured_by
-        control.should_log = should_log  # the trainer reset it, as if the loss of this step were logged
+        control.should_log = should_log  # `log` resets it as if the loss of this step had been logged
         model.train()
         if figures.get(BEST_BY, -math.inf) > best:
             control.should_save = True
@@ -187,7 +187,7 @@ class StopOnDivergence(TrainerCallback):  # type: ignore[misc]  # transformers i
         """Check the weights; with AdamW a NaN gradient makes them NaN in the same step.
 
         Raises:
-            UserError: if a weight is not finite; in all processes, even if only one holds that weight.
+            UserError: if a weight is not finite. All processes raise it, even if only one of them holds that weight.
         """
         if not all(gather_object([is_finite(model)])):
             raise UserError(

@@ -33,7 +33,7 @@ WHOLE = "whole.json"
 RESUME_FILES = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
 """The files that a run resumes from: weights, optimizer, schedule, random states, and the trainer's log."""
 MEASURED_BY = "asked"
-"""The log entry's key for the samples, segmenter and prompter of its scores; only equal ones are compared."""
+"""The key of a log entry for the validation settings of its scores. Only scores with equal settings are compared."""
 VALIDATION = "validation_"
 """The prefix of validation scores in the trainer's log."""
 BEST_BY = VALIDATION + "cIoU"
@@ -103,7 +103,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     Args:
         keep: the number of latest checkpoints to keep; None keeps all.
-        add_files: called with the folder before it is sealed, to add files.
+        add_files: adds files to a checkpoint folder before it is sealed.
     """
 
     def __init__(self, keep: int | None, add_files: Callable[[Path], None]) -> None:
@@ -128,7 +128,10 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
 
 
 def best_step(history: Sequence[Mapping[str, Any]], figure: str) -> int | None:
-    """The first step with the highest score, among scores measured like the last one; None if there are no scores."""
+    """The step with the highest score, the first of equal ones; None if there are no scores.
+
+    Only scores with the same validation settings as the last score are compared.
+    """
     scored = [entry for entry in history if figure in entry]
     steps = {entry["step"]: entry[figure] for entry in scored if entry.get(MEASURED_BY) == scored[-1].get(MEASURED_BY)}
     return max(steps, key=lambda step: steps[step]) if steps else None
@@ -139,7 +142,7 @@ def _is_sealed(checkpoint: Path) -> bool:
 
 
 def _changed_files(checkpoint: Path) -> list[str]:
-    """The files needed to resume that are missing, or whose size changed after the checkpoint was sealed."""
+    """The files needed to resume that are missing or have changed in size since the checkpoint was sealed."""
     sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
     files = {name: checkpoint / name for name in sizes if any(fnmatchcase(name, pattern) for pattern in RESUME_FILES)}
     return [name for name, file in files.items() if not file.is_file() or file.stat().st_size != sizes[name]]

@@ -17,20 +17,20 @@ from sam4mllm.errors import UserError
 from sam4mllm.training.callbacks import is_finite
 from sam4mllm.training.checkpoints import complete_checkpoints
 
-LESS_MEMORY = (
-    "halve training.per_device_train_batch_size and double training.gradient_accumulation_steps, or set "
-    "training.gradient_checkpointing to true, and resume from the last checkpoint; or start with a new out and a lower "
-    "rows.per_image or a 4-bit base (training.quantize: 4bit)"
+MEMORY_ADVICE = (
+    "to resume from the last checkpoint, halve training.per_device_train_batch_size and double "
+    "training.gradient_accumulation_steps, or set training.gradient_checkpointing to true; otherwise start again in a "
+    "new out with a lower rows.per_image, or with training.quantize=4bit"
 )
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def checkpoint_on_error(trainer: Any) -> Iterator[None]:
-    """Save a checkpoint if the block raises a `UserError`, for example about a row; rows are read between steps.
+    """Save a checkpoint if the block raises a `UserError`, such as for a row that cannot be made.
 
-    Nothing is saved if memory runs out, which may happen in the middle of a step, or if there are several processes: a
-    save waits for all of them, and the others do not know of the error.
+    Rows are made between steps, so the weights are consistent then. Nothing is saved if memory runs out, since that can
+    happen in the middle of a step, or if there are several processes, since a save waits for all of them.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def memory_errors_as_user_errors() -> Iterator[None]:
         # the CPU allocator has no error class
         if not (on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)):
             raise
-        raise UserError(f"out of memory{' on the device' if on_device else ''}: {LESS_MEMORY}") from error
+        raise UserError(f"out of memory{' on the device' if on_device else ''}: {MEMORY_ADVICE}") from error
 
 
 @contextmanager
@@ -82,10 +82,10 @@ def disk_errors_as_user_errors(folder: Path) -> Iterator[None]:
 def _disk_full_reason(error: Exception) -> str | None:
     """The system's message if the disk is full, otherwise None."""
     if isinstance(error, OSError):
-        return error.strerror if error.errno in FULL else None
+        return error.strerror if error.errno in DISK_FULL else None
     number = re.search(r"\(os error (\d+)\)", str(error))  # the format of safetensors
     if number:
-        return os.strerror(int(number[1])) if int(number[1]) in FULL else None
+        return os.strerror(int(number[1])) if int(number[1]) in DISK_FULL else None
     # torch reports the position and not the reason
     written = "inline_container" in str(error) and re.search("unexpected pos|PytorchStreamWriter", str(error))
     return "a file could not be written to its end" if written else None

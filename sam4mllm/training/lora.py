@@ -5,8 +5,8 @@ Both are found from the model's structure, without model names. The projector is
 - the linear layers outside the decoder and the image encoder, except the output layer;
 - or, if the projector is a bare matrix, the module that owns it; a LoRA needs a layer, so a copy of the module is
   trained in full;
-- or, if there is neither, the image encoder's mergers: the linear layers outside its blocks, in parts whose output has
-  the language model's width.
+- or, if there is neither, the image encoder's mergers: all linear layers of each part of the encoder that is outside
+  its blocks and outputs the language model's width.
 
 All other weights are frozen.
 """
@@ -132,7 +132,7 @@ def _owns_a_matrix(module: nn.Module) -> bool:
 
 
 def _mergers(encoder: nn.Module, width: int) -> list[nn.Linear]:
-    """The linear layers of encoder parts outside its blocks whose output has the decoder's width."""
+    """All linear layers of each encoder part that is outside the blocks and outputs the decoder's width."""
     lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
     blocks = max(lists, key=len, default=None)  # mergers may be a list too, but a shorter one
     other_parts = [part for part in encoder.children() if blocks not in set(part.modules())]

@@ -12,10 +12,10 @@ The peak of a step is, in bytes,
   adapters runs on tensors that have shapes but no values (`torch._subclasses.FakeTensorMode`), and each storage that
   autograd saves is counted once. A batch of one row needs no attention mask, unless the model has sliding attention. In
   a batch of several rows some are padded, and each block keeps a mask. The closed form of Korthikanti et al. (2022,
-  "Reducing Activation Recomputation", equation 2) covers neither adapters, which keep an input each, nor gated layers
-  and norms in float32. Gradient checkpointing keeps the inputs of the L blocks, L x tokens x h, and the activations of
-  one block at a time (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
-- head: TRL computes the logits in tiles, of which one is in memory, and sums the gradient of the hidden states in
+  "Reducing Activation Recomputation", equation 2) covers neither adapters, each of which keeps its input, nor gated
+  layers and norms in float32. Gradient checkpointing keeps the inputs of the L blocks, L x tokens x h, and the
+  activations of one block at a time (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
+- head: TRL computes the logits in tiles, keeps one of them in memory, and sums the gradient of the hidden states in
   float32: min(tokens, 4096) x 32768 + tokens x h x (1 + 4 / size). With checkpointing, the head and a block's
   activations are not in memory at the same time, so only the larger of the two counts.
 
@@ -41,7 +41,7 @@ from sam4mllm.training.lora import attach_lora, parts_of
 
 PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes of a weight in 4 bits
 TOKENS_AT_ONCE, WORDS_AT_ONCE = 4096, 32768  # the size of a tile in TRL's head
-# transformers makes no mask for this name; deciding whether one is needed would read values, which fake tensors lack
+# transformers makes no mask for this name; for others it reads values to decide, and fake tensors have no values
 UNMASKED = "sdpa_unmasked"
 AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
@@ -56,7 +56,7 @@ class Memory:
         gradients: the gradients of the trained weights.
         moments: AdamW's moments.
         activations: the activations of the decoder's forward pass.
-        passing: the largest temporary use: the head's, or that of one block.
+        passing: the memory used temporarily by the head or by one block, whichever is larger.
         accumulated: whether gradients of earlier micro-batches exist during the forward pass.
     """
 
@@ -179,7 +179,7 @@ def _saved_bytes(decoder: nn.Module, shape: torch.Size, dtype: torch.dtype, mixe
             torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         ):
-            # rows have a mask; without it transformers would look for packed sequences, which needs values
+            # training rows have a mask; without one, transformers reads values to find packed sequences
             mask = torch.ones(shape[:2], dtype=torch.long)
             inputs = {"inputs_embeds": hidden, "attention_mask": mask, "use_cache": False}
             output = torch.func.functional_call(decoder, weights, kwargs=inputs)

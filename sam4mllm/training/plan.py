@@ -23,7 +23,7 @@ from sam4mllm.training.memory import Shape, estimate_shape
 from sam4mllm.training.prepare import read_chat_template, read_corpus
 from sam4mllm.training.validation import choose_samples
 
-COUNTED = 1000  # rows with counted tokens, in about a second; more rows change no share by 0.01
+COUNTED = 1000  # rows to count tokens of, in about a second; with more rows no share changes by 0.01
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainingPlan:
         mllm: the model, as the recipe names it.
         dialect: the notation for places.
         rows: the rows of the first epoch.
-        budget: the most tokens of a row without its image.
+        budget: the maximum number of tokens of a row, without its image.
         shape: what is trained, and the memory of a step on the longest row.
         steps: number of optimizer steps.
         rows_per_step: rows per step over all processes.
@@ -127,7 +127,7 @@ class RowPlan:
         tokens: for each counted row, the tokens from the first user text on, which the budget limits.
         image_tokens: for each counted row, the tokens before the first user text, which are mainly those of the image.
         supervised: the number of supervised tokens in the counted rows.
-        longest: the longest rows including image tokens, the longest first; selected by their planned tokens.
+        longest: the longest rows including image tokens, the longest first; selected by planned tokens.
         left_out: items that are not used, and the reasons.
     """
 
@@ -145,9 +145,9 @@ def row_plan(conversations: TrainingRows, lengths: Lengths, counted: int | None 
     Args:
         conversations: the rows.
         lengths: counts the model's tokens.
-        counted: the number of rows to count tokens of, from the first on; rows are in random order. None counts
-            all rows.
-        longest: the number of longest rows to report; they are selected by planned tokens and sorted by real ones.
+        counted: number of rows to count tokens of. These are the first rows, and rows are in random order. None
+            counts all rows.
+        longest: the number of longest rows to report; they are selected by planned tokens and sorted by counted tokens.
     """
     counted_rows = range(len(conversations) if counted is None else min(counted, len(conversations)))
     sizes = [lengths.conversation(conversations.turns(index)) for index in counted_rows]

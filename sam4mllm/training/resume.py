@@ -1,7 +1,7 @@
 """Records which run a checkpoint folder belongs to, and checks it before resuming.
 
-A run resumes only if all settings that determine rows, weights and schedule are equal. Batches are compared by the
-rows per step, data by its contents instead of its path, and arguments of TRL and peft if they differ from the defaults.
+A run resumes only if all settings that determine rows, weights and schedule are equal. Batches are compared by rows
+per step, and data by contents instead of paths. Arguments of TRL and peft are recorded if they are not the defaults.
 
     out/checkpoints/run.json: {"rows a step": 32, "data.0.samples": "sha256:9a41b2c3d4e5", "mllm": "owner/name",
                                "training.max_steps": 2000, "training.learning_rate": 0.0001, ...}
@@ -111,13 +111,13 @@ def check_resumable(out: Path, identity: Mapping[str, Any], resume: bool) -> Non
         _check_no_weights(out)
     if note is None and has_checkpoint:
         raise UserError(
-            f"{out / CHECKPOINTS} has no {RECORD}, so the run of its checkpoints is unknown: set another out"
+            f"{out / CHECKPOINTS} has no {RECORD}, so the run that wrote its checkpoints is unknown: set another out"
         )
     if note is None and resume:
         raise UserError(f"nothing to resume: no run was started in {out}")
     if note is not None and (has_checkpoint or resume):
         remedy = "use the values it was started with, or set another out"
-        # the record's keys first, in their order: they are named first
+        # the record's keys come first, so the message names them first
         check_same({**note, **DEFAULTS, **note}, {**DEFAULTS, **identity}, str(out), remedy)
     if resume and not has_checkpoint:
         log.warning("%s has no checkpoint: the run starts from the first step.", out)

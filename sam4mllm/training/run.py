@@ -38,10 +38,10 @@ RECIPE = "recipe.yaml"
 
 
 def run(recipe: FinetuneConfig, resume: bool = False) -> Path:
-    """Train, or resume the same run if it was stopped, and return the adapter's folder, which is locked meanwhile.
+    """Train, or resume the same run if it was stopped, and return the adapter's folder. It is locked during the run.
 
-    Names, folders and image files are checked before the model is loaded. The images in use depend on the model's
-    tokens; they are read after the model is loaded and before anything is written.
+    Names, folders and image files are checked before the model is loaded. Which images are used depends on the
+    model's tokens, so these are read after the model is loaded and before anything is written.
 
     Args:
         recipe: the recipe.

@@ -61,19 +61,19 @@ def finetune(
         ``out``.
 
     Raises:
-        UserError: if ``out`` contains a run of another base, epochs are not converted to steps, TRL or peft refuses an
-            argument, memory or disk space runs out, or weights become NaN. An error of ``row`` is raised after a
-            checkpoint of the previous steps.
+        ValueError: if epochs are not converted to steps.
+        UserError: if ``out`` contains a run of another base, TRL or peft refuses an argument, memory or disk space runs
+            out, or weights become NaN. An error of ``row`` is raised after a checkpoint of the previous steps.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
     """
     if training.max_steps is None:
-        raise UserError("training.num_train_epochs must be converted to steps: see Training.in_steps")
+        raise ValueError("training.max_steps is None: call training.in_steps() first")
     base = base_fingerprint(mllm.model)
     card = replace(card or AdapterCard(base, ""), base=base, dialect=mllm.dialect.name)
     args = sft_config(training, out / CHECKPOINTS, on_cpu=mllm.model.device.type == "cpu")
     _use_one_gpu(args, mllm.model.device)
     with PartialState().main_process_first():
-        _check_base(card, out / CHECKPOINTS)
+        _start_checkpoints(card, out / CHECKPOINTS)
         sweep(out / CHECKPOINTS)
     stop, progress = Stop(), Progress(training.disable_tqdm)
     callbacks = [StopOnDivergence(), progress, stop, SealCheckpoints(training.save_total_limit, card.write)]
@@ -94,7 +94,7 @@ def _make_trainer(
     """A trainer of the model or, if the recipe has a LoRA, of new adapters on it."""
     torch.manual_seed(training.seed)  # the initial weights of the adapters depend only on the seed
     model = attach_lora(mllm.model, training.lora, training.bf16) if training.lora else mllm.model
-    rows = args.max_steps * training.rows_per_step(args.world_size)  # SFTConfig has found the other processes
+    rows = args.max_steps * training.rows_per_step(args.world_size)  # world_size is set by SFTConfig
     trainer = SFTTrainer(
         model=model,
         args=args,
@@ -103,7 +103,7 @@ def _make_trainer(
         processing_class=mllm.processor,
         callbacks=callbacks,
     )
-    # TRL's loss uses the step's token count, even if the model's loss does not
+    # makes the Trainer pass the step's token count to TRL's loss, even if the model's forward does not take it
     trainer.model_accepts_loss_kwargs = True
     trainer.remove_callback(PrinterCallback)  # it would write the log to standard output
     return trainer
@@ -144,8 +144,8 @@ def _use_one_gpu(args: SFTConfig, device: torch.device) -> None:
     args._n_gpu = 1  # the Trainer does the same if a model is spread over devices
 
 
-def _check_base(card: AdapterCard, checkpoints: Path) -> None:
-    """Refuse complete checkpoints of another base, and write the card to the checkpoint folder."""
+def _start_checkpoints(card: AdapterCard, checkpoints: Path) -> None:
+    """Refuse complete checkpoints of another base; otherwise write the card to the checkpoint folder."""
     old_card = AdapterCard.read(checkpoints) if last_complete_checkpoint(checkpoints) else None
     if old_card is not None and not old_card.of_same_base(card):
         raise UserError(f"the checkpoints in {checkpoints} belong to another base or dialect: set another out")

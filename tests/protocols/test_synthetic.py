@@ -9,9 +9,9 @@ from sam4mllm.evaluation.attribution import ErrorBreakdown
 from sam4mllm.evaluation.bootstrap import Bootstrap
 from sam4mllm.geometry.rle import Rle
 from sam4mllm.prediction.record import Prediction, read_predictions
-from sam4mllm.protocols.synthetic import evaluate, recipe_of, ways_named
+from sam4mllm.protocols.methods import METHODS
+from sam4mllm.protocols.synthetic import evaluate, methods_named, recipe_of
 from sam4mllm.protocols.synthetic_tables import PARTS, Found, tables
-from sam4mllm.protocols.ways import WAYS
 from sam4mllm.synthetic.shards import AMBIGUOUS
 from tests.drawing import HEIGHT, WIDTH, filled
 from tests.report.parsed import Page, stands_alone
@@ -72,44 +72,44 @@ def test_methods_are_compared_on_the_same_expressions():
 
 
 def test_the_ambiguous_expressions_can_be_evaluated_alone(tmp_path):
-    text = evaluate(tmp_path, 6, ways_named(["oracle-box", "oracle"]), DRAWS, ambiguous=True)
+    text = evaluate(tmp_path, 6, methods_named(["oracle-box", "oracle"]), DRAWS, ambiguous=True)
     said = read_predictions(tmp_path / "oracle.jsonl")
     assert said
     assert all(one.id.endswith(AMBIGUOUS) for one in said)
     assert f"|n:{len(said)}|" in text
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_built(name):
-    recipe_of(WAYS[name]).check(has_ground_truth=True)
+    recipe_of(METHODS[name]).check(has_ground_truth=True)
 
 
 def test_pqpp_has_the_papers_thresholds_and_calibrated_has_others():
-    fixed, own = (recipe_of(WAYS[name]).resolved().options for name in ("pqpp", "calibrated"))
+    fixed, own = (recipe_of(METHODS[name]).resolved().options for name in ("pqpp", "calibrated"))
     assert (fixed["sure_yes"], fixed["sure_no"]) == (0.75, 0.9) != (own["sure_yes"], own["sure_no"])
 
 
 # peft asks transformers for properties by names that it deprecates
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_every_method_predicts_once_and_is_in_every_table(tmp_path, capsys):
-    text = evaluate(tmp_path, 2, WAYS, DRAWS)
+    text = evaluate(tmp_path, 2, METHODS, DRAWS)
     assert (tmp_path / "tables.md").read_text() == text
     assert [f"## {part.title}" in text for part in PARTS] == [True] * 4
-    for name in WAYS:
+    for name in METHODS:
         shown = f"{name} (oracle, no model)" if name.startswith("oracle") else name
         assert len(rows(text, shown)) == 4
         assert f"- `{name}`: " in text
     assert len(re.findall(r"- `pqpp` less `ppg`: [+-]", text)) == 4
-    assert all(row[1:] == ["0 (0)"] * len(WAYS) for stage in ("failed", "redrawn") for row in rows(text, stage))
+    assert all(row[1:] == ["0 (0)"] * len(METHODS) for stage in ("failed", "redrawn") for row in rows(text, stage))
     assert "pqpp.html is not written" not in capsys.readouterr().err
     page = (tmp_path / "pqpp.html").read_text()
     assert stands_alone(page)
     assert Page(page).text("h1") == ["shapes: calibrated and ppg"]
-    before = {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in WAYS}
-    again = evaluate(tmp_path, 2, ways_named(["oracle", "ppg"]), DRAWS)
+    before = {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in METHODS}
+    again = evaluate(tmp_path, 2, methods_named(["oracle", "ppg"]), DRAWS)
     assert rows(again, "ppg") == rows(text, "ppg")
     assert "pqpp.html is not written: it compares calibrated with ppg, and needs both" in capsys.readouterr().err
-    assert {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in WAYS} == before
+    assert {name: (tmp_path / f"{name}.timings.jsonl").read_bytes() for name in METHODS} == before
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """The leak guard: finds images of evaluation splits, which must not be trained on.
 
 RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO share COCO's images and split them differently, so an image in the val split of
-one data set is in the training split of another. Held out are the images of all evaluation splits
+one data set is in the training split of another. The images of these evaluation splits are held out:
 
 - of the data set that is being converted,
 - of the data sets with refs below the same root, in the splits that papers report (unc; umd for RefCOCOg),
 - of the converted data sets in the sibling folders.
 
-An image is identified by its COCO id if its file name, or that of the link's target, has one
+An image is identified by its COCO id if its file name (or, for a link, that of the target) contains one
 (``COCO_train2014_000000520199.jpg``, ``000000520199.png``: ids are shared between years). Otherwise it is identified by
 its path, with all links resolved.
 """
@@ -107,7 +107,7 @@ def _coco_id(file_name: str) -> str | None:
 
 
 def _resolve_link(path: Path) -> str:
-    """The path itself, or for a link the COCO id of its target, else the target. The folder is already resolved."""
+    """The path; for a link, the COCO id or, without one, the path of its target. The folder is already resolved."""
     if not path.is_symlink():
         return str(path)
     target = os.path.realpath(path)  # resolve() raises if links form a circle

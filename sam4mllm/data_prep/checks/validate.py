@@ -1,4 +1,4 @@
-"""Checks that all splits of a data set can be written, before the first one is."""
+"""Checks that all splits of a data set can be written, before any split is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def validate(dataset: RawDataset) -> None:
     for split, rows in dataset.all_splits:
         if not _is_folder_name(split):
             raise UserError(
-                f"a split is written to a folder of its name, and this is no folder name: {short_repr(split)}"
+                f"a split is written to a folder of its name, but {short_repr(split)} is not a valid folder name"
             )
         for row in rows:
             if _CONTROLS.search(row.image):

@@ -17,7 +17,7 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from sam4mllm.data_prep.formats.points import is_outside
-from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text, read_json
+from sam4mllm.data_prep.formats.safe_io import check_integer, check_text, format_errors_as_user_errors, read_json
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import Rle
 
@@ -51,7 +51,7 @@ class Instances:
             UserError: if the object or its image does not exist, or lacks a valid field.
         """
         if annotation_id not in self._masks:
-            with check_format(f"annotation {short_repr(annotation_id)}", "COCO"):
+            with format_errors_as_user_errors(f"annotation {short_repr(annotation_id)}", "COCO"):
                 annotation = self.annotations[annotation_id]
                 image = self.images[annotation["image_id"]]
                 segmentation = annotation["segmentation"]
@@ -72,7 +72,7 @@ def read_instances(path: Path) -> Instances:
     """
     document = read_json(path)
     duplicates: list[str] = []
-    with check_format(path, "COCO"):
+    with format_errors_as_user_errors(path, "COCO"):
         categories = _by_id(document.get("categories", []), "category", duplicates)
         return Instances(
             images=_by_id(document["images"], "image", duplicates),

@@ -23,7 +23,13 @@ from typing import Any
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.formats.instances import POLYGONS_CUT, REPEATED, Instances, read_instances
-from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text, read_json, read_pickle
+from sam4mllm.data_prep.formats.safe_io import (
+    check_integer,
+    check_text,
+    format_errors_as_user_errors,
+    read_json,
+    read_pickle,
+)
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
 
@@ -41,10 +47,10 @@ def read_refer(source: str, split_by: str, refs_file: Path, images: Path) -> Raw
     instances = read_instances(refs_file.parent / "instances.json")
     splits: dict[str, list[Sample]] = {}
     counts = Counter[str]()
-    with check_format(refs_file, "REFER"):
+    with format_errors_as_user_errors(refs_file, "REFER"):
         _check_same_dataset(refs, instances)
     for ref in refs:
-        with check_format(f"{refs_file}: {_name(ref)}", "REFER"):
+        with format_errors_as_user_errors(f"{refs_file}: {_name(ref)}", "REFER"):
             for split in parse_splits(ref):
                 counts[split] += 1
                 splits.setdefault(split, []).extend(_make_samples(ref, instances, source, split_by, split))
@@ -73,7 +79,7 @@ def read_refs(path: Path) -> list[dict[str, Any]]:
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
         raise UserError(f"{path} holds no refs: expected a list of dictionaries")
     for ref in refs:
-        with check_format(f"{path}: {_name(ref)}", "REFER"):
+        with format_errors_as_user_errors(f"{path}: {_name(ref)}", "REFER"):
             parse_splits(ref)
             check_integer(ref["image_id"])
     return refs
@@ -127,7 +133,7 @@ def _annotation_ids(ref: Mapping[str, Any]) -> list[int]:
 
 
 def _objects(ref: Mapping[str, Any], instances: Instances) -> list[int]:
-    """The annotations of a ref, each once. Among several, crowds are left out, as in gRefCOCO's reader."""
+    """The annotations of a ref, without duplicates. Of several, crowds are left out, as by gRefCOCO's reader."""
     ids = list(dict.fromkeys(_annotation_ids(ref)))
     return [object_id for object_id in ids if not instances.annotations[object_id].get("iscrowd")] or ids
 
@@ -140,12 +146,12 @@ def _check_same_dataset(refs: Sequence[Mapping[str, Any]], instances: Instances)
     """Checks that the instances have the images and annotations of all refs, and that they belong together.
 
     Raises:
-        UserError: with the number of refs for which they do not.
+        UserError: if they do not; the message counts the refs without them.
     """
     unknown = [ref for ref in refs if not _is_known(ref, instances)]
     if unknown:
         raise UserError(
-            f"instances.json is of another data set or a part of it: {len(unknown)} of {len(refs)} refs have images or "
+            f"instances.json is of another data set or incomplete: {len(unknown)} of {len(refs)} refs have images or "
             f"annotations that it lacks, the first is {_name(unknown[0])}: image {short_repr(unknown[0]['image_id'])}, "
             f"annotation {short_repr(unknown[0]['ann_id'])}"
         )

@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 from sam4mllm.errors import UserError
 
 MAX_PICKLE = 2**27
-"""Bytes. The largest known refs have a third of it. One byte of a pickle can take 60 bytes of memory."""
+"""Maximum size in bytes: three times the largest known RefCOCO refs file. A byte can take 60 bytes of memory."""
 
 MAX_BITS = 64
-"""Of an integer. Any number of larger integers can share one hash, which makes a dictionary of them quadratic."""
+"""Maximum bits of an integer. Larger ones can be made to share a hash; a dictionary of them takes quadratic time."""
 
 
 def _load_list_of(length: int) -> Callable[[Any], None]:
@@ -113,15 +113,15 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def check_format(place: object, format_name: str) -> Iterator[None]:
-    """Checks the values that the block reads: an error of a value of another form becomes one line.
+def format_errors_as_user_errors(place: object, format_name: str) -> Iterator[None]:
+    """Turns an error from reading a value of the wrong form into a one-line `UserError`.
 
     Args:
         place: the file, and possibly the entry in it, for the error message.
         format_name: name of the format, for the error message.
 
     Raises:
-        UserError: for any error that a missing key, a value of another type or an undecodable value raises.
+        UserError: for a missing key, a value of another type, or a value that cannot be decoded.
     """
     try:
         yield
@@ -179,7 +179,7 @@ def _check_value_count(value: Any, limit: int) -> None:
         current = to_visit.pop()
         count += 1
         if count > limit:
-            raise UserError("it repeats the same lists, so that it holds more values than bytes")
+            raise UserError("it nests repeated lists that expand to more values than its size in bytes")
         if isinstance(current, dict):
             to_visit += [*current.keys(), *current.values()]
         elif isinstance(current, list):

@@ -27,7 +27,7 @@ from typing import Any
 
 from sam4mllm.data.samples import Sample, check_below_root
 from sam4mllm.data_prep.formats.instances import POLYGONS_CUT, REPEATED, Instances, read_instances
-from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text
+from sam4mllm.data_prep.formats.safe_io import check_integer, check_text, format_errors_as_user_errors
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
 
@@ -85,7 +85,7 @@ def _read_split(path: Path, split: str, folder: str, noticed: dict[str, list[str
     """The samples of a file; its images are in a ``folder`` of the image root."""
     instances = read_instances(path)
     objects: dict[tuple[int, str], list[int]] = {}
-    with check_format(path, "COCO"):
+    with format_errors_as_user_errors(path, "COCO"):
         for object_id, annotation in instances.annotations.items():
             objects.setdefault((annotation["image_id"], _phrase(annotation, instances)), []).append(object_id)
         samples = [

@@ -35,7 +35,7 @@ from jaxtyping import Bool
 
 from sam4mllm.data.samples import Sample
 from sam4mllm.data_prep.formats.points import CUT, is_outside, parse_points
-from sam4mllm.data_prep.formats.safe_io import check_format, check_integer, check_text, read_json
+from sam4mllm.data_prep.formats.safe_io import check_integer, check_text, format_errors_as_user_errors, read_json
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.rle import MAX_PIXELS, Rle
@@ -78,7 +78,7 @@ def _read_file(path: Path, home: Path, split: str, noticed: dict[str, list[str]]
             f"{path} is not a LabelMe file, which has {', '.join(sorted(FIELDS))}: move it, or give --root a folder "
             f"with LabelMe files only"
         )
-    with check_format(path, "LabelMe"):
+    with format_errors_as_user_errors(path, "LabelMe"):
         height, width = check_integer(document["imageHeight"]), check_integer(document["imageWidth"])
         image = _image_path(check_text(document["imagePath"]), PurePosixPath(name).parent)
         masks_by_label = _read_shapes(document["shapes"], (height, width), name, noticed)

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import check_below_root
-from sam4mllm.data_prep.formats.safe_io import check_format, check_text, read_json
+from sam4mllm.data_prep.formats.safe_io import check_text, format_errors_as_user_errors, read_json
 from sam4mllm.data_prep.raw_dataset import RawDataset
 from sam4mllm.data_prep.sources import LLAVA, LLAVA_IMAGES
 from sam4mllm.errors import UserError
@@ -63,7 +63,7 @@ def prepare(root: Path, images: Path | None = None) -> RawDataset:
     noticed: dict[str, list[str]] = {MISSING: [], WITHOUT_IMAGE: [], NOT_ALTERNATING: []}
     size_of = lru_cache(None)(image_size)
     conversations, document = [], read_json(path)
-    with check_format(path, "LLaVA"):
+    with format_errors_as_user_errors(path, "LLaVA"):
         for number, item in enumerate(document):
             name, turns = f"{number}-{item['id']}", _turns(item["conversations"])
             image = f"{folder.name}/{PREFIXES[folder.name]}{check_text(item['image'])}" if item.get("image") else ""

@@ -33,7 +33,7 @@ from jaxtyping import UInt8
 from sam4mllm.data.conversations import Conversation
 from sam4mllm.data.samples import Sample, check_below_root
 from sam4mllm.data_prep.formats.points import CUT, is_outside, parse_points
-from sam4mllm.data_prep.formats.safe_io import check_format, check_text, read_json
+from sam4mllm.data_prep.formats.safe_io import check_text, format_errors_as_user_errors, read_json
 from sam4mllm.data_prep.raw_dataset import RawDataset, is_training
 from sam4mllm.data_prep.sources import REASONSEG
 from sam4mllm.errors import UserError
@@ -82,7 +82,7 @@ def _read_split(home: Path, split: str, noticed: dict[str, list[str]]) -> list[S
     for stem in sorted(annotations & images):
         path = home / split / f"{stem}.json"
         document = read_json(path)
-        with check_format(path, "ReasonSeg"):
+        with format_errors_as_user_errors(path, "ReasonSeg"):
             size = image_size(path.with_suffix(".jpg"))
             samples_of_file = _make_samples(document, split, stem, *size)
             _notice_shapes(document["shapes"], f"{split}/{stem}", *size, noticed)
@@ -170,7 +170,7 @@ def _paint_shape(shape: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"
 def _read_explanations(path: Path, home: Path, noticed: dict[str, list[str]]) -> list[Conversation]:
     conversations, document = [], read_json(path)
     noticed[UNEXPLAINED] = []
-    with check_format(path, "ReasonSeg"):
+    with format_errors_as_user_errors(path, "ReasonSeg"):
         for number, item in enumerate(document):
             image = f"train/{item['image']}"
             check_below_root(image, f"item {number}")

@@ -64,8 +64,8 @@ class Calibration:
         metric: name of the maximised metric.
         validation: the metric of the chosen setting and of the settings it is compared with, by name.
         test: the same on the test split; empty without a test split.
-        gains: the gain of the chosen setting over each of the others on the test split, with the ends of the 95%
-            interval.
+        gains: on the test split, the chosen setting's metric minus that of each other setting, with the ends of the
+            95% interval.
         counts: numbers of settings, samples and segmented masks.
         warnings: caveats that a reader of the result needs, one line each.
     """

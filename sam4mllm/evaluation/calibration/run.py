@@ -1,13 +1,13 @@
 """The `sam4mllm calibrate` command: chooses PQPP's options on a validation split and writes them to the adapter's card.
 
-Adaptive PQPP does not use these options: it queries the least certain points, and thresholds chosen for evenly placed
-points accept too many wrong answers there.
+Adaptive PQPP does not use these options. It queries the least certain points, and thresholds chosen for evenly placed
+points are too lenient for uncertain ones.
 
 The output folder, by default ``calibration`` in the adapter's folder, holds the answers and a report. A stopped run
 resumes from the answers:
 
-    calibration/asked.jsonl   survey of the validation split, as predictions
-    calibration/test.jsonl    survey of the test split, on the points of the compared settings
+    calibration/asked.jsonl   validation split: the answer for each surveyed point, one prediction record per sample
+    calibration/test.jsonl    the same for the test split, with only the points of the compared settings
     calibration/report.json   {"chosen": {"layout": "grid", "points": 9, "sure_yes": 0.6, "sure_no": 0.7}, ...}
 """
 
@@ -35,7 +35,7 @@ from sam4mllm.runtime.provenance import hash_indices
 
 def calibrate(
     config: PipelineConfig,
-    choice: SearchSpace,
+    search_space: SearchSpace,
     samples: Path,
     out: Path | None,
     batch_size: int,
@@ -47,7 +47,7 @@ def calibrate(
 
     Args:
         config: configuration with the adapter and the segmenter.
-        choice: the settings to choose from, and the metric.
+        search_space: the settings to choose from, and the metric.
         samples: folder of the validation split.
         out: the output folder; None for ``calibration`` in the adapter's folder.
         batch_size: samples per batch of the model, at least 1.
@@ -68,9 +68,9 @@ def calibrate(
     validation = _split(samples, images, card)
     held_out = _split(test, images, card) if test else None
     warnings = _warnings(validation, held_out, card)
-    surveys = SurveyRunner(config, choice.profile, batch_size, progress)
-    swept, failed = surveys.run_survey(validation, choice.settings, out / "asked.jsonl")
-    chosen = swept.best(choice.metric)
+    surveys = SurveyRunner(config, search_space.profile, batch_size, progress)
+    swept, failed = surveys.run_survey(validation, search_space.settings, out / "asked.jsonl")
+    chosen = swept.best(search_space.metric)
     compared = {"calibrated": chosen, PAPER_THRESHOLDS: Setting(chosen.layout, PAPER.thresholds), DEFAULT: PAPER}
     tested = None
     if held_out:
@@ -78,10 +78,10 @@ def calibrate(
         failed += test_failed
     calibrated = Calibration(
         chosen,
-        choice.metric,
-        _metrics_by_name(swept, compared, choice.metric),
-        _metrics_by_name(tested, compared, choice.metric),
-        _gains(tested, compared, choice),
+        search_space.metric,
+        _metrics_by_name(swept, compared, search_space.metric),
+        _metrics_by_name(tested, compared, search_space.metric),
+        _gains(tested, compared, search_space),
         {"settings": len(swept.pixels), "samples": len(validation), "masks": swept.n_masks},
         (*warnings, *failed),
     )
@@ -107,7 +107,7 @@ def _split(folder: Path, images: Path | None, card: AdapterCard) -> SampleSet:
                 f"the adapter was trained on {folder} ({trained_on[hashed]} in its {CARD}): pass a validation split"
             )
     if not len(samples):
-        raise UserError(f"{folder} has no samples to calibrate on")
+        raise UserError(f"{folder} has no samples")
     return samples
 
 
@@ -145,14 +145,14 @@ def _metrics_by_name(swept: SweepResult | None, compared: Mapping[str, Setting],
 
 
 def _gains(
-    tested: SweepResult | None, compared: Mapping[str, Setting], choice: SearchSpace
+    tested: SweepResult | None, compared: Mapping[str, Setting], search_space: SearchSpace
 ) -> dict[str, tuple[float, float, float]]:
     if tested is None:
         return {}
-    calibrated, *references = (tested.ratio(setting, choice.metric) for setting in compared.values())
+    calibrated, *references = (tested.ratio(setting, search_space.metric) for setting in compared.values())
     return differences(
         dict.fromkeys((PAPER_THRESHOLDS, DEFAULT), calibrated),
         dict(zip((PAPER_THRESHOLDS, DEFAULT), references, strict=True)),
         tested.images,
-        choice.bootstrap,
+        search_space.bootstrap,
     )

@@ -37,7 +37,7 @@ class SurveyRunner:
         setting, and adds a warning.
 
         Raises:
-            UserError: if every sample failed; and as `predict_shard` and `sweep` do.
+            UserError: if every sample failed, or as `predict_shard` and `sweep` do.
         """
         layouts = list(dict.fromkeys(setting.layout for setting in settings))
         segmenter = self.config.build_segmenter()

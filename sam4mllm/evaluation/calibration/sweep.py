@@ -5,7 +5,7 @@ any layout and thresholds follow from these answers. Many thresholds give the sa
 
     >>> swept = sweep(samples, read_predictions(Path("out/asked.jsonl")), segmenter, settings, "lavt")
     >>> swept.best("cIoU")
-    Setting(layout=Layout(name='grid', points=9), sure=Thresholds(yes=0.6, no=0.7))
+    Setting(layout=Layout(name='grid', points=9), thresholds=Thresholds(yes=0.6, no=0.7))
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ PAPER = Setting(Layout("grid", 25), Thresholds())
 
 
 class Survey:
-    """A prompter that requests boxes, then labels for the points of several layouts in each box, without duplicates.
+    """A prompter that requests boxes, then a label for each point of several layouts in each box.
+
+    A point that several layouts share is labelled once.
 
     Args:
         mllm: the model that answers.
@@ -195,7 +197,7 @@ class _Scenes:
 
 
 def _masks(sample: Sample, prompt_sets: Sequence[tuple[Prompt, ...]], scenes: _Scenes) -> dict[tuple[Prompt, ...], Rle]:
-    """The mask of each tuple of prompts; every prompt is segmented once."""
+    """The mask of each tuple of prompts. A prompt that several tuples share is segmented once."""
     distinct = iter(dict.fromkeys(prompt for prompts in prompt_sets for prompt in prompts))
     rles: dict[Prompt, Rle] = {}
     while chunk := list(islice(distinct, AT_ONCE)):

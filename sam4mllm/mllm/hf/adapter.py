@@ -30,10 +30,11 @@ LOAD_KEY_PARTS = ("path", "version", "dtype", "implementation", "quantization")
 def base_fingerprint(model: Any) -> str:
     """An identifier of a base model: 64 hexadecimal digits.
 
-    It hashes the configuration without entries for paths, versions and loading options, the names and shapes of the
-    parameters, and the decoder's last matrix rounded to bfloat16. So it does not depend on the folder. Loading
-    float32 or bfloat16 weights as float32, bfloat16 or 4-bit does not change it: the last matrix is never quantized
-    (`quantized`). float16 weights loaded as bfloat16, or the reverse, may differ if they have values below 6e-5.
+    It hashes three things: the configuration, except its paths, versions and loading options; the names and shapes of
+    the parameters; and the decoder's last matrix, rounded to bfloat16. So it does not depend on the folder. Loading
+    float32 or bfloat16 weights as float32, bfloat16 or 4-bit does not change the identifier, because the last matrix is
+    never quantized (`quantized`). Loading float16 weights as bfloat16, or the reverse, may change it if there are
+    values below 6e-5.
     """
     digest = hashlib.sha256(
         json.dumps(_without_load_settings(model.config.to_dict()), sort_keys=True, default=str).encode()
@@ -98,7 +99,7 @@ def _load_adapter(model: Any, folder: Path) -> tuple[PeftModel, AdapterCard | No
         card.warn_if_wording_differs(folder)
     try:
         with warnings.catch_warnings():
-            # peft only warns about layers without adapter weights, and leaves them untrained
+            # peft only warns about layers that have no adapter weights, and leaves those layers untrained
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)), card
     except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:

@@ -20,7 +20,7 @@ from sam4mllm.geometry.prompts import Frame
 from sam4mllm.language.messages import Reply
 from sam4mllm.mllm.hf.choose import choose, next_option_probabilities
 from sam4mllm.mllm.hf.prefix import CachedPrefix, feed, greedy, prefill
-from sam4mllm.mllm.hf.template import PLACEHOLDERS, Template
+from sam4mllm.mllm.hf.template import PROBE_TEXTS, Template
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ChatModel:
 
 @dataclass
 class Row:
-    """One conversation: the user's texts, the ids after its cached prefix, the prefix, and its row in the prefix."""
+    """One conversation: image, user texts, ids after the cached prefix, the prefix, and its row in the prefix."""
 
     image: PilImage.Image
     texts: list[str] = field(default_factory=list)
@@ -135,8 +135,8 @@ class HfChat:
         """Cache the prompt up to the end of the image, if prompts can be cut there."""
         if not indices or self._speaker.prefix_lm:
             return
-        inputs = self._inputs(indices, [PLACEHOLDERS[0]] * len(indices))
-        ending = self._speaker.template.opening(PLACEHOLDERS[0])
+        inputs = self._inputs(indices, [PROBE_TEXTS[0]] * len(indices))
+        ending = self._speaker.template.opening_ids(PROBE_TEXTS[0])
         if all(row[-len(ending) :] == ending for row in inputs["input_ids"].tolist()):
             self._prefill(indices, inputs, len(ending))
 
@@ -154,7 +154,7 @@ class HfChat:
     def _next(self, row: Row, text: str) -> list[int]:
         """The ids of the user's next turn, up to the start of the reply."""
         template = self._speaker.template
-        return template.between([*row.texts, text]) if row.texts else template.opening(text)
+        return template.between([*row.texts, text]) if row.texts else template.opening_ids(text)
 
     def _group_by_length(self, tails: dict[int, list[int]]) -> list[list[int]]:
         """Group rows with the same prefix and the same number of new tokens: they need no padding."""

@@ -1,4 +1,4 @@
-"""The probability of each option after each question: many questions over one cached prefix, each scored on its own.
+"""The probability of each option after each question: many questions over one cached prefix, each scored separately.
 
 The tokens that all questions share at their start are fed once. If every layer has full attention, the remaining
 tokens are packed into one row: a mask hides the questions from each other, and each starts at the same position.

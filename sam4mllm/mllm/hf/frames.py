@@ -2,7 +2,7 @@
 
 Three cases matter. A processor that crops the centre would cut off the ends of the image, so it is set to resize, and
 images are first padded to a square. A processor that pads to a square itself is left as it is. All others stretch,
-tile or resize the image, and places are fractions of it. A dialect in pixels counts pixels of the resized image.
+tile or resize the image, and places are fractions of the image. A dialect in pixels counts pixels of the resized image.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class ImagePreprocessor:
     def prepare(self, image: Image) -> PilImage.Image:
         """The image for the processor: unchanged, or centred on a square of the mean colour."""
         if not self._crops:
-            return PilImage.fromarray(image)  # as an array, 1 x 1 or 3 x 3 pixels may be mistaken for channels first
+            return PilImage.fromarray(
+                image
+            )  # in an array of 1 x 1 or 3 x 3 pixels, the first axis may be mistaken for the channels
         height, width = image.shape[:2]
         left, top = (int(offset) for offset in Frame.padded(width, height).offset)
         square = np.full((max(height, width), max(height, width), 3), self._padding, dtype=np.uint8)

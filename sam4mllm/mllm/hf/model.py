@@ -98,7 +98,7 @@ class HfMLLM:
         Args:
             name: a folder, or a name on the hub.
             adapter: a folder with a peft LoRA. Its card is checked against the base and sets the dialect.
-            dialect: the notation of places; by default the adapter's, else that of the model type.
+            dialect: the notation of places; by default that of the adapter or, without one, of the model type.
             dtype: of the weights, as transformers names it: auto, float32, bfloat16 ...
             device: a torch device; CUDA if available by default.
             device_map: how to distribute the model over devices, instead of ``device``.
@@ -275,7 +275,7 @@ def _model(
     # missing, mismatched or damaged weights, or an attention that is unknown or not installed
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model {str(name)!r} does not load: {_first_line(error)}") from error
-    if info["missing_keys"]:  # they would be random, and every reply with them
+    if info["missing_keys"]:  # missing weights would be random, and so would every reply
         raise UserError(f"the model {str(name)!r} lacks weights, such as {min(info['missing_keys'])}")
     return model
 

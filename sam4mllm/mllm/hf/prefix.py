@@ -1,8 +1,8 @@
 """The KV cache of the start of conversations, and the forward pass that continues from it.
 
 A prefix is never extended directly: each use copies the rows it needs, so that one cached prefix serves every later
-question. Positions continue from those the decoder received for the prefix, whether they have one axis or three and
-start at zero or one.
+question. Positions continue from those the decoder received for the prefix. They may have one axis or three, and
+may start at zero or one.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def prefill(model: Any, inputs: Mapping[str, Any], drop: int = 0) -> CachedPrefi
 def _next_position(positions: Tensor | None, mask: Int[Tensor, "rows width"]) -> Int[Tensor, "*axes rows 1"]:
     """The position that follows the last one the decoder received.
 
-    Without given positions it is counted from 0, with padding.
+    If the decoder received no positions, tokens are counted from 0, including padding.
     """
     rows, width = mask.shape
     if positions is None:

@@ -1,7 +1,7 @@
 """Training rows: the token sequences that chats produce, with labels on the replies and their end tokens only.
 
-A row is the opened prompt as the processor renders it, then reply, end of turn, next question and so on. It is cut from
-the chat template by the same code as in a chat (`template`), so training and inference see the same tokens.
+A row is the opened prompt as the processor renders it, then reply, end of turn, next question and so on. The same code
+(`template`) cuts rows and chats from the chat template, so training and inference see the same tokens.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class TokenCounts:
             counts.update(zip(chunk, map(len, ids), strict=True))
         return [counts[text] for text in texts]
 
-    def mark_in(self, text: str) -> str | None:
+    def find_special_token(self, text: str) -> str | None:
         """The first string in a text that the model treats specially, such as a token; None if there is none."""
-        return self.template.mark_in(text)
+        return self.template.find_special_token(text)
 
     def conversation(self, turns: Sequence[Turn]) -> tuple[int, int]:
         """The number of tokens from the user's first text on, and how many of them are supervised.
@@ -85,7 +85,7 @@ class TokenCounts:
             UserError: as `tail` does.
         """
         following = tail(self.template, turns)
-        return len(self.template.opening(turns[0].text)) + len(following.ids), sum(following.supervised)
+        return len(self.template.opening_ids(turns[0].text)) + len(following.ids), sum(following.supervised)
 
     def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """The number of tokens before the user's first text, for an image of each (width, height).
@@ -107,10 +107,10 @@ class TokenCounts:
         return [image_tokens[size] + other_tokens for size in sizes]
 
     def count_image_tokens(self, width: int, height: int) -> int:
-        """The same as `image_tokens` for one size, counted on a blank image: as slow as processing an image."""
+        """The same as `image_tokens` for one size, counted by processing a blank image, which is slow."""
         blank = self.sight.prepare(np.zeros((height, width, 3), dtype=np.uint8))
         opened = self.template.open(["?"], [blank])["input_ids"]
-        return int(opened.shape[1]) - len(self.template.opening("?"))
+        return int(opened.shape[1]) - len(self.template.opening_ids("?"))
 
 
 def _aspect_class(width: int, height: int) -> int:

@@ -1,8 +1,8 @@
 """A model's chat template as token ids: the opened prompt, the reply, and what follows a reply.
 
-The ids of a conversation are those of the opened prompt, then for each turn those of the reply and of everything that
-the template writes between that reply and the next. The latter are cut from a rendering whose replies are
-placeholders. So no template needs markers, and a training row equals what a chat produces.
+A conversation has the ids of the opened prompt, and for each turn the ids of the reply and of the template's text up to
+the next reply. That text is cut from a rendering with placeholder replies, so templates need no `{% generation %}`
+markers, and a training row has the same ids as a chat.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import BatchFeature
 from sam4mllm.errors import UserError
 from sam4mllm.mllm.hf.choose import common_prefix_length
 
-PLACEHOLDERS = ("a", "7", " a", "\na", "<")  # different texts: their prompts share only what precedes the text
+PROBE_TEXTS = ("a", "7", " a", "\na", "<")  # their rendered prompts have only the part before the text in common
 
 
 class Template:
@@ -51,7 +51,7 @@ class Template:
         self._end = "" if end_id in special_ids else self.tokenizer.eos_token or ""
         self.end_ids |= {end_id} & special_ids
         self.end_id = self.ids(self._end + tail.lstrip())[0]
-        self._before_text = common_prefix_length([self.ids(self._render([text])) for text in PLACEHOLDERS])
+        self._before_text = common_prefix_length([self.ids(self._render([text])) for text in PROBE_TEXTS])
         added_tokens = self.tokenizer.added_tokens_decoder
         # a processor loaded with remote code need not have an image token
         breaking = {
@@ -59,19 +59,21 @@ class Template:
             *(added_tokens[id].content for id in self.end_ids & added_tokens.keys()),
         }
         self._breaks = _any_of(breaking - {None})
-        self._marks = _any_of((breaking - {None}) | {token.content for token in added_tokens.values() if token.special})
+        self._special_tokens = _any_of(
+            (breaking - {None}) | {token.content for token in added_tokens.values() if token.special}
+        )
 
-    def mark_in(self, text: str) -> str | None:
-        """The first special token of the model, or placeholder of this module, in a text; None if there is none."""
-        match = self._marks.search(text)
+    def find_special_token(self, text: str) -> str | None:
+        """The first special token of the model, or placeholder reply, in a text; None if there is none."""
+        match = self._special_tokens.search(text)
         return match[0] if match else None
 
     def open(self, texts: Sequence[str], images: Sequence[PilImage.Image]) -> BatchFeature:
         """The model's inputs for one opened conversation per image, padded on the left.
 
         Raises:
-            UserError: if a text contains the model's image token, an end token or a placeholder, or the model cannot
-                process an image of this size.
+            UserError: if a text contains the model's image token, an end token or a placeholder reply, or the model
+                cannot process an image of this size.
         """
         for text in texts:
             self._refuse_breaks(text)
@@ -93,8 +95,8 @@ class Template:
             raise UserError(f"the model cannot process an image of {sizes}: {' '.join(str(error).split())}") from error
         return inputs
 
-    def opening(self, text: str) -> list[int]:
-        """The ids of an opened prompt from the user's text on. Everything before is the same for all texts."""
+    def opening_ids(self, text: str) -> list[int]:
+        """The ids of an opened prompt from the user's text on. The ids before it are the same for all texts."""
         self._refuse_breaks(text)
         return self.ids(self._render([text]))[self._before_text :]
 
@@ -154,14 +156,14 @@ class Template:
 
 
 def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds any of the tokens, the longest first, or a placeholder of a reply."""
+    """A pattern that finds any of the tokens, the longest first, or a placeholder reply."""
     return re.compile("|".join([*map(re.escape, sorted(tokens, key=len, reverse=True)), r"@@\d+@@"]))
 
 
 def _reply_prefix(prompt: str, head: str) -> str:
     """What the template writes before a reply but leaves out of the generation prompt.
 
-    If earlier turns are rendered differently from the generation prompt, only white space counts as the prefix.
+    If a past turn does not start with the generation prompt, only the white space before its reply is taken.
     """
     if head.startswith(prompt):
         return head[len(prompt) :]

@@ -24,8 +24,8 @@ class Lora(LoraArguments):
     Attributes:
         r: rank.
         lora_alpha: the adapter's weight is lora_alpha / r.
-        target_modules: shell patterns or last parts of the names of the language model's linear layers; None: all.
-        init_lora_weights: peft's initializations that do not change the base.
+        target_modules: linear layers of the language model, as shell patterns or as ends of their names; None: all.
+        init_lora_weights: one of peft's initializations that do not change the base.
         projector: ``lora``: a LoRA on its linear layers, and bare matrices in full; ``full``: all of its weights;
             ``frozen``: nothing. This is no argument of peft: the projector is found from the model's structure.
 

@@ -1,4 +1,4 @@
-"""The training corpus: samples with their targets, conversations, and which of them cannot be used, with the reason.
+"""The training corpus: samples with their targets, conversations, and the reasons why some of them cannot be used.
 
 The sources are the entries of `data` in a recipe:
 

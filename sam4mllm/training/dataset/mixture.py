@@ -20,7 +20,7 @@ TALK = "talk"
 KINDS = ("ppg", "pqpp", "listed", "box", TALK)
 """The kinds of training conversations: those of `Mixture`, and ordinary conversations without masks."""
 POINT_QUESTIONS = ("pqpp", "listed")
-"""The kinds with questions about points, as many as the budget has room for."""
+"""The kinds with questions about points; their number of points is limited by the token budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class PointSampling:
         deviation: its standard deviation; 0 gives the same number each time.
         least: lower limit of the number, 1 or more.
         most: upper limit of the number, ``least`` or more.
-        single: share of expressions with one point, regardless of the drawn number. If inference asks about points one
-            by one, each of them is the first after the box.
+        single: share of expressions with one point, regardless of the drawn number, because at inference each query
+            directly follows the box, not another query.
         hard: share of points near the mask's edge, about half of them on the mask; the other points are spread over
             the box.
         near: largest distance of these points from the edge, as a share of the box's diagonal.
@@ -94,8 +94,8 @@ class Rows:
         positive: points on each object that PPG requests.
         negative: points off each object that PPG requests.
         asked: the points of PQPP's questions.
-        per_image: most expressions, or conversations, of one image in one row.
-        tokens: most tokens of a row from the first user text on; image tokens are not counted.
+        per_image: maximum number of expressions, or conversations, of one image in one row.
+        tokens: maximum number of tokens of a row from the first user text on; image tokens are not counted.
         seed: seed of all random draws.
 
     Raises:

@@ -66,7 +66,7 @@ class TrainingRows:
 
     Attributes:
         corpus: the items that fit the budget; its ``left_out`` lists those that do not.
-        over: row number to tokens, for the rows made so far that exceed the budget.
+        over: the token counts, by row number, of the rows made so far that exceed the budget.
 
     Raises:
         UserError: if no item of a kind fits the budget.
@@ -180,11 +180,11 @@ class TrainingRows:
 
 
 def _items_with_special_tokens(corpus: Corpus, lengths: Lengths) -> dict[str, Bool[np.ndarray, "kinds items"]]:
-    """For each special token, the items with a text that contains it, which the tokenizer would read as that token."""
+    """By special token, the items whose text contains it. The tokenizer would not read it as text."""
     barred = dict[str, Bool[np.ndarray, "kinds items"]]()
     for number, item in enumerate(corpus.items):
         texts = [turn.text for turn in item.turns] if isinstance(item, Conversation) else [plain(item.phrase)]
-        token = next(filter(None, map(lengths.mark_in, texts)), None)
+        token = next(filter(None, map(lengths.find_special_token, texts)), None)
         if token:
             barred.setdefault(token, np.zeros_like(corpus.uses))[:, number] = True
     return barred

@@ -111,7 +111,7 @@ def make_epoch(inputs: SamplerInput, number: int) -> Epoch:
 
 
 def _draw_items(inputs: SamplerInput, number: int) -> tuple[Integers, Integers]:
-    """The items of an epoch, and the number of each item's run: items of the same image, pass and usable kinds."""
+    """The items of an epoch, and the run of each item. A run's items have the same image, pass and usable kinds."""
     rng, usable = inputs.rng(DRAWN, number), inputs.uses.any(axis=0)
     chosen, passes = list[Integers](), list[Integers]()
     for source, weight in enumerate(inputs.passes.tolist()):
@@ -170,8 +170,9 @@ def _draw_points(inputs: SamplerInput, items: Integers, kind: Integers, number: 
 def _conversation_starts(members: Int64[np.ndarray, "n 4"], inputs: SamplerInput) -> Int64[np.ndarray, "bounds"]:
     """The first index of each conversation, and the end of the last.
 
-    A group is one conversation if it fits. Otherwise its remaining items start the next conversation, which further
-    groups of the same image and kind join, until a conversation ends with the end of a group.
+    A group that fits is one conversation. If a group does not fit, its remaining items start the next conversation, and
+    the following groups of the same image and kind are added to that one. This ends when a conversation starts with the
+    first item of a group.
 
     Args:
         members: run, kind, group and cost of each item.

@@ -1,7 +1,8 @@
 """Upper bounds on the tokens of each item, known before any row is written, so that rows can be packed into a budget.
 
-Each phrase is tokenised once, and so is the wording around it for each number of objects and points, with a placeholder
-for the phrase and the longest box and point of the dialect. The tokens of a row are counted exactly when it is made.
+Each phrase is tokenised once. The wording around it is tokenised once for each number of objects and points, with a
+placeholder for the phrase and with the dialect's longest box and point. A row's exact tokens are counted when it is
+made.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Lengths(Protocol):
         """The tokens of a conversation from the start of the first user text on, and how many are supervised."""
         ...
 
-    def mark_in(self, text: str) -> str | None:
+    def find_special_token(self, text: str) -> str | None:
         """The first special token that the model would read in a text; None if there is none."""
         ...
 
@@ -68,7 +69,7 @@ def count_costs(corpus: Corpus, rows: Rows, lengths: Lengths, dialect: Dialect, 
 
     @cache
     def count_wording(kind: str, objects: int, points: int) -> tuple[int, int]:
-        """The tokens of one expression's turns, with so many points per object, and how often they quote the phrase."""
+        """The tokens of one expression's turns, with ``points`` per object, and how often they quote the phrase."""
         counts = []
         for positive in (True, False):  # "yes" and "no", or "inside" and "outside", may differ in length
             prompts = [Prompt(box, (Point(point.x, point.y, positive),) * points)] * objects
@@ -111,7 +112,7 @@ def _most_points(sample: Sample, targets: Targets | None, rows: Rows) -> int:
 
 
 def _longest_places(lengths: Lengths, dialect: Dialect, frames: Sequence[Frame]) -> tuple[Frame, Box, Point]:
-    """The frame, and a box and a point in it, that take the most tokens of many random ones."""
+    """The box and the point with the most tokens, of many random ones in one frame, and that frame."""
     rng, longest = np.random.default_rng(0), list[tuple[int, Frame, Box, Point]]()
     for frame in frames:
         corners = (np.sort(rng.random((PLACES, 2, 2)), axis=1) * np.array(frame.image)).tolist()

@@ -100,8 +100,8 @@ def doubled(inner, times: int):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        pytest.param(doubled(["x"], 32), "repeats the same lists", id="lists"),
-        pytest.param({"a": doubled(("x",), 40)}, "repeats the same lists", id="tuples"),
+        pytest.param(doubled(["x"], 32), "nests repeated lists", id="lists"),
+        pytest.param({"a": doubled(("x",), 40)}, "nests repeated lists", id="tuples"),
         pytest.param([10**5000], "an integer of 16,610 bits", id="a number that cannot be shown"),
         pytest.param({2**61 * each: "" for each in range(8, 12)}, "an integer of 65 bits", id="keys of one hash"),
         pytest.param([{1}], r"it (holds a set|names __builtin__\.set)", id="a set"),
@@ -124,7 +124,7 @@ def test_a_key_of_nested_tuples_is_not_hashed(tmp_path):
 def test_a_list_that_holds_itself_is_refused(tmp_path):
     value: list = []
     value.append(value)
-    with pytest.raises(UserError, match="repeats the same lists"):
+    with pytest.raises(UserError, match="nests repeated lists"):
         read_pickle(write(tmp_path, pickle.dumps(value)))
 
 

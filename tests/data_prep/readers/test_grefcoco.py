@@ -73,7 +73,7 @@ def test_omitted_objects_of_a_ref_are_counted(tmp_path, ann_id, count):
 
 @pytest.mark.parametrize("ann_id", [[4], [1, 4], [1, -1]], ids=str)
 def test_an_object_that_the_instances_lack_is_one_line(tmp_path, ann_id):
-    with one_line_error("is of another data set or a part of it: 1 of 1 refs"):
+    with one_line_error("is of another data set or incomplete: 1 of 1 refs"):
         prepare(write(tmp_path, ann_id))
 
 

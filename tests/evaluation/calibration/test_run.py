@@ -143,7 +143,7 @@ def test_an_adapter_trained_on_list_questions_gives_a_warning(command, adapter, 
         pytest.param(["val", *WORDS, "--layout", "spiral"], "unknown layout 'spiral'", id="layout"),
         pytest.param(["val", "--segmenter", "box"], "takes no points", id="segmenter of boxes"),
         pytest.param(["none", *WORDS], "none", id="no such split"),
-        pytest.param(["empty", *WORDS], "has no samples to calibrate on", id="no samples"),
+        pytest.param(["empty", *WORDS], "has no samples", id="no samples"),
         pytest.param(["val", *WORDS, "--adapter", "val"], "writes to the adapter's sam4mllm.json", id="no card"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_base_loaded_in_another_dtype_is_the_same_base(folder_of: FolderOf, ad
 @pytest.mark.parametrize("other", ["weights", "class"])
 def test_another_base_is_refused(other: str, folder_of: FolderOf, adapter: Path, tmp_path: Path) -> None:
     folder = build(FAMILY, tmp_path, seed=1) if other == "weights" else folder_of("internvl")
-    with pytest.raises(UserError, match="trained on a different base"):
+    with pytest.raises(UserError, match="trained on a different base model"):
         HfMLLM.load(folder, device="cpu", adapter=adapter)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sam4mllm.errors import UserError
 from sam4mllm.geometry.prompts import Image
 from sam4mllm.mllm.hf.model import HfMLLM
-from sam4mllm.mllm.hf.template import PLACEHOLDERS, Template, _reply_prefix
+from sam4mllm.mllm.hf.template import PROBE_TEXTS, Template, _reply_prefix
 from tests.families import FAMILIES, llava, qwen2_vl
 
 Talker = Callable[[str], HfMLLM]
@@ -46,9 +46,9 @@ def test_a_conversation_assembled_from_parts_equals_the_rendered_template(
 @pytest.mark.parametrize("text", ["Where?", " spaced", "\n\nbroken", "7", "é", "<b>"])
 def test_prompts_differ_from_where_the_text_begins(family: str, text: str, talker: Talker, images: list[Image]) -> None:
     mllm = talker(family)
-    placeholder = opened(mllm, images[0], PLACEHOLDERS[0])
-    head = placeholder[: -len(mllm._speaker.template.opening(PLACEHOLDERS[0]))]
-    assert opened(mllm, images[0], text) == head + mllm._speaker.template.opening(text)
+    placeholder = opened(mllm, images[0], PROBE_TEXTS[0])
+    head = placeholder[: -len(mllm._speaker.template.opening_ids(PROBE_TEXTS[0]))]
+    assert opened(mllm, images[0], text) == head + mllm._speaker.template.opening_ids(text)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_text_before_a_reply(prompt: str, head: str, prefix: str) -> None:
 )
 def test_a_text_with_a_special_token_is_refused(family: str, token: str, talker: Talker, images: list[Image]) -> None:
     mllm = talker(family)
-    assert mllm.lengths.mark_in(f"the {token} cat") == token
+    assert mllm.lengths.find_special_token(f"the {token} cat") == token
     chat = mllm.open(images[:1])
     for act in (lambda text: chat.answer([text]), lambda text: chat.choose([[text]], ("Yes", "No"))):
         with pytest.raises(UserError, match=r"contains .*, which is special in the model's input"):
@@ -103,9 +103,9 @@ def test_special_tokens_are_found_in_texts_and_plain_words_are_not(family: str, 
     mllm = talker(family)
     tokenizer, lengths = mllm.processor.tokenizer, mllm.lengths
     for token in tokenizer.all_special_tokens:
-        assert lengths.mark_in(f"the{token} cat") == token
+        assert lengths.find_special_token(f"the{token} cat") == token
     for text in ["the cat", "", "a < b, @@ 0 @@, 1/2 <loc> image", "[100,200,300,400]"]:
-        assert lengths.mark_in(text) is None
+        assert lengths.find_special_token(text) is None
 
 
 def test_a_processor_without_a_template_is_refused() -> None:

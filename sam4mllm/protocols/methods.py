@@ -25,7 +25,7 @@ class Method:
     options: Mapping[str, Value] = field(default_factory=dict)
 
 
-WAYS: Mapping[str, Method] = {
+METHODS: Mapping[str, Method] = {
     "zero-shot": Method("the box of the base model", "box"),
     "verified": Method("the box of the base model, and interior points that it verified", "verified"),
     "box": Method("the box of the PQPP adapter", "box", "pqpp"),
