@@ -29,8 +29,8 @@ Profile = Annotated[
     str | None,
     typer.Option(
         "--profile",
-        help="Rules of the metrics: lavt (RES), rela (GRES), lisa (ReasonSeg); gsva or bool-ignore (other papers). "
-        "Default: by the samples.",
+        help="Rules of the metrics: lavt (RES), rela (GRES), lisa (ReasonSeg); gsva, bool-ignore (of other papers). "
+        "Default: chosen from the samples.",
         show_default=False,
     ),
 ]
@@ -146,7 +146,7 @@ class DeviceOptions:
         str | None,
         declare(
             "--device",
-            "Torch device, or a comma-separated list with several workers. Default: CUDA if available.",
+            "Torch device; with several workers, a comma-separated list. Default: CUDA if available.",
             HARDWARE,
         ),
     ] = None

@@ -127,7 +127,7 @@ def _memory(memory: Memory) -> Section:
         "Memory per device of a step on the longest row",
         (),
         rows,
-        "An estimate without images and the image encoder's activations; weights are not divided among devices.",
+        "An estimate that excludes images and the image encoder's activations; weights are not divided among devices.",
     )
 
 

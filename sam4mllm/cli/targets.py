@@ -35,9 +35,7 @@ class SearchOptions:
     keep: Annotated[int, declare("--keep", "Maximum number of prompts to keep per mask.", SEARCH)] = 4
     least: Annotated[float, declare("--least", "Minimum IoU of kept prompts.", SEARCH)] = 0.5
     seed: Annotated[int, declare("--seed", "Random seed.", SEARCH)] = 0
-    fewer: Annotated[
-        int, declare("--fewer", "Maximum number of points that a prompt may lack, for each label.", SEARCH)
-    ] = 0
+    fewer: Annotated[int, declare("--fewer", "Draw up to this many fewer points of each label per prompt.", SEARCH)] = 0
     deep: Annotated[
         float, declare("--deep", "Strength of the preference for points far from edges; 0: none.", SEARCH)
     ] = 0.0

@@ -1,7 +1,7 @@
 """`Dialect`: writes boxes and points as text in one family's notation, and parses them from text.
 
-A dialect is a notation (one template for boxes, one for points), a grid (how many cells the canvas is divided into, or
-its pixels) and a number format. Writing fills the templates. Parsing searches for them, and then for any bracketed
+A dialect is a notation (one template for boxes, one for points), a grid (a number of cells per axis, or the pixels of
+the canvas) and a number format. Writing fills the templates. Parsing searches for them, and then for any bracketed
 group of four or two numbers, which it reads in the dialect's own scale and axis order.
 
 In a template (see `patterns`), ``$x0 $y0 $x1 $y1`` are the edges of a box, ``$x $y`` the position of a point,
@@ -209,7 +209,7 @@ class _Axis:
 @cache
 def _search(row: Dialect) -> PlaceSearch:
     """Everything that `Dialect.places` recognises in brackets or tags."""
-    # Many decoders drop special tokens, and the tags of a box with them.
+    # many decoders drop special tokens, including the tags of a box: search for the box without tags too
     templates = dict.fromkeys((row.box, row.point, *row.extra_templates, re.sub(r"<[^<>$]*>", "", row.box)))
     forms = [place_pattern(template, row.digits) for template in templates]
     return PlaceSearch.from_patterns([*forms, *bracket_patterns(row._slots(4)), *bracket_patterns(row._slots(2))])

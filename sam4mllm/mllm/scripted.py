@@ -63,7 +63,7 @@ class ScriptedMLLM:
 
 
 class ScriptedChat:
-    """A chat that replies from a function. The frame of each image is the image itself."""
+    """A chat that replies from a function. Each frame is the unscaled image."""
 
     def __init__(self, reply_fn: ReplyFn, choice_fn: ChoiceFn, images: Images, keys: Sequence[str]) -> None:
         if len(keys) != len(images):

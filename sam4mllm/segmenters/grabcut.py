@@ -28,7 +28,7 @@ _MARGIN = 0.1
 _RADIUS = 0.05
 """Radius of a point's disc, as a fraction of the box's longer side: large enough for its colours to count."""
 _MIN_COVERED = 0.25
-"""A result that covers a smaller fraction of the box has collapsed: objects fill half of their box on average."""
+"""A result below this fraction of the box counts as collapsed; objects fill half of their box on average."""
 
 _OFF, _ON, _MAYBE = int(cv2.GC_BGD), int(cv2.GC_FGD), int(cv2.GC_PR_FGD)
 _Labels: TypeAlias = UInt8[np.ndarray, "h w"]
@@ -44,8 +44,8 @@ class GrabCutSegmenter:
 
     Args:
         size: longer side in pixels to which a larger crop is reduced.
-        iterations: of GrabCut. More iterations fit the most distinct colours in the box, usually only a part of the
-            object.
+        iterations: number of GrabCut iterations. With more, the mask tends to shrink to the most distinct colours,
+            often only a part of the object.
 
     Raises:
         UserError: if the size or the number of iterations is below 1.
@@ -72,8 +72,8 @@ class GrabCutScene:
     def segment(self, prompts: Sequence[Prompt]) -> list[ScoredMask]:
         """One mask per prompt. The score is the IoU of the mask's box with the prompt's box: a good mask fills it.
 
-        A box between pixel centres or outside the image counts as the nearest pixel, so a mask is empty only if
-        negative points remove everything.
+        A box that contains no pixel centre is widened to the nearest pixel; a mask is therefore empty only if negative
+        points remove everything.
         """
         check_supported(GrabCutSegmenter.capabilities, prompts, "grabcut")
         return [self._cut(prompt) for prompt in prompts]

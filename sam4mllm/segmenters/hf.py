@@ -1,7 +1,7 @@
 """Promptable segmenters of transformers, through the Auto classes: any model that takes boxes and labelled points.
 
 Differences between model classes are read from the processor and the outputs: how the image is scaled, what an
-embedding consists of, and the sizes that masks are cropped and resized by. No class is named here.
+embedding consists of, and the sizes used to crop and resize masks. No class is named here.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class HfScene:
 
 
 def _embedding_arguments(embedding: Any) -> dict[str, Any]:
-    """An image's embedding as the decoder's arguments: one, or two if the model returns a pair."""
+    """The decoder's arguments for an image's embedding: one, or two if the model returns a pair."""
     if isinstance(embedding, tuple):
         return dict(zip(("image_embeddings", "intermediate_embeddings"), embedding, strict=True))
     return {"image_embeddings": embedding}

@@ -5,7 +5,7 @@ folder without ``whole.json`` was left by a killed process and is removed. When 
 ``whole.json`` goes first. Files that are not needed to resume, such as the card, may change.
 
 The Trainer's `save_total_limit` is not used. It removes the older checkpoint before the newer one is sealed, so a kill
-in between would leave none. It also sorts by modification time, which calibrating a checkpoint changes.
+in between would leave none. It also sorts by modification time, and calibration changes that of a checkpoint.
 
     out/checkpoints/checkpoint-200/whole.json: {"adapter_model.safetensors": 20214, "optimizer.pt": 41310, ...}
 """
@@ -33,7 +33,7 @@ WHOLE = "whole.json"
 RESUME_FILES = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "trainer_state.json")
 """The files that a run resumes from: weights, optimizer, schedule, random states, and the trainer's log."""
 MEASURED_BY = "asked"
-"""The key of a log entry for the validation settings of its scores. Only scores with equal settings are compared."""
+"""The key of a log entry that holds its validation settings. Only scores with equal settings are compared."""
 VALIDATION = "validation_"
 """The prefix of validation scores in the trainer's log."""
 BEST_BY = VALIDATION + "cIoU"
@@ -110,7 +110,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is
         self.keep, self.add_files = keep, add_files
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Use the current intervals instead of those of the resumed state, and rename the scores of version 0.1."""
+        """Use the recipe's logging and saving intervals, not the resumed state's; rename score keys of version 0.1."""
         state.compute_steps(args, state.max_steps)
         for entry in state.log_history:
             for name in [name for name in entry if name.startswith(OLD_VALIDATION)]:

@@ -38,7 +38,7 @@ TRAINING_REFUSED = _by_name(
         "the package loads the model: see mllm, chat_template, trust_remote_code and device": (
             "model_init_kwargs trust_remote_code chat_template_path eos_token pad_token use_cpu"
         ),
-        "rows are never cut, padded to a size or packed, which would lose image tokens: set rows.tokens": (
+        "the package packs the rows itself, and cutting a row would lose image tokens: set rows.tokens": (
             "max_length truncation_mode packing packing_strategy eval_packing padding_free pad_to_multiple_of"
         ),
         "the package tokenizes the rows: see data and rows": (

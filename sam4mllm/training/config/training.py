@@ -26,8 +26,9 @@ class Lora(LoraArguments):
         lora_alpha: the adapter's weight is lora_alpha / r.
         target_modules: linear layers of the language model, as shell patterns or as ends of their names; None: all.
         init_lora_weights: one of peft's initializations that do not change the base.
-        projector: ``lora``: a LoRA on its linear layers, and bare matrices in full; ``full``: all of its weights;
-            ``frozen``: nothing. This is no argument of peft: the projector is found from the model's structure.
+        projector: ``lora``: a LoRA on its linear layers, and full training of matrices outside a linear layer;
+            ``full``: all of its weights; ``frozen``: nothing. This is no argument of peft: the projector is found from
+            the model's structure.
 
     Raises:
         UserError: if a value is out of range.
