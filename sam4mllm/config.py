@@ -70,7 +70,7 @@ class PipelineConfig:
             UserError: if the card cannot be read, or ``mllm`` is empty and the adapter has no card, or its base was
                 moved.
         """
-        card = AdapterCard.read(Path(self.adapter or self.mllm)) if self.adapter or self.mllm else None
+        card = self._card()
         if card is None and self.adapter and not self.mllm:
             raise UserError(f"the adapter {self.adapter} has no {CARD} with the name of its base model: pass --mllm")
         if card is None:
@@ -85,12 +85,17 @@ class PipelineConfig:
         options = {**card.options(prompter), **self.options}
         return replace(self, mllm=self.mllm or card.base_name, prompter=prompter, options=options)
 
+    def _card(self) -> AdapterCard | None:
+        """The card of the adapter or of the MLLM's folder; a name of the table is no folder."""
+        folder = self.adapter or ("" if self.mllm in MLLMS.rows else self.mllm)
+        return AdapterCard.read(Path(folder)) if folder else None
+
     def warn_if_not_trained(self) -> None:
         """Logs a warning if the prompter needs fine-tuning and the MLLM has neither an adapter nor a card.
 
         The configuration must be resolved.
         """
-        is_trained = self.adapter or AdapterCard.read(Path(self.mllm))
+        is_trained = self.adapter or self._card()
         if self.prompter in FINE_TUNED and not is_trained and MLLMS.find(self.mllm).is_transformers:
             log.warning(
                 "no adapter: %s was not fine-tuned for %s, so many replies may be unreadable; --prompter box needs no "

@@ -52,7 +52,7 @@ def predict(
     from sam4mllm.data.samples import read_samples
     from sam4mllm.evaluation.metrics import profile_for
     from sam4mllm.prediction.outcomes import format_outcomes, outcome
-    from sam4mllm.prediction.record import read_outcomes
+    from sam4mllm.prediction.record import read_predictions
     from sam4mllm.prediction.run import FAILED, predict_set
     from sam4mllm.prediction.store import Shard
     from sam4mllm.runtime.parallel import make_executor
@@ -74,8 +74,10 @@ def predict(
     if errors:
         typer.echo(f"{len(errors)} of {len(sample_set)} samples failed: {FAILED}; the first: {errors[0]}", err=True)
     file = share.file(out) if share else out
-    rows = read_outcomes(file)
-    outcomes = (outcome(row.box is not None, row.readable, row.failed) for row in rows)
+    outcomes = (
+        outcome(bool(prediction.prompts), prediction.readable, prediction.error is not None)
+        for prediction in read_predictions(file)
+    )
     finish(
         f"{format_outcomes(outcomes)}; written to {file}",
         *(() if share else ("score", samples, out, "--profile", profile_for(sample_set))),

@@ -51,7 +51,7 @@ class PrompterSpec:
         loader = PROMPTERS.find(self.name)
         allowed = list(inspect.signature(loader.callable()).parameters)[1:]
         for option in self.options:
-            if option not in allowed:
+            if option not in allowed and not loader.accepts(option):
                 choices = ", ".join(allowed) or "no options"
                 raise UserError(
                     f"the prompter {self.name} has no option {option.replace('_', '-')!r}; it takes {choices}"

@@ -144,17 +144,17 @@ def _importable(spec: str) -> EntryPoint | None:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         is_module = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
+    except Exception:  # finding a submodule imports its package, which may raise anything
         is_module = False
     return EntryPoint(spec, f"{module}:{attribute}", "") if is_module else None
 
 
 def _import_loader(spec: str, target: str) -> Loader:
-    """The loader of another package's callable; its capabilities are the attribute ``accepts`` of a class."""
+    """The loader of another package's callable; its capabilities are the attribute ``capabilities`` of a class."""
     loader = Loader(target)
     try:
         loaded = loader.callable()
         inspect.signature(loaded)
-    except (ImportError, AttributeError, SyntaxError, TypeError) as error:
-        raise UserError(f"{spec} cannot be imported: {error}") from error
-    return Loader(target, capabilities=vars(loaded).get("capabilities") if inspect.isclass(loaded) else None)
+    except Exception as error:  # another package's module may raise anything
+        raise UserError(f"{spec} cannot be imported: {str(error) or type(error).__name__}") from error
+    return Loader(target, capabilities=getattr(loaded, "capabilities", None) if inspect.isclass(loaded) else None)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sam4mllm.config import PipelineConfig
+from sam4mllm.mllm.adapter_card import AdapterCard
 from sam4mllm.prediction.record import read_predictions
 from sam4mllm.synthetic import Level
 from sam4mllm.synthetic.shards import write_scenes
@@ -14,7 +16,7 @@ from tests.running import invoke
 MODULE = '''
 import numpy as np
 
-from sam4mllm import Box, Prompt, ScriptedMLLM
+from sam4mllm import Box, Point, Prompt, ScriptedMLLM
 from sam4mllm.mllm import ChatCapabilities
 from sam4mllm.prompters import Prompting
 from sam4mllm.segmenters import Capabilities, ScoredMask
@@ -60,6 +62,20 @@ class Ellipse:
 
     def embed(self, image):
         return Scene(image.shape[:2])
+
+
+class Child(Ellipse):
+    """Inherits its capabilities."""
+
+
+def points(mllm, **options):
+    """A prompter with any options: one point in the middle, without a box."""
+
+    def prompt(queries):
+        middle = [(query.image.shape[1] / 2, query.image.shape[0] / 2) for query in queries]
+        return [Prompting((Prompt(None, (Point(x, y),)),)) for x, y in middle]
+
+    return prompt
 
 
 class Scene:
@@ -134,6 +150,18 @@ def test_text_after_the_name_is_its_first_argument(samples):
     assert predict(samples, "my_plugin:Silent:[100,100,900,900]", "box", "box", "--retry-failed").exit_code == 2
 
 
+def test_points_without_a_box_count_as_predictions_with_a_mask(samples):
+    result = predict(samples, "silent", "my_plugin:points", "tiny", "--points", "9")
+    assert result.exit_code == 0, result.stderr
+    count = len(list(read_predictions(Path("p.jsonl"))))
+    assert f"{count} predictions: {count} with a mask, 0 without a target, 0 unreadable, 0 failed" in result.stderr
+
+
+def test_a_folder_with_the_name_of_an_embedded_model_does_not_replace_it(samples):
+    AdapterCard("5f2c", "tiny", "tiny", prompters={"ppg": {}}).write(Path("tiny"))
+    assert PipelineConfig("tiny", "tiny").resolved().prompter == "box"
+
+
 def test_a_module_in_the_working_folder_is_found(samples):
     Path("local_plugin.py").write_text(MODULE)
     assert predict(samples, "local_plugin:Silent", "box", "grabcut").exit_code == 0
@@ -146,6 +174,12 @@ def test_a_module_in_the_working_folder_is_found(samples):
         (("my_plugin:Mute", "pqpp", "tiny"), (), "my_plugin:Mute gives no option probabilities, but the prompter pqpp"),
         (("silent", "broken", "ellipse"), (), "broken cannot be imported: module 'my_plugin' has no attribute"),
         (("silent", "my_plugin:Missing", "ellipse"), (), "my_plugin:Missing cannot be imported"),
+        (("silent", "middle", "raising:Any"), (), "raising:Any cannot be imported: not today"),
+        (
+            ("silent", "ppg", "my_plugin:Child"),
+            (),
+            "my_plugin:Child takes no points, but the prompter ppg generates them",
+        ),
         (("silent", "nowhere:Missing", "ellipse"), (), "unknown prompter 'nowhere:Missing'"),
         (("silent", "midle", "ellipse"), (), "did you mean middle"),
         (("silent", "middle", "ellipse"), ("--points", "9"), "no option 'points'; it takes share"),
@@ -154,6 +188,7 @@ def test_a_module_in_the_working_folder_is_found(samples):
     ],
 )
 def test_what_cannot_work_is_one_line_before_anything_is_loaded(samples, names, options, message):
+    Path("raising.py").write_text('raise RuntimeError("not today")')
     result = predict(samples, *names, *options)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")

@@ -100,7 +100,9 @@ def test_a_nan_score_is_never_the_best():
     ("before", "saved_steps", "warning"),
     [
         pytest.param({"segmenter": "a", "count": 2}, [5], "", id="equal"),
-        pytest.param({"segmenter": "b", "count": 2}, [2, 5], "settings changed (segmenter): earlier scores", id="different"),
+        pytest.param(
+            {"segmenter": "b", "count": 2}, [2, 5], "settings changed (segmenter): earlier scores", id="different"
+        ),
         pytest.param(None, [2, 5], "settings changed (count, segmenter): earlier scores", id="unknown"),
     ],
 )
