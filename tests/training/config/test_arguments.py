@@ -44,7 +44,10 @@ def test_each_argument_is_accepted_or_refused_by_name(name, own, library):
         ("training.activation_checkpointing=true", "is now training.gradient_checkpointing"),
         ("held_out=null", "held_out is now validation"),
         ("training.output_dir=here", "training.output_dir cannot be set: checkpoints are written below"),
-        ("training.packing=true", "training.packing cannot be set: rows are never cut"),
+        (
+            "training.packing=true",
+            "training.packing cannot be set: the package packs the rows itself, and cutting a row would lose",
+        ),
         ("training.lora.task_type=CAUSAL_LM", "training.lora.task_type cannot be set: the adapter is attached"),
         ("training.lora.bias=all", "training.lora.bias cannot be set: the base keeps its weights"),
         ("training.lora.init_lora_weights=pissa", "must be one of True, False, gaussian, orthogonal, got 'pissa'"),
