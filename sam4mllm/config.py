@@ -130,8 +130,9 @@ class PipelineConfig:
                 f"the MLLM {self.mllm} gives no option probabilities, but the prompter {self.prompter} needs them: "
                 "choose another MLLM or prompter (box and ppg need none)"
             )
-        if segmenter.capabilities is not None and prompter.produces is not None:
-            unsupported = segmenter.capabilities.unsupported(prompter.produces)
+        supported, produces = segmenter.capabilities, prompter.produces
+        if supported is not None and produces is not None:
+            unsupported = supported.unsupported(produces)
             if unsupported:
                 raise UserError(
                     f"the segmenter {self.segmenter} takes no {unsupported}, but the prompter {self.prompter} "

@@ -9,7 +9,7 @@ from sam4mllm.errors import UserError
 from sam4mllm.language.dialects import dialect as dialect_named
 from sam4mllm.mllm import MLLM, ChatCapabilities
 from sam4mllm.runtime.loaders import FILE, Loader, LoaderTable, options_of
-from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_dtype
+from sam4mllm.runtime.specs import EMBEDDED, TINY, check_dtype
 
 _HF = Loader(
     "sam4mllm.mllm.hf.model:HfMLLM.load",
@@ -94,10 +94,7 @@ class MLLMSpec:
         Raises:
             UserError: if the model or the adapter cannot be loaded, or the device is not available.
         """
-        loader = MLLMS.find(self.name)
-        if loader.accepts("device"):
-            check_device(self.device)
-        mllm: MLLM = loader.load(options_of(self))
+        mllm: MLLM = MLLMS.load(self)
         return mllm
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.specs import may_be_hub_or_folder, unknown_name
+from sam4mllm.runtime.specs import check_device, may_be_hub_or_folder, unknown_name
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -123,6 +123,13 @@ class LoaderTable:
         if self.transformers is not None and may_be_hub_or_folder(spec):
             return self.transformers.with_argument(spec)
         raise unknown_name(self.kind, spec, self.choices())
+
+    def load(self, spec: Any) -> Any:
+        """Load what a spec with a name and a device stands for, with its options that the loader takes."""
+        loader = self.find(spec.name)
+        if loader.accepts("device"):
+            check_device(spec.device)
+        return loader.load(options_of(spec))
 
     def check_options(self, spec: str, loader: Loader, options: Mapping[str, Any]) -> None:
         """Check that the loader takes the options.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam4mllm.errors import UserError
-from sam4mllm.runtime.loaders import FILE, Loader, LoaderTable, options_of
-from sam4mllm.runtime.specs import EMBEDDED, TINY, check_device, check_dtype
+from sam4mllm.runtime.loaders import FILE, Loader, LoaderTable
+from sam4mllm.runtime.specs import EMBEDDED, TINY, check_dtype
 from sam4mllm.segmenters import Capabilities, Segmenter
 
 _HF = "sam4mllm.segmenters.hf:HfSegmenter.load"
@@ -85,8 +85,5 @@ class SegmenterSpec:
         Raises:
             UserError: if the model cannot be loaded, or the device is not available.
         """
-        loader = SEGMENTERS.find(self.name)
-        if loader.accepts("device"):
-            check_device(self.device)
-        segmenter: Segmenter = loader.load(options_of(self))
+        segmenter: Segmenter = SEGMENTERS.load(self)
         return segmenter
